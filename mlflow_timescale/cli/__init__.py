@@ -1,0 +1,69 @@
+"""The command `mlflow-timescale`: a skin over the packages, one module a command.
+
+A command's module is imported when it is called, so that `--help` and `--version` are quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+
+from mlflow_timescale.version import __version__
+
+COMMANDS = {
+    "demo": "mlflow_timescale.cli.demo:demo",
+    "doctor": "mlflow_timescale.cli.doctor:doctor",
+    "migrate": "mlflow_timescale.cli.migrate:migrate",
+    "server": "mlflow_timescale.cli.server:server",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named by "module:attribute" and imported when used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(__version__, prog_name="mlflow-timescale")
+def cli(debug: bool) -> None:
+    """MLflow on TimescaleDB, with a feature store and a drift monitor.
+
+    A database is named by --uri or MLFLOW_TIMESCALE_URI; without either it is the embedded one.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; an error is one readable line and exit code 1."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = cli.main(arguments, prog_name="mlflow-timescale", standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except Exception as exc:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        else:
+            message = " ".join(str(exc).split()) or type(exc).__name__
+            Console(stderr=True).print(
+                f"Error: {message}", style="red", markup=False, soft_wrap=True
+            )
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

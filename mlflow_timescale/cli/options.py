@@ -1,0 +1,43 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from mlflow_timescale.db.embedded import default_directory
+from mlflow_timescale.db.uri import DatabaseURI
+
+
+class URIType(click.ParamType):
+    """A database URI, checked when the command line is read."""
+
+    name = "URI"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> DatabaseURI:
+        try:
+            return DatabaseURI.parse(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+def default_uri() -> DatabaseURI:
+    """MLFLOW_TIMESCALE_URI, else MLFLOW_TRACKING_URI if it names a database of ours, else embedded."""
+    for name in ("MLFLOW_TIMESCALE_URI", "MLFLOW_TRACKING_URI"):
+        given = os.environ.get(name, "")
+        if given.startswith(("postgresql", "postgres:", "timescaledb")):
+            return DatabaseURI.parse(given)
+    return DatabaseURI("mlflow", embedded=default_directory())
+
+
+uri_option = click.option(
+    "--uri",
+    type=URIType(),
+    default=default_uri,
+    show_default="MLFLOW_TIMESCALE_URI, else the embedded database",
+    help="The database: postgresql+timescaledb://user:password@host:5432/database.",
+)

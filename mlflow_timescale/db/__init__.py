@@ -1,0 +1,30 @@
+"""The database layer: URIs, connections, the embedded server, named queries, migrations.
+
+It knows nothing of MLflow, and never imports it.
+"""
+
+from mlflow_timescale.db.connections import connect
+from mlflow_timescale.db.errors import (
+    ConnectionFailed,
+    EmbeddedServerError,
+    Error,
+    InvalidURI,
+    MigrationError,
+)
+from mlflow_timescale.db.migrations import Connection, exclusively, migrate
+from mlflow_timescale.db.queries import load
+from mlflow_timescale.db.uri import DatabaseURI
+
+__all__ = [
+    "Connection",
+    "ConnectionFailed",
+    "DatabaseURI",
+    "EmbeddedServerError",
+    "Error",
+    "InvalidURI",
+    "MigrationError",
+    "connect",
+    "exclusively",
+    "load",
+    "migrate",
+]

@@ -1,0 +1,166 @@
+"""Database URIs: one frozen value for every form that names a database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from mlflow_timescale.db.errors import InvalidURI
+
+CANONICAL_SCHEME = "postgresql+timescaledb"
+EMBEDDED_SCHEME = "timescaledb+embedded"
+_SERVER_SCHEMES = (
+    CANONICAL_SCHEME,
+    "timescaledb",
+    "postgresql",
+    "postgres",
+    "postgresql+psycopg",
+    "postgresql+psycopg2",
+)
+_DEFAULT_DATABASE = "mlflow"
+_SECRET_PARAMS = ("sslpassword", "oauth_client_secret")
+_FORMS = (
+    "postgresql+timescaledb://user:password@host:5432/database, "
+    "postgresql+timescaledb:///database?embedded=/absolute/directory, "
+    "timescaledb+embedded:directory"
+)
+
+
+@dataclass(frozen=True)
+class DatabaseURI:
+    """Where a database is: on a server, or in a directory that an embedded server serves.
+
+    Printing it hides the password; `url` and `conninfo` carry it.
+
+    >>> uri = DatabaseURI.parse("timescaledb://ann:s3cret@db.example:5433/trading?sslmode=require")
+    >>> print(uri)
+    postgresql+timescaledb://ann:***@db.example:5433/trading?sslmode=require
+    >>> uri.port, uri.dbname, dict(uri.params)
+    ('5433', 'trading', {'sslmode': 'require'})
+    >>> DatabaseURI.parse("timescaledb+embedded:/var/lib/quant").url
+    'postgresql+timescaledb:///mlflow?embedded=/var/lib/quant'
+    """
+
+    dbname: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+    host: str = ""
+    port: str = ""
+    params: tuple[tuple[str, str], ...] = ()
+    embedded: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str | DatabaseURI) -> DatabaseURI:
+        """Read any accepted form; raise InvalidURI, which never repeats a password."""
+        if isinstance(text, DatabaseURI):
+            return text
+        scheme, _, rest = text.partition(":")
+        if scheme == EMBEDDED_SCHEME and not rest.startswith("//"):
+            return cls._embedded(unquote(rest))
+        if scheme not in (*_SERVER_SCHEMES, EMBEDDED_SCHEME) or not rest.startswith("//"):
+            shown = f"scheme {scheme!r}" if rest else "no scheme"
+            raise InvalidURI(f"not a database URI ({shown}); use one of: {_FORMS}")
+        return cls._server(scheme, rest)
+
+    @classmethod
+    def _embedded(cls, directory: str, dbname: str = _DEFAULT_DATABASE) -> DatabaseURI:
+        if not directory:
+            raise InvalidURI(f"an embedded database needs a directory: {EMBEDDED_SCHEME}:directory")
+        return cls(dbname=dbname, embedded=Path(directory).expanduser().absolute())
+
+    @classmethod
+    def _server(cls, scheme: str, rest: str) -> DatabaseURI:
+        parts = urlsplit("postgresql:" + rest)
+        if scheme == EMBEDDED_SCHEME:
+            return cls._embedded(unquote(parts.netloc + parts.path))
+        params = dict(parse_qsl(parts.query, keep_blank_values=True))
+        dbname = unquote(parts.path.lstrip("/")) or params.pop("dbname", "") or _DEFAULT_DATABASE
+        if "embedded" in params:
+            return cls._embedded_with(params, parts.netloc, dbname)
+        credentials, _, location = parts.netloc.rpartition("@")
+        user, _, password = credentials.partition(":")
+        host, port = _split_hosts(location)
+        in_query = {name: params.pop(name, "") for name in ("user", "password", "host", "port")}
+        return cls(
+            dbname=dbname,
+            user=unquote(user) or in_query["user"],
+            password=unquote(password) or in_query["password"],
+            host=host or in_query["host"],
+            port=port or in_query["port"],
+            params=tuple(params.items()),
+        )
+
+    @classmethod
+    def _embedded_with(cls, params: dict[str, str], netloc: str, dbname: str) -> DatabaseURI:
+        directory = params.pop("embedded")
+        if netloc or params:
+            extra = "a host" if netloc else ", ".join(params)
+            raise InvalidURI(
+                f"embedded= starts a server of its own, so the URI cannot also name {extra}; "
+                f"use postgresql+timescaledb:///{dbname}?embedded=/absolute/directory"
+            )
+        return cls._embedded(directory, dbname)
+
+    @property
+    def url(self) -> str:
+        """The canonical form, with the password: what MLflow and SQLAlchemy take."""
+        return self._format(quote(self.password, safe=""))
+
+    def with_database(self, dbname: str) -> DatabaseURI:
+        """Name another database of the same server."""
+        return DatabaseURI(
+            dbname, self.user, self.password, self.host, self.port, self.params, self.embedded
+        )
+
+    def keywords(self) -> dict[str, str]:
+        """The libpq connection keywords; empty for what the URI leaves to libpq's defaults.
+
+        An embedded URI has none of its own: see `mlflow_timescale.db.embedded.keywords`.
+        """
+        named = {
+            "dbname": self.dbname,
+            "user": self.user,
+            "password": self.password,
+            "host": self.host,
+            "port": self.port,
+        }
+        return {**{key: value for key, value in named.items() if value}, **dict(self.params)}
+
+    def __str__(self) -> str:
+        return self._format("***" if self.password else "", hide=True)
+
+    def _format(self, password: str, *, hide: bool = False) -> str:
+        params = {k: "***" if hide and k in _SECRET_PARAMS else v for k, v in self.params}
+        location = _location(self.host, self.port)
+        if location is None:
+            params = {"host": self.host, **({"port": self.port} if self.port else {}), **params}
+        if self.embedded is not None:
+            params["embedded"] = str(self.embedded)
+        credentials = quote(self.user, safe="") + (f":{password}" if password else "")
+        authority = (credentials + "@" if credentials else "") + (location or "")
+        query = "?" + urlencode(params, safe="/:,*", quote_via=quote) if params else ""
+        return f"{CANONICAL_SCHEME}://{authority}/{quote(self.dbname, safe='')}{query}"
+
+
+def _split_hosts(location: str) -> tuple[str, str]:
+    """Split "a:1,b:2" into libpq's parallel lists "a,b" and "1,2"."""
+    if not location:
+        return "", ""
+    hosts, ports = [], []
+    for item in location.split(","):
+        host, _, port = item.rpartition(":") if not item.endswith("]") else (item, "", "")
+        host, port = (host, port) if host else (port, "")
+        if port and not port.isdigit():
+            raise InvalidURI(f"port {port!r} is not a number; use {_FORMS}")
+        hosts.append(unquote(host.strip("[]")))
+        ports.append(port)
+    return ",".join(hosts), ",".join(ports) if any(ports) else ""
+
+
+def _location(host: str, port: str) -> str | None:
+    """Write "host:port", or None where only the query can hold it (sockets, several hosts)."""
+    if host.startswith(("/", "@")) or "," in host or (port and not host):
+        return None
+    name = f"[{host}]" if ":" in host else quote(host, safe="")
+    return name + (f":{port}" if port else "")

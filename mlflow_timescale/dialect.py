@@ -1,0 +1,56 @@
+"""The SQLAlchemy dialect behind `postgresql+timescaledb://`: psycopg 3, and embedded servers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg, PGDialect_psycopg
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection
+from sqlalchemy.sql.elements import BinaryExpression, BindParameter
+from sqlalchemy.types import Integer, String
+
+from mlflow_timescale.db import embedded
+from mlflow_timescale.db.uri import DatabaseURI
+
+
+class TimescaleCompiler(PGCompiler_psycopg):
+    """Binds a string that is compared with an integer column as an integer.
+
+    MLflow does so in add_dataset_to_experiments and transition_model_version_stage. psycopg2 lets
+    it pass; SQLAlchemy's psycopg 3 dialect writes `= %s::VARCHAR`, which PostgreSQL refuses
+    ("operator does not exist: integer = character varying"):
+    https://github.com/mlflow/mlflow/issues/9151 and 24592. Remove when both are closed.
+    """
+
+    def visit_binary(self, binary: BinaryExpression[Any], *args: Any, **kwargs: Any) -> Any:
+        left, right = binary.left, binary.right
+        if (
+            isinstance(right, BindParameter)
+            and isinstance(right.type, String)
+            and isinstance(left.type, Integer)
+        ):
+            binary = binary._clone()
+            binary.right = right._with_binary_element_type(left.type)
+        return super().visit_binary(binary, *args, **kwargs)
+
+
+class TimescaleDialect(PGDialect_psycopg):
+    """psycopg 3 under the URIs of `DatabaseURI`.
+
+    `name` stays "postgresql": MLflow and alembic branch on it.
+    """
+
+    supports_statement_cache = True
+    statement_compiler = TimescaleCompiler
+
+    def create_connect_args(self, url: URL) -> ConnectArgsType:
+        """Keep the URI as it is: an embedded server is started when a connection is opened."""
+        arguments, keywords = super().create_connect_args(URL.create("postgresql+psycopg"))
+        uri = DatabaseURI.parse(url.render_as_string(hide_password=False))
+        return arguments, {**keywords, "uri": uri}
+
+    def connect(self, *arguments: Any, uri: DatabaseURI, **keywords: Any) -> DBAPIConnection:
+        """Open a connection; an embedded server that has gone away is started again."""
+        named = {"application_name": "mlflow", **embedded.keywords(uri)}
+        return super().connect(*arguments, **named, **keywords)

@@ -1,0 +1,112 @@
+"""MLflow's entry points. Loaded by `import mlflow`: nothing here may be slow, and nothing may raise.
+
+The stores' names include `postgresql`, because a scheme of our own fails at six gates of MLflow
+3.17 (ARCHITECTURE.md). A plain `postgresql://` URI is handed on to MLflow's own stores. Where
+another plugin wants that name, MLFLOW_TIMESCALE_CLAIM_POSTGRESQL=false gives it up; then only
+`timescaledb://` URIs reach our stores.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+_OURS = ("postgresql+timescaledb:", "timescaledb:", "timescaledb+embedded:")
+_READ_REPLICA = "_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE"
+_CLAIM = "MLFLOW_TIMESCALE_CLAIM_POSTGRESQL"
+_CLAIMED = {"claimed_tracking_store": "tracking_store", "claimed_registry_store": "registry_store"}
+
+
+def __getattr__(name: str) -> Any:
+    """Resolve the claimed names, unless the claim is off: MLflow skips what is not there."""
+    if name in _CLAIMED and os.environ.get(_CLAIM, "true").lower() not in ("false", "0", "off"):
+        return globals()[_CLAIMED[name]]
+    raise AttributeError(f"{__name__} has no {name} ({_CLAIM}={os.environ.get(_CLAIM)})")
+
+
+def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
+    """The tracking store for a URI."""
+    if not store_uri.startswith(_OURS):
+        return _mlflow_tracking_store(store_uri, artifact_uri)
+    from mlflow_timescale import tracking_store as module
+
+    cls = (
+        module.WorkspaceAwareTimescaleTrackingStore
+        if _workspaces_enabled()
+        else module.TimescaleTrackingStore
+    )
+    return cls(_canonical(store_uri), _artifact_root(artifact_uri), read_db_uri=_read_replica())
+
+
+def registry_store(store_uri: str, **_: Any) -> Any:
+    """The model registry store for a URI."""
+    if not store_uri.startswith(_OURS):
+        return _mlflow_registry_store(store_uri)
+    from mlflow_timescale import registry_store as module
+
+    cls = (
+        module.WorkspaceAwareTimescaleRegistryStore
+        if _workspaces_enabled()
+        else module.TimescaleRegistryStore
+    )
+    return cls(_canonical(store_uri), read_db_uri=_read_replica())
+
+
+def workspace_store(workspace_uri: str) -> Any:
+    """MLflow's own workspace store on our database, for the short URIs."""
+    from mlflow.store.workspace.sqlalchemy_store import SqlAlchemyStore
+
+    return SqlAlchemyStore(_canonical(workspace_uri))
+
+
+def scorer_store(tracking_uri: str) -> Any:
+    """MLflow's own scorer store, which goes through the tracking store, for the short URIs."""
+    from mlflow.genai.scorers.registry import MlflowTrackingStore
+
+    return MlflowTrackingStore(tracking_uri)
+
+
+def _mlflow_tracking_store(store_uri: str, artifact_uri: str | None) -> Any:
+    from mlflow.server.handlers import TrackingStoreRegistryWrapper
+    from mlflow.tracking._tracking_service import utils
+
+    if _read_replica():
+        return TrackingStoreRegistryWrapper._get_sqlalchemy_store(store_uri, artifact_uri)
+    return utils._get_sqlalchemy_store(store_uri, artifact_uri)
+
+
+def _mlflow_registry_store(store_uri: str) -> Any:
+    from mlflow.server.handlers import ModelRegistryStoreRegistryWrapper
+    from mlflow.tracking._model_registry import utils
+
+    if _read_replica():
+        return ModelRegistryStoreRegistryWrapper._get_sqlalchemy_store(store_uri)
+    return utils._get_sqlalchemy_store(store_uri)
+
+
+def _canonical(uri: str) -> str:
+    from mlflow_timescale.db.uri import DatabaseURI
+
+    return DatabaseURI.parse(uri).url
+
+
+def _workspaces_enabled() -> bool:
+    from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
+
+    return bool(MLFLOW_ENABLE_WORKSPACES.get())
+
+
+def _read_replica() -> str | None:
+    return os.environ.get(_READ_REPLICA)
+
+
+def _artifact_root(artifact_uri: str | None) -> str:
+    """What MLflow's builder for `postgresql` does: the server's root, or the local default."""
+    from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+
+    return (
+        artifact_uri
+        or os.environ.get(ARTIFACT_ROOT_ENV_VAR)
+        or str(DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+    )

@@ -1,0 +1,45 @@
+"""Bringing a database up: MLflow's tables by MLflow's alembic, then our migrations, under one lock."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import mlflow.store.db.utils as mlflow_db
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+from mlflow_timescale import db
+from mlflow_timescale.db.errors import ConnectionFailed
+from mlflow_timescale.db.uri import DatabaseURI
+
+
+@cache
+def prepare(db_uri: str) -> None:
+    """Make a database ready for our stores, once per process; any number may do so at once.
+
+    Raises MlflowException where the URI, the user or the database cannot be right. A server that
+    does not answer yet is waited for as MLflow does.
+    """
+    try:
+        initialize(db_uri)
+    except ConnectionFailed as exc:
+        if exc.permanent:
+            raise MlflowException(str(exc), INVALID_PARAMETER_VALUE) from exc
+        mlflow_db.create_sqlalchemy_engine_with_retry(db_uri).dispose()
+        initialize(db_uri)
+    with db.connect(db_uri, autocommit=True) as conn:
+        db.migrate(conn)
+
+
+def initialize(db_uri: str) -> None:
+    """Create or upgrade MLflow's tables where some are missing, as MLflow's stores do."""
+    with db.connect(db_uri, autocommit=True) as conn:
+        engine = mlflow_db.create_sqlalchemy_engine(DatabaseURI.parse(db_uri).url)
+        try:
+            if mlflow_db._all_tables_exist(engine):
+                return
+            with db.exclusively(conn):
+                if not mlflow_db._all_tables_exist(engine):
+                    mlflow_db._initialize_tables(engine)
+        finally:
+            engine.dispose()

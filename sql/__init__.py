@@ -1,0 +1,1 @@
+"""The project's SQL: migrations by tier (`base`, `timescale`, `community`) and named queries."""
