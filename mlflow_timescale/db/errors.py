@@ -60,7 +60,7 @@ _ADVICE = (
     ("password authentication failed", True, "Check user and password in the URI."),
     ("no password supplied", True, "Put the password into the URI, PGPASSWORD or ~/.pgpass."),
     ("no pg_hba.conf entry", True, "The server does not let this user in from here: pg_hba.conf."),
-    ("role", True, "Check the user in the URI."),
+    ('role "', True, "Check the user in the URI."),
     ("does not exist", True, "Create it first: createdb {dbname}."),
     ("too many clients", False, "Raise max_connections, or lower the pool size."),
     ("refused", False, "Check that the server runs and listens there."),
