@@ -70,7 +70,7 @@ def _mlflow_tracking_store(store_uri: str, artifact_uri: str | None) -> Any:
     from mlflow.server.handlers import TrackingStoreRegistryWrapper
     from mlflow.tracking._tracking_service import utils
 
-    if _read_replica():
+    if os.environ.get(_READ_REPLICA):
         return TrackingStoreRegistryWrapper._get_sqlalchemy_store(store_uri, artifact_uri)
     return utils._get_sqlalchemy_store(store_uri, artifact_uri)
 
@@ -79,7 +79,7 @@ def _mlflow_registry_store(store_uri: str) -> Any:
     from mlflow.server.handlers import ModelRegistryStoreRegistryWrapper
     from mlflow.tracking._model_registry import utils
 
-    if _read_replica():
+    if os.environ.get(_READ_REPLICA):
         return ModelRegistryStoreRegistryWrapper._get_sqlalchemy_store(store_uri)
     return utils._get_sqlalchemy_store(store_uri)
 
@@ -97,7 +97,9 @@ def _workspaces_enabled() -> bool:
 
 
 def _read_replica() -> str | None:
-    return os.environ.get(_READ_REPLICA)
+    """Where reads go; by our driver too, which takes every form of the URI."""
+    uri = os.environ.get(_READ_REPLICA)
+    return _canonical(uri) if uri else None
 
 
 def _artifact_root(artifact_uri: str | None) -> str:
