@@ -11,7 +11,8 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -67,6 +68,18 @@ def template(server: DatabaseURI) -> str:
     return name
 
 
+@pytest.fixture(scope="session")
+def new_database(
+    server: DatabaseURI, template: str
+) -> Callable[..., AbstractContextManager[DatabaseURI]]:
+    """Makes databases that live as long as their `with` block, for fixtures of a wider scope."""
+
+    def make(*, empty: bool = False) -> AbstractContextManager[DatabaseURI]:
+        return contextmanager(_temporary)(server, "template1" if empty else template)
+
+    return make
+
+
 @pytest.fixture
 def database(server: DatabaseURI, template: str) -> Iterator[DatabaseURI]:
     """A database of the test's own, with MLflow's tables and our migrations."""
@@ -77,6 +90,16 @@ def database(server: DatabaseURI, template: str) -> Iterator[DatabaseURI]:
 def empty_database(server: DatabaseURI) -> Iterator[DatabaseURI]:
     """A database of the test's own with nothing in it."""
     yield from _temporary(server, "template1")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory for an embedded server of the test's own, as root may give it to one."""
+    path = Path(tempfile.mkdtemp(prefix="mlflow-timescale-own-"))
+    yield path
+    release(path)
+    stop_when_unused(path)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
