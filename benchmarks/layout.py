@@ -136,23 +136,13 @@ def read(conns: list[psycopg.Connection], runs: list[str]) -> dict[str, list[flo
 
 
 def bytes_per_point(conn: psycopg.Connection, points: int) -> float:
-    timescale = conn.execute("SELECT FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
-    size = (
-        "hypertable_size('metrics')"
-        if timescale and is_hypertable(conn)
-        else ("pg_total_relation_size('metrics')")
-    )
-    row = conn.execute(f"SELECT {size}").fetchone()
+    """With indexes; a hypertable's own relation is empty, its chunks hold the points."""
+    row = conn.execute(
+        "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE oid = 'metrics'::regclass "
+        "OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'metrics'::regclass)"
+    ).fetchone()
     assert row is not None
-    return row[0] / points
-
-
-def is_hypertable(conn: psycopg.Connection) -> bool:
-    return bool(
-        conn.execute(
-            "SELECT FROM timescaledb_information.hypertables WHERE hypertable_name = 'metrics'"
-        ).fetchone()
-    )
+    return float(row[0]) / points
 
 
 def ordered(number: int) -> tuple[int, int]:
