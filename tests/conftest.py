@@ -20,7 +20,7 @@ import pytest
 from psycopg import sql
 
 from mlflow_timescale import db
-from mlflow_timescale.db.embedded import release, stop_when_unused
+from mlflow_timescale.db.embedded import release, stop_when_unused, temporary
 from mlflow_timescale.db.uri import DatabaseURI
 
 # The controller sets it, its workers inherit it: one server and one template per run.
@@ -95,11 +95,10 @@ def empty_database(server: DatabaseURI) -> Iterator[DatabaseURI]:
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """A directory for an embedded server of the test's own, as root may give it to one."""
-    path = Path(tempfile.mkdtemp(prefix="mlflow-timescale-own-"))
-    yield path
-    release(path)
-    stop_when_unused(path)
-    shutil.rmtree(path, ignore_errors=True)
+    with temporary() as uri:
+        assert uri.embedded is not None
+        uri.embedded.chmod(0o755)
+        yield uri.embedded
 
 
 @pytest.fixture

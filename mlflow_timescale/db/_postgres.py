@@ -114,10 +114,14 @@ class Cluster:
             shutil.rmtree(leftover, ignore_errors=True)
         return Path(tempfile.mkdtemp(prefix=prefix, dir=self.directory))
 
+    @property
+    def _socket(self) -> Path:
+        return self.socket_directory / f".s.PGSQL.{PORT}"
+
     def is_running(self) -> bool:
         """Whether somebody listens on the socket: a killed server leaves files, but no listener."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            return probe.connect_ex(str(self.socket_directory / f".s.PGSQL.{PORT}")) == 0
+            return probe.connect_ex(str(self._socket)) == 0
 
     def start(self) -> None:
         """Create the cluster if there is none, and start its server; wait until it answers."""
@@ -126,10 +130,21 @@ class Cluster:
         if not self.data.exists():
             self._initialise()
         self._forget_killed_server()
-        self._wait_for_orphans()
+        end = time.monotonic() + _SECONDS
+        while not self._start(last_try=time.monotonic() > end):
+            time.sleep(0.1)
+
+    def _start(self, *, last_try: bool) -> bool:
+        """Start the server; say False while sessions of a killed one have not noticed yet."""
         options = " ".join(f"-c {key}='{value}'" for key, value in self._settings().items())
         log = self.log.relative_to(self.directory)
-        self._run("pg_ctl", "start", "-w", "-t", _SECONDS, "-l", log, "-o", options)
+        try:
+            self._run("pg_ctl", "start", "-w", "-t", _SECONDS, "-l", log, "-o", options)
+        except EmbeddedServerError as exc:
+            if last_try or "shared memory block" not in str(exc):
+                raise
+            return False
+        return True
 
     def stop(self) -> None:
         """Stop the server, ending its sessions."""
@@ -151,30 +166,18 @@ class Cluster:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _forget_killed_server(self) -> None:
-        """Remove a pid file whose process works elsewhere: after a restart of the machine or
-        container its number may belong to another program, or to another PostgreSQL, and the server
-        would refuse to start. A server's working directory is its data directory.
+        """Remove the lock files of a process that is not our server, which would refuse to start.
+
+        After a restart of the machine or container its number may belong to another program; and
+        it may be a zombie, where process 1 of a container does not collect them.
         """
-        pid_file = self.data / "postmaster.pid"
-        with contextlib.suppress(OSError):
-            pid = pid_file.read_text().partition("\n")[0]
-            if Path(f"/proc/{pid}/cwd").readlink() != self.data:
-                pid_file.unlink()
-
-    def _wait_for_orphans(self) -> None:
-        """Let the sessions of a killed server end: while one lives, no new server may start."""
-        end = time.monotonic() + _SECONDS
-        while self._sessions() and time.monotonic() < end:
-            time.sleep(0.05)
-
-    def _sessions(self) -> list[Path]:
-        """The processes of this cluster, where the system tells (Linux)."""
-        found = []
-        for link in Path("/proc").glob("[0-9]*/cwd"):
-            with contextlib.suppress(OSError):
-                if link.readlink() == self.data:
-                    found.append(link.parent)
-        return found
+        if not Path("/proc/self/cmdline").exists():
+            return
+        for lock in (self.data / "postmaster.pid", Path(f"{self._socket}.lock")):
+            with contextlib.suppress(FileNotFoundError):
+                pid = lock.read_text().partition("\n")[0]
+                if str(self.socket_directory) not in _command_line(pid):
+                    lock.unlink()
 
     def _open_directory(self) -> None:
         """Let the account pass through the directory that root made for it."""
@@ -259,6 +262,13 @@ def _summary(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     telling = [line for line in lines if "FATAL" in line or "PANIC" in line or "error:" in line]
     return "; ".join((telling or lines or ["no output"])[-3:])
+
+
+def _command_line(pid: str) -> str:
+    try:
+        return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return ""
 
 
 def _name(uid: int) -> str:

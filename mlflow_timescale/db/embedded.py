@@ -156,18 +156,31 @@ class EmbeddedServer:
 
 
 def stop_when_unused(directory: Path) -> None:
-    """Wait until no process holds the server, then stop it: the reaper's whole life."""
-    try:
-        reaper = _lock(directory / REAPER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return  # another reaper waits already
-    users = _lock(directory / USERS_LOCK, fcntl.LOCK_EX)
-    cluster = Cluster(directory)
-    # A directory that was deleted and made anew has another lock, and another reaper.
-    if _is_the_lock_at(directory / USERS_LOCK, users) and cluster.is_running():
-        cluster.stop()
-    os.close(reaper)
-    os.close(users)
+    """Wait until no process holds the server, then stop it."""
+    with _unused(directory):
+        pass
+
+
+def reap(directory: Path) -> None:
+    """The same, unless another reaper does: the life of the process that `_spawn_reaper` starts.
+
+    It creates nothing: somebody may be deleting the directory.
+    """
+    with suppress(BlockingIOError, FileNotFoundError):
+        reaper = _lock(directory / REAPER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB, create=False)
+        with _unused(directory, create=False):
+            os.close(reaper)  # before the next user is let in, who may then start a reaper
+
+
+@contextmanager
+def _unused(directory: Path, *, create: bool = True) -> Iterator[None]:
+    """Wait until no process holds the server, and stop it; nobody takes it inside the block."""
+    with _locked(directory / USERS_LOCK, fcntl.LOCK_EX, create=create) as users:
+        cluster = Cluster(directory)
+        # A directory that was deleted and made anew has another lock, and another reaper.
+        if _is_the_lock_at(directory / USERS_LOCK, users) and cluster.is_running():
+            cluster.stop()
+        yield
 
 
 def _reaper_waits(directory: Path) -> bool:
@@ -193,8 +206,8 @@ def _spawn_reaper(directory: Path) -> None:
     )
 
 
-def _lock(path: Path, kind: int) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+def _lock(path: Path, kind: int, *, create: bool = True) -> int:
+    fd = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
     try:
         if os.geteuid() == 0:  # so that the owner of the directory can use it after root has
             os.fchown(fd, path.parent.stat().st_uid, -1)
@@ -213,10 +226,10 @@ def _is_the_lock_at(path: Path, fd: int) -> bool:
 
 
 @contextmanager
-def _locked(path: Path, kind: int) -> Iterator[None]:
-    fd = _lock(path, kind)
+def _locked(path: Path, kind: int, *, create: bool = True) -> Iterator[int]:
+    fd = _lock(path, kind, create=create)
     try:
-        yield
+        yield fd
     finally:
         # Closing is not enough where another thread forked meanwhile: the child has the file open.
         fcntl.flock(fd, fcntl.LOCK_UN)

@@ -148,7 +148,7 @@ class DatabaseURI:
 
 
 def _split(rest: str) -> SplitResult:
-    """Split what follows the scheme; what cannot be split is never repeated, as it may be secret."""
+    """Split what follows the scheme; what cannot be split is not repeated: it may be secret."""
     try:
         parts = urlsplit("postgresql:" + rest)
     except ValueError:
