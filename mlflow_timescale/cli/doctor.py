@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mlflow_timescale import db
 from mlflow_timescale.cli.options import uri_option
 from mlflow_timescale.db.uri import DatabaseURI
+
+if TYPE_CHECKING:
+    from mlflow_timescale.doctor import Finding
 
 NEEDS_ACTION = 2
 _STYLES = {"ok": "green", "note": "yellow", "action": "bold red"}
@@ -43,13 +48,20 @@ def doctor(ctx: click.Context, uri: DatabaseURI, workers: int, as_json: bool) ->
         report = {"uri": str(uri), "healthy": not needs_action, "findings": map(asdict, findings)}
         click.echo(json.dumps(report, indent=2, default=list))
     else:
-        console = Console(highlight=False)
-        console.print(str(uri), soft_wrap=True, markup=False)
-        table = Table("check", "state", "found", "what to do")
-        for finding in findings:
-            style = _STYLES[finding.level]
-            table.add_row(finding.check, finding.level, finding.found, finding.advice, style=None)
-            table.rows[-1].style = style if finding.level == "action" else None
-        console.print(table)
+        _print(uri, findings)
     if needs_action:
         ctx.exit(NEEDS_ACTION)
+
+
+def _print(uri: DatabaseURI, findings: list[Finding]) -> None:
+    console = Console(highlight=False)
+    console.print(str(uri), soft_wrap=True, markup=False)
+    table = Table(show_lines=True)
+    for name in ("check", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("found", "what to do"):
+        table.add_column(name)
+    for finding in findings:
+        state = Text(finding.level, _STYLES[finding.level])
+        table.add_row(finding.check, state, Text(finding.found), Text(finding.advice))
+    console.print(table)

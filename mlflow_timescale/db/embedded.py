@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -79,6 +81,18 @@ def keep_across_exec(directory: Path) -> None:
     with _held_lock:
         if server := _held.get(directory.expanduser().resolve()):
             server.keep_across_exec()
+
+
+@contextmanager
+def temporary() -> Iterator[DatabaseURI]:
+    """A server of one's own for the length of a `with` block; nothing of it is left."""
+    directory = Path(tempfile.mkdtemp(prefix="mlflow-timescale-"))
+    try:
+        yield DatabaseURI(SUPERUSER, embedded=directory)
+    finally:
+        release(directory)
+        stop_when_unused(directory)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass

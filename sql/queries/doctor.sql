@@ -15,7 +15,7 @@ SELECT clock_timestamp();
 -- name: extension
 -- Which TimescaleDB is installed here, which one could be, and is its library loaded?
 SELECT installed_version, default_version,
-    current_setting('timescaledb.license', true) IS NOT NULL AS loaded
+    current_setting('timescaledb.disable_load', true) IS NOT NULL AS loaded
 FROM pg_available_extensions WHERE name = 'timescaledb';
 
 -- name: alembic_version
@@ -60,7 +60,7 @@ WITH RECURSIVE tree AS (
     SELECT tree.root, h.inhrelid FROM tree JOIN pg_inherits AS h ON h.inhparent = tree.oid
 )
 SELECT tree.root::regclass::text AS name, sum(pg_total_relation_size(c.oid))::bigint AS bytes,
-    sum(greatest(c.reltuples, 0))::bigint AS rows
+    sum(greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0))::bigint AS rows
 FROM tree JOIN pg_class AS c ON c.oid = tree.oid
 GROUP BY tree.root
 ORDER BY bytes DESC
