@@ -201,7 +201,8 @@ def sizes(patient: Patient) -> Iterator[Finding]:
     tables = {row["name"]: row for row in patient.rows(_queries.largest, schemas=existing)}
     if "timescale" in facts(patient.conn):
         for row in patient.rows(_queries.hypertables, schemas=existing):
-            tables[row["name"]] = row
+            estimates = (row["rows"], tables.get(row["name"], row)["rows"])
+            tables[row["name"]] = row | {"rows": max(estimates)}
     largest = sorted(tables.values(), key=lambda row: -row["bytes"])[:5]
     total = patient.row(_queries.server)["bytes"]
     shown = ", ".join(f"{row['name']} {in_bytes(row['bytes'])}" for row in largest)

@@ -38,8 +38,10 @@ def demo(uri: DatabaseURI, serve: bool, host: str, port: int) -> None:
         server.check_port(host, port)
     _require_packages()
     console = Console(highlight=False)
+    command = _open_command(uri)
     outcome = _run(uri, console)
     _say_what_it_did(console, uri, outcome)
+    console.print("Open it:", command, soft_wrap=True)
     if serve:
         server.run(uri, host=host, port=port, workers=1)
 
@@ -88,11 +90,13 @@ def _say_what_it_did(console: Console, uri: DatabaseURI, outcome: Outcome) -> No
         table.add_row(name, f"{value:.3f}")
     console.print(table)
     console.print(f"Run {outcome.run_id}, in {uri}", soft_wrap=True)
-    console.print("Open it:", _command(uri), soft_wrap=True)
 
 
-def _command(uri: DatabaseURI) -> str:
-    """The command that opens the web interface, as this one was called."""
+def _open_command(uri: DatabaseURI) -> str:
+    """The command that opens the web interface, as this one was called.
+
+    Asked before the demo runs: that sets MLFLOW_TRACKING_URI, and with it our default.
+    """
     called = Path(sys.argv[0])
     program = sys.argv[0] if called.name == "mlflow-timescale" else "mlflow-timescale"
     given = [] if uri == default_uri() else ["--uri", str(uri)]
