@@ -31,7 +31,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Remove the embedded server's directory, in the controller, when the workers are done."""
     if not hasattr(session.config, "workerinput") and EMBEDDED.exists():
         release(EMBEDDED)
-        stop_when_unused(EMBEDDED)
+        stop_when_unused(EMBEDDED, wait=True)
         shutil.rmtree(EMBEDDED, ignore_errors=True)
 
 

@@ -91,7 +91,7 @@ def temporary() -> Iterator[DatabaseURI]:
         yield DatabaseURI(SUPERUSER, embedded=directory)
     finally:
         release(directory)
-        stop_when_unused(directory)
+        stop_when_unused(directory, wait=True)
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -144,10 +144,13 @@ class EmbeddedServer:
                 conn.execute(_queries.create_database.format(name=sql.Identifier(dbname)))
 
 
-def stop_when_unused(directory: Path) -> None:
-    """Wait until no process holds the server, then stop it: the reaper's whole life."""
+def stop_when_unused(directory: Path, *, wait: bool = False) -> None:
+    """Wait until no process holds the server, then stop it: the reaper's whole life.
+
+    Where a reaper waits already, this leaves it to that one at once, or with `wait` when it is done.
+    """
     try:
-        reaper = _lock(directory / REAPER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        reaper = _lock(directory / REAPER_LOCK, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return  # another reaper waits already
     with _locked(directory / USERS_LOCK, fcntl.LOCK_EX):
