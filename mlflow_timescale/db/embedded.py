@@ -85,6 +85,13 @@ def release(directory: Path) -> None:
             server.let_go()
 
 
+def keep_across_exec(directory: Path) -> None:
+    """Let the program that this process is about to become keep its share of the server."""
+    with _held_lock:
+        if server := _held.get(directory.expanduser().resolve()):
+            server.keep_across_exec()
+
+
 @contextmanager
 def temporary() -> Iterator[DatabaseURI]:
     """A server of one's own for the length of a `with` block; nothing of it is left."""
@@ -133,6 +140,11 @@ class EmbeddedServer:
         if self._users_lock is not None:
             os.close(self._users_lock)
             self._users_lock = None
+
+    def keep_across_exec(self) -> None:
+        """Leave the lock to the program that replaces this one: it lives as long as that does."""
+        if self._users_lock is not None:
+            os.set_inheritable(self._users_lock, True)
 
     def keywords(self, dbname: str) -> dict[str, str]:
         """The libpq keywords of one of its databases, which is created unless it is there."""
