@@ -1,4 +1,4 @@
-"""MLflow's entry points. Loaded by `import mlflow`: nothing here may be slow, and nothing may raise.
+"""MLflow's entry points. Loaded by `import mlflow`: nothing here may be slow, nothing may raise.
 
 The stores' names include `postgresql`, because a scheme of our own fails at six gates of MLflow
 3.17 (ARCHITECTURE.md). A plain `postgresql://` URI is handed on to MLflow's own stores. Where

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -154,7 +155,7 @@ class EmbeddedServer:
             self._databases.add(dbname)
         return where | {"dbname": dbname}
 
-    def _create_database(self, where: dict[str, str], dbname: str) -> None:
+    def _create_database(self, where: dict[str, Any], dbname: str) -> None:
         try:
             admin = psycopg.connect(**where, dbname=SUPERUSER, autocommit=True)
         except psycopg.OperationalError as exc:
