@@ -1,4 +1,4 @@
-"""Bringing a database up: MLflow's tables by MLflow's alembic, then our migrations, under one lock."""
+"""Bringing a database up: MLflow's tables by MLflow's alembic, then our migrations."""
 
 from __future__ import annotations
 

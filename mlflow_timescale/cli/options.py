@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,13 @@ from mlflow_timescale.db.embedded import default_directory
 from mlflow_timescale.db.uri import DatabaseURI
 
 
-class URIType(click.ParamType):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[DatabaseURI]
+else:  # older versions of click have no type parameter
+    _ParamType = click.ParamType
+
+
+class URIType(_ParamType):
     """A database URI, checked when the command line is read."""
 
     name = "URI"
@@ -26,7 +32,7 @@ class URIType(click.ParamType):
 
 
 def default_uri() -> DatabaseURI:
-    """MLFLOW_TIMESCALE_URI, else MLFLOW_TRACKING_URI if it names a database of ours, else embedded."""
+    """MLFLOW_TIMESCALE_URI, else MLFLOW_TRACKING_URI if it names a database, else embedded."""
     for name in ("MLFLOW_TIMESCALE_URI", "MLFLOW_TRACKING_URI"):
         given = os.environ.get(name, "")
         if given.startswith(("postgresql", "postgres:", "timescaledb")):

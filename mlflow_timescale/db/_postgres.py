@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mlflow_timescale.db.errors import EmbeddedServerError
 
@@ -235,7 +236,7 @@ class Cluster:
                 f"{f'. The whole log is {self.log}' if self.log.exists() else ''}"
             )
 
-    def _identity(self) -> dict[str, object]:
+    def _identity(self) -> dict[str, Any]:
         if self.account is None:
             return {"cwd": "/"}
         return {

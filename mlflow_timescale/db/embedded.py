@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -85,6 +86,13 @@ def release(directory: Path) -> None:
             server.let_go()
 
 
+def keep_across_exec(directory: Path) -> None:
+    """Let the program that this process is about to become keep its share of the server."""
+    with _held_lock:
+        if server := _held.get(directory.expanduser().resolve()):
+            server.keep_across_exec()
+
+
 @contextmanager
 def temporary() -> Iterator[DatabaseURI]:
     """A server of one's own for the length of a `with` block; nothing of it is left."""
@@ -134,6 +142,11 @@ class EmbeddedServer:
             os.close(self._users_lock)
             self._users_lock = None
 
+    def keep_across_exec(self) -> None:
+        """Leave the lock to the program that replaces this one: it lives as long as that does."""
+        if self._users_lock is not None:
+            os.set_inheritable(self._users_lock, True)
+
     def keywords(self, dbname: str) -> dict[str, str]:
         """The libpq keywords of one of its databases, which is created unless it is there."""
         where = {"host": str(self.cluster.socket_directory), "port": PORT, "user": SUPERUSER}
@@ -142,7 +155,7 @@ class EmbeddedServer:
             self._databases.add(dbname)
         return where | {"dbname": dbname}
 
-    def _create_database(self, where: dict[str, str], dbname: str) -> None:
+    def _create_database(self, where: dict[str, Any], dbname: str) -> None:
         try:
             admin = psycopg.connect(**where, dbname=SUPERUSER, autocommit=True)
         except psycopg.OperationalError as exc:
