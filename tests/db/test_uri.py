@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import traceback
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
-from mlflow_timescale.db import InvalidURI, uri
+from mlflow_timescale.db import InvalidURI
 from mlflow_timescale.db.uri import DatabaseURI
 
 SECRET = "s3cret"
@@ -40,10 +39,6 @@ def servers(draw: st.DrawFn) -> DatabaseURI:
         port=draw(ports),
         params=tuple(draw(params).items()),
     )
-
-
-def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(uri).failed == 0
 
 
 @given(servers())
