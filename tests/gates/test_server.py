@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import mlflow
 import psycopg
@@ -19,17 +20,26 @@ from mlflow_timescale.db.uri import DatabaseURI
 
 pytestmark = pytest.mark.server
 API = "/api/2.0/mlflow"
+REPLICA = "read replica"
 
 
 @pytest.fixture(scope="module")
 def server_process(
     shared_database: DatabaseURI, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """Two workers; job execution, which starts nine more processes, has tests of its own."""
+    """Two workers, and a read replica: the same database by connections that refuse to write.
+
+    Job execution, which starts nine more processes, has tests of its own.
+    """
     directory = tmp_path_factory.mktemp("server")
+    primary = with_password(shared_database)
+    read_only = ("options", "-c default_transaction_read_only=on")
+    replica = replace(primary, params=(read_only, ("application_name", REPLICA)))
     with mlflow_server(
         "--backend-store-uri",
-        with_password(shared_database).url,
+        primary.url,
+        "--read-replica-backend-store-uri",
+        replica.url,
         "--workers",
         "2",
         "--artifacts-destination",
@@ -139,6 +149,22 @@ def test_traces_are_found_with_their_spans(client: MlflowClient) -> None:
         locations=[experiment.experiment_id], return_type="list", include_spans=True
     )
     assert [(span.name, span.outputs) for span in trace.data.spans] == [("predict", 42.0)]
+
+
+def test_reads_go_to_the_read_replica_and_writes_do_not(
+    server_process: Server, client: MlflowClient, shared_database: DatabaseURI
+) -> None:
+    """All of this module's writes pass, though the replica's connections refuse every one."""
+    client.create_experiment("routed")
+    assert client.get_experiment_by_name("routed") is not None
+    with db.connect(shared_database) as conn:
+        rows = conn.execute(
+            "SELECT query FROM pg_stat_activity"
+            " WHERE application_name = %s AND datname = current_database()",
+            [REPLICA],
+        ).fetchall()
+    assert rows
+    assert not any(re.match("(?i)insert|update|delete", query) for (query,) in rows)
 
 
 def test_an_error_page_names_no_password(server_process: Server, client: MlflowClient) -> None:
