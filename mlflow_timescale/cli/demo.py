@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from mlflow_timescale import db
 from mlflow_timescale.cli.options import default_uri, uri_option
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -37,6 +38,7 @@ def demo(uri: DatabaseURI, serve: bool, host: str, port: int) -> None:
     if serve:
         server.check_port(host, port)
     _require_packages()
+    db.connect(uri).close()  # one line now, rather than MLflow's minutes of retries
     console = Console(highlight=False)
     command = _open_command(uri)
     outcome = _run(uri, console)

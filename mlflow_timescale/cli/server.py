@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 
+from mlflow_timescale import db
 from mlflow_timescale.artifact_root import default_artifact_root
 from mlflow_timescale.cli.options import URIType, default_uri
 from mlflow_timescale.db import embedded
@@ -76,6 +77,7 @@ def run(
     check_port(host, port)
     console = Console(stderr=True, highlight=False)
     console.print(f"Database {uri}", soft_wrap=True)
+    db.connect(uri).close()  # one line now, rather than MLflow's minutes of retries
     from mlflow_timescale.schema import prepare
 
     prepare(uri.url)

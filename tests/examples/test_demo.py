@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import psycopg
 import pytest
+from mlflow_timescale.examples import demo
 
 from mlflow_timescale import db
 from mlflow_timescale.db.embedded import release, stop_when_unused
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.examples import demo
 
 FAST = demo.Settings(first_session="2009-01-02", max_iterations=10)
 STEPS = 9
