@@ -62,6 +62,7 @@ class Settings:
 class Outcome:
     """What the demo leaves behind."""
 
+    experiment_id: str
     run_id: str
     model_name: str
     version: str
@@ -93,7 +94,7 @@ def main(uri: str, settings: Settings = Settings(), step: Callable[[str], Any] =
         metrics = evaluate(model, train, test, prices, settings, logged.model_id)
     step("Register it and make it champion")
     version = register(logged.model_uri, run.info.run_id, settings)
-    return Outcome(run.info.run_id, settings.model_name, version, metrics)
+    return Outcome(run.info.experiment_id, run.info.run_id, settings.model_name, version, metrics)
 
 
 def open_experiment(name: str) -> None:

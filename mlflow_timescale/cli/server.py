@@ -9,11 +9,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import zip_longest
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
 
+from mlflow_timescale import db
 from mlflow_timescale.artifact_root import default_artifact_root
 from mlflow_timescale.cli.options import URIType, default_uri
 from mlflow_timescale.db import embedded
@@ -69,17 +71,26 @@ def server(uri: DatabaseURI, host: str, port: int, workers: int, options: tuple[
 
 
 def run(
-    uri: DatabaseURI, *, host: str, port: int, workers: int, options: Sequence[str] = ()
-) -> None:
+    uri: DatabaseURI,
+    *,
+    host: str,
+    port: int,
+    workers: int,
+    options: Sequence[str] = (),
+    page: str = "",
+) -> NoReturn:
     """Become `mlflow server`, once the port is free and the database is ready."""
     _refuse_passwords(options)
     check_port(host, port)
     console = Console(stderr=True, highlight=False)
     console.print(f"Database {uri}", soft_wrap=True)
+    db.connect(uri).close()  # one line now, rather than MLflow's minutes of retries
     from mlflow_timescale.schema import prepare
 
     prepare(uri.url)
-    console.print(f"MLflow at http://{_shown(host)}:{port} in a few seconds; Ctrl-C stops it.")
+    console.print(
+        f"MLflow in a few seconds at {address(host, port)}{page} (Ctrl-C stops it)", soft_wrap=True
+    )
     where = ["--host", host, "--port", str(port), "--workers", str(workers)]
     if uri.embedded is not None:
         embedded.keep_across_exec(uri.embedded)
@@ -126,5 +137,10 @@ def _refuse_passwords(options: Sequence[str]) -> None:
             )
 
 
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def address(host: str, port: int) -> str:
+    """Where the web interface is.
+
+    >>> address("::1", 5000)
+    'http://[::1]:5000'
+    """
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
