@@ -262,6 +262,7 @@ def select_42(directory: Path) -> None:
         assert conn.execute("SELECT 42").fetchone() == (42,)
 
 
+@pytest.mark.slow
 def test_a_temporary_server_leaves_nothing_behind() -> None:
     with temporary() as uri:
         directory = uri.embedded
@@ -372,6 +373,7 @@ def test_root_is_told_when_the_owner_has_no_name(directory: Path) -> None:
         db.connect(uri_of(directory))
 
 
+@pytest.mark.slow
 def test_the_server_answers_only_on_its_socket(directory: Path) -> None:
     with db.connect(uri_of(directory)) as conn:
         assert conn.execute("SHOW listen_addresses").fetchone() == ("",)
