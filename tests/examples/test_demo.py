@@ -189,7 +189,7 @@ def home() -> Iterator[Path]:
     yield path
     release(path)
     if path.exists():
-        stop_when_unused(path, wait=True)
+        stop_when_unused(path)
         shutil.rmtree(path)
 
 
