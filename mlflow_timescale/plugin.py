@@ -13,6 +13,7 @@ from typing import Any
 
 _OURS = ("postgresql+timescaledb:", "timescaledb:", "timescaledb+embedded:")
 _READ_REPLICA = "_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE"
+IN_DATABASE_ROOT = "timescaledb-artifacts:/"
 _CLAIM = "MLFLOW_TIMESCALE_CLAIM_POSTGRESQL"
 _CLAIMED = {"claimed_tracking_store": "tracking_store", "claimed_registry_store": "registry_store"}
 
@@ -66,6 +67,24 @@ def scorer_store(tracking_uri: str) -> Any:
     return MlflowTrackingStore(tracking_uri)
 
 
+def in_database_artifacts(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> Any:
+    """The artifact repository of `timescaledb-artifacts:`."""
+    from mlflow_timescale.artifacts.opening import in_database
+
+    return in_database(artifact_uri, tracking_uri, registry_uri)
+
+
+def checked_artifacts(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> Any:
+    """The artifact repository of `sha256+<scheme>:`."""
+    from mlflow_timescale.artifacts.opening import checked_repository
+
+    return checked_repository(artifact_uri, tracking_uri, registry_uri)
+
+
 def _mlflow_tracking_store(store_uri: str, artifact_uri: str | None) -> Any:
     from mlflow.server.handlers import TrackingStoreRegistryWrapper
     from mlflow.tracking._tracking_service import utils
@@ -101,12 +120,10 @@ def _read_replica() -> str | None:
 
 
 def _artifact_root(artifact_uri: str | None) -> str:
-    """What MLflow's builder for `postgresql` does: the server's root, or the local default."""
-    from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR
-    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    """The root that was given, or the server's, as MLflow's builder does; else the database itself.
 
-    return (
-        artifact_uri
-        or os.environ.get(ARTIFACT_ROOT_ENV_VAR)
-        or str(DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
-    )
+    A trainer and a UI then need nothing but the database.
+    """
+    from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR
+
+    return artifact_uri or os.environ.get(ARTIFACT_ROOT_ENV_VAR) or IN_DATABASE_ROOT
