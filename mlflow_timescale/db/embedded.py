@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -72,6 +74,18 @@ def release(directory: Path) -> None:
     with _held_lock:
         if server := _held.pop(directory.expanduser().resolve(), None):
             server.let_go()
+
+
+@contextmanager
+def temporary() -> Iterator[DatabaseURI]:
+    """A server of one's own for the length of a `with` block; nothing of it is left."""
+    directory = Path(tempfile.mkdtemp(prefix="mlflow-timescale-"))
+    try:
+        yield DatabaseURI(SUPERUSER, embedded=directory)
+    finally:
+        release(directory)
+        stop_when_unused(directory)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass
