@@ -40,7 +40,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 
 
 class CheckedRepository(LedgeredRepository):
-    """A repository of MLflow's, by delegation, that records what is logged and checks what is read."""
+    """One of MLflow's repositories, by delegation: records what is logged, checks what is read."""
 
     def __init__(
         self,
@@ -215,7 +215,10 @@ def wrap(
     registry_uri: str | None = None,
 ) -> CheckedRepository:
     """Put the ledger round a repository."""
-    return _class_for(type(inner))(inner, artifact_uri, database, tracking_uri, registry_uri)
+    make = cast("Any", _class_for)(type(inner))
+    return cast(
+        "CheckedRepository", make(inner, artifact_uri, database, tracking_uri, registry_uri)
+    )
 
 
 async def _hashed(chunks: AsyncIterable[bytes], hasher: Hasher) -> AsyncIterator[bytes]:

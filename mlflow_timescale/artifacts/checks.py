@@ -22,8 +22,8 @@ _logger = logging.getLogger(__name__)
 _queries = load("artifacts")
 
 
-class ArtifactRefused(MlflowException):
-    """A file that must not be used. Over HTTP it is a 409: MLflow's client repeats a 500 for minutes."""
+class ArtifactRefused(MlflowException):  # type: ignore[misc]
+    """A file that must not be used. Over HTTP a 409: MLflow's client repeats a 500 for minutes."""
 
     def get_http_status_code(self) -> int:
         return 409
@@ -38,8 +38,8 @@ class ArtifactMismatch(ArtifactRefused):
     @classmethod
     def of(cls, location: str, expected: Fingerprint, found: Fingerprint | str) -> ArtifactMismatch:
         return cls(
-            f"artifact {location} is not what was logged: expected {expected}, found {found}. It was "
-            f"changed, truncated or swapped since; log it again, or restore it from a backup"
+            f"artifact {location} is not what was logged: expected {expected}, found {found}. It "
+            f"was changed, truncated or swapped since; log it again, or restore it from a backup"
         )
 
 
@@ -56,7 +56,7 @@ class UnknownArtifact(ArtifactRefused):
 
 @dataclass(frozen=True)
 class Check:
-    """What was found at a location: `outcome` is match, mismatch, missing, unreadable or unknown."""
+    """What was found: `outcome` is match, mismatch, missing, unreadable or unknown."""
 
     location: str
     outcome: str

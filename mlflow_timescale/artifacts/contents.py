@@ -69,7 +69,7 @@ class Writer:
 
 
 def _write_large(conn: Connection, first: bytes, rest: Iterable[bytes]) -> Content:
-    """Stream chunks in while hashing them; give them up again if the content turns out to be known."""
+    """Stream chunks in while hashing them; give them up if the content turns out to be known."""
     row = conn.execute(_queries.next_content_id).fetchone()
     content_id: int = row[0]  # type: ignore[index]
     hasher, digests = _copy_in(conn, content_id, first, rest)
@@ -117,7 +117,7 @@ def _write_small(conn: Connection, files: dict[str, bytes]) -> dict[str, Content
             "sizes": [len(by_digest[digest]) for digest in missing],
             "chunk_size": CHUNK,
         }
-        added = dict(conn.execute(_queries.add_small_contents, values).fetchall())
+        added: dict[bytes, int] = dict(conn.execute(_queries.add_small_contents, values).fetchall())
         with conn.cursor().copy(_queries.copy_chunks_in) as copy:
             copy.set_types(("int8", "int4", "bytea"))
             for digest, content_id in added.items():

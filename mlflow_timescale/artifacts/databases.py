@@ -83,7 +83,7 @@ def _engine(url: str, pid: int) -> Engine:
 
 
 def mlflow_user() -> str | None:
-    """Who asks: in a server the request's authenticated user, elsewhere the user of this process."""
+    """Who asks: in a server the request's authenticated user, elsewhere this process's user."""
     if os.environ.get(_SERVER_BACKEND):
         return _request_user()
     try:

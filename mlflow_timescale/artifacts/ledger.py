@@ -38,9 +38,8 @@ class Entry:
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Entry:
-        *head, checksum, size, origin, created, db_user, user, ended_at, ended = row
-        print_ = Fingerprint(checksum, size)
-        return cls(*head, print_, origin, created, db_user, user, ended_at, ended)
+        values: list[Any] = [*row[:6], Fingerprint(row[6], row[7]), *row[8:]]
+        return cls(*values)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: times in ISO 8601."""
@@ -123,6 +122,6 @@ def select(
     audit_id: int | None = None,
     sample: int | None = None,
 ) -> list[Entry]:
-    """The rows of a selection; with `audit_id` those it has not seen, with `sample` the least checked."""
+    """The rows chosen; with `audit_id` those it has not seen, with `sample` the least checked."""
     values = {**vars(selection), "history": history, "audit_id": audit_id, "sample": sample}
     return [Entry.from_row(row) for row in conn.execute(_queries.select_entries, values)]

@@ -1,4 +1,4 @@
-"""What both artifact repositories share: the ledger, and downloads that arrive checked or not at all."""
+"""What both repositories share: the ledger, and downloads that arrive checked or not at all."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
         found: Fingerprint,
         expected: ledger.Entry | None = None,
     ) -> None:
-        """Compare a downloaded file with the ledger; remove it, record it and raise if it differs."""
+        """Compare a downloaded file with the ledger; if it differs remove it, record it, raise."""
         location = join(self.location, path)
         try:
             with self.connection() as conn:

@@ -31,7 +31,8 @@ class Bridge:
         """Wait for room, unless the reader is gone."""
         while not reader.done():
             try:
-                return await asyncio.to_thread(self._queue.put, item, True, _POLL)
+                await asyncio.to_thread(self._queue.put, item, True, _POLL)
+                break
             except queue.Full:
                 continue
 
