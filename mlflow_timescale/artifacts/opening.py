@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
@@ -22,6 +23,7 @@ from mlflow_timescale.artifacts import checked
 from mlflow_timescale.artifacts.databases import database_of, need_database
 from mlflow_timescale.artifacts.in_database import InDatabaseRepository
 from mlflow_timescale.artifacts.locations import CHECKED, IN_DATABASE, canonical, inner_uri, scheme
+from mlflow_timescale.db.uri import DatabaseURI
 
 _ROOTS = ("_MLFLOW_SERVER_ARTIFACT_ROOT", "_MLFLOW_SERVER_ARTIFACT_DESTINATION")
 
@@ -90,3 +92,15 @@ def _refuse_foreign_directory(inner: str, roots: list[str]) -> None:
 
 def _directory(uri: str) -> Path:
     return Path(canonical(uri).removeprefix("file://")).resolve()
+
+
+@lru_cache(maxsize=256)
+def open_stored(
+    root: str, database: DatabaseURI
+) -> InDatabaseRepository | checked.CheckedRepository:
+    """The repository of a location that the ledger names, for reading it again."""
+    if scheme(root) == IN_DATABASE:
+        return InDatabaseRepository(root, database, database.url)
+    repository = get_registered_artifact_repositories()[scheme(root)]
+    inner = repository(root, tracking_uri=None, registry_uri=None)
+    return checked.wrap(inner, root, database, database.url)
