@@ -69,7 +69,7 @@ def history(
         "name": name,
         "kind": kind,
         "subject": subject,
-        "as_of": _aware(as_of) if as_of else None,
+        "as_of": aware(as_of) if as_of else None,
         "workspace": workspace,
     }
     return [Change.from_row(row) for row in conn.execute(_queries.history, values)]
@@ -91,7 +91,8 @@ def version_at(
     return found[-1] if found else None
 
 
-def _aware(moment: datetime) -> datetime:
+def aware(moment: datetime) -> datetime:
+    """A moment as it is, if it names one; raise ValueError if it has no time zone."""
     if moment.tzinfo is None:
         raise ValueError(
             f"{moment!r} has no time zone, so it names no moment; write "
