@@ -85,6 +85,15 @@ def checked_artifacts(
     return checked_repository(artifact_uri, tracking_uri, registry_uri)
 
 
+def run_artifacts(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> Any:
+    """The artifact repository of `runs:`, which lets a refused file be seen."""
+    from mlflow_timescale.artifacts.runs import RunsRepository
+
+    return RunsRepository(artifact_uri, tracking_uri, registry_uri)
+
+
 def _mlflow_tracking_store(store_uri: str, artifact_uri: str | None) -> Any:
     from mlflow.server.handlers import TrackingStoreRegistryWrapper
     from mlflow.tracking._tracking_service import utils

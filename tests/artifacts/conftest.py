@@ -1,14 +1,19 @@
-"""A model that is logged in a moment, and files for the repositories."""
+"""A model that is logged in a moment, files for the repositories, an S3 on this machine."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import mlflow
 import psycopg
 import pytest
+import requests
 from mlflow.models.model import ModelInfo
+from moto.server import ThreadedMotoServer
 
 from mlflow_timescale.artifacts.contents import CHUNK
 from mlflow_timescale.db.uri import DatabaseURI
@@ -27,6 +32,7 @@ class Toolbox:
     """What the tests of this folder do again and again."""
 
     large = LARGE
+    bucket = "models"
 
     @staticmethod
     def log_model(**keywords: object) -> ModelInfo:
@@ -83,3 +89,28 @@ def tracking(database: DatabaseURI) -> DatabaseURI:
     mlflow.set_tracking_uri(database.url)
     mlflow.set_registry_uri(None)
     return database
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    """The server's URL, one server a module."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client of an empty S3 that MLflow is pointed at."""
+    for name, value in {
+        "MLFLOW_S3_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3", endpoint_url=s3_server)
+    client.create_bucket(Bucket=Toolbox.bucket)
+    yield client
+    requests.post(f"{s3_server}/moto-api/reset", timeout=10)

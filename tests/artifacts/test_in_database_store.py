@@ -288,3 +288,23 @@ def test_a_model_is_logged_and_loaded_through_the_database(
     toolbox.flip_stored_byte(conn, "python_model.pkl")
     with pytest.raises(MlflowException, match="not what was logged"):
         mlflow.pyfunc.load_model(logged.model_uri)
+
+
+def test_downloads_through_a_run_name_the_refused_file(
+    tracking: DatabaseURI, conn: psycopg.Connection, toolbox: Any, tmp_path: Path
+) -> None:
+    with mlflow.start_run() as run:
+        mlflow.log_text("alpha", "note.txt")
+        toolbox.log_model()
+    run_id = run.info.run_id
+    whole = mlflow.artifacts.download_artifacts(run_id=run_id, dst_path=str(tmp_path))
+    assert "note.txt" in toolbox.contents_of(Path(whole))
+    model = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/model")
+    assert "MLmodel" in toolbox.contents_of(Path(model))
+    with pytest.raises(MlflowException, match="please ensure that the path is correct"):
+        mlflow.artifacts.download_artifacts(f"runs:/{run_id}/nothing")
+    toolbox.flip_stored_byte(conn, "note.txt")
+    toolbox.flip_stored_byte(conn, "MLmodel")
+    for path in ("note.txt", "model", ""):
+        with pytest.raises(ArtifactMismatch, match="not what was logged"):
+            mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path)
