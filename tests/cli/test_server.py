@@ -98,7 +98,7 @@ def test_options_of_mlflow_server_are_handed_on(
 
 def test_the_embedded_database_keeps_artifacts_beside_itself_unless_told_otherwise() -> None:
     uri = DatabaseURI("mlflow", embedded=Path("/var/lib/quant"))
-    assert environment(uri, {})["MLFLOW_ARTIFACTS_DESTINATION"] == "/var/lib/quant/artifacts"
+    assert environment(uri, {})["MLFLOW_ARTIFACTS_DESTINATION"] == "timescaledb-artifacts:/"
     given = {"MLFLOW_ARTIFACTS_DESTINATION": "s3://quant"}
     assert environment(uri, given)["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://quant"
     on_server = DatabaseURI("mlflow", host="db.example")
