@@ -14,6 +14,11 @@ from feature_store.values import Floats
 Rows = npt.NDArray[np.intp]
 
 
+def is_there(objects: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+    """Which objects are not None."""
+    return np.array([item is not None for item in objects], dtype=bool)
+
+
 @dataclass(frozen=True)
 class Winners:
     """What won in some cells of one feature: rows of the spine, and the points' columns beside them."""
@@ -96,7 +101,7 @@ class Cells:
         if feature not in self.structures:
             return self.value[feature]
         structures = self.structures[feature]
-        there = (self.event[feature] != MISSING) & np.equal(structures, None).astype(bool)
+        there = (self.event[feature] != MISSING) & ~is_there(structures)
         column = structures.copy()
         column[there] = self.value[feature][there]
         return column

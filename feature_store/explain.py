@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_store.arrays import Int4Array
-from feature_store.cells import Cells
-from feature_store.read import FeatureValue, Options, read_cells
+from feature_store.cells import Cells, is_there
+from feature_store.read import FeatureValue, Options, part_of, read_cells
 from feature_store.selection import Selection, series_table
 from feature_store.spine import Group, Spine
 from feature_store.times import MISSING, from_micros
@@ -101,7 +101,8 @@ def _reasons(
     conn: db.Connection, spine: Spine, selection: Selection, cells: Cells, expired: Any
 ) -> npt.NDArray[np.object_]:
     missing = cells.event == MISSING
-    found = np.where(missing, NEVER_WRITTEN, None).astype(object)
+    found: npt.NDArray[np.object_] = np.full(missing.shape, None, dtype=object)
+    found[missing] = NEVER_WRITTEN
     for group in spine.groups:
         known = _has_points(conn, group, selection)
         for j, position in enumerate(group.features):
@@ -111,7 +112,7 @@ def _reasons(
     for j in range(len(selection.names)):
         undefined = ~missing[j] & np.isnan(cells.value[j])
         if j in cells.structures:
-            undefined &= np.equal(cells.structures[j], None).astype(bool)
+            undefined &= ~is_there(cells.structures[j])
         found[j][undefined] = UNDEFINED
     found[:, spine.as_of == MISSING] = NO_AS_OF
     return found
@@ -119,8 +120,7 @@ def _reasons(
 
 def _has_points(conn: db.Connection, group: Group, selection: Selection) -> npt.NDArray[np.bool_]:
     """For which (entity, feature of the group) is anything stored at all?"""
-    mine = Selection(*([part[i] for i in group.features] for part in selection))  # type: ignore[arg-type]
-    table = series_table(conn, group.entities, mine)
+    table = series_table(conn, group.entities, part_of(selection, group))
     asked = {"series": Int4Array(table.series)}
     row: Any = conn.execute(_queries.series_with_points, asked, binary=True).fetchone()
     written = np.isin(table.series, [] if row[0] is None else row[0])

@@ -24,7 +24,7 @@ from feature_store.selection import (
     series_table,
     version_of,
 )
-from feature_store.spine import Spine, slices
+from feature_store.spine import Group, Spine, slices
 from feature_store.times import MISSING, duration_micros, from_micros, to_micros
 from mlflow_timescale import db
 
@@ -126,8 +126,7 @@ def read_cells(
         conn.execute(_queries.one_snapshot)
         written_by = _late_writes_matter(conn, spine, options)
         for group in spine.groups:
-            mine = Selection(*([part[i] for i in group.features] for part in selection))
-            table = series_table(conn, group.entities, mine)
+            table = series_table(conn, group.entities, part_of(selection, group))
             asked = _asked(table, list(slices(group, spine.as_of)), group.features)
             push = None if _mixes(table) or options.details else options.max_age
             fill(conn, cells, asked, Bounds(push, written_by), options.plan)
@@ -136,6 +135,27 @@ def read_cells(
     if options.max_age is None:
         return cells, None
     return cells, cells.expire(spine.as_of, duration_micros(options.max_age, "max_age"))
+
+
+def asked_of(conn: db.Connection, spine: Spine, selection: Selection) -> list[Asked]:
+    """For every series of a spine, the rows that ask for it."""
+    return [
+        one
+        for group in spine.groups
+        for one in _asked(
+            series_table(conn, group.entities, part_of(selection, group)),
+            list(slices(group, spine.as_of)),
+            group.features,
+        )
+    ]
+
+
+def part_of(selection: Selection, group: Group) -> Selection:
+    """The part of a selection that belongs to one entity column."""
+    return Selection(
+        [selection.names[i] for i in group.features],
+        [selection.versions[i] for i in group.features],
+    )
 
 
 def _asked(table: SeriesTable, by_entity: list[Any], positions: list[int]) -> list[Asked]:

@@ -66,7 +66,7 @@ def slices(group: Group, as_of: Micros) -> Iterator[tuple[int, npt.NDArray[np.in
     order = order[as_of[order] != MISSING]
     codes = group.entity[order]
     first = np.flatnonzero(np.diff(codes, prepend=-1))
-    for start, stop in zip(first, [*first[1:], len(order)], strict=True):
+    for start, stop in zip(first, np.append(first, len(order))[1:], strict=True):
         rows = order[start:stop]
         yield int(codes[start]), rows, as_of[rows]
 
@@ -87,13 +87,14 @@ def join(frame: Any, added: Mapping[str, npt.NDArray[Any]], output: str | None) 
     return polars.from_arrow(table)
 
 
-def frame_of(added: Mapping[str, npt.NDArray[Any]], output: str) -> Any:
+def frame_of(added: Mapping[str, Any], output: str) -> Any:
     """A frame of these columns alone."""
     if output == "pandas":
         import pandas as pd
 
         return pd.DataFrame({name: _pandas(values) for name, values in added.items()})
-    return join(pa.table({}), added, output)
+    arrays = {name: _arrow(np.asarray(values)) for name, values in added.items()}
+    return join(pa.table(arrays), {}, output)
 
 
 def _join_pandas(frame: Any, added: Mapping[str, npt.NDArray[Any]]) -> Any:
@@ -106,9 +107,11 @@ def _join_pandas(frame: Any, added: Mapping[str, npt.NDArray[Any]]) -> Any:
     return pd.concat([frame, new], axis=1)
 
 
-def _pandas(values: npt.NDArray[Any]) -> Any:
+def _pandas(values: Any) -> Any:
     import pandas as pd
 
+    if isinstance(values, list):
+        return values
     if values.dtype.kind == "M":
         return pd.Series(values).dt.tz_localize("UTC")
     return values

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_store import columns, definitions, explain, read, spine, watermarks, write
+from feature_store import columns, definitions, explain, read, revisions, spine, watermarks, write
 from feature_store.calendars import Availability, availability
 from feature_store.definitions import FeatureView
 from feature_store.errors import InvalidFrame
@@ -273,6 +273,67 @@ class FeatureStore:
         with self.connection() as conn:
             rows = explain.explain(conn, wanted, chosen, options)
         return spine.frame_of(rows, output)
+
+    def history(
+        self,
+        entity_key: str,
+        feature: str,
+        *,
+        feature_version: int | None = None,
+        output: str = "pandas",
+    ) -> Any:
+        """Every value that was ever believed of a feature of an entity, with its revisions."""
+        with self.connection() as conn:
+            rows = revisions.history(conn, entity_key, feature, feature_version)
+        return spine.frame_of(rows, output)
+
+    def diff(
+        self,
+        as_of_1: datetime,
+        as_of_2: datetime,
+        *,
+        entities: Sequence[str] | None = None,
+        features: Sequence[str] | None = None,
+        output: str = "pandas",
+    ) -> Any:
+        """What became known after as_of_1 and by as_of_2: new values and revisions."""
+        with self.connection() as conn:
+            rows = revisions.diff(conn, as_of_1, as_of_2, entities, features)
+        return spine.frame_of(rows, output)
+
+    def leak_report(
+        self,
+        spine_frame: Any,
+        features: Features,
+        *,
+        entity: EntityColumns = "entity_key",
+        as_of: str = "as_of",
+        feature_version: Versions = None,
+        output: str = "pandas",
+    ) -> Any:
+        """By feature: the share of cells that a join on event_time alone would take from the future.
+
+        `leaked` counts cells filled with a value that was not known at as_of, `changed` those of them
+        where the point-in-time answer is another; `assumed` cells have an ingest time that nobody
+        observed, so for them the report is only as good as the assumption.
+        """
+        chosen = select(features, feature_version)
+        wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
+        with self.connection() as conn:
+            rows = revisions.leak_report(conn, wanted, chosen)
+        return spine.frame_of(rows, output)
+
+    def features(self, output: str = "pandas") -> Any:
+        """What there is: every feature and version, its entities, its first and last event."""
+        with self.connection() as conn:
+            return spine.frame_of(revisions.inventory(conn), output)
+
+    def lineage(
+        self, feature: str, *, feature_version: int | None = None, output: str = "pandas"
+    ) -> Any:
+        """Who wrote a feature: producers, code versions, runs and assumptions, with counts and times."""
+        with self.connection() as conn:
+            return spine.frame_of(revisions.lineage(conn, feature, feature_version), output)
 
     def watermark(self) -> datetime:
         """The newest moment that is settled: no write stamped at or before it can still appear.

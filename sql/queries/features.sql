@@ -426,3 +426,130 @@ SELECT DISTINCT feature_name
 FROM mlops.feature_series
 WHERE entity_key = ANY (%(entities)s)
 ORDER BY feature_name;
+
+-- name: history
+-- What was ever believed of one feature of one entity, and who said so when?
+SELECT
+    s.feature_version,
+    p.event_time,
+    p.ingest_time,
+    row_number() OVER revisions AS revision,
+    p.value_double AS value,
+    p.value_json AS value_json,
+    lag(p.value_double) OVER revisions AS previous_value,
+    lag(p.value_json) OVER revisions AS previous_value_json,
+    w.written_at,
+    w.producer,
+    w.producer_version,
+    w.run_id,
+    w.assumed_lag
+FROM mlops.feature_series AS s
+JOIN mlops.feature_points AS p USING (series_id)
+JOIN mlops.feature_writes AS w USING (write_id)
+WHERE s.entity_key = %(entity)s
+    AND s.feature_name = %(feature)s
+    AND (%(version)s::integer IS NULL OR s.feature_version = %(version)s)
+WINDOW revisions AS (PARTITION BY p.series_id, p.event_time ORDER BY p.ingest_time)
+ORDER BY s.feature_version, p.event_time, p.ingest_time;
+
+-- name: diff
+-- What became known after one moment and by another? A point becomes known at the later of its two
+-- times; of several revisions in between the last one counts.
+SELECT
+    s.entity_key,
+    s.feature_name,
+    s.feature_version,
+    CASE WHEN before.ingest_time IS NULL THEN 'new' ELSE 'revised' END AS change,
+    p.event_time,
+    p.ingest_time,
+    p.value_double AS value,
+    p.value_json AS value_json,
+    before.value_double AS previous_value,
+    before.value_json AS previous_value_json,
+    w.producer,
+    w.run_id,
+    w.assumed_lag
+FROM (
+    SELECT DISTINCT ON (p.series_id, p.event_time) p.*
+    FROM mlops.feature_points AS p
+    WHERE p.event_time <= %(later)s
+        AND p.ingest_time <= %(later)s
+        AND (p.ingest_time > %(earlier)s OR p.event_time > %(earlier)s)
+        AND (
+            (%(entities)s::text[] IS NULL AND %(features)s::text[] IS NULL)
+            OR p.series_id IN (
+                SELECT i.series_id
+                FROM mlops.feature_series AS i
+                WHERE (%(entities)s::text[] IS NULL OR i.entity_key = ANY (%(entities)s::text[]))
+                    AND (%(features)s::text[] IS NULL OR i.feature_name = ANY (%(features)s::text[]))
+            )
+        )
+    ORDER BY p.series_id, p.event_time, p.ingest_time DESC
+) AS p
+JOIN mlops.feature_series AS s USING (series_id)
+JOIN mlops.feature_writes AS w USING (write_id)
+LEFT JOIN LATERAL (
+    SELECT b.ingest_time, b.value_double, b.value_json
+    FROM mlops.feature_points AS b
+    WHERE b.series_id = p.series_id
+        AND b.event_time = p.event_time
+        AND b.event_time <= %(earlier)s
+        AND b.ingest_time <= %(earlier)s
+    ORDER BY b.ingest_time DESC
+    LIMIT 1
+) AS before ON true
+ORDER BY s.entity_key, s.feature_name, s.feature_version, p.event_time;
+
+-- name: assumed_writes
+-- Which writes computed their ingest times from an assumed lag?
+SELECT write_id FROM mlops.feature_writes WHERE assumed_lag IS NOT NULL;
+
+-- name: list_features
+-- Which features are there, of how many entities, from when to when, and how are they defined?
+SELECT
+    s.feature_name,
+    s.feature_version,
+    count(*) AS entities,
+    min(span.first_event) AS first_event,
+    max(span.last_event) AS last_event,
+    d.view_name,
+    d.value_type
+FROM mlops.feature_series AS s
+CROSS JOIN LATERAL (
+    SELECT
+        (
+            SELECT p.event_time FROM mlops.feature_points AS p
+            WHERE p.series_id = s.series_id ORDER BY p.event_time LIMIT 1
+        ) AS first_event,
+        (
+            SELECT p.event_time FROM mlops.feature_points AS p
+            WHERE p.series_id = s.series_id ORDER BY p.event_time DESC LIMIT 1
+        ) AS last_event
+) AS span
+LEFT JOIN mlops.feature_definitions AS d
+    ON d.feature_name = s.feature_name AND d.version = s.feature_version
+WHERE span.first_event IS NOT NULL
+GROUP BY s.feature_name, s.feature_version, d.view_name, d.value_type
+ORDER BY s.feature_name, s.feature_version;
+
+-- name: lineage
+-- Who wrote a feature: which producers, code versions and runs, when, and on what assumption?
+SELECT
+    s.feature_version,
+    w.producer,
+    w.producer_version,
+    w.run_id,
+    w.assumed_lag,
+    count(*) AS points,
+    count(DISTINCT w.write_id) AS writes,
+    min(w.written_at) AS first_written,
+    max(w.written_at) AS last_written,
+    min(p.event_time) AS first_event,
+    max(p.event_time) AS last_event
+FROM mlops.feature_series AS s
+JOIN mlops.feature_points AS p USING (series_id)
+JOIN mlops.feature_writes AS w USING (write_id)
+WHERE s.feature_name = %(feature)s
+    AND (%(version)s::integer IS NULL OR s.feature_version = %(version)s)
+GROUP BY s.feature_version, w.producer, w.producer_version, w.run_id, w.assumed_lag
+ORDER BY s.feature_version, min(w.written_at);
