@@ -27,7 +27,7 @@ class SnapshotFeature:
     """One feature of a snapshot.
 
     `version` is the one asked for (0: the newest known at each as_of), `versions` those that were
-    found, `nulls` counts cells without a value and `undefined` those written as NaN. `definition` is
+    found. `nulls` counts cells without a value, `undefined` those written as NaN. `definition` is
     the registered view of the feature, if there is one.
     """
 

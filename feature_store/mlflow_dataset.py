@@ -35,7 +35,8 @@ class SnapshotSource(DatasetSource):  # type: ignore[misc]
 
     def load(self) -> Snapshot:
         """Open and verify the snapshot; raises SnapshotError if it is another than was logged."""
-        from feature_store.snapshots import SnapshotError, load_snapshot
+        from feature_store.manifest import SnapshotError
+        from feature_store.snapshots import load_snapshot
 
         snapshot = load_snapshot(self.url)
         if snapshot.fingerprint != self.fingerprint:

@@ -127,7 +127,7 @@ class Snapshot:
         return self.to_arrow(self.manifest.spine_columns)
 
     def verify(self) -> None:
-        """Raise CorruptFile or SnapshotError unless every file and the whole content are as written."""
+        """Raise CorruptFile or SnapshotError unless files and content are as they were written."""
         strays = self._folder.files("data") - {file.path for file in self.manifest.files}
         if strays:
             raise CorruptFile(
@@ -140,8 +140,8 @@ class Snapshot:
                 found.add(part)
         if found.hexdigest() != self.fingerprint:
             raise SnapshotError(
-                f"{self.url}: the files have fingerprint {found.hexdigest()} and {found.rows} rows, "
-                f"the {FILE} says {self.fingerprint} and {self.manifest.rows}"
+                f"{self.url}: the files have fingerprint {found.hexdigest()} ({found.rows} rows), "
+                f"the {FILE} says {self.fingerprint} ({self.manifest.rows} rows)"
             )
 
     def request(self) -> Request:
@@ -174,7 +174,7 @@ def write_snapshot(
 ) -> Snapshot:
     """Read a training set and publish it at `path`, a local folder or any fsspec URL.
 
-    Raises SnapshotExists where anything is; then, and after any other error, nothing is left behind.
+    Raises SnapshotExists where anything is; after an error nothing is left behind.
     """
     folder = Folder(path)
     if not folder.is_empty():
@@ -210,13 +210,13 @@ def load_snapshot(path: str | Path, *, verify: bool = True) -> Snapshot:
 
 
 def rebuild(store: FeatureStore, snapshot: Snapshot) -> str:
-    """The fingerprint of the same rows and features, read from the database at the same watermark."""
+    """The fingerprint of the same rows and features, read again at the same watermark."""
     return read_content(store, snapshot.spine(), snapshot.request()).fingerprint
 
 
 @dataclass(frozen=True)
 class Content:
-    """A training set as it goes into files: in the order of as_of, and what was found on the way."""
+    """A training set as it goes into files, in the order of as_of."""
 
     table: pa.Table
     request: Request
@@ -280,8 +280,8 @@ def _settled(conn: db.Connection, written_by: datetime | None) -> datetime:
         return settled
     if to_micros(written_by, "written_by") > to_micros(settled):
         raise InvalidTime(
-            f"written_by {written_by.isoformat()} is not settled: writes stamped before it may still "
-            f"commit; the watermark is {settled.isoformat()}"
+            f"written_by {written_by.isoformat()} is not settled: writes stamped before it may "
+            f"still commit; the watermark is {settled.isoformat()}"
         )
     return written_by
 
@@ -319,10 +319,12 @@ def _describe(
     name, version = selection.names[j], selection.versions[j]
     there = cells.event[j] != MISSING
     used = [version] if cells.version is None else np.unique(cells.version[j][there]).tolist()
-    view = next((v for v in views if name in v.features and v.version == max(used, default=0)), None)
+    view = next(
+        (v for v in views if name in v.features and v.version == max(used, default=0)), None
+    )
     structured = np.zeros(len(there), dtype=bool)
     if j in cells.structures:
-        structured = np.not_equal(cells.structures[j], None).astype(bool)
+        structured = np.array([value is not None for value in cells.structures[j]], dtype=bool)
     return SnapshotFeature(
         name=name,
         version=version,
@@ -411,4 +413,3 @@ def _clean(draft: Folder, folder: Folder, files: list[DataFile]) -> None:
         folder.remove(file.path for file in files)
     else:
         draft.remove_all()
-

@@ -1,4 +1,4 @@
-"""Folders on any file system that fsspec knows, and Parquet files in them whose content is hashed."""
+"""Folders on any file system that fsspec knows, and Parquet files in them with their hashes."""
 
 from __future__ import annotations
 

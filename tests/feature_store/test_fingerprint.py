@@ -12,10 +12,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feature_store.errors import InvalidFrame
-from feature_store.fingerprint import Fingerprint, fingerprint, parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from feature_store.errors import InvalidFrame
+from feature_store.fingerprint import Fingerprint, fingerprint, parts
 
 UTC = timezone.utc
 
@@ -50,7 +51,9 @@ def test_the_type_that_holds_a_value_makes_no_difference():
     other = frame().astype({"entity_key": "category", "n": "int16"})
     other["as_of"] = other["as_of"].dt.tz_convert("America/New_York").dt.as_unit("ns")
     assert fingerprint(other) == fingerprint(frame())
-    assert fingerprint(frame().astype({"entity_key": object, "n": "float64"})) == fingerprint(frame())
+    assert fingerprint(frame().astype({"entity_key": object, "n": "float64"})) == fingerprint(
+        frame()
+    )
 
 
 def test_the_layout_of_a_parquet_file_makes_no_difference(tmp_path):
@@ -120,7 +123,7 @@ def test_structures_are_compared_by_content_not_by_text():
 
 
 def test_a_kind_without_a_canonical_form_is_refused():
-    with pytest.raises(InvalidFrame, match="'x' holds .* no fingerprint"):
+    with pytest.raises(InvalidFrame, match=r"'x' holds .* no fingerprint"):
         fingerprint({"x": np.array([object()], dtype=object)})
 
 
@@ -141,7 +144,9 @@ ROWS = st.lists(
 @given(ROWS, ROWS)
 def test_fingerprints_are_equal_exactly_if_the_rows_are_the_same_multiset(left, right):
     def canonical(rows):
-        return sorted((a, b, "" if x is None or math.isnan(x) else str(x + 0.0)) for a, b, x in rows)
+        return sorted(
+            (a, b, "" if x is None or math.isnan(x) else str(x + 0.0)) for a, b, x in rows
+        )
 
     def table(rows):
         a, b, x = zip(*rows, strict=True) if rows else ((), (), ())

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import polars as pl
-import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from feature_store import snapshots
+
+from feature_store import FeatureView, snapshots
 from feature_store.errors import InvalidTime
 from feature_store.fingerprint import fingerprint
 from feature_store.manifest import SnapshotError
 from feature_store.snapshots import Request, SnapshotExists, load_snapshot, rebuild
 from feature_store.storage import CorruptFile, Folder, StorageError
 from feature_store.store import FeatureStore
-
-from feature_store import FeatureView
 
 UTC = timezone.utc
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -60,7 +56,9 @@ def spine() -> pd.DataFrame:
 
 
 def take(store, path, **options):
-    request = {k: options.pop(k) for k in ("max_age", "written_by", "feature_version") if k in options}
+    request = {
+        k: options.pop(k) for k in ("max_age", "written_by", "feature_version") if k in options
+    }
     given = options.pop("spine", spine())
     return snapshots.write_snapshot(store, given, Request(FEATURES, **request), path, **options)
 
@@ -178,7 +176,7 @@ def test_a_new_version_that_is_written_later_does_not_change_a_rebuild(store, tm
 
 @pytest.mark.parametrize("pause", [0.0, 0.3, 0.6])
 def test_a_transaction_in_flight_does_not_change_a_snapshot(store, tmp_path, pause):
-    """Its stamp is earlier than the snapshot, its commit later: the watermark must stay before it."""
+    """It is stamped before the snapshot and commits later; the watermark must stay before it."""
     from feature_store import write
 
     point = (START + timedelta(days=1), {"momentum": 77.0})
@@ -239,7 +237,9 @@ def test_files_exchanged_together_with_their_hashes_still_fail_the_fingerprint(s
     take(store, tmp_path / "a")
     take(store, tmp_path / "b", spine=spine().assign(label=0.0))
     forged = json.loads((tmp_path / "b" / "manifest.json").read_text())
-    forged["fingerprint"] = json.loads((tmp_path / "a" / "manifest.json").read_text())["fingerprint"]
+    forged["fingerprint"] = json.loads((tmp_path / "a" / "manifest.json").read_text())[
+        "fingerprint"
+    ]
     (tmp_path / "b" / "manifest.json").write_text(json.dumps(forged))
     with pytest.raises(SnapshotError, match="have fingerprint"):
         load_snapshot(tmp_path / "b")
@@ -346,7 +346,7 @@ def test_a_killed_writer_leaves_nothing_that_loads(store, tmp_path):
             write(folder, path, data[: len(data) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
         Folder.write = killed
-        spine = pd.DataFrame({{"entity_key": ["E0"], "as_of": pd.to_datetime(["2024-02-01Z"])}})
+        spine = pd.DataFrame({{"entity_key": ["E0"], "as_of": [pd.Timestamp("2024-02-01T00Z")]}})
         with FeatureStore({store.uri.url!r}) as store:
             snapshots.write_snapshot(store, spine, Request(["rsi"]), sys.argv[1])
         """
@@ -413,5 +413,7 @@ def test_a_dataset_feeds_an_evaluation(store, tmp_path):
 
 def test_importing_mlflow_does_not_load_the_feature_store():
     script = "import sys, mlflow; print([m for m in sys.modules if m.startswith('feature_store')])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "['feature_store', 'feature_store.mlflow_dataset']"
