@@ -10,6 +10,7 @@ import numpy.typing as npt
 from psycopg import Cursor
 from psycopg.sql import SQL
 
+from feature_store.cells import is_there
 from feature_store.copying import Field, copy_json, copy_numbers, timestamps
 from feature_store.errors import ConflictingValues
 from feature_store.points import Points
@@ -38,7 +39,7 @@ class Batch:
         """Which points are structures."""
         if self.json is None:
             return np.zeros(len(self), dtype=bool)
-        return np.not_equal(self.json, None).astype(bool)
+        return is_there(self.json)
 
     def event_ranges(self) -> tuple[Ids, Micros, Micros]:
         """The distinct series, and the first and last event of each."""
@@ -48,10 +49,10 @@ class Batch:
 
     def copy(self, cursor: Cursor[Any], numbers: SQL, structures: SQL, *more: Field) -> None:
         """COPY into a table with the columns series, event, [ingest,] [more,] value."""
-        fields = [self.series, timestamps(self.event)]
+        fields: list[Field] = [self.series, timestamps(self.event)]
         if self.ingest is not None:
             fields.append(timestamps(self.ingest))
-        fields += [np.broadcast_to(value, len(self)) for value in more]
+        fields += more
         json = self.is_json
         if self.json is None or not json.all():
             kept = [*fields, self.value]

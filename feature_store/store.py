@@ -24,11 +24,13 @@ from feature_store.selection import Versions, feature_names_of, select
 from feature_store.series import SeriesWriter
 from feature_store.spine import EntityColumns
 from feature_store.times import to_micros
+from feature_store.transaction import WriteSpec
 from feature_store.values import is_structure, to_json, to_number
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 
 BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
+LONG_COLUMNS = 5  # a long frame has about so many for each value
 Lag = timedelta | Availability | str | None
 Features = str | FeatureView | Sequence[str | FeatureView]
 
@@ -136,7 +138,8 @@ class FeatureStore:
         shape = Layout(layout, entity, event_time, ingest_time)
         spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
         with self.connection() as conn, self.connection() as aside:
-            batches = (points(part, shape) for part in columns.batches(frame, BATCH_POINTS))
+            values = BATCH_POINTS * (1 if layout == "wide" else LONG_COLUMNS)
+            batches = (points(part, shape) for part in columns.batches(frame, values))
             first, second = next(batches, None), next(batches, None)
             if first is None:
                 return 0
@@ -350,8 +353,8 @@ class FeatureStore:
         run_id: str | None,
         forecast: bool = False,
         restate: bool = False,
-    ) -> write.WriteSpec:
-        return write.WriteSpec(
+    ) -> WriteSpec:
+        return WriteSpec(
             version,
             availability(lag),
             forecast,
@@ -362,8 +365,8 @@ class FeatureStore:
         )
 
     def _check(
-        self, conn: db.Connection, batch: Points, spec: write.WriteSpec, view: Any
-    ) -> write.WriteSpec:
+        self, conn: db.Connection, batch: Points, spec: WriteSpec, view: Any
+    ) -> WriteSpec:
         """Check a batch against the definitions; a view that is named decides the version."""
         if view is not None:
             view = definitions.resolve(conn, view, None)
@@ -372,7 +375,7 @@ class FeatureStore:
         return spec
 
     def _checked(
-        self, conn: db.Connection, stream: Iterable[Points], spec: write.WriteSpec, view: Any
+        self, conn: db.Connection, stream: Iterable[Points], spec: WriteSpec, view: Any
     ) -> Iterator[Points]:
         for batch in stream:
             self._check(conn, batch, spec, view)

@@ -121,9 +121,13 @@ COPY pg_temp.feature_stage (series_id, event_time, value_json) FROM STDIN (FORMA
 -- Tell the planner how much is staged.
 ANALYZE pg_temp.feature_stage;
 
--- name: staged_last_event
--- The newest event that waits, to compare with the stamp.
-SELECT max(event_time) FROM pg_temp.feature_stage;
+-- name: staged
+-- How many points wait, and what is the newest event, to compare with the stamp?
+SELECT count(*), max(event_time) FROM pg_temp.feature_stage;
+
+-- name: empty_stage
+-- Make room for the next batch.
+TRUNCATE pg_temp.feature_stage;
 
 -- name: merge_observed
 -- Store what is staged with an ingest time, unless its key is there.
@@ -188,11 +192,6 @@ WHERE (p.value_double, p.value_json) IS DISTINCT FROM (s.value_double, s.value_j
     AND (NOT %(own)s OR p.write_id = %(write_id)s)
 ORDER BY i.entity_key, i.feature_name, p.event_time, p.ingest_time
 LIMIT 10;
-
--- name: ingest_range
--- Between which ingest times lies what a write stored from the stage?
-SELECT min(coalesce(ingest_time, %(stamp)s)), max(coalesce(ingest_time, %(stamp)s))
-FROM pg_temp.feature_stage;
 
 -- name: clock
 -- What time is it on the server?
