@@ -1,8 +1,9 @@
-"""PostgreSQL arrays as numpy arrays and back, in the binary format, without a Python object a value.
+"""PostgreSQL arrays as numpy arrays and back, in the binary format, without a Python object a
+value.
 
-The wire format of a one-dimensional array is six big-endian integers (dimensions, has-nulls, element
-type, length, lower bound) and then, for every element, its size and its bytes; without nulls that is
-a numpy record.
+The wire format of a one-dimensional array is six big-endian integers (dimensions, has-nulls,
+element type, length, lower bound) and then, for every element, its size and its bytes; without
+nulls that is a numpy record.
 """
 
 from __future__ import annotations

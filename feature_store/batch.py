@@ -65,7 +65,7 @@ class Batch:
 def make_batch(points: Points, series: Ids) -> Batch:
     """Sort points by their key; the same point twice counts once, two values for one key raise."""
     order = _key_order(series, points.event, points.ingest)
-    keys = [series[order], points.event[order]]
+    keys: list[Field] = [series[order], points.event[order]]
     if points.ingest is not None:
         keys.append(points.ingest[order])
     repeated = np.zeros(len(order), dtype=bool)
@@ -85,8 +85,8 @@ def make_batch(points: Points, series: Ids) -> Batch:
 
 
 def _key_order(series: Ids, event: Micros, ingest: Micros | None) -> npt.NDArray[np.intp]:
-    keys = [series, event] if ingest is None else [series, event, ingest]
-    return np.lexsort(keys[::-1])
+    keys: list[Field] = [event, series] if ingest is None else [ingest, event, series]
+    return np.lexsort(keys)
 
 
 def _refuse_contradictions(

@@ -1,4 +1,4 @@
-"""When a value becomes known, if nobody observed it: after a fixed lag, or by a trading calendar."""
+"""When a value becomes known if nobody observed it: after a lag, or by a trading calendar."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class FixedLag:
 class SessionRule:
     """Known at the next open (or close) of an exchange after the event, plus a delay.
 
-    `calendar` is a name of exchange_calendars (an ISO market code such as "XNYS"); `sessions` counts
-    the opens to wait for. An event at the very moment of an open waits for the next one.
+    `calendar` is a name of exchange_calendars (an ISO market code such as "XNYS"); `sessions`
+    counts the opens to wait for. An event at the very moment of an open waits for the next one.
 
     >>> from datetime import datetime, timezone
     >>> friday = np.array([1705093200_000_000])  # 2024-01-12 16:00 in New York

@@ -21,7 +21,7 @@ def is_there(objects: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Winners:
-    """What won in some cells of one feature: rows of the spine, and the points' columns beside them."""
+    """What won in some cells of one feature: the rows of the spine, and a point for each."""
 
     feature: int
     rows: Rows
@@ -48,7 +48,7 @@ class Cells:
 
     @classmethod
     def empty(cls, features: int, rows: int, *, details: bool, versions: bool) -> Cells:
-        """Cells without winners; `details` keeps ingest times and writes, `versions` the versions."""
+        """Cells without winners; `details` keeps ingest times and writes, too."""
         shape = (features, rows)
         return cls(
             np.full(shape, np.nan),
@@ -74,11 +74,11 @@ class Cells:
 
     def expire(self, as_of: Micros, max_age: int) -> npt.NDArray[np.bool_]:
         """Drop winners older than `max_age` microseconds at as_of; return which those were."""
-        expired = (self.event != MISSING) & (self.event < as_of - max_age)
+        expired: npt.NDArray[np.bool_] = (self.event != MISSING) & (self.event < as_of - max_age)
         self.value[expired] = np.nan
         self.event[expired] = MISSING
-        for texts in self.structures.items():
-            texts[1][expired[texts[0]]] = None
+        for feature, structures in self.structures.items():
+            structures[expired[feature]] = None
         return expired
 
     def pending(self) -> list[Winners]:
@@ -97,9 +97,10 @@ class Cells:
         column[rows] = values
 
     def objects(self, feature: int) -> npt.NDArray[Any]:
-        """One feature's values: floats, or objects (numbers, structures, None) if it has structures."""
+        """One feature's values: floats, or objects if some are structures (None is missing)."""
         if feature not in self.structures:
-            return self.value[feature]
+            numbers: npt.NDArray[Any] = self.value[feature]
+            return numbers
         structures = self.structures[feature]
         there = (self.event[feature] != MISSING) & ~is_there(structures)
         column = structures.copy()

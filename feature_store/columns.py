@@ -1,11 +1,11 @@
-"""Frames of any kind as batches of Arrow columns: pandas, Arrow, polars, Parquet files, iterators."""
+"""Frames of any kind as batches of columns: pandas, Arrow, polars, Parquet files, iterators."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import pyarrow as pa
 from feature_store.errors import InvalidFrame
 from feature_store.times import Micros, column_micros, object_micros
 
-Column = pa.Array | npt.NDArray[np.object_]
+Column: TypeAlias = Any  # a pyarrow.Array, or a numpy array of Python objects
 Columns = dict[str, Column]
 
 
@@ -160,6 +160,9 @@ def _series(series: Any) -> Column:
         return _texts_or_objects(series.to_numpy())
     if isinstance(series.dtype, np.dtype) and series.dtype.kind == "f":
         return pa.array(series.to_numpy())
+    if getattr(series.dtype, "tz", None) is not None:
+        moments = pa.array(series.dt.tz_convert(None).to_numpy())
+        return moments.cast(pa.timestamp(moments.type.unit, "UTC"))
     array = pa.array(series.array)
     return _flat(array) if isinstance(array, pa.ChunkedArray) else array
 

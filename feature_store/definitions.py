@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from psycopg.rows import dict_row
 
+from feature_store.cells import is_there
 from feature_store.errors import DefinitionError
 from feature_store.points import Points
 from feature_store.values import Floats
@@ -24,8 +25,8 @@ TYPES = ("number", "integer", "boolean", "vector", "json")
 class FeatureView:
     """A versioned group of features; its version is the feature_version of what is written for it.
 
-    `features` maps each name to its type: number, integer, boolean, vector, or json. Definitions are
-    optional; once a feature has one, writes are checked against it.
+    `features` maps each name to its type: number, integer, boolean, vector, or json. Definitions
+    are optional; once a feature has one, writes are checked against it.
 
     >>> FeatureView("momentum", ["ret_5d", "rsi_14"], owner="alpha team").features
     {'ret_5d': 'number', 'rsi_14': 'number'}
@@ -62,7 +63,8 @@ class FeatureView:
 def register(conn: db.Connection, view: FeatureView) -> bool:
     """Register a view; False if it is there already, word for word.
 
-    Raises DefinitionError if it is there with another content, or a feature belongs to another view.
+    Raises DefinitionError if it is there with another content, or a feature belongs to another
+    view.
     """
     with conn.transaction():
         conn.execute(_queries.lock_definitions)
@@ -156,7 +158,7 @@ def _check_type(points: Points, code: int, kind: str) -> None:
     mine = points.feature == code
     json = np.zeros(mine.sum(), dtype=bool)
     if points.json is not None:
-        json = np.not_equal(points.json[mine], None).astype(bool)
+        json = is_there(points.json[mine])
     wrong = ~json if kind in ("vector", "json") else json | _wrong_numbers(points.value[mine], kind)
     if kind == "vector" and points.json is not None:
         wrong |= np.array([not str(text).startswith("[") for text in points.json[mine]], dtype=bool)
@@ -171,9 +173,11 @@ def _check_type(points: Points, code: int, kind: str) -> None:
 
 
 def _wrong_numbers(numbers: Floats, kind: str) -> npt.NDArray[np.bool_]:
-    defined = ~np.isnan(numbers)
+    wrong = ~np.isnan(numbers)
     if kind == "integer":
-        return defined & (numbers != np.floor(numbers))
-    if kind == "boolean":
-        return defined & (numbers != 0) & (numbers != 1)
-    return np.zeros(len(numbers), dtype=bool)
+        wrong &= numbers != np.floor(numbers)
+    elif kind == "boolean":
+        wrong &= (numbers != 0) & (numbers != 1)
+    else:
+        wrong[:] = False
+    return wrong

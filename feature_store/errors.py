@@ -14,7 +14,7 @@ class FeatureError(Error):
 
 
 class InvalidTime(FeatureError, ValueError):
-    """A time that is naive, missing, finer than a microsecond, or out of PostgreSQL's or Python's range."""
+    """A time that is naive, missing, finer than a microsecond, or out of range."""
 
 
 class InvalidValue(FeatureError, ValueError):
@@ -37,7 +37,7 @@ class UnknownCalendar(FeatureError, ValueError):
 
 
 class DefinitionError(FeatureError, ValueError):
-    """A definition that contradicts what is registered, or a write that contradicts a definition."""
+    """A definition, or a write, that contradicts what is registered."""
 
 
 class WriteContention(FeatureError):

@@ -1,16 +1,16 @@
 """The strict frontier of a bitemporal series, and the as-of search on it. Pure numpy, no I/O.
 
-A value is visible at `as_of` if both its event_time and its ingest_time are at or before it; among the
-visible ones the newest event_time wins, then the newest ingest_time. Let `known_at` be the later of a
-value's two times. In the order of (event_time, ingest_time) a value can win at some moment exactly if
-it becomes known before every later value of its series does:
+A value is visible at `as_of` if both its event_time and its ingest_time are at or before it; among
+the visible ones the newest event_time wins, then the newest ingest_time. Let `known_at` be the
+later of a value's two times. In the order of (event_time, ingest_time) a value can win at some
+moment exactly if it becomes known before every later value of its series does:
 
     keep row i  iff  known_at[i] < min(known_at[i + 1:])
 
 What is kept is strictly increasing in known_at and non-decreasing in event_time, so the winner at
-`as_of` is the last kept row with known_at <= as_of: any one-dimensional as-of join is exact on it, and
-no two rows tie. With `>=` on a running maximum instead, as the frontier is usually written, all rows of
-a bulk backfill tie, and engines differ in which one they take.
+`as_of` is the last kept row with known_at <= as_of: any one-dimensional as-of join is exact on it,
+and no two rows tie. With `>=` on a running maximum instead, as the frontier is usually written,
+all rows of a bulk backfill tie, and engines differ in which one they take.
 """
 
 from __future__ import annotations

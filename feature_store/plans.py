@@ -1,7 +1,7 @@
 """The two ways to find what was known: look up each cell, or stream whole series past the spine.
 
-A lookup costs 12 to 15 microseconds a cell, a streamed point 0.3, so streaming wins where fewer than
-about 45 points are stored for each cell that is asked for. Both give the same answers.
+A lookup costs 12 to 15 microseconds a cell, a streamed point 0.3, so streaming wins where fewer
+than about 45 points are stored for each cell that is asked for. Both give the same answers.
 """
 
 from __future__ import annotations

@@ -39,10 +39,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Points:
-    """n points. `entity` and `feature` are codes into the two lists of names; times are microseconds.
+    """n points. `entity` and `feature` are codes into the two lists of names; times are
+    microseconds.
 
-    `ingest` is None where the database's clock is to say when they became known. `value` is NaN where
-    `json` holds text.
+    `ingest` is None where the database's clock is to say when they became known. `value` is NaN
+    where `json` holds text.
     """
 
     entities: list[str]
@@ -59,9 +60,15 @@ class Points:
 
     def take(self, rows: npt.NDArray[Any]) -> Points:
         """The points at these positions, or where a mask is true."""
-        arrays = ("entity", "feature", "event", "ingest", "value", "json")
-        picked = {name: getattr(self, name) for name in arrays}
-        return replace(self, **{k: None if v is None else v[rows] for k, v in picked.items()})
+        return replace(
+            self,
+            entity=self.entity[rows],
+            feature=self.feature[rows],
+            event=self.event[rows],
+            ingest=None if self.ingest is None else self.ingest[rows],
+            value=self.value[rows],
+            json=None if self.json is None else self.json[rows],
+        )
 
 
 def points(columns: Columns, layout: Layout) -> Points:
@@ -76,7 +83,7 @@ def points(columns: Columns, layout: Layout) -> Points:
 
 
 def check_order(event: Micros, ingest: Micros | int, forecast: bool, slack: int = 0) -> None:
-    """Raise InvalidTime where something is known before it happened and nobody called it a forecast."""
+    """Raise InvalidTime where something is known before it happened, unless as a forecast."""
     early = event > ingest + slack
     if forecast or not np.any(early):
         return
@@ -84,7 +91,7 @@ def check_order(event: Micros, ingest: Micros | int, forecast: bool, slack: int 
     known = ingest if isinstance(ingest, int) else ingest[row]
     raise InvalidTime(
         f"{int(early.sum())} point(s) have an event_time after the ingest_time: "
-        f"{from_micros(event[row]).isoformat()} would be known at {from_micros(known).isoformat()}. "
+        f"{from_micros(event[row]).isoformat()}, known at {from_micros(known).isoformat()}. "
         f"Say forecast=True if that is meant; otherwise check the time zone"
     )
 

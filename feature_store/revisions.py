@@ -1,4 +1,4 @@
-"""What changed: the revisions of a value, what became known in between, and what would have leaked."""
+"""What changed: revisions of a value, what became known in between, what would have leaked."""
 
 from __future__ import annotations
 
@@ -62,9 +62,10 @@ def leak_report(
 ) -> dict[str, npt.NDArray[Any] | list[str]]:
     """By feature: in what share of the cells would a join on event_time alone look ahead?
 
-    Columns: feature_name, cells (with a value by such a join), leaked (filled with a value that was
-    not known yet), leak_share, changed (of these, cells where the answer differs), assumed_share (of
-    the cells with a point-in-time value, those whose ingest time nobody observed).
+    Columns: feature_name, cells (with a value by such a join), leaked (filled with a value that
+    was not known yet), leak_share, changed (of these, cells where the answer differs),
+    assumed_share (of the cells with a point-in-time value, those whose ingest time nobody
+    observed).
     """
     counts = np.zeros((4, len(selection.names)), dtype=np.int64)
     asked = _newest_versions(asked_of(conn, spine, selection))
@@ -115,8 +116,9 @@ def _leaks(one: Asked, series: Series, assumed: npt.NDArray[np.int64]) -> list[i
     return [int(there.sum()), int(leaked.sum()), int((leaked & ~same).sum()), int(assumed_cells)]
 
 
-def _equal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return (left == right) | (np.isnan(left) & np.isnan(right))
+def _equal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    equal: npt.NDArray[np.bool_] = (left == right) | (np.isnan(left) & np.isnan(right))
+    return equal
 
 
 def _report(

@@ -69,7 +69,7 @@ def version_of(feature: str, versions: Versions) -> int:
 
 
 def series_table(conn: db.Connection, entities: list[str], selection: Selection) -> SeriesTable:
-    """The series of these entities; raises UnknownFeature for a name or version nobody ever wrote."""
+    """The series of these entities; raises UnknownFeature for what nobody ever wrote."""
     parameters = {
         "entities": entities,
         "features": selection.names,

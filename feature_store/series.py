@@ -26,8 +26,8 @@ class SeriesWriter:
     def ids(self, points: Points) -> Ids:
         """The series of each point.
 
-        New series are committed at once, in a transaction of their own: a long write would otherwise
-        make every other writer of a new series wait for its end.
+        New series are committed at once, in a transaction of their own: a long write would
+        otherwise make every other writer of a new series wait for its end.
         """
         width = len(points.features)
         flat = points.entity.astype(np.int64) * width + points.feature

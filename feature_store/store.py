@@ -70,7 +70,7 @@ class FeatureStore:
         self._pool.close()
 
     def connection(self) -> AbstractContextManager[db.Connection]:
-        """An autocommit connection to the store's database, the caller's alone for a `with` block."""
+        """An autocommit connection to the database, the caller's alone for a `with` block."""
         return self._pool.connection()
 
     # Writing
@@ -90,10 +90,10 @@ class FeatureStore:
     ) -> int:
         """Write some features of one entity at one event time; return how many values were new.
 
-        A value becomes known now, by the database's clock; at `ingest_time`, if somebody observed it;
-        or as `availability_lag` assumes: a timedelta, or a rule such as "XNYS next open". A value
-        that differs from what is known is stored as a revision known from now on; with an explicit
-        ingest time a different value for the same moment raises ConflictingValues.
+        A value becomes known now, by the database's clock; at `ingest_time`, if somebody observed
+        it; or as `availability_lag` assumes: a timedelta, or a rule such as "XNYS next open". A
+        value that differs from what is known is stored as a revision known from now on; with an
+        explicit ingest time a different value for the same moment raises ConflictingValues.
 
         NaN is stored ("computed, undefined"); vectors and mappings are kept as JSON.
         Raises InvalidTime for naive times, and for a timestamp after its ingest time unless
@@ -125,15 +125,15 @@ class FeatureStore:
     ) -> int:
         """Write a frame, whole or not at all; return how many values were new.
 
-        `frame` is a pandas, polars or Arrow frame, a Parquet or CSV file or directory of them, or an
-        iterator of frames (which may together be larger than memory). Wide: every column beside the
-        named ones is a feature. Long: columns `feature_name` and `value`. `ingest_time` names a
-        column. A null is not written; NaN is ("computed, undefined").
+        `frame` is a pandas, polars or Arrow frame, a Parquet or CSV file or directory of them, or
+        an iterator of frames (which may together be larger than memory). Wide: every column beside
+        the named ones is a feature. Long: columns `feature_name` and `value`. `ingest_time` names
+        a column. A null is not written; NaN is ("computed, undefined").
 
-        The same rows again write nothing. A different value at an existing (entity, feature, version,
-        event_time, ingest_time) raises ConflictingValues, which names up to ten rows; with `restate`
-        it is stored as a revision known from now on. `progress` is called with the number of points
-        after each batch.
+        The same rows again write nothing. A different value at an existing (entity, feature,
+        version, event_time, ingest_time) raises ConflictingValues, which names up to ten rows;
+        with `restate` it is stored as a revision known from now on. `progress` is called with the
+        number of points after each batch.
         """
         shape = Layout(layout, entity, event_time, ingest_time)
         spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
@@ -236,10 +236,11 @@ class FeatureStore:
         entities, or for several kinds of entity a mapping of column to features. `event_times` adds
         `<feature>__event_time`. `output` is "pandas", "arrow" or "polars" (default: as the spine).
 
-        Without `feature_version` a cell has the newest version known at its as_of; a number pins one,
-        a mapping pins one for each feature. `written_by` leaves out what was written later, even if
-        it claims to have been known before (a backfill): the same call gives the same frame for ever
-        if it is a `watermark()`. `plan` ("lookup" or "stream") overrides the choice by size.
+        Without `feature_version` a cell has the newest version known at its as_of; a number pins
+        one, a mapping pins one for each feature. `written_by` leaves out what was written later,
+        even if it claims to have been known before (a backfill): the same call gives the same
+        frame for ever if it is a `watermark()`. `plan` ("lookup" or "stream") overrides the choice
+        by size.
         """
         chosen = select(features, feature_version)
         wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
@@ -314,11 +315,12 @@ class FeatureStore:
         feature_version: Versions = None,
         output: str = "pandas",
     ) -> Any:
-        """By feature: the share of cells that a join on event_time alone would take from the future.
+        """By feature: the share of cells that a join on event_time alone would take from the
+        future.
 
-        `leaked` counts cells filled with a value that was not known at as_of, `changed` those of them
-        where the point-in-time answer is another; `assumed` cells have an ingest time that nobody
-        observed, so for them the report is only as good as the assumption.
+        `leaked` counts cells filled with a value that was not known at as_of, `changed` those of
+        them where the point-in-time answer is another; `assumed` cells have an ingest time that
+        nobody observed, so for them the report is only as good as the assumption.
         """
         chosen = select(features, feature_version)
         wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
@@ -334,7 +336,7 @@ class FeatureStore:
     def lineage(
         self, feature: str, *, feature_version: int | None = None, output: str = "pandas"
     ) -> Any:
-        """Who wrote a feature: producers, code versions, runs and assumptions, with counts and times."""
+        """Who wrote a feature: producers, code versions, runs, assumptions, counts and times."""
         with self.connection() as conn:
             return spine.frame_of(revisions.lineage(conn, feature, feature_version), output)
 
@@ -364,9 +366,7 @@ class FeatureStore:
             run_id or active_run_id(),
         )
 
-    def _check(
-        self, conn: db.Connection, batch: Points, spec: WriteSpec, view: Any
-    ) -> WriteSpec:
+    def _check(self, conn: db.Connection, batch: Points, spec: WriteSpec, view: Any) -> WriteSpec:
         """Check a batch against the definitions; a view that is named decides the version."""
         if view is not None:
             view = definitions.resolve(conn, view, None)

@@ -1,7 +1,7 @@
 """Times of any kind as whole microseconds since 1970 in UTC, which is what PostgreSQL stores.
 
-A time that would have to be guessed (naive), rounded (nanoseconds) or clipped (infinite) is refused:
-a point in time that is wrong by one microsecond may show a value that was not known yet.
+A time that would have to be guessed (naive), rounded (nanoseconds) or clipped (infinite) is
+refused: a point in time that is wrong by one microsecond may show a value that was not known yet.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def check_zone(zone: str | None, what: str) -> None:
 
 def check_range(micros: Micros, what: str) -> None:
     """Raise InvalidTime unless all lie in the years 1 to 9999."""
-    if micros.size and not (_FIRST <= micros.min() and micros.max() <= _LAST):
+    if micros.size and (micros.min() < _FIRST or micros.max() > _LAST):
         raise InvalidTime(f"{what} is infinite or outside the years 1 to 9999")
 
 
@@ -115,7 +115,7 @@ def object_micros(values: Any, what: str, *, missing: bool = False) -> Micros:
     """Microseconds since 1970 of a sequence of aware datetimes."""
     found = np.empty(len(values), dtype=np.int64)
     for row, value in enumerate(values):
-        if value is None or value != value:  # noqa: PLR0124 - NaT and NaN differ from themselves
+        if value is None or value != value:  # NaT and NaN differ from themselves
             if not missing:
                 raise InvalidTime(f"{what} is missing in row {row}")
             found[row] = MISSING

@@ -1,9 +1,9 @@
 """The transaction of a write: every key enters once, and nothing is ever changed in place.
 
-The series of a write are locked first and the clock is read afterwards, so that for every series the
-order of the stamps is the order of the commits, and a comparison with what is stored cannot be
-overtaken. Where nothing is stored yet between the first and the last new event of any series, points
-are copied straight into the table; else they are staged and merged as a set.
+The series of a write are locked first and the clock is read afterwards, so that for every series
+the order of the stamps is the order of the commits, and a comparison with what is stored cannot be
+overtaken. Where nothing is stored yet between the first and the last new event of any series,
+points are copied straight into the table; else they are staged and merged as a set.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class WriteTransaction:
         self._merge_unstamped(entry, count)
 
     def _entry(self, name: str) -> _Entry:
-        """The record of this write, or of what it restates; made, and stamped, when first needed."""
+        """The record of this write, or of what it restates; stamped when first needed."""
         if name not in self._entries:
             if not self._entries:
                 self._conn.execute(_queries.announce_write)
@@ -185,7 +185,7 @@ class WriteTransaction:
             self._refuse_contradictions(entry, own=True)
 
     def _restate(self, entry: _Entry) -> None:
-        """Store what contradicts as revisions known from now on: observed, so with its own record."""
+        """Store what contradicts as revisions known from now on: observed, so by a record."""
         self._conn.execute(_queries.keep_contradictions, {"write_id": entry.write_id})
         self._merge_now(self._entry("restatement"))
 

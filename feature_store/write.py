@@ -40,8 +40,8 @@ def write_stream(
     """Write batches as one, with the memory of one.
 
     Points with ingest times go in batch by batch; those that become known when they are stored are
-    all staged first, because the clock may only be read once every series is locked. `series` creates
-    new series on a connection of its own; see `SeriesWriter.ids`.
+    all staged first, because the clock may only be read once every series is locked. `series`
+    creates new series on a connection of its own; see `SeriesWriter.ids`.
     """
     with _readable_contention(), WriteTransaction(conn, spec) as transaction:
         for points in stream:

@@ -92,7 +92,7 @@ def test_both_plans_answer_as_brute_force_does(store, version, max_age):
 
 @pytest.fixture
 def revised(store):
-    """62.5 known at 20:00, restated as 60.0 from hour 30 on; then the next day's 65.0 at hour 44."""
+    """62.5 known at hour 20, restated as 60.0 at 30; then the next day's 65.0 at 44."""
     point = Point("AAPL", "rsi", 1, at(16), at(20), 62.5)
     later = Point("AAPL", "rsi", 1, at(40), at(44), 65.0)
     write(store, [point, point._replace(ingest=at(30), value=60.0), later])
@@ -194,7 +194,8 @@ def test_the_plan_follows_the_size_of_the_question(store):
     many = read_spine([(f"E{i}", at(h / 9)) for i in range(3) for h in range(400)], ["f"], "entity_key", "as_of")  # fmt: skip # noqa: E501
     with store.connection() as conn:
         plans = [
-            choose(conn, asked_of(conn, spine, select("f", None)), Bounds()) for spine in (few, many)
+            choose(conn, asked_of(conn, spine, select("f", None)), Bounds())
+            for spine in (few, many)
         ]
     assert plans == ["lookup", "stream"]
 
