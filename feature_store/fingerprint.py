@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
 
 
 def _row_digests(rows: Bytes) -> bytes:
-    view, width = memoryview(np.ascontiguousarray(rows)).cast("B"), rows.shape[1]
+    view, width = memoryview(rows.tobytes()), rows.shape[1]
     sha256 = hashlib.sha256
     return b"".join(sha256(view[at : at + width]).digest() for at in range(0, len(view), width))
 
@@ -187,7 +187,8 @@ def _texts(column: pa.Array, name: str) -> Bytes:
     known = [_hashed(tag, value) for value in codes.dictionary.to_pylist()]
     table = np.stack([*known, np.zeros(_WIDTH, dtype=np.uint8)])
     indices = np.asarray(pc.fill_null(codes.indices, len(known)).to_numpy(zero_copy_only=False))
-    return table[indices]
+    found: Bytes = table[indices]
+    return found
 
 
 def _plain_text(kind: pa.DataType) -> pa.DataType:
@@ -218,7 +219,8 @@ def _object(value: Any, name: str) -> Bytes:
             return _hashed(_JSON, canonical_json(value))
         if isinstance(value, str):
             return _hashed(_TEXT, value)
-        return _canonical(pa.array([value]), name)[0]
+        cell: Bytes = _canonical(pa.array([value]), name)[0]
+        return cell
     except (TypeError, ValueError, pa.ArrowInvalid) as exc:
         raise InvalidFrame(f"column {name!r} holds {value!r}, which has no fingerprint") from exc
 

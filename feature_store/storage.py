@@ -60,7 +60,7 @@ class Folder:
     @property
     def name(self) -> str:
         """The last part of the path."""
-        return self.path.rpartition("/")[2]
+        return str(self.path).rpartition("/")[2]
 
     def at(self, path: str) -> str:
         """The whole path of a file in the folder."""
@@ -142,16 +142,16 @@ class Folder:
         return DataFile(path, len(table), len(data), hashlib.sha256(data).hexdigest())
 
     def read_parquet(
-        self, file: DataFile, columns: list[str] | None = None, *, verify: bool = True
+        self, file: DataFile, columns: list[str] | None = None, *, filters: Any = None
     ) -> pa.Table:
-        """Read a Parquet file once, check it, and return its table.
+        """Read a Parquet file once, check it, and return its table, or the rows of `filters`.
 
         Raises CorruptFile, naming the file, if it is missing or its bytes are not those written.
         """
         data = self.read(file.path)
-        if verify:
-            self._check(file, data)
-        return pq.read_table(pa.BufferReader(data), columns=columns, partitioning=None)
+        self._check(file, data)
+        source = pa.BufferReader(data)
+        return pq.read_table(source, columns=columns, partitioning=None, filters=filters)
 
     def check(self, file: DataFile) -> None:
         """Raise CorruptFile unless the file is there as it was written."""

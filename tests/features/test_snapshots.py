@@ -174,27 +174,21 @@ def test_a_new_version_that_is_written_later_does_not_change_a_rebuild(store, tm
     assert rebuild(store, snapshot) == snapshot.fingerprint
 
 
-@pytest.mark.parametrize("pause", [0.0, 0.3, 0.6])
-def test_a_transaction_in_flight_does_not_change_a_snapshot(store, tmp_path, pause):
+def test_a_transaction_in_flight_does_not_change_a_snapshot(store, tmp_path):
     """It is stamped before the snapshot and commits later; the watermark must stay before it."""
-    from feature_store import write
+    taken = []
 
-    point = (START + timedelta(days=1), {"momentum": 77.0})
-    with store.connection() as conn:
-        finish = write._Transaction._finish
+    def stream():
+        late = prices().assign(momentum=77.0)[["entity_key", "event_time", "momentum"]]
+        late["ingest_time"] = late["event_time"] + pd.Timedelta(hours=5)
+        yield late[:100]
+        yield late[100:200]
+        taken.append(take(store, tmp_path / "s"))  # both are stored, neither is committed
+        yield late[200:]
 
-        def stop_before_commit(transaction, *arguments):
-            conn.execute("SELECT pg_sleep(%s)", [pause])  # stamps of all parts of a second
-            taken.append(take(store, tmp_path / "s"))
-            return finish(transaction, *arguments)
-
-        taken: list = []
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(write._Transaction, "_finish", stop_before_commit)
-            store.write_features("E0", *point, ingest_time=point[0])
-    assert taken[0].manifest.written_by < store.watermark()
-    assert store.get_latest("E0", ["momentum"], as_of=point[0])["momentum"].value == 77.0
-    assert take(store, tmp_path / "after").fingerprint != taken[0].fingerprint
+    store.write_frame(stream(), ingest_time="ingest_time")
+    assert (taken[0].to_pandas()["momentum"] != 77.0).all()
+    assert (take(store, tmp_path / "after").to_pandas()["momentum"] == 77.0).any()
     assert rebuild(store, taken[0]) == taken[0].fingerprint
 
 
