@@ -137,9 +137,11 @@ class WriteTransaction:
         if not self._has_stage:
             return
         self._conn.execute(_queries.analyze_stage)
+        count, last = self._conn.execute(_queries.staged).fetchone() or (0, None)
+        if not count:
+            return
         self._conn.execute(_queries.lock_staged_series)
         entry = self._entry("write")
-        count, last = self._conn.execute(_queries.staged).fetchone() or (0, None)
         check_order(
             np.array([to_micros(last)]), to_micros(entry.stamp), self._spec.forecast, CLOCK_SKEW
         )
