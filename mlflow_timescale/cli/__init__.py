@@ -18,6 +18,7 @@ from mlflow_timescale.version import __version__
 COMMANDS = {
     "demo": "mlflow_timescale.cli.demo:demo",
     "doctor": "mlflow_timescale.cli.doctor:doctor",
+    "features": "feature_store.cli:features",
     "migrate": "mlflow_timescale.cli.migrate:migrate",
     "server": "mlflow_timescale.cli.server:server",
 }

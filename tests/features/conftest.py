@@ -17,7 +17,7 @@ TABLES = "feature_points, feature_series, feature_writes, feature_views, feature
 
 @pytest.fixture(scope="session")
 def shared_database(server: DatabaseURI, template: str) -> Iterator[DatabaseURI]:
-    """One database for all tests of this process: cloning one for each would take most of the time."""
+    """One database for all tests of this process: a clone for each would take most of the time."""
     names = {
         "new": sql.Identifier(f"test_{uuid.uuid4().hex[:16]}"),
         "old": sql.Identifier(template),
@@ -33,6 +33,6 @@ def store(shared_database: DatabaseURI) -> Iterator[FeatureStore]:
     """A store on an empty database."""
     with db.connect(shared_database, autocommit=True) as conn:
         for table in TABLES.split(", "):
-            conn.execute(f"TRUNCATE mlops.{table} RESTART IDENTITY CASCADE")  # noqa: S608
+            conn.execute(f"TRUNCATE mlops.{table} RESTART IDENTITY CASCADE")
     with FeatureStore(shared_database, producer="tests", producer_version="abc123") as opened:
         yield opened

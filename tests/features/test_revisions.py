@@ -55,7 +55,7 @@ def test_a_difference_shows_what_became_known_in_between(revised):
 
 
 def test_a_difference_is_what_a_training_frame_would_show(revised):
-    """Only an event_time that neither moment shows as newest can differ without being seen there."""
+    """What changes between two reads of the newest values is in the difference."""
     for hours in range(0, 40, 3):
         one, two = (revised.get_latest("AAPL", as_of=at(h)) for h in (hours, hours + 3))
         moved = {n for n in two if n not in one or str(one[n].value) != str(two[n].value)}
@@ -67,7 +67,7 @@ def test_a_leak_report_counts_cells_that_a_join_on_event_time_takes_from_the_fut
     spine = pd.DataFrame({"entity_key": "AAPL", "as_of": [at(h) for h in hours]})
     spine = pd.concat([spine, spine.assign(entity_key="MSFT").iloc[-2:]])
     report = revised.leak_report(spine, ["rsi", "v"]).set_index("feature_name")
-    # rsi: 2 and 10 take the revision of 30; 26 takes the value of 28; 29 and 40 are right, and MSFT.
+    # rsi: 2 and 10 take the revision of 30, 26 the value of 28; 29, 40 and MSFT are right.
     assert report.loc["rsi", ["rows", "cells", "leaked", "changed"]].tolist() == [8, 7, 3, 3]
     assert report.loc["rsi", "leak_share"] == pytest.approx(3 / 7)
     assert report.loc["rsi", ["assumed", "assumed_share"]].tolist() == [2, pytest.approx(2 / 7)]

@@ -18,6 +18,7 @@ from feature_store.times import from_micros, to_micros
 
 NEW_YORK = ZoneInfo("America/New_York")
 NAIVE = "no time zone; say which one is meant"
+naive = datetime(2024, 1, 15)  # noqa: DTZ001
 
 
 def test_an_aware_datetime_is_its_microseconds_in_utc_and_back():
@@ -49,7 +50,7 @@ def test_a_day_over_a_daylight_saving_change_is_23_hours():
 @pytest.mark.parametrize(
     ("moment", "message"),
     [
-        (datetime(2024, 1, 15), NAIVE),
+        (naive, NAIVE),
         (pd.Timestamp("2024-01-15"), NAIVE),
         (date(2024, 1, 15), "not a datetime"),
         ("2024-01-15T00:00:00Z", "not a datetime"),
@@ -75,9 +76,9 @@ def test_a_moment_without_one_meaning_is_refused(store, moment, message):
         (pd.Series(pd.to_datetime(["2024-01-15"])), NAIVE),
         (pd.Series(pd.to_datetime(["2024-01-15"]).astype("datetime64[ns]")), NAIVE),
         (pd.Series(pd.to_datetime(["2024-01-15"])).astype("timestamp[us][pyarrow]"), NAIVE),
-        (pl.Series([datetime(2024, 1, 15)]), NAIVE),
-        (pa.array([datetime(2024, 1, 15)]), NAIVE),
-        (pd.Series([datetime(2024, 1, 15)], dtype=object), "has no time zone"),
+        (pl.Series([naive]), NAIVE),
+        (pa.array([naive]), NAIVE),
+        (pd.Series([naive], dtype=object), "has no time zone"),
         (np.array(["2024-01-15"], dtype="M8[us]"), NAIVE),
         (pd.Series(["2024-01-15T00:00:00Z"]), "not times; for text use pandas.to_datetime"),
         (pd.Series([date(2024, 1, 15)]), "not a datetime"),
