@@ -19,7 +19,9 @@ if TYPE_CHECKING:
         UnknownFeature,
         WriteContention,
     )
+    from feature_store.lake import Lake
     from feature_store.read import FeatureValue, MixedVersions
+    from feature_store.snapshots import Snapshot, load_snapshot
     from feature_store.store import FeatureStore
 
 # Imported when first used: `import feature_store` loads neither numpy nor a database driver.
@@ -28,7 +30,10 @@ _HOMES = {
     "FeatureValue": "read",
     "MixedVersions": "read",
     "FeatureView": "definitions",
+    "Lake": "lake",
     "SessionRule": "calendars",
+    "Snapshot": "snapshots",
+    "load_snapshot": "snapshots",
     "ConflictingValues": "errors",
     "DefinitionError": "errors",
     "FeatureError": "errors",
@@ -50,11 +55,14 @@ __all__ = [
     "InvalidFrame",
     "InvalidTime",
     "InvalidValue",
+    "Lake",
     "MixedVersions",
     "SessionRule",
+    "Snapshot",
     "UnknownCalendar",
     "UnknownFeature",
     "WriteContention",
+    "load_snapshot",
 ]
 
 

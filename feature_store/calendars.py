@@ -80,7 +80,7 @@ class SessionRule:
         return moments[index] + duration_micros(self.delay, "delay")
 
     def _moments(self, first_day: int, last_day: int) -> Micros:
-        schedule = _calendar(self.calendar, first_day, last_day)
+        schedule = trading_calendar(self.calendar, first_day, last_day)
         moments = schedule.opens if self.at == "open" else schedule.closes
         return np.asarray(moments.dt.as_unit("us").astype("int64"), dtype=np.int64)
 
@@ -117,7 +117,7 @@ def _parse(text: str) -> SessionRule:
 
 
 @lru_cache(maxsize=16)
-def _calendar(name: str, first_day: int, last_day: int) -> Any:
+def trading_calendar(name: str, first_day: int, last_day: int) -> Any:
     """The calendar between two days; to its own end where it does not reach that far."""
     import exchange_calendars
     import pandas as pd

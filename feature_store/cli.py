@@ -12,13 +12,17 @@ import click
 COMMANDS = {
     "describe": "feature_store.cli_catalogue:describe",
     "diff": "feature_store.cli_data:diff",
+    "export": "feature_store.cli_snapshots:export",
+    "health": "feature_store.cli_health:health",
     "history": "feature_store.cli_data:history",
     "latest": "feature_store.cli_data:latest",
     "leaks": "feature_store.cli_data:leaks",
     "lineage": "feature_store.cli_catalogue:lineage",
     "list": "feature_store.cli_catalogue:list_features",
     "register": "feature_store.cli_catalogue:register",
+    "snapshot": "feature_store.cli_snapshots:snapshot",
     "training": "feature_store.cli_data:training",
+    "verify": "feature_store.cli_snapshots:verify",
     "watermark": "feature_store.cli_catalogue:watermark",
     "write": "feature_store.cli_data:write",
 }

@@ -12,7 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from feature_store import columns, definitions, explain, read, revisions, spine, watermarks, write
+from feature_store import (
+    columns,
+    definitions,
+    explain,
+    health,
+    lake_export,
+    read,
+    revisions,
+    snapshots,
+    spine,
+    watermarks,
+    write,
+)
 from feature_store.calendars import Availability, availability
 from feature_store.definitions import FeatureView
 from feature_store.errors import InvalidFrame
@@ -347,6 +359,53 @@ class FeatureStore:
         """
         with self.connection() as conn:
             return watermarks.watermark(conn)
+
+    # Files and health
+
+    def snapshot(
+        self,
+        spine_frame: Any,
+        features: Features,
+        path: str | Path,
+        *,
+        entity: EntityColumns = "entity_key",
+        as_of: str = "as_of",
+        feature_version: Versions = None,
+        max_age: timedelta | None = None,
+        written_by: datetime | None = None,
+        name: str | None = None,
+        partition: str | None = "month",
+    ) -> snapshots.Snapshot:
+        """Write a training set to files for ever; the arguments are those of `training_frame`.
+
+        `path` is a new local folder or any fsspec URL, `partition` "year", "month", "day" or None.
+        `written_by` is a past watermark; the default is the present one.
+        """
+        wanted = (features, entity, as_of, feature_version, max_age, written_by)
+        request = snapshots.Request(*wanted)
+        return snapshots.write_snapshot(
+            self, spine_frame, request, path, name=name, partition=partition
+        )
+
+    def export(
+        self, path: str | Path, features: list[str] | None = None, *, buckets: int = 8
+    ) -> lake_export.Exported:
+        """Bring the feature lake at `path` up to date, or begin one; see `feature_store.lake`."""
+        return lake_export.export_lake(self, path, features=features, buckets=buckets)
+
+    def health(
+        self,
+        features: Sequence[str] | None = None,
+        entities: Sequence[str] | None = None,
+        *,
+        as_of: datetime | None = None,
+        calendar: str | None = None,
+        **options: Any,
+    ) -> health.Health:
+        """Freshness, gaps, statistics and write lag; see `feature_store.health.check_health`."""
+        return health.check_health(
+            self, features, entities, as_of=as_of, calendar=calendar, **options
+        )
 
     def _spec(
         self,
