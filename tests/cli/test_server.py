@@ -96,13 +96,11 @@ def test_options_of_mlflow_server_are_handed_on(
     assert became[2] == database.url
 
 
-def test_the_embedded_database_keeps_artifacts_beside_itself_unless_told_otherwise() -> None:
-    uri = DatabaseURI("mlflow", embedded=Path("/var/lib/quant"))
-    assert environment(uri, {})["MLFLOW_ARTIFACTS_DESTINATION"] == "timescaledb-artifacts:/"
-    given = {"MLFLOW_ARTIFACTS_DESTINATION": "s3://quant"}
-    assert environment(uri, given)["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://quant"
-    on_server = DatabaseURI("mlflow", host="db.example")
-    assert "MLFLOW_ARTIFACTS_DESTINATION" not in environment(on_server, {})
+def test_artifacts_go_into_the_database_unless_told_otherwise() -> None:
+    for uri in (DatabaseURI("mlflow", embedded=Path("/quant")), DatabaseURI("mlflow", host="db")):
+        assert environment(uri, {})["MLFLOW_ARTIFACTS_DESTINATION"] == "timescaledb-artifacts:/"
+        given = {"MLFLOW_ARTIFACTS_DESTINATION": "s3://quant"}
+        assert environment(uri, given)["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://quant"
 
 
 def test_the_uri_may_come_from_mlflows_own_variable(
