@@ -5,16 +5,17 @@ from __future__ import annotations
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 
+from mlflow_timescale.registry_audit import AuditedRegistry
 from mlflow_timescale.schema import prepare
 
 
-class TimescaleRegistry:
+class TimescaleRegistry(AuditedRegistry):
     """What both registry stores do differently from their MLflow parents."""
 
     def __init__(self, db_uri: str, read_db_uri: str | None = None) -> None:
         # MLflow creates its tables without a lock, and knows nothing of ours.
         prepare(db_uri)
-        super().__init__(db_uri, read_db_uri=read_db_uri)  # type: ignore[call-arg]
+        super().__init__(db_uri, read_db_uri=read_db_uri)
 
 
 class TimescaleRegistryStore(TimescaleRegistry, SqlAlchemyStore):

@@ -16,9 +16,13 @@ from rich.console import Console
 from mlflow_timescale.version import __version__
 
 COMMANDS = {
+    "artifacts": "mlflow_timescale.cli.artifacts:artifacts",
     "demo": "mlflow_timescale.cli.demo:demo",
     "doctor": "mlflow_timescale.cli.doctor:doctor",
+    "features": "feature_store.cli:features",
     "migrate": "mlflow_timescale.cli.migrate:migrate",
+    "registry": "mlflow_timescale.cli.registry:registry",
+    "reproduce": "mlflow_timescale.cli.reproduce:reproduce",
     "server": "mlflow_timescale.cli.server:server",
 }
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from mlflow_timescale import db
 from mlflow_timescale.cli.options import default_uri, uri_option
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from mlflow_timescale.examples.demo import Outcome
 
 STEPS = 9
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 5000
 
 
 @click.command()
 @uri_option
 @click.option("--serve", is_flag=True, help="Then open MLflow's web interface on the result.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="For --serve.")
-@click.option("--port", default=5000, show_default=True, help="For --serve.")
+@click.option("--host", default=DEFAULT_HOST, show_default=True, help="Of the server.")
+@click.option("--port", default=DEFAULT_PORT, show_default=True, help="Of the server.")
 def demo(uri: DatabaseURI, serve: bool, host: str, port: int) -> None:
     """Train a model on real prices, log it, register it, and make it champion.
 
@@ -37,13 +39,17 @@ def demo(uri: DatabaseURI, serve: bool, host: str, port: int) -> None:
     if serve:
         server.check_port(host, port)
     _require_packages()
+    db.connect(uri).close()  # one line now, rather than MLflow's minutes of retries
     console = Console(highlight=False)
-    command = _open_command(uri)
+    command = _open_command(uri, host, port)
     outcome = _run(uri, console)
     _say_what_it_did(console, uri, outcome)
-    console.print("Open it:", command, soft_wrap=True)
+    # Without the type, MLflow opens an empty page for language models.
+    page = f"/#/experiments/{outcome.experiment_id}/runs?workflowType=machine_learning"
     if serve:
-        server.run(uri, host=host, port=port, workers=1)
+        server.run(uri, host=host, port=port, workers=1, page=page)
+    console.print("To look at it:", command, soft_wrap=True)
+    console.print("and open", server.address(host, port) + page, soft_wrap=True)
 
 
 def _require_packages() -> None:
@@ -92,7 +98,7 @@ def _say_what_it_did(console: Console, uri: DatabaseURI, outcome: Outcome) -> No
     console.print(f"Run {outcome.run_id}, in {uri}", soft_wrap=True)
 
 
-def _open_command(uri: DatabaseURI) -> str:
+def _open_command(uri: DatabaseURI, host: str, port: int) -> str:
     """The command that opens the web interface, as this one was called.
 
     Asked before the demo runs: that sets MLFLOW_TRACKING_URI, and with it our default.
@@ -100,4 +106,6 @@ def _open_command(uri: DatabaseURI) -> str:
     called = Path(sys.argv[0])
     program = sys.argv[0] if called.name == "mlflow-timescale" else "mlflow-timescale"
     given = [] if uri == default_uri() else ["--uri", str(uri)]
-    return shlex.join([program, "server", *given])
+    where = ["--host", host] if host != DEFAULT_HOST else []
+    where += ["--port", str(port)] if port != DEFAULT_PORT else []
+    return shlex.join([program, "server", *given, *where])

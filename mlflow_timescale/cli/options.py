@@ -10,7 +10,6 @@ import click
 from mlflow_timescale.db.embedded import default_directory
 from mlflow_timescale.db.uri import DatabaseURI
 
-
 if TYPE_CHECKING:
     _ParamType = click.ParamType[DatabaseURI]
 else:  # older versions of click have no type parameter

@@ -9,15 +9,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import zip_longest
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
 
-from mlflow_timescale.artifact_root import default_artifact_root
+from mlflow_timescale import db
 from mlflow_timescale.cli.options import URIType, default_uri
 from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.plugin import IN_DATABASE_ROOT
 
 _BACKEND = "MLFLOW_BACKEND_STORE_URI"
 _DESTINATION = "MLFLOW_ARTIFACTS_DESTINATION"
@@ -62,24 +64,33 @@ def _default_workers() -> int:
 def server(uri: DatabaseURI, host: str, port: int, workers: int, options: tuple[str, ...]) -> None:
     """Run MLflow's tracking server and web interface.
 
-    Every option of `mlflow server` may be given, and is handed on. The embedded database keeps
-    the artifacts that clients upload in a directory of its own, and stops with the server.
+    Every option of `mlflow server` may be given, and is handed on. Artifacts that clients upload
+    are kept in the database, unless told otherwise; an embedded one stops with the server.
     """
     run(uri, host=host, port=port, workers=workers, options=options)
 
 
 def run(
-    uri: DatabaseURI, *, host: str, port: int, workers: int, options: Sequence[str] = ()
-) -> None:
+    uri: DatabaseURI,
+    *,
+    host: str,
+    port: int,
+    workers: int,
+    options: Sequence[str] = (),
+    page: str = "",
+) -> NoReturn:
     """Become `mlflow server`, once the port is free and the database is ready."""
     _refuse_passwords(options)
     check_port(host, port)
     console = Console(stderr=True, highlight=False)
     console.print(f"Database {uri}", soft_wrap=True)
+    db.connect(uri).close()  # one line now, rather than MLflow's minutes of retries
     from mlflow_timescale.schema import prepare
 
     prepare(uri.url)
-    console.print(f"MLflow at http://{_shown(host)}:{port} in a few seconds; Ctrl-C stops it.")
+    console.print(
+        f"MLflow in a few seconds at {address(host, port)}{page} (Ctrl-C stops it)", soft_wrap=True
+    )
     where = ["--host", host, "--port", str(port), "--workers", str(workers)]
     if uri.embedded is not None:
         embedded.keep_across_exec(uri.embedded)
@@ -89,12 +100,7 @@ def run(
 
 def environment(uri: DatabaseURI, inherited: Mapping[str, str]) -> dict[str, str]:
     """What `mlflow server` is told by variables: a command line shows its password to everybody."""
-    destination = default_artifact_root(uri)
-    return {
-        **({_DESTINATION: destination} if destination else {}),
-        **inherited,
-        _BACKEND: uri.url,
-    }
+    return {_DESTINATION: IN_DATABASE_ROOT, **inherited, _BACKEND: uri.url}
 
 
 def check_port(host: str, port: int) -> None:
@@ -126,5 +132,10 @@ def _refuse_passwords(options: Sequence[str]) -> None:
             )
 
 
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def address(host: str, port: int) -> str:
+    """Where the web interface is.
+
+    >>> address("::1", 5000)
+    'http://[::1]:5000'
+    """
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -206,7 +206,7 @@ class Cluster:
                 )
 
     def _can_enter(self, path: Path) -> bool:
-        command = ["/bin/sh", "-c", 'cd "$1"', "sh", path]
+        command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(path)]
         return (
             subprocess.run(command, stderr=subprocess.DEVNULL, **self._identity()).returncode == 0
         )
