@@ -1,4 +1,4 @@
-"""MLflow's tracking store on TimescaleDB: SqlAlchemyStore, overridden where the database does better.
+"""MLflow's tracking store on TimescaleDB: SqlAlchemyStore, overridden where we do better.
 
 Native statements run on the psycopg connection of MLflow's own session: one pool, one transaction,
 and the read replica where there is one.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.entities.entity_type import EntityAssociationType
@@ -33,10 +34,20 @@ from mlflow.utils.validation import (
 
 from mlflow_timescale.schema import prepare
 from mlflow_timescale.tracking import create, history, runs, sampling, search, writes
-from mlflow_timescale.tracking.points import points
+from mlflow_timescale.tracking.points import Points, points
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A call whose parts are written in one transaction."""
+
+    run: writes.OpenRun
+    metrics: list[Metric]
+    points: Points
+
 
 def driver(session: Session) -> writes.Connection:
     """The psycopg connection that a session holds."""
@@ -51,7 +62,7 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
     ) -> None:
         # MLflow creates its tables without a lock, and knows nothing of ours.
         prepare(db_uri)
-        self._batch = threading.local()
+        self._thread = threading.local()
         self._marked = False
         super().__init__(db_uri, default_artifact_root, read_db_uri=read_db_uri)
 
@@ -59,42 +70,59 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         """The workspace to stay in, None without workspaces."""
         return self._get_active_workspace() if self.supports_workspaces else None
 
+    @property
+    def _batch(self) -> Batch | None:
+        """The batch that this thread is writing."""
+        return getattr(self._thread, "batch", None)
+
     @contextmanager
     def _writing(self, run_id: str) -> Iterator[writes.OpenRun]:
         """A run in a transaction: the batch's where one is under way, else one of its own."""
-        run = getattr(self._batch, "run", None)
-        if run is not None and run.run_id == run_id:
-            yield run
+        if self._batch is not None and self._batch.run.run_id == run_id:
+            yield self._batch.run
             return
         with self.ManagedSessionMaker(read_only=False) as session:
             yield writes.open_run(driver(session), run_id, self._workspace())
+
+    @contextmanager
+    def _batching(self, run_id: str, metrics: list[Metric], checked: Points) -> Iterator[Batch]:
+        """Make one transaction of what the methods called inside would do in one each."""
+        with self._writing(run_id) as run:
+            self._thread.batch = Batch(run, metrics, checked)
+            try:
+                yield self._thread.batch
+            finally:
+                self._thread.batch = None
 
     def log_batch(
         self, run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]
     ) -> None:
         # MLflow writes params, metrics and tags in three transactions; here a batch is in or out.
         _validate_run_id(run_id)
-        metrics, params, tags = _validate_batch_log_data(metrics, params, tags)
+        checked = points(metrics, of_batch=True)
+        _, params, tags = _validate_batch_log_data([], params, tags)
         _validate_batch_log_limits(metrics, params, tags)
         _validate_param_keys_unique(params)
-        self._run_with_deadlock_retry(self._log_batch_once, run_id, metrics, params, tags)
+        self._run_with_deadlock_retry(self._log_batch_once, run_id, metrics, checked, params, tags)
 
     def _log_batch_once(
-        self, run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]
+        self,
+        run_id: str,
+        metrics: list[Metric],
+        checked: Points,
+        params: list[Param],
+        tags: list[RunTag],
     ) -> None:
-        with self._writing(run_id) as run:
-            self._batch.run = run
+        with self._batching(run_id, metrics, checked) as batch:
             try:
                 self._log_params(run_id, params)
                 self._log_metrics(run_id, metrics)
-                self._log_model_metrics(run_id, metrics, experiment_id=str(run.experiment_id))
+                self._log_model_metrics(run_id, metrics, str(batch.run.experiment_id))
                 self._set_tags(run_id, tags)
             except MlflowException:
                 raise
             except Exception as exc:
                 raise MlflowException(exc, INTERNAL_ERROR) from exc
-            finally:
-                self._batch.run = None
 
     def log_metric(self, run_id: str, metric: Metric) -> None:
         if metric.model_id is None:
@@ -102,26 +130,21 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         return self._run_with_deadlock_retry(self._log_model_metric_once, run_id, metric)
 
     def _log_model_metric_once(self, run_id: str, metric: Metric) -> None:
-        with self._writing(run_id) as run:
-            self._batch.run = run
-            try:
-                self._log_metrics(run_id, [metric])
-                self._log_model_metrics(run_id, [metric], experiment_id=str(run.experiment_id))
-            finally:
-                self._batch.run = None
-
-    def _log_metrics_once(self, run_id: str, metrics: list[Metric]) -> None:
-        if not metrics and getattr(self._batch, "run", None) is not None:
-            return
-        batch = points(metrics)
-        with self._writing(run_id) as run:
-            writes.log_metrics(run, batch)
+        with self._batching(run_id, [metric], points([metric])) as batch:
+            self._log_metrics(run_id, batch.metrics)
+            self._log_model_metrics(run_id, batch.metrics, str(batch.run.experiment_id))
 
     def _log_metrics(self, run_id: str, metrics: list[Metric]) -> None:
+        if self._batch is None:
+            return self._run_with_deadlock_retry(self._log_metrics_once, run_id, metrics)
         # Inside a batch it is the batch that is tried again, not a part of its transaction.
-        if getattr(self._batch, "run", None) is not None:
-            return self._log_metrics_once(run_id, metrics)
-        return self._run_with_deadlock_retry(self._log_metrics_once, run_id, metrics)
+        return self._log_metrics_once(run_id, metrics)
+
+    def _log_metrics_once(self, run_id: str, metrics: list[Metric]) -> None:
+        batch = self._batch
+        checked = batch.points if batch and batch.metrics is metrics else points(metrics)
+        with self._writing(run_id) as run:
+            writes.log_metrics(run, checked)
 
     def _log_model_metrics(
         self,
@@ -320,9 +343,7 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
 
 
 def _with_run(run_id: str, key: str, rows: Sequence[history.Row]) -> list[MetricWithRunId]:
-    return [
-        MetricWithRunId(run_id=run_id, metric=metric) for metric in history.metrics(key, rows)
-    ]
+    return [MetricWithRunId(run_id=run_id, metric=metric) for metric in history.metrics(key, rows)]
 
 
 class TimescaleTrackingStore(TimescaleTracking, SqlAlchemyStore):

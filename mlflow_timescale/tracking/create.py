@@ -48,9 +48,7 @@ def artifact_root(conn: Connection, experiment_id: int, workspace: str | None) -
     return str(location)
 
 
-def name_and_tags(
-    run_name: str | None, tags: Sequence[RunTag] | None
-) -> tuple[str, list[RunTag]]:
+def name_and_tags(run_name: str | None, tags: Sequence[RunTag] | None) -> tuple[str, list[RunTag]]:
     """MLflow's rule: the argument, else the name tag, else an invented name; always a name tag."""
     tags = list(tags or [])
     tagged = _get_run_name_from_tags(tags)

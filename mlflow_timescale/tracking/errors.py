@@ -1,4 +1,4 @@
-"""The one place where a driver's error becomes MLflow's, with the code that MLflow's store gives."""
+"""The one place where a driver's error becomes MLflow's, with the code MLflow's store gives."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from mlflow.utils.validation import _validate_metric
 _BIGINT = 2**63
 _LARGEST = 1.7976931348623157e308  # what MLflow stores for infinity
 
-# key, value, timestamp, step, is_nan
+COLUMNS = ("keys", "values", "timestamps", "steps", "nans")
 Point = tuple[str, float, int, int, bool]
 
 
@@ -27,21 +27,36 @@ class Points:
     latest: list[Point]
 
 
-def points(metrics: Sequence[Metric]) -> Points:
+def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> Points:
     """Check metrics as MLflow does, and drop repetitions.
 
     Raises MlflowException INVALID_PARAMETER_VALUE for what MLflow refuses, and for a timestamp
     that no bigint holds.
     """
-    single = len(metrics) == 1
+    numbered = of_batch or len(metrics) != 1
     unique: dict[Point, None] = {}
+    checked: set[str] = set()
     for index, metric in enumerate(metrics):
-        path = "" if single else f"metrics[{index}]"
-        _validate_metric(metric.key, metric.value, metric.timestamp, metric.step, path=path)
+        # MLflow's check costs more than the rest together: once a key, unless a value is unusual.
+        if not (_usual(metric) and metric.key in checked):
+            path = f"metrics[{index}]" if numbered else ""
+            _validate_metric(metric.key, metric.value, metric.timestamp, metric.step, path=path)
+            checked.add(metric.key)
         unique[point(metric)] = None
     # One order for all writers: two that insert the same points cannot wait for each other.
     every = sorted(unique)
     return Points(every, _latest(every))
+
+
+def _usual(metric: Metric) -> bool:
+    timestamp = metric.timestamp
+    return (
+        type(metric.key) is str
+        and type(metric.value) in (float, int)
+        and type(timestamp) is int
+        and timestamp >= 0
+        and type(metric.step) is int
+    )
 
 
 def point(metric: Metric) -> Point:
@@ -56,14 +71,7 @@ def point(metric: Metric) -> Point:
 
 def columns(rows: Iterable[Point]) -> dict[str, list[Any]]:
     """One array for each column, as the statements take them."""
-    keys, values, timestamps, steps, nans = [list(column) for column in zip(*rows, strict=True)]
-    return {
-        "keys": keys,
-        "values": values,
-        "timestamps": timestamps,
-        "steps": steps,
-        "nans": nans,
-    }
+    return dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
 
 
 def _position(metric: Metric) -> tuple[int, int]:

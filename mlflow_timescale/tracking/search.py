@@ -53,7 +53,9 @@ def find_runs(
         statement = statement.distinct()
     statement = (
         statement.where(
-            SqlRun.experiment_id.in_(experiment_ids), SqlRun.lifecycle_stage.in_(stages), *attributes
+            SqlRun.experiment_id.in_(experiment_ids),
+            SqlRun.lifecycle_stage.in_(stages),
+            *attributes,
         )
         .order_by(*order)
         .offset(offset)

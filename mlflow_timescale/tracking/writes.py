@@ -17,7 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.tracking.errors import translated
-from mlflow_timescale.tracking.points import Points, columns, points
+from mlflow_timescale.tracking.points import COLUMNS, Points, columns, points
 
 Connection = psycopg.Connection[Any]
 _queries = load("tracking")
@@ -66,30 +66,24 @@ def log_model_metrics(
     run: OpenRun, metrics: Sequence[Metric], experiment_id: str, dataset_uuid: str | None
 ) -> None:
     """Add those metrics that belong to logged models."""
-    of_models = [metric for metric in metrics if metric.model_id is not None]
-    if not of_models:
-        return
     unique = {
         (metric.model_id, metric.dataset_name, metric.dataset_digest, *item): None
-        for metric in of_models
+        for metric in metrics
+        if metric.model_id is not None
         for item in points([metric]).every
     }
-    models, names, digests, *rest = [list(column) for column in zip(*sorted(unique, key=str), strict=True)]
-    keys, values, timestamps, steps, _ = rest
+    if not unique:
+        return
+    names = ("model_ids", "dataset_names", "dataset_digests", *COLUMNS)
+    rows = sorted(unique, key=str)
     with translated():
         run.conn.execute(
             _queries.insert_model_metrics,
             {
+                **dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)),
                 "run_id": run.run_id,
                 "experiment_id": experiment_id,
                 "dataset_uuid": dataset_uuid,
-                "model_ids": models,
-                "dataset_names": names,
-                "dataset_digests": digests,
-                "keys": keys,
-                "values": values,
-                "timestamps": timestamps,
-                "steps": steps,
             },
         )
 

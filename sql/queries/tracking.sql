@@ -14,21 +14,18 @@ WHERE runs.run_uuid = %(run_id)s
 
 -- name: insert_metrics
 -- Add the points of one run that are not there yet.
-INSERT INTO metrics (run_uuid, key, value, "timestamp", step, is_nan)
-SELECT %(run_id)s, point.key, point.value, point.ms, point.step, point.is_nan
-FROM unnest(
-    %(keys)s::text[], %(values)s::float8[], %(timestamps)s::bigint[], %(steps)s::bigint[],
-    %(nans)s::boolean[]
-) AS point (key, value, ms, step, is_nan)
-ON CONFLICT DO NOTHING;
+SELECT mlops.insert_points(
+    %(run_id)s, %(keys)b::text[], %(values)b::float8[], %(timestamps)b::bigint[],
+    %(steps)b::bigint[], %(nans)b::boolean[]
+);
 
 -- name: upsert_latest
 -- Keep the greatest (step, timestamp, value) of each series.
 INSERT INTO latest_metrics AS latest (run_uuid, key, value, "timestamp", step, is_nan)
 SELECT %(run_id)s, point.key, point.value, point.ms, point.step, point.is_nan
 FROM unnest(
-    %(keys)s::text[], %(values)s::float8[], %(timestamps)s::bigint[], %(steps)s::bigint[],
-    %(nans)s::boolean[]
+    %(keys)b::text[], %(values)b::float8[], %(timestamps)b::bigint[], %(steps)b::bigint[],
+    %(nans)b::boolean[]
 ) AS point (key, value, ms, step, is_nan)
 ON CONFLICT (key, run_uuid) DO UPDATE SET
     value = excluded.value,
@@ -48,8 +45,8 @@ SELECT
     point.model_id, point.key, point.ms, point.step, point.value,
     %(experiment_id)s, %(run_id)s, %(dataset_uuid)s, point.dataset_name, point.dataset_digest
 FROM unnest(
-    %(model_ids)s::text[], %(keys)s::text[], %(timestamps)s::bigint[], %(steps)s::bigint[],
-    %(values)s::float8[], %(dataset_names)s::text[], %(dataset_digests)s::text[]
+    %(model_ids)b::text[], %(keys)b::text[], %(timestamps)b::bigint[], %(steps)b::bigint[],
+    %(values)b::float8[], %(dataset_names)b::text[], %(dataset_digests)b::text[]
 ) AS point (model_id, key, ms, step, value, dataset_name, dataset_digest)
 ON CONFLICT DO NOTHING;
 
@@ -57,13 +54,13 @@ ON CONFLICT DO NOTHING;
 -- Add the params of one run that are not there yet.
 INSERT INTO params (run_uuid, key, value)
 SELECT %(run_id)s, param.key, param.value
-FROM unnest(%(keys)s::text[], %(values)s::text[]) AS param (key, value)
+FROM unnest(%(keys)b::text[], %(values)b::text[]) AS param (key, value)
 ON CONFLICT DO NOTHING;
 
 -- name: changed_params
 -- Which of these params have another value already?
 SELECT params.key, params.value AS old_value, given.value AS new_value
-FROM unnest(%(keys)s::text[], %(values)s::text[]) WITH ORDINALITY AS given (key, value, position)
+FROM unnest(%(keys)b::text[], %(values)b::text[]) WITH ORDINALITY AS given (key, value, position)
 JOIN params ON params.run_uuid = %(run_id)s AND params.key = given.key
 WHERE params.value <> given.value
 ORDER BY given.position;
@@ -72,14 +69,14 @@ ORDER BY given.position;
 -- Set the tags of one run.
 INSERT INTO tags (run_uuid, key, value)
 SELECT %(run_id)s, tag.key, tag.value
-FROM unnest(%(keys)s::text[], %(values)s::text[]) AS tag (key, value)
+FROM unnest(%(keys)b::text[], %(values)b::text[]) AS tag (key, value)
 ON CONFLICT (key, run_uuid) DO UPDATE SET value = excluded.value;
 
 -- name: insert_tags
 -- Set the tags of a run that has none yet.
 INSERT INTO tags (run_uuid, key, value)
 SELECT %(run_id)s, tag.key, tag.value
-FROM unnest(%(keys)s::text[], %(values)s::text[]) AS tag (key, value);
+FROM unnest(%(keys)b::text[], %(values)b::text[]) AS tag (key, value);
 
 -- name: rename_run
 -- Give a run another name.
@@ -108,7 +105,7 @@ VALUES (
 SELECT
     runs.run_uuid, runs.name, runs.experiment_id::text, runs.user_id, runs.status,
     runs.start_time, runs.end_time, runs.lifecycle_stage, runs.artifact_uri
-FROM unnest(%(run_ids)s::text[]) WITH ORDINALITY AS wanted (run_id, position)
+FROM unnest(%(run_ids)b::text[]) WITH ORDINALITY AS wanted (run_id, position)
 JOIN runs ON runs.run_uuid = wanted.run_id
 ORDER BY wanted.position;
 
@@ -134,21 +131,21 @@ SELECT
     run_uuid, array_agg(key::text),
     array_agg(CASE WHEN is_nan THEN 'NaN' ELSE value END), array_agg("timestamp"), array_agg(step)
 FROM latest_metrics
-WHERE run_uuid = ANY(%(run_ids)s)
+WHERE run_uuid = ANY(%(run_ids)b::text[])
 GROUP BY run_uuid;
 
 -- name: run_params
 -- The params of runs, one row a run.
 SELECT run_uuid, array_agg(key::text), array_agg(value::text)
 FROM params
-WHERE run_uuid = ANY(%(run_ids)s)
+WHERE run_uuid = ANY(%(run_ids)b::text[])
 GROUP BY run_uuid;
 
 -- name: run_tags
 -- The tags of runs, one row a run.
 SELECT run_uuid, array_agg(key::text), array_agg(value::text)
 FROM tags
-WHERE run_uuid = ANY(%(run_ids)s)
+WHERE run_uuid = ANY(%(run_ids)b::text[])
 GROUP BY run_uuid;
 
 -- name: run_datasets
@@ -160,13 +157,13 @@ SELECT
 FROM inputs
 JOIN datasets ON datasets.dataset_uuid = inputs.source_id
 LEFT JOIN input_tags ON input_tags.input_uuid = inputs.input_uuid
-WHERE inputs.destination_type = 'RUN' AND inputs.destination_id = ANY(%(run_ids)s);
+WHERE inputs.destination_type = 'RUN' AND inputs.destination_id = ANY(%(run_ids)b::text[]);
 
 -- name: run_models
 -- The logged models that went into runs ("RUN_INPUT") and came out of them ("RUN_OUTPUT").
 SELECT source_id, source_type, destination_id, step
 FROM inputs
-WHERE source_id = ANY(%(run_ids)s)
+WHERE source_id = ANY(%(run_ids)b::text[])
     AND (source_type, destination_type)
         IN (('RUN_INPUT', 'MODEL_INPUT'), ('RUN_OUTPUT', 'MODEL_OUTPUT'));
 
@@ -269,7 +266,7 @@ WHERE run_uuid = %(run_id)s
 -- name: points_at
 -- The points of these ranks, each a short walk from its mark.
 SELECT point.value, point.ms, point.step, point.is_nan
-FROM unnest(%(ranks)s::bigint[]) WITH ORDINALITY AS wanted (rank, position)
+FROM unnest(%(ranks)b::bigint[]) WITH ORDINALITY AS wanted (rank, position)
 LEFT JOIN mlops.metric_marks AS mark
     ON mark.run_uuid = %(run_id)s
     AND mark.key = %(key)s
@@ -303,7 +300,7 @@ FROM (
         AND key = %(key)s
         AND "timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
 ) AS point
-WHERE rank = ANY(%(ranks)s)
+WHERE rank = ANY(%(ranks)b::bigint[])
 ORDER BY rank;
 
 -- name: points_from
@@ -348,7 +345,7 @@ FROM metrics
 WHERE run_uuid = %(run_id)s
     AND key = %(key)s
     AND "timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
-    AND step = ANY(%(steps)s)
+    AND step = ANY(%(steps)s::bigint[])
 ORDER BY step, "timestamp", value, is_nan
 LIMIT %(limit)s;
 
