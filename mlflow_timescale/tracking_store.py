@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.entities.entity_type import EntityAssociationType
@@ -35,6 +35,7 @@ from mlflow.utils.validation import (
 from mlflow_timescale.schema import prepare
 from mlflow_timescale.tracking import create, history, runs, sampling, search, writes
 from mlflow_timescale.tracking.points import Points, points
+from mlflow_timescale.tracking.session import driver
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -47,11 +48,6 @@ class Batch:
     run: writes.OpenRun
     metrics: list[Metric]
     points: Points
-
-
-def driver(session: Session) -> writes.Connection:
-    """The psycopg connection that a session holds."""
-    return cast("writes.Connection", session.connection().connection.driver_connection)
 
 
 class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ignore[misc]

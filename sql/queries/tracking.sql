@@ -358,3 +358,13 @@ WHERE run_uuid = %(run_id)s
     AND "timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
 ORDER BY step DESC
 LIMIT 1;
+
+-- name: aliases_of_versions
+-- Which aliases point to these model versions?
+SELECT registered_model_aliases.name, registered_model_aliases.version, registered_model_aliases.alias
+FROM unnest(%(names)b::text[], %(versions)b::integer[]) AS wanted (name, version)
+JOIN registered_model_aliases
+    ON registered_model_aliases.workspace = %(workspace)s
+    AND registered_model_aliases.name = wanted.name
+    AND registered_model_aliases.version = wanted.version
+ORDER BY registered_model_aliases.alias;
