@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
 
 
 @contextmanager
@@ -15,6 +15,9 @@ def translated() -> Iterator[None]:
     """Raise MlflowException for what the database refuses: see MLflow's ManagedSessionMaker."""
     try:
         yield
+    except psycopg.errors.CharacterNotInRepertoire as exc:
+        # psycopg2 raises ValueError for it, which MLflow gives this code.
+        raise MlflowException(f"text must not hold NUL (0x00): {exc}", INTERNAL_ERROR) from exc
     except psycopg.OperationalError as exc:
         raise MlflowException(_message(exc), TEMPORARILY_UNAVAILABLE) from exc
     except psycopg.Error as exc:

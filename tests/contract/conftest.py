@@ -69,6 +69,10 @@ class Pair:
         assert caught.value.error_code == code
         return caught.value
 
+    def plain(self, entity: Any) -> Any:
+        """An entity of either store, with the ids of runs replaced by their names."""
+        return plain(entity, {**self._labels(0), **self._labels(1)})
+
     def run(self, name: str, experiment_id: str = "0", **keywords: Any) -> Ref:
         """Start a run in both."""
         arguments = {"user_id": "me", "start_time": 1000, "tags": [], "run_name": name, **keywords}
@@ -104,7 +108,7 @@ class Pair:
 
 
 def plain(value: Any, labels: dict[str, str]) -> Any:
-    """An entity as nested tuples of all it has, run ids by their names, what has no order sorted."""
+    """An entity as nested tuples of all it has, run ids by name, what has no order sorted."""
     if isinstance(value, float) and math.isnan(value):
         return "NaN"
     if isinstance(value, str):
@@ -161,9 +165,7 @@ def two_databases(
 def pair(two_databases: tuple[DatabaseURI, DatabaseURI]) -> Pair:
     """The two tracking stores."""
     theirs, ours = two_databases
-    return Pair(
-        MlflowTracking(vanilla_url(theirs), ROOT), TimescaleTrackingStore(ours.url, ROOT)
-    )
+    return Pair(MlflowTracking(vanilla_url(theirs), ROOT), TimescaleTrackingStore(ours.url, ROOT))
 
 
 @pytest.fixture(scope="module")
