@@ -16,9 +16,13 @@ from rich.console import Console
 from mlflow_timescale.version import __version__
 
 COMMANDS = {
+    "adopt": "mlflow_timescale.cli.adopt:adopt",
     "demo": "mlflow_timescale.cli.demo:demo",
     "doctor": "mlflow_timescale.cli.doctor:doctor",
     "migrate": "mlflow_timescale.cli.migrate:migrate",
+    "import": "mlflow_timescale.cli.import_:import_",
+    "release": "mlflow_timescale.cli.adopt:release",
+    "retention": "mlflow_timescale.cli.retention:retention",
     "server": "mlflow_timescale.cli.server:server",
 }
 

@@ -368,3 +368,7 @@ JOIN registered_model_aliases
     AND registered_model_aliases.name = wanted.name
     AND registered_model_aliases.version = wanted.version
 ORDER BY registered_model_aliases.alias;
+
+-- name: drop_points
+-- Remove every point before a time.
+SELECT mlops.drop_points(%(before_ms)s);

@@ -13,26 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from conftest import RUN, _clone, _close_to_others, _dispose_engines, _execute, _exists
+from conftest import _clone, _dispose_engines, _execute, vanilla_url
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as MlflowRegistry
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as MlflowTracking
 
 from mlflow_timescale import db
-from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry_store import TimescaleRegistryStore
 from mlflow_timescale.tracking_store import TimescaleTrackingStore
 
 ROOT = "/artifacts"
-
-
-def vanilla_url(uri: DatabaseURI) -> str:
-    """The URI by which plain MLflow, on psycopg2, reaches the same server."""
-    parts = {key: str(value) for key, value in embedded.keywords(uri).items()}
-    query = "&".join(f"{key}={parts[key]}" for key in ("host", "port", "user") if parts.get(key))
-    return f"postgresql+psycopg2:///{parts['dbname']}?{query}"
 
 
 @dataclass(frozen=True)
@@ -128,21 +120,6 @@ def plain(value: Any, labels: dict[str, str]) -> Any:
         if isinstance(fields.get(unordered), list):
             fields[unordered] = sorted(fields[unordered], key=repr)
     return type(value).__name__, sorted(fields.items())
-
-
-@pytest.fixture(scope="session")
-def vanilla_template(server: DatabaseURI) -> str:
-    """The name of a database with MLflow's tables and nothing else."""
-    name = f"vanilla_{RUN}"
-    with db.connect(server, autocommit=True) as admin, db.exclusively(admin):
-        if not _exists(admin, name):
-            draft = f"{name}_draft"
-            _execute(admin, "CREATE DATABASE {}", draft)
-            MlflowTracking(vanilla_url(server.with_database(draft)), ROOT)
-            _dispose_engines()
-            _close_to_others(admin, draft)
-            _execute(admin, "ALTER DATABASE {} RENAME TO {}", draft, name)
-    return name
 
 
 @pytest.fixture(scope="module")
