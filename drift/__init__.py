@@ -1,1 +1,1 @@
-"""A drift monitor: IC, PSI and Sharpe per trading session, with alerts of known false-alarm rate."""
+"""A drift monitor: IC, PSI and Sharpe per session, with alerts of known false-alarm rate."""

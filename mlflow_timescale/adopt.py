@@ -75,8 +75,10 @@ def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) ->
 
     Raises AdoptionError if a copied run differs from its original; nothing is changed then.
     """
+    layout(conn)
+    # Creates the extension where the server offers it; a small table is done with that.
+    db.migrate(conn)
     with db.exclusively(conn):
-        conn.execute(db.load("migrations").create_ledger)
         before = layout(conn)
         if not before.ours:
             timescale = "timescale" in facts(conn)

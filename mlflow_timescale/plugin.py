@@ -1,4 +1,4 @@
-"""MLflow's entry points. Loaded by `import mlflow`: nothing here may be slow, and nothing may raise.
+"""MLflow's entry points. Loaded by `import mlflow`: nothing here may be slow, nothing may raise.
 
 The stores' names include `postgresql`, because a scheme of our own fails at six gates of MLflow
 3.17 (ARCHITECTURE.md). A plain `postgresql://` URI is handed on to MLflow's own stores. Where
@@ -35,7 +35,9 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
         if _workspaces_enabled()
         else module.TimescaleTrackingStore
     )
-    return cls(_canonical(store_uri), _artifact_root(artifact_uri), read_db_uri=_read_replica())
+    return cls(
+        _canonical(store_uri), _artifact_root(store_uri, artifact_uri), read_db_uri=_read_replica()
+    )
 
 
 def registry_store(store_uri: str, **_: Any) -> Any:
@@ -70,7 +72,7 @@ def _mlflow_tracking_store(store_uri: str, artifact_uri: str | None) -> Any:
     from mlflow.server.handlers import TrackingStoreRegistryWrapper
     from mlflow.tracking._tracking_service import utils
 
-    if _read_replica():
+    if os.environ.get(_READ_REPLICA):
         return TrackingStoreRegistryWrapper._get_sqlalchemy_store(store_uri, artifact_uri)
     return utils._get_sqlalchemy_store(store_uri, artifact_uri)
 
@@ -79,7 +81,7 @@ def _mlflow_registry_store(store_uri: str) -> Any:
     from mlflow.server.handlers import ModelRegistryStoreRegistryWrapper
     from mlflow.tracking._model_registry import utils
 
-    if _read_replica():
+    if os.environ.get(_READ_REPLICA):
         return ModelRegistryStoreRegistryWrapper._get_sqlalchemy_store(store_uri)
     return utils._get_sqlalchemy_store(store_uri)
 
@@ -97,16 +99,22 @@ def _workspaces_enabled() -> bool:
 
 
 def _read_replica() -> str | None:
-    return os.environ.get(_READ_REPLICA)
+    """Where reads go; by our driver too, which takes every form of the URI."""
+    uri = os.environ.get(_READ_REPLICA)
+    return _canonical(uri) if uri else None
 
 
-def _artifact_root(artifact_uri: str | None) -> str:
-    """What MLflow's builder for `postgresql` does: the server's root, or the local default."""
+def _artifact_root(store_uri: str, artifact_uri: str | None) -> str:
+    """What MLflow's builder for `postgresql` does: the server's root, or a default, here ours."""
     from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR
     from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+
+    from mlflow_timescale.artifact_root import default_artifact_root
+    from mlflow_timescale.db.uri import DatabaseURI
 
     return (
         artifact_uri
         or os.environ.get(ARTIFACT_ROOT_ENV_VAR)
+        or default_artifact_root(DatabaseURI.parse(store_uri))
         or str(DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
     )

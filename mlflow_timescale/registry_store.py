@@ -1,4 +1,4 @@
-"""MLflow's model registry on TimescaleDB: SqlAlchemyStore, overridden where we do better."""
+"""MLflow's model registry on TimescaleDB: overridden where the database does better."""
 
 from __future__ import annotations
 

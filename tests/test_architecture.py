@@ -1,0 +1,97 @@
+"""The invariants of ARCHITECTURE.md."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("mlflow_timescale", "feature_store", "drift")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+SQL = re.compile(r"\b(SELECT|INSERT INTO|DELETE FROM|UPDATE \w+ SET|CREATE TABLE)\b")
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every module that a file imports, and whether it does so at import time."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lazy = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) or _is_type_checking(node)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) not in lazy) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, id(node) not in lazy
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imported(*parts: str, eager: bool = False) -> set[str]:
+    """The top-level names that the files below a folder import."""
+    paths = [path for path in MODULES if path.is_relative_to(ROOT.joinpath(*parts))]
+    assert paths, parts
+    return {name.split(".")[0] for path in paths for name, now in imports(path) if now or not eager}
+
+
+def test_the_database_layer_never_imports_mlflow() -> None:
+    assert "mlflow" not in imported("mlflow_timescale", "db")
+
+
+def test_dependencies_point_one_way() -> None:
+    assert "drift" not in imported("feature_store")
+    assert not {"drift", "feature_store"} & imported("mlflow_timescale", eager=True)
+
+
+def test_the_feature_store_runs_without_mlflow() -> None:
+    assert "mlflow" not in imported("feature_store", eager=True)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_and_functions_stay_small_and_hold_no_sql(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 500
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno <= 60 + _docstring_lines(node), node.name
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not SQL.search(node.value) or _is_docstring_like(node.value), node.value
+
+
+def _docstring_lines(node: ast.FunctionDef) -> int:
+    first = node.body[0]
+    return (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(node) else 0
+
+
+def _is_docstring_like(text: str) -> bool:
+    """Prose and examples may name SQL; statements may not stand in the code."""
+    return "\n" in text and (">>>" in text or "-- name:" in text or text.rstrip().endswith("."))
+
+
+def test_importing_mlflow_stays_light() -> None:
+    code = (
+        "import mlflow, sys; print([name for name in sys.modules "
+        "if name in ('sqlalchemy', 'psycopg', 'feature_store', 'drift', 'mlflow_timescale.db')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_architecture_names_every_module() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    missing = [
+        str(path.relative_to(ROOT))
+        for path in MODULES
+        if path.name != "__init__.py" and f"`{path.relative_to(ROOT)}`" not in text
+    ]
+    assert not missing, f"ARCHITECTURE.md's code map lacks {missing}"
