@@ -1,4 +1,5 @@
 """MLflow's tracking store on TimescaleDB: overridden where the database does better.
+
 Native statements run on the psycopg connection of MLflow's own session: one pool, one transaction,
 and the read replica where there is one.
 """

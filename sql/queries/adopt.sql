@@ -72,17 +72,17 @@ END
 $$;
 CREATE OR REPLACE FUNCTION mlops.delete_from_next() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM mlops.metrics_next AS next USING changed
-    WHERE (next.run_uuid, next.key, next.step, next."timestamp", next.value, next.is_nan)
-        = (changed.run_uuid, changed.key, changed.step, changed."timestamp", changed.value,
-            changed.is_nan);
+    DELETE FROM mlops.metrics_next
+    WHERE (run_uuid, key, step, "timestamp", value, is_nan)
+        = (OLD.run_uuid, OLD.key, OLD.step, OLD."timestamp", OLD.value, OLD.is_nan);
     RETURN NULL;
 END
 $$;
 CREATE OR REPLACE TRIGGER mlops_copy_to_next AFTER INSERT ON metrics
     REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION mlops.copy_to_next();
 CREATE OR REPLACE TRIGGER mlops_delete_from_next AFTER DELETE ON metrics
-    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION mlops.delete_from_next();
+    -- A hypertable knows no DELETE triggers with transition tables.
+    FOR EACH ROW EXECUTE FUNCTION mlops.delete_from_next();
 
 -- name: runs_to_copy
 -- Which runs come next?

@@ -128,7 +128,7 @@ def test_an_interrupted_adoption_goes_on_and_sees_what_was_written_meanwhile(van
 
 def test_a_copy_that_differs_stops_the_adoption_and_changes_nothing(vanilla, monkeypatch):
     uri, store = vanilla
-    ids = log_runs(store, runs=3)
+    ids = log_runs(store)
     before, plain = histories(store, ids), structure(uri)
     with db.connect(uri, autocommit=True) as conn:
         honest = module._summary
