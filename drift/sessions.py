@@ -91,6 +91,15 @@ class Sessions:
         """The close, in UTC. Raises NotASession."""
         return _aware(self._closes[self._index(session)])
 
+    def closes(self, sessions: Days) -> Instants:
+        """The closes of many sessions, in UTC; same shape."""
+        return self._closes[np.searchsorted(self._days, self.require(sessions))]
+
+    @property
+    def has_hours(self) -> bool:
+        """Whether sessions open at some time of day, rather than at midnight."""
+        return bool((self._opens[-20:] != self._opens[-20:].astype("datetime64[D]")).any())
+
     def shift(self, session: date, count: int) -> date:
         """The session `count` sessions later (earlier if negative). Raises NotASession."""
         position = self._index(session) + count

@@ -1,0 +1,5 @@
+-- Read by session (a day, a year of one metric): a year per chunk.
+SELECT create_hypertable(
+    'mlops.drift_values', by_range('session', INTERVAL '1 year'),
+    create_default_indexes => false, migrate_data => true
+);
