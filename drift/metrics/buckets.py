@@ -1,8 +1,8 @@
 """Buckets of a reference window, and counting values into them.
 
 Interior cut points are the unique deciles of the finite reference, ends open, intervals (lo, hi].
-At most `bins` distinct values: one bucket per value and one for any other. A value with a share above
-1/bins is a bucket of its own. Non-finite values have a bucket too, so that going missing is a drift.
+At most `bins` distinct values: one bucket per value and one for any other. A value with a share
+above 1/bins is a bucket of its own. Non-finite values have a bucket too: going missing is a drift.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -82,7 +84,7 @@ class Reference:
 
     @cached_property
     def cuts(self) -> Floats:
-        """Increasing cut points of right-closed intervals; a value of its own is cut on both sides."""
+        """Cut points of right-closed intervals; a value of its own is cut off on both sides."""
         own = np.array(self.values, dtype=np.float64)
         below = np.nextafter(own, -np.inf)
         return np.unique(np.concatenate([np.array(self.edges, dtype=np.float64), below, own]))
@@ -112,7 +114,7 @@ class Reference:
         return np.nextafter(self.cuts, np.inf)
 
     def fold(self, interval_counts: ArrayLike, nonfinite: int) -> Counts:
-        """Bucket counts from counts per interval, shape (len(cuts) + 1,), and of non-finite values."""
+        """Bucket counts from counts per interval, shape (len(cuts) + 1,), and non-finite ones."""
         counts = np.bincount(
             self.bucket_of, weights=np.asarray(interval_counts), minlength=self.buckets
         )
@@ -129,8 +131,7 @@ class Reference:
         if self.kind == "values":
             return (*(f"{value:.4g}" for value in self.values), "other", "missing")
         ends = [-np.inf, *self.cuts.tolist(), np.inf]
-        pairs = zip(ends[:-1], ends[1:], strict=True)
-        return (*(self._label(low, high) for low, high in pairs), "missing")
+        return (*(self._label(low, high) for low, high in pairwise(ends)), "missing")
 
     def _label(self, low: float, high: float) -> str:
         return f"{high:.4g}" if high in self.values else f"({low:.4g}, {high:.4g}]"
@@ -142,9 +143,8 @@ class Reference:
     @classmethod
     def from_json(cls, text: str) -> Reference:
         """The reference that `to_json` wrote."""
-        fields = json.loads(text)
-        lists = {key: tuple(fields.pop(key)) for key in ("edges", "values", "counts")}
-        return cls(**lists, **fields)
+        fields: dict[str, Any] = json.loads(text)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
 def count(reference: Reference, values: ArrayLike) -> Counts:

@@ -1,12 +1,12 @@
 """Rank information coefficient: what a session's signals said about the returns that followed.
 
-IC = Pearson correlation of the average ranks of signals and returns (Spearman's rho), over the pairs
-in which both are finite; ranks are taken after the others are dropped, which matters: ranking first
-gives another number. An infinity is a missing value.
+IC = Pearson correlation of the average ranks of signals and returns (Spearman's rho), over the
+pairs in which both are finite; ranks are taken after the others are dropped, which matters: ranking
+first gives another number. An infinity is a missing value.
 
 References
 ----------
-.. [1] R. C. Grinold, R. N. Kahn, "Active Portfolio Management", 2nd ed., McGraw-Hill, 2000, chapter 6.
+.. [1] R. C. Grinold, R. N. Kahn, "Active Portfolio Management", 2nd ed., McGraw-Hill, 2000, ch. 6.
 .. [2] W. K. Newey, K. D. West, "A Simple, Positive Semi-definite, Heteroskedasticity and
    Autocorrelation Consistent Covariance Matrix", Econometrica 55 (1987).
 """
@@ -67,7 +67,7 @@ class ICResult:
 
 @dataclass(frozen=True)
 class ICMatrix:
-    """ICs of many cross-sections as arrays of shape (rows,); `value` is NaN where not computable."""
+    """ICs of many cross-sections, arrays of shape (rows,); `value` NaN where not computable."""
 
     value: Floats
     n: NDArray[np.int64]
@@ -278,7 +278,7 @@ def decay(
     signals
         Shape (sessions, names).
     returns
-        By horizon h in sessions, the returns from each session to h sessions later, shape of signals.
+        By horizon h, the returns from each session to h sessions later, of the signals' shape.
 
     Examples
     --------
@@ -287,7 +287,7 @@ def decay(
     >>> noise = generator.normal(size=(50, 40))
     >>> faded = decay(signals, {1: signals + noise, 5: signals + 5 * noise})
     >>> {h: round(s.mean, 2) for h, s in faded.items()}
-    {1: 0.7, 5: 0.18}
+    {1: 0.66, 5: 0.17}
     """
     return {
         horizon: summary(rank_ic_matrix(signals, forward, min_n).value, horizon=horizon)

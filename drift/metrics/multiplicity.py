@@ -4,10 +4,10 @@ A NaN p-value (nothing could be tested) is never rejected and does not count as 
 
 References
 ----------
-.. [1] S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scand. J. Statist. 6 (1979).
+.. [1] S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scand. J. Stat. 6 (1979).
 .. [2] Y. Benjamini, Y. Hochberg, "Controlling the False Discovery Rate", JRSS B 57 (1995).
-.. [3] Y. Benjamini, D. Yekutieli, "The Control of the False Discovery Rate in Multiple Testing under
-   Dependency", Ann. Statist. 29 (2001).
+.. [3] Y. Benjamini, D. Yekutieli, "The Control of the False Discovery Rate in Multiple Testing
+   under Dependency", Ann. Statist. 29 (2001).
 """
 
 from __future__ import annotations

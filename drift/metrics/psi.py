@@ -176,7 +176,7 @@ def leave_one_day_out(daily_counts: ArrayLike, pool: int = 1) -> Floats:
     Examples
     --------
     >>> leave_one_day_out([[5, 5], [5, 5], [9, 1]]).round(2).tolist()
-    [0.13, 0.13, 0.71]
+    [0.15, 0.15, 0.67]
     """
     return _leave_out(np.asarray(daily_counts, dtype=np.int64), pool)[0]
 
@@ -199,7 +199,7 @@ def psi(reference: Reference, current: ArrayLike, *, sessions: int = 1) -> PSIRe
     >>> reference = fit(np.arange(1000.0))
     >>> moved = psi(reference, np.arange(1000.0) + 300)
     >>> round(moved.value, 2), moved.value > moved.limit
-    (2.05, True)
+    (2.0, True)
     >>> psi(reference, []).status
     'no_data'
     """
@@ -229,7 +229,7 @@ def psi_batch(
     >>> reference = fit(np.arange(1000.0))
     >>> results = psi_batch([reference] * 2, [np.arange(0, 1000, 2.0), np.full(500, np.nan)])
     >>> [round(r.value, 4) for r in results]
-    [0.0, 14.2055]
+    [0.0, 12.0852]
     """
     return _results(references, count_batch(references, current), sessions)
 
@@ -285,11 +285,11 @@ def _result(
     own = tuple(counts[: len(reference.counts)].tolist())
     if n == 0 or reference.n == 0:
         return PSIResult(None, n, "no_data" if n == 0 else "no_reference", counts=own)
-    single_bucket = law[0] == 0
-    null_mean, *inference = [float(law[0]), *(None if single_bucket else float(x) for x in law[1:])]
+    # A single bucket on both sides leaves nothing to test: zero degrees of freedom.
+    c95, c999, p, robust = (None if law[0] == 0 else float(x) for x in law[1:])
     own_99 = (reference.daily_99 if sessions == 1 else reference.pooled_99) or 0.0
-    limit = max(CONVENTIONAL_LIMIT, own_99, inference[1] or 0.0)
-    return PSIResult(value, n, "ok", null_mean, *inference, limit=limit, counts=own)
+    limit = max(CONVENTIONAL_LIMIT, own_99, c999 or 0.0)
+    return PSIResult(value, n, "ok", float(law[0]), c95, c999, p, robust, limit, own)
 
 
 def session_psi(results: Mapping[str, PSIResult], level: float = 0.01) -> SessionPSI:
