@@ -1,9 +1,9 @@
 """Alert rules as data, and their evaluation over trading sessions. Pure: numpy only.
 
 A rule watches a statistic of one metric: the metric itself, the mean of its last sessions, the
-CUSUM of its shortfall below an accepted level, or for how many sessions it has been absent. It opens
-after `sessions` consecutive breaches and resolves after `resolve_sessions` consecutive recoveries.
-Sessions without a value count as neither: they neither extend a streak nor break it.
+CUSUM of its shortfall below an accepted level, or for how many sessions it has been absent. It
+opens after `sessions` consecutive breaches and resolves after `resolve_sessions` consecutive
+recoveries. Sessions without a value count as neither: they neither extend a streak nor break it.
 
 References
 ----------
@@ -12,9 +12,9 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,7 @@ Flags = NDArray[np.bool_]
 SEVERITIES = ("warning", "critical", "emergency")
 STATISTICS = ("value", "mean", "cusum", "absent")
 COMPARISONS = ("<", "<=", ">", ">=")
+Baselines: TypeAlias = "Baseline | Sequence[Baseline | None] | None"
 
 
 @dataclass(frozen=True)
@@ -140,14 +141,20 @@ class Rule:
         result: Flags = np.asarray(compare[self.comparison](statistic, limit))
         return result
 
-    def of(self, series: Floats, baseline: Baseline | None = None) -> Floats:
+    def of(self, series: Floats, baseline: Baselines = None) -> Floats:
         """The statistic of a series, along its last axis; NaN where there is nothing to judge."""
         if self.statistic == "value":
             return series
         if self.statistic == "absent":
             return _absent_for(series)
         if self.statistic == "mean":
-            return np.apply_along_axis(ic.moving_average, -1, series, self.window)
+            return ic.moving_average(series, self.window)
+        if baseline is None or isinstance(baseline, Baseline):
+            return self._cusum(series, baseline)
+        parts = [self._cusum(series[..., low:high], b) for low, high, b in _spans(baseline)]
+        return np.concatenate(parts, axis=-1) if parts else series
+
+    def _cusum(self, series: Floats, baseline: Baseline | None) -> Floats:
         if baseline is None:
             return np.full(series.shape, np.nan)
         path = cusum.path(baseline.shortfall(series), self.slack, self.cap or np.inf)
@@ -158,7 +165,7 @@ class Rule:
 class RuleStates:
     """One rule over time, arrays of shape (..., sessions).
 
-    `open` is the alert itself; `inhibited` says that it is open while a rule that inhibits it is too.
+    `open` is the alert itself; `inhibited` that it is open while a rule that inhibits it is too.
     """
 
     rule: Rule
@@ -215,7 +222,7 @@ class Evaluation:
 def evaluate(
     rules: Iterable[Rule],
     series: Mapping[str, ArrayLike],
-    baselines: Mapping[str, Baseline] | None = None,
+    baselines: Mapping[str, Baselines] | None = None,
 ) -> Evaluation:
     """Run rules over series of sessions.
 
@@ -227,7 +234,8 @@ def evaluate(
         By metric, shape (sessions,) or (paths, sessions); NaN (or None) where there is no value. A
         rule whose metric is not among them is not evaluated: the metric is not monitored.
     baselines
-        By metric, for "cusum"; without one such a rule has nothing to judge and stays quiet.
+        By metric, for "cusum": one, or one for each session (None where nothing was accepted yet); a
+        CUSUM starts anew where the baseline changes. Without one the rule stays quiet.
 
     Examples
     --------
@@ -254,7 +262,7 @@ def evaluate(
 
 def _open(rule: Rule, statistic: Floats) -> Flags:
     """Open or not at each session: a small state machine, all paths at once."""
-    by_session = np.moveaxis(statistic, -1, 0)
+    by_session = np.ascontiguousarray(np.moveaxis(statistic, -1, 0))
     breached, recovered = rule.breached(by_session), rule.recovered(by_session)
     known = ~np.isnan(by_session)
     shape = by_session.shape[1:]
@@ -277,6 +285,15 @@ def _inhibited(
         if name in rule.inhibits:
             result |= louder
     return result & is_open
+
+
+def _spans(baselines: Sequence[Baseline | None]) -> Iterator[tuple[int, int, Baseline | None]]:
+    """Runs of sessions with the same baseline."""
+    start = 0
+    for end in range(1, len(baselines) + 1):
+        if end == len(baselines) or baselines[end] != baselines[start]:
+            yield start, end, baselines[start]
+            start = end
 
 
 def _absent_for(series: Floats) -> Floats:

@@ -144,7 +144,8 @@ class Reference:
     def from_json(cls, text: str) -> Reference:
         """The reference that `to_json` wrote."""
         fields: dict[str, Any] = json.loads(text)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        fields |= {key: tuple(fields[key]) for key in ("edges", "values", "counts")}
+        return cls(**fields)
 
 
 def count(reference: Reference, values: ArrayLike) -> Counts:

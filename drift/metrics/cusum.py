@@ -2,15 +2,15 @@
 
     S_t = max(0, S_{t-1} + z_t - k),    z_t = (mu0 - x_t) / s0
 
-S grows while x stays more than k standard deviations below its accepted level and falls back to zero
-otherwise; it passes h when evidence for a fall of 2k standard deviations is strong [1]_. Sessions
-without a value leave S as it is.
+S grows while x stays more than k standard deviations below its accepted level and falls back to
+zero otherwise; it passes h when evidence for a fall of 2k standard deviations is strong [1]_.
+Sessions without a value leave S as it is.
 
 References
 ----------
 .. [1] E. S. Page, "Continuous Inspection Schemes", Biometrika 41 (1954).
-.. [2] M. Basseville, I. V. Nikiforov, "Detection of Abrupt Changes", Prentice Hall, 1993, section 2.6:
-   the last zero before the alarm estimates the change time.
+.. [2] M. Basseville, I. V. Nikiforov, "Detection of Abrupt Changes", Prentice Hall, 1993,
+   section 2.6: the last zero before the alarm estimates the change time.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def path(z: ArrayLike, k: float = SLACK, cap: float = np.inf) -> Floats:
     [1.0, 1.0, 2.0, 0.0]
     """
     data = np.asarray(z, dtype=np.float64)
-    by_session = np.moveaxis(np.where(np.isnan(data), k, data) - k, -1, 0)
+    gained = np.where(np.isnan(data), 0.0, data - k)
+    by_session = np.ascontiguousarray(np.moveaxis(gained, -1, 0))
     result = np.empty(by_session.shape)
     level = np.zeros(by_session.shape[1:])
     for t, step in enumerate(by_session):

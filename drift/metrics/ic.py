@@ -218,7 +218,9 @@ def rank_ic_by_group(
 
 
 def moving_average(series: ArrayLike, window: int = 5) -> Floats:
-    """Mean of the last `window` ICs that exist, at each session; NaN before there are that many.
+    """Mean of the last `window` ICs that exist, at each session (the last axis).
+
+    NaN before there are that many.
 
     Sessions without an IC are passed over: at one, the value is the last one known.
 
@@ -226,14 +228,25 @@ def moving_average(series: ArrayLike, window: int = 5) -> Floats:
     [nan, nan, 0.2, 0.25]
     """
     data = np.asarray(series, dtype=np.float64)
-    known = np.flatnonzero(np.isfinite(data))
-    result = np.full(len(data), np.nan)
-    if len(known) < window:
-        return result
-    means = np.lib.stride_tricks.sliding_window_view(data[known], window).mean(axis=1)
-    age = np.cumsum(np.isfinite(data)) - window
-    result[age >= 0] = means[age[age >= 0]]
+    if data.ndim > 1 and not np.isfinite(data).all():
+        return np.apply_along_axis(moving_average, -1, data, window)
+    known = np.isfinite(data) if data.ndim == 1 else np.ones(data.shape[-1], dtype=bool)
+    result = np.full(data.shape, np.nan)
+    means = _window_means(data[..., known], window)
+    age = np.cumsum(known) - window
+    result[..., age >= 0] = means[..., age[age >= 0]]
     return result
+
+
+def _window_means(data: Floats, window: int) -> Floats:
+    ends = data.shape[-1] - window + 1
+    if ends < 1:
+        return np.empty((*data.shape[:-1], 0))
+    # One pass per offset: a view of all windows would need `window` times the memory.
+    total = data[..., :ends].copy()
+    for offset in range(1, window):
+        total += data[..., offset : offset + ends]
+    return total / window
 
 
 def summary(series: ArrayLike, lag: int | None = None, horizon: int = 1) -> ICSummary:

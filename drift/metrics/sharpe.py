@@ -122,8 +122,15 @@ def rolling(returns: ArrayLike, window: int, periods_per_year: float = 252) -> F
     result = np.full(data.shape, np.nan)
     if window < 2 or data.shape[-1] < window:
         return result
-    views = np.lib.stride_tricks.sliding_window_view(data, window, axis=-1)
-    mean, sd, largest = views.mean(axis=-1), views.std(axis=-1, ddof=1), np.abs(views).max(axis=-1)
+    # One pass per offset: a view of all windows would need `window` times the memory.
+    ends = data.shape[-1] - window + 1
+    shifted = [data[..., offset : offset + ends] for offset in range(window)]
+    mean = sum(shifted[1:], shifted[0]) / window
+    variance, largest = np.zeros(mean.shape), np.zeros(mean.shape)
+    for values in shifted:
+        variance += (values - mean) ** 2
+        np.maximum(largest, np.abs(values), out=largest)
+    sd = np.sqrt(variance / (window - 1))
     ratio = np.full(mean.shape, np.nan)
     np.divide(mean, sd, out=ratio, where=sd > RELATIVE_ZERO * largest)
     result[..., window - 1 :] = ratio * periods_per_year**0.5
@@ -230,7 +237,7 @@ def _ratio(data: Floats) -> float:
     sd = float(data.std(ddof=1))
     if sd <= RELATIVE_ZERO * float(np.abs(data).max()):
         return float("nan")
-    return float(data.mean()) / sd
+    return float(data.mean() / sd)
 
 
 def _shape_factor(data: Floats, ratio: float) -> float:
