@@ -234,8 +234,8 @@ def evaluate(
         By metric, shape (sessions,) or (paths, sessions); NaN (or None) where there is no value. A
         rule whose metric is not among them is not evaluated: the metric is not monitored.
     baselines
-        By metric, for "cusum": one, or one for each session (None where nothing was accepted yet); a
-        CUSUM starts anew where the baseline changes. Without one the rule stays quiet.
+        By metric, for "cusum": one, or one for each session (None where nothing was accepted yet).
+        A CUSUM starts anew where the baseline changes. Without one the rule stays quiet.
 
     Examples
     --------

@@ -1,9 +1,10 @@
 """What a rule would do to this strategy: false alarms a year, sessions until it sees a real change.
 
 Years are drawn from the strategy's own history with the stationary bootstrap [1]_, all series
-jointly, so that runs of bad days, fat tails, gaps, and what IC and returns have to do with each other
-are kept. A healthy path has the history's spread about the accepted mean. A changed path is a healthy
-one that, after a lead-in, loses its mean ("fade": the signal is worth nothing) or its sign ("flip").
+jointly, so that runs of bad days, fat tails, gaps, and what IC and returns have to do with each
+other are kept. A healthy path has the history's spread about the accepted mean. A changed path is a
+healthy one that, after a lead-in, loses its mean ("fade": the signal is worth nothing) or its sign
+("flip").
 
 References
 ----------

@@ -246,7 +246,7 @@ def _shape_factor(data: Floats, ratio: float) -> float:
     variance = float(np.mean(centred**2))
     skewness = float(np.mean(centred**3)) / variance**1.5
     kurtosis = float(np.mean(centred**4)) / variance**2
-    return 1 - skewness * ratio + (kurtosis - 1) / 4 * ratio * ratio
+    return float(1 - skewness * ratio + (kurtosis - 1) / 4 * ratio * ratio)
 
 
 def _eta(data: Floats, periods: float) -> float:
