@@ -25,7 +25,7 @@ SELECT
 SELECT FROM pg_available_extensions
 WHERE name = 'timescaledb'
     AND installed_version IS NULL
-    AND current_setting('timescaledb.license', true) IS NOT NULL;
+    AND current_setting('timescaledb.disable_load', true) IS NOT NULL;
 
 -- name: create_extension
 -- Turn this database into a TimescaleDB.
