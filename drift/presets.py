@@ -11,6 +11,7 @@ ic                 rank IC of the session's signals, null where not computable o
 psi_max            largest PSI of the session's features
 psi_ratio          the same in units of its limit, false discoveries controlled (`SessionPSI.ratio`)
 psi_5d_ratio       the same of the last five sessions' values pooled
+psi_fixed_ratio    the same as psi_ratio, against the first reference ever accepted
 sharpe_20d         Sharpe ratio of the last 20 strategy returns, annualised
 sharpe_60d         the same of the last 60
 n_signals          signals of the session; null or 0 is absent
@@ -144,7 +145,10 @@ def _ic_drift() -> tuple[Rule, ...]:
 
 
 def _feature_drift() -> tuple[Rule, ...]:
-    """A slow drift shows in five pooled sessions, a broken feed on its first day."""
+    """A slow drift shows in five pooled sessions, a broken feed on its first day.
+
+    The first reference stays a witness: however often a new one is accepted, it sees the sum.
+    """
     return (
         Rule(
             "feature drift",
@@ -164,6 +168,16 @@ def _feature_drift() -> tuple[Rule, ...]:
             resolve=1.0,
             action="Check the feed of the named features; retrain if the change is real.",
             inhibits=("feature drift",),
+        ),
+        Rule(
+            "feature drift from origin",
+            "psi_fixed_ratio",
+            ">",
+            2.5,
+            sessions=5,
+            resolve=2.0,
+            resolve_sessions=5,
+            action="Review the accepted references: together they have moved far from the first.",
         ),
     )
 
