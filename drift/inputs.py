@@ -41,13 +41,29 @@ def record_predictions(conn: Connection, strategy_id: str, sessions: Sessions, f
         ("date", days.tolist()),
         ("time", _utc(signal_times)),
         ("real", frames.numbers(table, "signal").tolist()),
-        ("int", frames.counts(table, "horizon", 1).tolist()),
-        ("text", frames.texts(table, "signal_name", "signal")),
-        ("text", frames.texts(table, "model_name", "")),
-        ("text", frames.texts(table, "model_version", "")),
+        ("int", _signal_ids(conn, strategy_id, table)),
         ("text", frames.texts(table, "group", "")),
     ]
     return _record(conn, strategy_id, "predictions", columns)
+
+
+def _signal_ids(conn: Connection, strategy_id: str, table: pa.Table) -> list[int]:
+    """The number of each row's signal; new signals are numbered."""
+    keys = list(
+        zip(
+            frames.texts(table, "signal_name", "signal"),
+            frames.counts(table, "horizon", 1).tolist(),
+            frames.texts(table, "model_name", ""),
+            frames.texts(table, "model_version", ""),
+            strict=True,
+        )
+    )
+    columns = zip(*sorted(set(keys)), strict=True) if keys else ((),) * 4
+    names = ("names", "horizons", "models", "versions")
+    row = {"strategy_id": strategy_id, **dict(zip(names, map(list, columns), strict=True))}
+    conn.execute(_queries.add_signals, row)
+    ids = {tuple(found[:4]): found[4] for found in conn.execute(_queries.signals, row)}
+    return [ids[key] for key in keys]
 
 
 def record_returns(conn: Connection, strategy_id: str, sessions: Sessions, frame: Any) -> int:
@@ -96,8 +112,6 @@ def _record(conn: Connection, strategy_id: str, what: str, columns: list[tuple[s
         conn.execute(_queries.analyze_staged)
         if what != "strategy_returns":
             conn.execute(_queries.add_entities)
-        if what == "predictions":
-            conn.execute(_queries.add_signals, parameters)
         row = conn.execute(getattr(_queries, f"add_{what}"), parameters).fetchone()
         added = int(row[0]) if row else 0
         if added < len(columns[0][1]):

@@ -11,10 +11,10 @@ CREATE TABLE mlops.drift_runs (
     model_name text NOT NULL DEFAULT '',
     model_version text NOT NULL DEFAULT '',
     as_of timestamptz NOT NULL,
+    digest text NOT NULL DEFAULT '',
     computed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     logged_revision integer,
     mlflow_run_id text,
-    reported boolean NOT NULL DEFAULT false,
     PRIMARY KEY (strategy_id, session)
 );
 CREATE INDEX drift_runs_to_log ON mlops.drift_runs (strategy_id, session)
@@ -94,12 +94,22 @@ CREATE TABLE mlops.drift_reference_distributions (
     PRIMARY KEY (reference_id, dimension)
 );
 
+-- How a session's values fell into the reference's buckets: a picture, a pooled PSI or another
+-- reference's verdict needs no second look at the features.
+CREATE TABLE mlops.drift_histograms (
+    strategy_id text NOT NULL,
+    session date NOT NULL,
+    reference_id integer NOT NULL,
+    dimension text NOT NULL,
+    counts integer[] NOT NULL,
+    PRIMARY KEY (strategy_id, session, reference_id, dimension)
+);
+
 CREATE TABLE mlops.drift_alerts (
     alert_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     strategy_id text NOT NULL,
     rule text NOT NULL,
     metric text NOT NULL,
-    dimension text NOT NULL DEFAULT '',
     severity text NOT NULL,
     state text NOT NULL CHECK (state IN ('open', 'acknowledged', 'silenced', 'resolved')),
     session date NOT NULL,
@@ -110,9 +120,11 @@ CREATE TABLE mlops.drift_alerts (
     note text NOT NULL DEFAULT '',
     silenced_until timestamptz,
     changed_by text NOT NULL DEFAULT session_user,
-    notified boolean NOT NULL DEFAULT false,
+    inhibited boolean NOT NULL DEFAULT false,
+    -- The state that people were last told of.
+    notified_state text,
     opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    UNIQUE (strategy_id, rule, dimension, session)
+    UNIQUE (strategy_id, rule, session)
 );
 CREATE INDEX drift_alerts_unresolved ON mlops.drift_alerts (strategy_id)
     WHERE state <> 'resolved';
@@ -149,6 +161,11 @@ BEGIN
         coalesce(row_after.resolved_session, row_after.last_session),
         row_after.severity, row_after.changed_by, row_after.note, row_after.silenced_until
     );
+    PERFORM pg_notify('mlops_drift_alerts', json_build_object(
+        'strategy_id', row_after.strategy_id, 'alert_id', row_after.alert_id,
+        'rule', row_after.rule, 'severity', row_after.severity, 'session', row_after.session,
+        'state', CASE WHEN TG_OP <> 'DELETE' THEN NEW.state END, 'action', row_after.action
+    )::text);
     RETURN row_after;
 END
 $$;
@@ -161,7 +178,6 @@ CREATE TABLE mlops.drift_silences (
     silence_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     strategy_id text NOT NULL,
     rule text NOT NULL,
-    dimension text,
     silenced_from timestamptz NOT NULL,
     silenced_until timestamptz NOT NULL,
     silenced_by text NOT NULL,

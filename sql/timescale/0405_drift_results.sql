@@ -3,3 +3,7 @@ SELECT create_hypertable(
     'mlops.drift_values', by_range('session', INTERVAL '1 year'),
     create_default_indexes => false, migrate_data => true
 );
+SELECT create_hypertable(
+    'mlops.drift_histograms', by_range('session', INTERVAL '3 months'),
+    create_default_indexes => false, migrate_data => true
+);
