@@ -14,24 +14,28 @@ References
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from drift.metrics import sharpe
+from drift.metrics import ic, sharpe
 from drift.metrics.cusum import Baseline
 from drift.rules import Baselines, Rule, evaluate
 
 __all__ = ["CHANGES", "Delay", "RuleSimulation", "simulate"]
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 CHANGES = ("fade", "flip")
 # Series whose mean is the strategy's skill; the rest (PSI, counts) do not change with it.
 SKILL = ("ic", "strategy_return")
 MIN_HISTORY = 60
 LEAD_IN = 60
+# Beyond this many sessions the error of an estimated level no longer matters; memory does.
+LONGEST_WINDOW = 1000
 _SHARPE = re.compile(r"sharpe_(\d+)d")
 
 
@@ -98,7 +102,9 @@ def simulate(
         the Sharpe ratios are made), and for instance the PSI of the reference days. All of one
         length, at least 60, or ValueError.
     baselines
-        Accepted levels, by metric; those of the history if not given.
+        Accepted levels, by metric; those of the history if not given. One that came from n sessions
+        is an estimate: each path is judged by one estimated from n sessions as well, since that
+        doubles the alarms of a CUSUM at h = 12 for n = 120. With n = 0 it is taken as exact.
     block
         Mean length, in sessions, of the pieces of history that are put together.
 
@@ -112,17 +118,17 @@ def simulate(
     """
     data = _history(history)
     accepted = {**_own_baselines(data), **(baselines or {})}
-    watched = [_plain(rule) for rule in rules if _source(rule.metric) in data]
+    watched = [rule for rule in rules if _source(rule.metric) in data]
     lead = max([LEAD_IN, *(rule.window + _span(rule.metric) for rule in watched)])
-    healthy = _paths(data, accepted, (n_paths, lead + sessions), block, seed)
-    states = _opened(watched, healthy, accepted, periods_per_year)
+    years = _Years.drawn(data, accepted, (n_paths, lead + sessions), block, seed)
+    is_open = years.judge(watched, periods_per_year)
     delays: dict[str, dict[str, Delay]] = {rule.name: {} for rule in watched}
     for change in CHANGES:
-        changed = _opened(watched, _changed(healthy, change, lead), accepted, periods_per_year)
+        changed = years.changed(change, lead).judge(watched, periods_per_year)
         for rule in watched:
             if _source(rule.metric) in SKILL:
                 delays[rule.name][change] = _delay(changed[rule.name], lead)
-    return [_summary(rule, states[rule.name], lead, delays[rule.name]) for rule in watched]
+    return [_summary(rule, is_open[rule.name], lead, delays[rule.name]) for rule in watched]
 
 
 def _history(history: Mapping[str, ArrayLike]) -> dict[str, Floats]:
@@ -140,13 +146,6 @@ def _own_baselines(data: Mapping[str, Floats]) -> dict[str, Baseline]:
     return {name: Baseline.fit(data[name], 2) for name in data if spread[name] > 0}
 
 
-def _plain(rule: Rule) -> Rule:
-    """The 5-session mean IC is a metric of the monitor; here it is made from the IC."""
-    if rule.metric == "ic_5d_avg" and rule.statistic == "value":
-        return replace(rule, metric="ic", statistic="mean", window=5)
-    return rule
-
-
 def _source(metric: str) -> str:
     """The series of the history that a metric is made from."""
     if _SHARPE.fullmatch(metric):
@@ -159,20 +158,88 @@ def _span(metric: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _paths(
-    data: Mapping[str, Floats],
-    baselines: Mapping[str, Baseline],
-    shape: tuple[int, int],
-    block: float,
-    seed: int,
-) -> dict[str, Floats]:
-    """Healthy years by metric, shape (paths, sessions)."""
-    length = len(next(iter(data.values())))
-    drawn = _stationary_bootstrap(length, shape, block, np.random.default_rng(seed))
-    healthy = dict(data)
-    for name in set(data) & set(SKILL) & set(baselines):
-        healthy[name] = data[name] - np.nanmean(data[name]) + baselines[name].mean
-    return {name: values[drawn] for name, values in healthy.items()}
+@dataclass(frozen=True)
+class _Years:
+    """Paths by metric, shape (paths, sessions), and the levels that each is judged by.
+
+    `estimates` holds, by metric, mean and standard deviation per path, shape (paths, 1).
+    """
+
+    paths: Mapping[str, Floats]
+    levels: Mapping[str, Baseline]
+    estimates: Mapping[str, tuple[Floats, Floats]]
+
+    @classmethod
+    def drawn(
+        cls,
+        data: Mapping[str, Floats],
+        levels: Mapping[str, Baseline],
+        shape: tuple[int, int],
+        block: float,
+        seed: int,
+    ) -> _Years:
+        """Healthy years: the history, its skill moved to the accepted level."""
+        generator = np.random.default_rng(seed)
+        length = len(next(iter(data.values())))
+        healthy = dict(data)
+        for name in set(data) & set(SKILL) & set(levels):
+            healthy[name] = data[name] - np.nanmean(data[name]) + levels[name].mean
+        drawn = _stationary_bootstrap(length, shape, block, generator)
+        estimates = {}
+        for name in sorted(set(healthy) & {n for n, level in levels.items() if level.n > 1}):
+            window = (shape[0], min(levels[name].n, LONGEST_WINDOW))
+            sample = healthy[name][_stationary_bootstrap(length, window, block, generator)]
+            estimates[name] = _mean_and_sd(sample, levels[name])
+        return cls({name: values[drawn] for name, values in healthy.items()}, levels, estimates)
+
+    def changed(self, change: str, at: int) -> _Years:
+        """The same years with a change from session `at` on."""
+        paths = dict(self.paths)
+        for name in set(paths) & set(SKILL):
+            skilled = paths[name]
+            after = -skilled if change == "flip" else skilled - np.nanmean(skilled)
+            paths[name] = np.concatenate([skilled[:, :at], after[:, at:]], axis=1)
+        return replace(self, paths=paths)
+
+    def judge(self, rules: list[Rule], periods_per_year: float) -> dict[str, Flags]:
+        """Open or not by rule name, shape (paths, sessions)."""
+        metrics = {rule.metric for rule in rules}
+        series = {metric: self._series(metric, periods_per_year) for metric in metrics}
+        estimated = {metric: self._as_estimated(metric, series[metric]) for metric in series}
+        levels: dict[str, Baselines] = dict(self.levels)
+        found = {}
+        for data, judged in (
+            (series, [rule for rule in rules if rule.statistic != "cusum"]),
+            (estimated, [rule for rule in rules if rule.statistic == "cusum"]),
+        ):
+            states = evaluate(judged, data, levels).states
+            found.update({name: state.open for name, state in states.items()})
+        return found
+
+    def _series(self, metric: str, periods_per_year: float) -> Floats:
+        if metric in self.paths:
+            return self.paths[metric]
+        if metric == "ic_5d_avg":
+            return ic.moving_average(self.paths["ic"], 5)
+        return sharpe.rolling(self.paths["strategy_return"], _span(metric), periods_per_year)
+
+    def _as_estimated(self, metric: str, values: Floats) -> Floats:
+        """Moved and scaled so that its shortfall is that below each path's own estimate."""
+        if metric not in self.estimates:
+            return values
+        mean, sd = self.estimates[metric]
+        level = self.levels[metric]
+        return level.mean + level.sd * (values - mean) / sd
+
+
+def _mean_and_sd(sample: Floats, level: Baseline) -> tuple[Floats, Floats]:
+    """Of each row; the accepted level where a row has no two values that differ."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean = np.nanmean(sample, axis=1, keepdims=True)
+        sd = np.nanstd(sample, axis=1, ddof=1, keepdims=True)
+    usable = sd > 0
+    return np.where(usable, mean, level.mean), np.where(usable, sd, level.sd)
 
 
 def _stationary_bootstrap(
@@ -187,34 +254,7 @@ def _stationary_bootstrap(
     return (np.take_along_axis(starts, begun, axis=1) + age - begun) % length
 
 
-def _changed(healthy: Mapping[str, Floats], change: str, at: int) -> dict[str, Floats]:
-    paths = dict(healthy)
-    for name in SKILL:
-        if name in paths:
-            skilled = paths[name]
-            paths[name] = skilled.copy()
-            tail = paths[name][:, at:]
-            tail[...] = -tail if change == "flip" else tail - np.nanmean(skilled)
-    return paths
-
-
-def _opened(
-    rules: list[Rule],
-    paths: Mapping[str, Floats],
-    baselines: Mapping[str, Baseline],
-    periods_per_year: float,
-) -> dict[str, NDArray[np.bool_]]:
-    """Open or not by rule name, shape (paths, sessions)."""
-    series = dict(paths)
-    for metric in {rule.metric for rule in rules} - set(paths):
-        series[metric] = sharpe.rolling(paths["strategy_return"], _span(metric), periods_per_year)
-    levels: dict[str, Baselines] = dict(baselines)
-    return {name: s.open for name, s in evaluate(rules, series, levels).states.items()}
-
-
-def _summary(
-    rule: Rule, is_open: NDArray[np.bool_], lead: int, delays: Mapping[str, Delay]
-) -> RuleSimulation:
+def _summary(rule: Rule, is_open: Flags, lead: int, delays: Mapping[str, Delay]) -> RuleSimulation:
     opened = is_open[:, lead:] & ~is_open[:, lead - 1 : -1]
     first = _first(opened)
     return RuleSimulation(
@@ -226,7 +266,7 @@ def _summary(
     )
 
 
-def _delay(is_open: NDArray[np.bool_], lead: int) -> Delay:
+def _delay(is_open: Flags, lead: int) -> Delay:
     first = _first(is_open[~is_open[:, lead - 1], lead:])
     if not len(first):
         return Delay(None, None, 0.0)
@@ -234,7 +274,7 @@ def _delay(is_open: NDArray[np.bool_], lead: int) -> Delay:
     return Delay(_finite(median), _finite(p90), float(np.isfinite(first).mean()))
 
 
-def _first(flags: NDArray[np.bool_]) -> Floats:
+def _first(flags: Flags) -> Floats:
     """Number of the first flagged session, from 1, per row; infinite without one."""
     return np.where(flags.any(axis=1), flags.argmax(axis=1) + 1.0, np.inf)
 

@@ -19,6 +19,7 @@ def history(mean: float, sd: float = 0.08, n: int = 200_000) -> dict[str, np.nda
 
 def simulated(mean: float, **options: int) -> dict[str, RuleSimulation]:
     level = {"ic": Baseline(mean, 0.08)}
+    options = {"n_paths": 2500, **options}
     return {r.rule.name: r for r in simulate(RULES, history(mean), level, **options)}
 
 
@@ -98,6 +99,16 @@ def test_runs_of_bad_days_in_the_history_are_kept() -> None:
     for series in (noise, persistent / persistent.std()):
         shares.append(simulate(critical, {"ic": series}, n_paths=1000, block=20)[0])
     assert shares[1].false_alarm_share > 1.5 * shares[0].false_alarm_share
+
+
+def test_an_estimated_level_costs_false_alarms() -> None:
+    emergency = [rule for rule in default() if rule.name == "ic drift emergency"]
+    shares = {}
+    for n in (0, 120, 1000):
+        level = {"ic": Baseline(0.03, 0.08, n)}
+        shares[n] = simulate(emergency, history(0.03), level, n_paths=2000)[0].false_alarm_share
+    assert shares[120] == pytest.approx(0.11, abs=0.02)
+    assert shares[0] < shares[1000] < 0.075
 
 
 def test_sharpe_rules_use_the_strategys_returns_and_others_their_own_history() -> None:
