@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from drift.metrics import ic, sharpe
 from drift.metrics.cusum import Baseline
-from drift.metrics.cusum import path as cusum_path
 from drift.metrics.psi import (
     POOLED_SESSIONS,
     PSIResult,
@@ -24,13 +23,14 @@ from drift.metrics.psi import (
     session_psi,
 )
 from drift.observed import Observed, Signal, align
+from drift.rules import Rule
 from drift.values import Value
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 SHARPE_WINDOWS = (5, 20, 60)
-CUSUM_CAP = 15.0
+CUSUM = Rule("ic_cusum", "ic", ">", 6.0, statistic="cusum", cap=15.0)
 NOTHING_DUE = "nothing_due"
 PREDICTIONS = "signal"  # the dimension under which the predictions' own distribution is watched
 
@@ -157,8 +157,7 @@ def _worst(session: date, metric: str, value: float | None, found: SessionPSI | 
 class Series:
     """What the values of a session are derived from: arrays of shape (sessions,), NaN if unknown.
 
-    `n_ic` counts the names behind each IC. `baselines` are accepted levels of the IC, each with the
-    index of the first session that it judges.
+    `n_ic` counts the names behind each IC. `levels` are the accepted levels of the IC.
     """
 
     sessions: Sequence[date]
@@ -166,7 +165,7 @@ class Series:
     n_ic: Floats
     n_signals: Floats
     returns: Floats
-    baselines: Sequence[tuple[int, Baseline]]
+    levels: Sequence[Baseline | None]
     horizon: int
     periods_per_year: float
 
@@ -179,7 +178,7 @@ def of_series(series: Series, start: int) -> Iterator[Value]:
     arrays = {
         "ic_5d_avg": np.where(due, ic.moving_average(series.ic, 5), np.nan),
         "ic_60d_avg": np.where(due, ic.moving_average(series.ic, 60), np.nan),
-        "ic_cusum": _cusum(series),
+        "ic_cusum": CUSUM.of(series.ic, series.levels),
         "strategy_return": series.returns,
         "drawdown": _drawdown(series.returns),
     }
@@ -212,16 +211,6 @@ def _arrived(series: Series, start: int) -> Iterator[Value]:
 def _window(metric: str) -> int:
     digits = "".join(character for character in metric if character.isdigit())
     return int(digits) if digits else 1
-
-
-def _cusum(series: Series) -> Floats:
-    result = np.full(len(series.ic), np.nan)
-    ends = [*(start for start, _ in series.baselines[1:]), len(series.ic)]
-    for (start, baseline), end in zip(series.baselines, ends, strict=False):
-        ics = series.ic[start:end]
-        path = cusum_path(baseline.shortfall(ics), cap=CUSUM_CAP)
-        result[start:end] = np.where(np.isfinite(ics), path, np.nan)
-    return result
 
 
 def _drawdown(returns: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from drift import alerts, computing, values
 from drift.computing import Series
 from drift.metrics.cusum import Baseline
-from drift.observed import Observed, strategy_returns
+from drift.observed import strategy_returns
 from drift.references import References
 from drift.rules import SEVERITIES, Evaluation, Rule, evaluate
 from drift.sessions import Sessions
 from drift.values import FIRST, Run, Value
-from mlflow_timescale.db import Connection
+from mlflow_timescale.db import Connection, load
 
+_queries = load("drift")
 FAMILIES = ("ic", "psi", "sharpe")
+COUNTS = ("n_signals", "n_returns", "n_features")
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -53,111 +55,118 @@ class Batch:
     judged_after: date = FIRST
 
 
+@dataclass
+class History:
+    """Values without a dimension, over all sessions: the stored ones under the new ones.
+
+    `computed` are the sessions that were looked at, `levels` the accepted level of the IC at each.
+    """
+
+    sessions: Sequence[date]
+    computed: set[date]
+    levels: Sequence[Baseline | None]
+    arrays: dict[str, Floats]
+    n_ic: Floats
+    nothing_due: set[tuple[str, date]]
+
+    @classmethod
+    def read(
+        cls,
+        conn: Connection,
+        config: Config,
+        calendar: Sessions,
+        references: References,
+        days: Sequence[date] = (),
+        metrics: Sequence[str] = (),
+    ) -> History:
+        """Read what the rules and `metrics` need, of all sessions computed and of `days`."""
+        computed = {run.session for run in values.runs(conn, config.strategy_id)} | set(days)
+        sessions = calendar.between(min(computed), max(computed)) if computed else []
+        levels = [_level(references, session) for session in sessions]
+        history = cls(sessions, computed, levels, {}, np.full(len(sessions), np.nan), set())
+        wanted = {rule.metric for rule in config.rules} | {"ic", "n_signals", *metrics}
+        if sessions:
+            found = (sessions[0], sessions[-1], sorted(wanted))
+            history.add(values.of_sessions(conn, config.strategy_id, *found))
+        return history
+
+    def add(self, found: Sequence[Value]) -> None:
+        position = {session: index for index, session in enumerate(self.sessions)}
+        for v in found:
+            if v.dimension or v.status == "withdrawn":
+                continue
+            index = position[v.session]
+            self.of(v.metric)[index] = np.nan if v.value is None else v.value
+            if v.metric == "ic":
+                self.n_ic[index] = v.n
+            if v.status == computing.NOTHING_DUE:
+                self.nothing_due.add((v.metric, v.session))
+
+    def of(self, metric: str) -> Floats:
+        """One metric, shape (sessions,), NaN where there is no value."""
+        return self.arrays.setdefault(metric, np.full(len(self.sessions), np.nan))
+
+    def judge(self, rules: Sequence[Rule]) -> Evaluation:
+        """Evaluate the rules over all sessions."""
+        series = {name: self._present(name, array) for name, array in self.arrays.items()}
+        return evaluate(rules, series, {"ic": self.levels})
+
+    def _present(self, metric: str, array: Floats) -> Floats:
+        """A count without absences where nothing was due, or nobody looked."""
+        if metric not in COUNTS:
+            return array
+        first = int(np.argmax(np.isfinite(array)))
+        unasked = [
+            index < first or day not in self.computed or (metric, day) in self.nothing_due
+            for index, day in enumerate(self.sessions)
+        ]
+        return np.where(unasked, 1.0, array)
+
+
 def follow(
     conn: Connection,
     config: Config,
     calendar: Sessions,
     references: References,
-    seen: Sequence[Observed],
     batch: Batch,
 ) -> None:
     """Add to the batch what follows from the series: derived values, episodes, alert flags."""
-    past = {run.session for run in values.runs(conn, config.strategy_id)}
-    computed = past | set(batch.days)
-    sessions = calendar.between(min(computed), max(computed))
-    start = sessions.index(batch.days[0])
-    history = _Series.read(conn, config, sessions, batch.values)
-    derived = computing.of_series(
-        Series(
-            sessions=sessions,
-            ic=history.of("ic"),
-            n_ic=history.counts,
-            n_signals=history.of("n_signals"),
-            returns=strategy_returns(conn, config.strategy_id, sessions),
-            baselines=_baselines(references, sessions),
-            horizon=next((o.primary.horizon for o in reversed(seen) if o.primary), 1),
-            periods_per_year=config.periods_per_year,
-        ),
-        start,
+    history = History.read(conn, config, calendar, references, batch.days)
+    history.add(batch.values)
+    start = history.sessions.index(batch.days[0])
+    series = Series(
+        sessions=history.sessions,
+        ic=history.of("ic"),
+        n_ic=history.n_ic,
+        n_signals=history.of("n_signals"),
+        returns=strategy_returns(conn, config.strategy_id, history.sessions),
+        levels=history.levels,
+        horizon=_horizon(conn, config),
+        periods_per_year=config.periods_per_year,
     )
-    found = [value for value in derived if value.session in computed]
-    batch.values += found
-    history.add(found)
-    judged = evaluate(
-        config.rules, history.to_judge(computed), {"ic": _levels(references, sessions)}
-    )
-    batch.judged_after = min((w.window_end for w in references.accepted), default=values.FIRST)
-    batch.episodes = alerts.episodes(judged, sessions, batch.judged_after)
-    batch.values += _flags(judged, sessions, start, computed)
+    derived = [v for v in computing.of_series(series, start) if v.session in history.computed]
+    history.add(derived)
+    judged = history.judge(config.rules)
+    batch.judged_after = min((w.window_end for w in references.accepted), default=FIRST)
+    batch.episodes = alerts.episodes(judged, history.sessions, batch.judged_after)
+    batch.values += derived
+    batch.values += _flags(judged, history.sessions, start, history.computed)
 
 
-@dataclass
-class _Series:
-    """Values without a dimension, over sessions, in memory: the stored ones under the new ones."""
-
-    sessions: Sequence[date]
-    position: Mapping[date, int]
-    arrays: dict[str, Floats]
-    counts: Floats
-    nothing_due: set[tuple[str, date]]
-
-    @classmethod
-    def read(
-        cls, conn: Connection, config: Config, sessions: Sequence[date], new: Sequence[Value]
-    ) -> _Series:
-        position = {session: index for index, session in enumerate(sessions)}
-        series = cls(sessions, position, {}, np.full(len(sessions), np.nan), set())
-        metrics = {rule.metric for rule in config.rules} | {"ic", "n_signals"}
-        stored = values.of_sessions(
-            conn, config.strategy_id, sessions[0], sessions[-1], sorted(metrics)
-        )
-        series.add(stored)
-        series.add(new)
-        return series
-
-    def add(self, found: Sequence[Value]) -> None:
-        for v in found:
-            if v.dimension or v.status == "withdrawn":
-                continue
-            index = self.position[v.session]
-            self.of(v.metric)[index] = np.nan if v.value is None else v.value
-            if v.metric == "ic":
-                self.counts[index] = v.n
-            if v.status == computing.NOTHING_DUE:
-                self.nothing_due.add((v.metric, v.session))
-
-    def of(self, metric: str) -> Floats:
-        return self.arrays.setdefault(metric, np.full(len(self.sessions), np.nan))
-
-    def to_judge(self, computed: set[date]) -> dict[str, Floats]:
-        """The series that rules see: no absence where nothing was due, or nobody looked."""
-        judged = dict(self.arrays)
-        for metric in ("n_signals", "n_returns", "n_features"):
-            if metric in judged:
-                judged[metric] = judged[metric].copy()
-                first = np.flatnonzero(np.isfinite(judged[metric]))[:1]
-                for index, session in enumerate(self.sessions):
-                    unasked = session not in computed or not len(first) or index < first[0]
-                    if unasked or (metric, session) in self.nothing_due:
-                        judged[metric][index] = 1.0
-        return judged
+def _level(references: References, session: date) -> Baseline | None:
+    """The accepted level that judges a session's IC; none within the window itself."""
+    window = references.at(session)
+    if window is None or session <= window.window_end:
+        return None
+    if window.ic_mean is None or not window.ic_sd:
+        return None
+    return Baseline(window.ic_mean, window.ic_sd, window.ic_n)
 
 
-def _baselines(references: References, sessions: Sequence[date]) -> list[tuple[int, Baseline]]:
-    found = []
-    for accepted in references.accepted:
-        start = sum(session <= accepted.window_end for session in sessions)
-        if accepted.ic_mean is not None and accepted.ic_sd and start < len(sessions):
-            found.append((start, Baseline(accepted.ic_mean, accepted.ic_sd, accepted.ic_n)))
-    return sorted(found, key=lambda item: item[0])
-
-
-def _levels(references: References, sessions: Sequence[date]) -> list[Baseline | None]:
-    """The accepted level that judges each session's IC."""
-    levels: list[Baseline | None] = [None] * len(sessions)
-    for start, baseline in _baselines(references, sessions):
-        levels[start:] = [baseline] * (len(sessions) - start)
-    return levels
+def _horizon(conn: Connection, config: Config) -> int:
+    row = {"strategy_id": config.strategy_id, "signal": config.signal, "model": config.model_name}
+    found = conn.execute(_queries.horizon, row).fetchone()
+    return int(found[0]) if found and found[0] else 1
 
 
 def _flags(

@@ -314,8 +314,8 @@ class DriftMonitor:
         name, settings = (stored[0], stored[2]) if stored else (calendar, given)
         if calendar is not None and name != calendar:
             raise db.Error(
-                f"strategy {self.strategy_id!r} is recorded on calendar {name}, not {calendar}: its "
-                f"sessions would not match; use another strategy_id"
+                f"strategy {self.strategy_id!r} is recorded on calendar {name}, not {calendar}: "
+                f"its sessions would not match; use another strategy_id"
             )
         self.sessions = _calendar(conn, str(name))
         self.config = _config(self.strategy_id, str(name), settings)
@@ -386,10 +386,10 @@ class DriftMonitor:
     def _log(self, conn: Connection, *, reports: bool = False) -> None:
         if self._tracking_uri is False:
             return
-        from drift import mlflow_log
+        from drift.mlflow_log import log_pending
 
         uri = self._tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or self.uri.url
-        mlflow_log.log_pending(conn, self.config, self.sessions, str(uri), reports=reports)
+        log_pending(conn, self.config, self.sessions, str(uri), reports=reports)
 
 
 def _config(strategy_id: str, calendar: str, settings: Mapping[str, Any]) -> Config:

@@ -53,7 +53,7 @@ def compute(
     if references and whole:
         batch.values += _feature_values(conn, config, calendar, references, whole, batch)
     batch.runs = _runs(conn, config, calendar, whole, batch.values)
-    judging.follow(conn, config, calendar, references, seen, batch)
+    judging.follow(conn, config, calendar, references, batch)
     return batch
 
 

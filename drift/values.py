@@ -108,8 +108,9 @@ def of_sessions(
     start: date,
     end: date,
     metrics: Sequence[str] | None = None,
+    dimensions: Sequence[str] | None = None,
 ) -> list[Value]:
-    """The latest values of the sessions from `start` to `end`, of some metrics or of all."""
+    """The latest values of the sessions from `start` to `end`; of some metrics and dimensions."""
     with conn.cursor(row_factory=class_row(Value), binary=True) as cursor:
         return cursor.execute(
             _queries.session_values,
@@ -118,6 +119,7 @@ def of_sessions(
                 "start": start,
                 "end": end,
                 "metrics": None if metrics is None else list(metrics),
+                "dimensions": None if dimensions is None else list(dimensions),
             },
         ).fetchall()
 

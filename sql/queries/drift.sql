@@ -265,25 +265,18 @@ ON CONFLICT (strategy_id, session) DO UPDATE SET
 UPDATE mlops.drift_runs SET revision = revision + 1, computed_at = clock_timestamp()
 WHERE strategy_id = %(strategy_id)s AND session = ANY (%(sessions)s);
 
--- name: series
--- How did some metrics without a dimension go, session by session?
-SELECT session, metric, value, n, status
-FROM mlops.drift_latest
-WHERE strategy_id = %(strategy_id)s AND session BETWEEN %(start)s AND %(end)s
-    AND metric = ANY (%(metrics)s) AND dimension = ''
-ORDER BY metric, session;
-
 -- name: session_values
 -- What is known of some sessions?
 SELECT session, metric, dimension, value, n, status
 FROM mlops.drift_latest
 WHERE strategy_id = %(strategy_id)s AND session BETWEEN %(start)s AND %(end)s
     AND (%(metrics)s::text[] IS NULL OR metric = ANY (%(metrics)s))
+    AND (%(dimensions)s::text[] IS NULL OR dimension = ANY (%(dimensions)s))
 ORDER BY session, metric, dimension;
 
 -- name: revised_values
 -- What has changed in a session since a revision?
-SELECT metric, dimension, value, n, status, revision
+SELECT session, metric, dimension, value, n, status
 FROM mlops.drift_latest
 WHERE strategy_id = %(strategy_id)s AND session = %(session)s AND revision > %(since)s
 ORDER BY metric, dimension;
@@ -350,6 +343,12 @@ VALUES (%(calendar)s, %(session)s, %(is_session)s, %(close_time)s, %(why)s)
 ON CONFLICT (calendar, session) DO UPDATE SET
     is_session = excluded.is_session, close_time = excluded.close_time, why = excluded.why,
     recorded_at = clock_timestamp();
+
+-- name: horizon
+-- How far ahead does the strategy's primary signal look?
+SELECT min(horizon) FROM mlops.drift_signals
+WHERE strategy_id = %(strategy_id)s AND signal_name = %(signal)s
+    AND (%(model)s = '' OR model_name = %(model)s);
 
 -- name: session_signals
 -- What did the strategy's models say in a session? One row a signal, arrays in order of entity and
@@ -554,3 +553,36 @@ UPDATE mlops.drift_alerts SET notified_state = state
 WHERE strategy_id = %(strategy_id)s
     AND (%(alert_ids)s::bigint[] IS NULL OR alert_id = ANY (%(alert_ids)s))
     AND notified_state IS DISTINCT FROM state;
+
+-- name: runs_to_log
+-- Of which sessions does MLflow not have the latest revision?
+SELECT session, revision, session_number, status, model_name, model_version, as_of, digest,
+    computed_at, logged_revision, mlflow_run_id
+FROM mlops.drift_runs
+WHERE strategy_id = %(strategy_id)s AND logged_revision IS DISTINCT FROM revision
+ORDER BY session;
+
+-- name: claim_run
+-- Remember under which MLflow run a session is.
+UPDATE mlops.drift_runs SET mlflow_run_id = %(run_id)s
+WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
+
+-- name: logged
+-- MLflow has a session's revision.
+UPDATE mlops.drift_runs SET logged_revision = %(revision)s
+WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
+
+-- name: try_to_log
+-- Be the only one who logs this strategy.
+SELECT pg_try_advisory_lock(hashtextextended('drift log ' || %(strategy_id)s::text, 0));
+
+-- name: stop_logging
+-- Let the next one log.
+SELECT pg_advisory_unlock(hashtextextended('drift log ' || %(strategy_id)s::text, 0));
+
+-- name: open_alerts_of
+-- Which alerts were open on a session, worst first?
+SELECT rule, severity, inhibited FROM mlops.drift_alerts
+WHERE strategy_id = %(strategy_id)s AND session <= %(session)s AND last_session >= %(session)s
+    AND note <> 'no longer so after a revision'
+ORDER BY array_position(ARRAY['emergency', 'critical', 'warning'], severity), rule;
