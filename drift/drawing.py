@@ -50,23 +50,25 @@ def ic_figure(
     ic: ArrayLike,
     cusum: ArrayLike,
     *,
-    average: ArrayLike | None = None,
+    averages: Mapping[int, ArrayLike] | None = None,
     baseline: Baseline | None = None,
     levels: Sequence[Rule] = (),
     onset: Onset | None = None,
 ) -> Figure:
     """Daily IC above, its CUSUM with the alert levels below.
 
-    `ic`, `cusum` and `average` have shape (sessions,), NaN where there is no value; `levels` are
-    the rules on the CUSUM; `onset` is drawn as a line with its interval shaded.
+    `ic`, `cusum` and each of `averages` (by window, the longest is drawn) have shape (sessions,),
+    NaN where there is no value; `levels` are the rules on the CUSUM; `onset` is drawn as a line
+    with its interval shaded.
     """
     figure, (top, bottom) = _figure(2, 4.6)
     days = _days(sessions)
     values = np.asarray(ic, dtype=np.float64)
     top.vlines(days, 0, values, color=QUIET, linewidth=1.0)
     top.plot(days, values, ".", color=QUIET, markersize=3, label="IC of the session")
-    if average is not None:
-        top.plot(days, _array(average), color=BLUE, linewidth=1.8, label="moving average")
+    if averages:
+        label = f"mean of {max(averages)} sessions"
+        top.plot(days, _array(averages[max(averages)]), color=BLUE, linewidth=1.8, label=label)
     if baseline is not None:
         label = f"accepted {baseline.mean:.3f}"
         top.axhline(baseline.mean, color=INK, linewidth=1, linestyle="--", label=label)

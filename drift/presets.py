@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from drift.metrics.cusum import CAP
 from drift.rules import Rule
 
 __all__ = ["PRESETS", "classic", "default", "preset"]
@@ -116,11 +117,8 @@ def default() -> tuple[Rule, ...]:
 
 
 def _ic_drift() -> tuple[Rule, ...]:
-    """Three levels on one statistic, so that a higher one implies the lower.
-
-    The cap lets the statistic come back down within weeks once the fall is over.
-    """
-    base = Rule("ic drift", "ic", ">", 6.0, statistic="cusum", cap=15.0, resolve=3.0)
+    """Three levels on one statistic, so that a higher one implies the lower."""
+    base = Rule("ic drift", "ic", ">", 6.0, statistic="cusum", cap=CAP, resolve=3.0)
     return (
         replace(base, action="Check that the features are computed correctly."),
         replace(

@@ -40,8 +40,8 @@ class Report:
     sessions
         The sessions drawn, in order; the last is `session`.
     series
-        Shape (sessions,) by metric, NaN where there is no value. Drawn are "ic", "ic_20d_avg" (or
-        "ic_5d_avg"), "ic_cusum" and "sharpe_Nd"; all of them are listed.
+        Shape (sessions,) by metric, NaN where there is no value. Drawn are "ic", the longest
+        "ic_Nd_avg", "ic_cusum" and "sharpe_Nd"; all of them are listed.
     evaluation
         The rules over those sessions.
     baseline, onset
@@ -104,7 +104,7 @@ def _figures(report: Report) -> Iterator[tuple[str, Figure]]:
         yield "psi", drawing.psi_heatmap(report.sessions, report.psi_ratios)
     if report.features:
         yield "distributions", drawing.distributions(_worst(report))
-    if windows := _sharpe_windows(series):
+    if windows := _by_window(series, "sharpe_", "d"):
         levels = [rule for rule in rules if rule.metric == f"sharpe_{max(windows)}d"]
         yield (
             "sharpe",
@@ -118,23 +118,24 @@ def _figures(report: Report) -> Iterator[tuple[str, Figure]]:
 
 def _ic_figure(report: Report, levels: Sequence[Rule]) -> Figure:
     series = report.series
-    averages = [series[name] for name in ("ic_20d_avg", "ic_5d_avg") if name in series]
     return drawing.ic_figure(
         report.sessions,
         series["ic"],
         series.get("ic_cusum", np.full(len(report.sessions), np.nan)),
-        average=averages[0] if averages else None,
+        averages=_by_window(series, "ic_", "d_avg"),
         baseline=report.baseline,
         levels=levels,
         onset=report.onset,
     )
 
 
-def _sharpe_windows(series: Mapping[str, ArrayLike]) -> dict[int, ArrayLike]:
+def _by_window(series: Mapping[str, ArrayLike], prefix: str, suffix: str) -> dict[int, ArrayLike]:
+    """The series named prefix, window, suffix, by window."""
+    windows = {name.removeprefix(prefix).removesuffix(suffix): name for name in series}
     return {
-        int(name[7:-1]): values
-        for name, values in series.items()
-        if name.startswith("sharpe_") and name[7:-1].isdigit()
+        int(window): series[name]
+        for window, name in windows.items()
+        if name == f"{prefix}{window}{suffix}" and window.isdigit()
     }
 
 
@@ -178,9 +179,10 @@ def _onset_text(report: Report) -> str:
     if onset is None:
         return ""
     at, low, high = (report.sessions[i] for i in (onset.index, onset.low, onset.high))
+    over = "" if onset.until is None else f" and was made up for by {report.sessions[onset.until]}"
     return (
-        f"The fall began on {at} (95% interval {low} to {high}): "
-        f"mean IC {onset.before:.4f} before, {onset.after:.4f} since."
+        f"The latest fall began on {at} (95% interval {low} to {high}){over}: "
+        f"mean IC {onset.before:.4f} before, {onset.after:.4f} in it."
     )
 
 

@@ -327,4 +327,6 @@ def _inhibition_at(states: RuleStates, session: int) -> bool:
 def _streak_start(states: RuleStates, session: int) -> int:
     known = np.flatnonzero(~np.isnan(states.statistic[: session + 1]))
     calm = known[~states.breached[known]]
-    return int(known[known > calm[-1]][0] if len(calm) else known[0])
+    streak = known[known > calm[-1]] if len(calm) else known
+    # Empty only in a cut-out that begins while the alert is open.
+    return int(streak[0]) if len(streak) else session

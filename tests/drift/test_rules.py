@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +195,13 @@ def test_the_default_levels_are_nested() -> None:
     assert not (emergency & ~critical).any()
     assert not (critical & ~warning).any()
     assert not warning[:120].any()
+
+
+def test_a_cut_out_that_begins_within_an_alert_can_be_read() -> None:
+    rule = Rule("drift", "psi", ">", 1.0, resolve=0.5)
+    whole = evaluate([rule], {"psi": [2.0, 0.8, None, 0.7, 0.1]}).states["drift"]
+    for start in (1, 2):
+        fields = ("statistic", "breached", "open", "inhibited")
+        cut = replace(whole, **{name: getattr(whole, name)[start:] for name in fields})
+        opened, resolved = Evaluation({"drift": cut}).transitions()
+        assert (opened.session, opened.since, resolved.session) == (0, 0, 4 - start)

@@ -91,3 +91,16 @@ def test_the_interval_of_the_onset_holds_the_truth_nine_times_in_ten() -> None:
             inside += found.low <= 250 <= found.high
     assert known > 90
     assert inside / known > 0.85
+
+
+def test_a_fall_that_is_over_says_until_when() -> None:
+    generator = np.random.default_rng(9)
+    series = generator.normal(0.05, 0.08, 500)
+    series[200:260] -= 0.15
+    found = cusum.onset(series, Baseline(0.05, 0.08))
+    assert found is not None
+    assert found.until is not None
+    assert 260 < found.until < 360
+    assert abs(found.index - 200) < 10
+    assert found.after < 0.02
+    assert cusum.onset(series[:250], Baseline(0.05, 0.08)).until is None
