@@ -18,7 +18,8 @@ from drift.metrics import psi
 from drift.observed import observe
 from drift.results import AlertConfig, DriftMetrics
 from drift.rules import Rule
-from drift.sessions import Override, Sessions
+from drift.sessions import NotASession, Override, Sessions
+from drift.simulate import RuleSimulation
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection, DatabaseURI, load
 
@@ -266,6 +267,12 @@ class DriftMonitor:
             days = [run.session for run in values.runs(conn, self.strategy_id, start, end)]
             return [self._stored_metrics(conn, day) for day in days]
 
+    def last_session(self) -> date | None:
+        """The last session computed; None before any."""
+        with self._connect() as conn:
+            row = conn.execute(_queries.last_run, {"strategy_id": self.strategy_id}).fetchone()
+        return row[0] if row else None
+
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules in force."""
@@ -285,6 +292,52 @@ class DriftMonitor:
         with self._connect() as conn:
             conn.execute(_queries.add_override, row)
             self.sessions = _calendar(conn, self.sessions.calendar)
+
+    @property
+    def tracking_uri(self) -> str | None:
+        """Where sessions become MLflow runs; None for nowhere. It may hold a password."""
+        if self._tracking_uri is False:
+            return None
+        return str(self._tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or self.uri.url)
+
+    def report(self, session: date | None = None) -> str:
+        """One session (by default the last computed) as a self-contained HTML page.
+
+        Raises NotASession if it was not computed.
+        """
+        from drift import report, reporting
+
+        with self._connect() as conn:
+            history = reporting.read_history(conn, self.config, self.sessions)
+            if not history.sessions:
+                raise NotASession(f"no session of {self.strategy_id!r} has been computed yet")
+            day = history.sessions[-1] if session is None else self._session(session)
+            return report.render(reporting.gather(conn, self.config, self.sessions, day, history))
+
+    def simulate(self, rules: Rules | None = None, *, n_paths: int = 4000) -> list[RuleSimulation]:
+        """The false alarms and delay of rules, drawn from the strategy's own healthy history.
+
+        Raises ValueError for a history of fewer than 60 sessions.
+        """
+        from drift import reporting
+        from drift.simulate import simulate
+
+        with self._connect() as conn:
+            history = reporting.read_history(conn, self.config, self.sessions)
+            accepted = references.References(conn, self.strategy_id).accepted
+        levels = [level for level in history.levels if level is not None]
+        healthy = slice(None)
+        if accepted:
+            ends = [day for day in history.sessions if day <= accepted[-1].window_end]
+            healthy = slice(len(ends))
+        known = {name: array[healthy] for name, array in history.arrays.items()}
+        return simulate(
+            self.rules if rules is None else _from_json(_as_json(rules)),
+            {name: array for name, array in known.items() if np.isfinite(array).any()},
+            {"ic": levels[-1]} if levels else None,
+            n_paths=n_paths,
+            periods_per_year=self.config.periods_per_year,
+        )
 
     def connect(self) -> Connection:
         """A connection to the monitor's database, in UTC; close it."""
@@ -384,12 +437,11 @@ class DriftMonitor:
             alerts.mark_notified(conn, self.strategy_id, found)
 
     def _log(self, conn: Connection, *, reports: bool = False) -> None:
-        if self._tracking_uri is False:
-            return
-        from drift.mlflow_log import log_pending
+        uri = self.tracking_uri
+        if uri is not None:
+            from drift.mlflow_log import log_pending
 
-        uri = self._tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or self.uri.url
-        log_pending(conn, self.config, self.sessions, str(uri), reports=reports)
+            log_pending(conn, self.config, self.sessions, uri, reports=reports)
 
 
 def _config(strategy_id: str, calendar: str, settings: Mapping[str, Any]) -> Config:

@@ -35,6 +35,7 @@ SERIES = (
     "sharpe_20d",
     "sharpe_60d",
     "drawdown",
+    "strategy_return",
     "n_signals",
     "n_returns",
     "n_features",

@@ -16,8 +16,10 @@ from rich.console import Console
 from mlflow_timescale.version import __version__
 
 COMMANDS = {
+    "daily": "drift.cli:daily",
     "demo": "mlflow_timescale.cli.demo:demo",
     "doctor": "mlflow_timescale.cli.doctor:doctor",
+    "drift": "drift.cli:drift",
     "migrate": "mlflow_timescale.cli.migrate:migrate",
     "server": "mlflow_timescale.cli.server:server",
 }

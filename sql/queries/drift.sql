@@ -586,3 +586,23 @@ SELECT rule, severity, inhibited FROM mlops.drift_alerts
 WHERE strategy_id = %(strategy_id)s AND session <= %(session)s AND last_session >= %(session)s
     AND note <> 'no longer so after a revision'
 ORDER BY array_position(ARRAY['emergency', 'critical', 'warning'], severity), rule;
+
+-- name: feature_freshness
+-- When was each feature last written? (Of some fifty names each: enough to see a feed that stopped.)
+WITH sample AS (
+    SELECT feature_name, feature_version, series_id,
+        row_number() OVER (PARTITION BY feature_name, feature_version ORDER BY series_id) AS place
+    FROM mlops.feature_series
+)
+SELECT s.feature_name, s.feature_version, max(p.event_time) AS last_event,
+    max(p.ingest_time) AS last_ingest
+FROM sample AS s
+LEFT JOIN LATERAL (
+    SELECT f.event_time, f.ingest_time FROM mlops.feature_points AS f
+    WHERE f.series_id = s.series_id AND f.ingest_time <= %(as_of)s
+    ORDER BY f.event_time DESC, f.ingest_time DESC
+    LIMIT 1
+) AS p ON true
+WHERE s.place <= 50
+GROUP BY s.feature_name, s.feature_version
+ORDER BY s.feature_name, s.feature_version;
