@@ -7,7 +7,8 @@ advance, a day of mourning or a storm, is an `Override`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from functools import lru_cache
@@ -21,6 +22,7 @@ from mlflow_timescale.db import Error
 
 if TYPE_CHECKING:
     import pandas as pd
+    from exchange_calendars import ExchangeCalendar
 
 WEEKDAYS = "weekdays"
 _FIRST_DAY = date(1985, 1, 1)
@@ -191,11 +193,11 @@ def _published(calendar: str, until: date) -> tuple[_Table, date]:
     from exchange_calendars import errors
 
     try:
-        default = exchange_calendars.get_calendar(calendar)
-        earliest, latest = default.bound_min(), default.bound_max()
-        first = max(_FIRST_DAY, earliest.date()) if earliest is not None else _FIRST_DAY
-        last = min(until, latest.date()) if latest is not None else until
-        built = exchange_calendars.get_calendar(calendar, start=str(first), end=str(last))
+        # exchange_calendars 4.13 reads Series.values, which pandas 3.1 deprecates on every call.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            return _built(exchange_calendars.get_calendar, calendar, until)
     except errors.InvalidCalendarName as exc:
         raise Error(
             f"no calendar {calendar!r}; use an exchange's MIC such as XNYS, XLON or XTKS, '24/7' "
@@ -206,6 +208,16 @@ def _published(calendar: str, until: date) -> tuple[_Table, date]:
             f"exchange_calendars cannot build calendar {calendar}: {str(exc)[:120]}; "
             f"use calendar={WEEKDAYS!r} with overrides until it can"
         ) from exc
+
+
+def _built(
+    get_calendar: Callable[..., ExchangeCalendar], calendar: str, until: date
+) -> tuple[_Table, date]:
+    default = get_calendar(calendar)
+    earliest, latest = default.bound_min(), default.bound_max()
+    first = max(_FIRST_DAY, earliest.date()) if earliest is not None else _FIRST_DAY
+    last = min(until, latest.date()) if latest is not None else until
+    built = get_calendar(calendar, start=str(first), end=str(last))
     days = built.opens.index.to_numpy().astype("datetime64[D]")
     return _Table(days, _micros(built.opens), _micros(built.closes), None), last
 
