@@ -341,7 +341,10 @@ def _report(log: Log, session: date, child: str) -> None:
 
 def _tag_version(log: Log, run: Run) -> None:
     """Tell the registry how the judged version fares; setting the tag fires its webhooks."""
-    name, version = run.model_name or log.config.model_name, run.model_version
+    row = {"strategy_id": log.config.strategy_id, "session": run.session}
+    # A session without predictions judges the model that should have made them.
+    named = log.conn.execute(_queries.judged_model, row).fetchone()
+    name, version = named or (log.config.model_name, "")
     if not name:
         return
     try:

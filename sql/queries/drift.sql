@@ -572,6 +572,13 @@ WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
 UPDATE mlops.drift_runs SET logged_revision = %(revision)s
 WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
 
+-- name: judged_model
+-- Which model did the strategy's predictions name last, up to a session?
+SELECT model_name, model_version FROM mlops.drift_runs
+WHERE strategy_id = %(strategy_id)s AND session <= %(session)s AND model_name <> ''
+ORDER BY session DESC
+LIMIT 1;
+
 -- name: try_to_log
 -- Be the only one who logs this strategy.
 SELECT pg_try_advisory_lock(hashtextextended('drift log ' || %(strategy_id)s::text, 0));
