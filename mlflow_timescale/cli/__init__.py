@@ -18,8 +18,10 @@ from mlflow_timescale.version import __version__
 COMMANDS = {
     "adopt": "mlflow_timescale.cli.adopt:adopt",
     "artifacts": "mlflow_timescale.cli.artifacts:artifacts",
+    "daily": "drift.cli:daily",
     "demo": "mlflow_timescale.cli.demo:demo",
     "doctor": "mlflow_timescale.cli.doctor:doctor",
+    "drift": "drift.cli:drift",
     "features": "feature_store.cli:features",
     "import": "mlflow_timescale.cli.import_:import_",
     "migrate": "mlflow_timescale.cli.migrate:migrate",
