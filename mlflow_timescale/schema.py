@@ -53,3 +53,12 @@ def initialize(db_uri: str) -> None:
             mlflow_db._verify_schema(engine)
         finally:
             engine.dispose()
+
+
+def verify(db_uri: str) -> None:
+    """Raise MlflowException, saying what to run, unless MLflow's tables are of this version."""
+    engine = mlflow_db.create_sqlalchemy_engine(DatabaseURI.parse(db_uri).url)
+    try:
+        mlflow_db._verify_schema(engine)
+    finally:
+        engine.dispose()

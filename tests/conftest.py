@@ -21,7 +21,7 @@ import pytest
 from psycopg import sql
 
 from mlflow_timescale import db
-from mlflow_timescale.db.embedded import release, stop_when_unused, temporary
+from mlflow_timescale.db.embedded import keywords, release, stop_when_unused, temporary
 from mlflow_timescale.db.uri import DatabaseURI
 
 # The controller sets it, its workers inherit it: one server and one template per run.
@@ -96,6 +96,36 @@ def new_database(
         return contextmanager(_temporary)(server, "template1" if empty else template)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def vanilla_template(server: DatabaseURI) -> str:
+    """The name of a database as plain MLflow makes it, made once per run."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    name = f"vanilla_{RUN}"
+    with db.connect(server, autocommit=True) as admin, db.exclusively(admin):
+        if not _exists(admin, name):
+            draft = f"{name}_draft"
+            _execute(admin, "CREATE DATABASE {}", draft)
+            SqlAlchemyStore(vanilla_url(server.with_database(draft)), "/artifacts")
+            _dispose_engines()
+            _close_to_others(admin, draft)
+            _execute(admin, "ALTER DATABASE {} RENAME TO {}", draft, name)
+    return name
+
+
+@pytest.fixture
+def vanilla_database(server: DatabaseURI, vanilla_template: str) -> Iterator[DatabaseURI]:
+    """A database of the test's own, as plain MLflow makes it."""
+    yield from _temporary(server, vanilla_template)
+
+
+def vanilla_url(uri: DatabaseURI) -> str:
+    """The URI by which plain MLflow, on psycopg2, reaches the same database."""
+    parts = {key: str(value) for key, value in keywords(uri).items()}
+    query = "&".join(f"{key}={parts[key]}" for key in ("host", "port", "user") if parts.get(key))
+    return f"postgresql+psycopg2:///{parts['dbname']}?{query}"
 
 
 @pytest.fixture
