@@ -101,7 +101,7 @@ class Cluster:
     def _copy(self, tree: Path) -> Path:
         """Copy the programs beside the data: a virtual environment in /root is closed to others.
 
-        Their libraries come along, at the place where the programs look for them: beside the package.
+        Their libraries come along, to where the programs look for them: beside the package.
         """
         copy = self.directory / "programs"
         if not copy.exists():
