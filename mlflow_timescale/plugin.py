@@ -1,4 +1,4 @@
-"""MLflow's entry points. Loaded by `import mlflow`: nothing here may be slow, and nothing may raise.
+"""MLflow's entry points. Loaded by `import mlflow`: nothing here may be slow, nothing may raise.
 
 The stores' names include `postgresql`, because a scheme of our own fails at six gates of MLflow
 3.17 (ARCHITECTURE.md). A plain `postgresql://` URI is handed on to MLflow's own stores. Where
@@ -98,7 +98,7 @@ def _mlflow_tracking_store(store_uri: str, artifact_uri: str | None) -> Any:
     from mlflow.server.handlers import TrackingStoreRegistryWrapper
     from mlflow.tracking._tracking_service import utils
 
-    if _read_replica():
+    if os.environ.get(_READ_REPLICA):
         return TrackingStoreRegistryWrapper._get_sqlalchemy_store(store_uri, artifact_uri)
     return utils._get_sqlalchemy_store(store_uri, artifact_uri)
 
@@ -107,7 +107,7 @@ def _mlflow_registry_store(store_uri: str) -> Any:
     from mlflow.server.handlers import ModelRegistryStoreRegistryWrapper
     from mlflow.tracking._model_registry import utils
 
-    if _read_replica():
+    if os.environ.get(_READ_REPLICA):
         return ModelRegistryStoreRegistryWrapper._get_sqlalchemy_store(store_uri)
     return utils._get_sqlalchemy_store(store_uri)
 
@@ -125,7 +125,9 @@ def _workspaces_enabled() -> bool:
 
 
 def _read_replica() -> str | None:
-    return os.environ.get(_READ_REPLICA)
+    """Where reads go; by our driver too, which takes every form of the URI."""
+    uri = os.environ.get(_READ_REPLICA)
+    return _canonical(uri) if uri else None
 
 
 def _artifact_root(artifact_uri: str | None) -> str:

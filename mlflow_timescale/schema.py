@@ -1,4 +1,4 @@
-"""Bringing a database up: MLflow's tables by MLflow's alembic, then our migrations, under one lock."""
+"""Bringing a database up: MLflow's tables by MLflow's alembic, then our migrations."""
 
 from __future__ import annotations
 
@@ -38,14 +38,27 @@ def prepare(db_uri: str) -> None:
 
 
 def initialize(db_uri: str) -> None:
-    """Create or upgrade MLflow's tables where some are missing, as MLflow's stores do."""
+    """Create or upgrade MLflow's tables where some are missing, as MLflow's stores do.
+
+    Raises MlflowException, as they do, where `mlflow db upgrade` is due: before anything of ours
+    touches the database.
+    """
     with db.connect(db_uri, autocommit=True) as conn:
         engine = mlflow_db.create_sqlalchemy_engine(DatabaseURI.parse(db_uri).url)
         try:
-            if mlflow_db._all_tables_exist(engine):
-                return
-            with db.exclusively(conn):
-                if not mlflow_db._all_tables_exist(engine):
-                    mlflow_db._initialize_tables(engine)
+            if not mlflow_db._all_tables_exist(engine):
+                with db.exclusively(conn):
+                    if not mlflow_db._all_tables_exist(engine):
+                        mlflow_db._initialize_tables(engine)
+            mlflow_db._verify_schema(engine)
         finally:
             engine.dispose()
+
+
+def verify(db_uri: str) -> None:
+    """Raise MlflowException, saying what to run, unless MLflow's tables are of this version."""
+    engine = mlflow_db.create_sqlalchemy_engine(DatabaseURI.parse(db_uri).url)
+    try:
+        mlflow_db._verify_schema(engine)
+    finally:
+        engine.dispose()

@@ -1,14 +1,56 @@
-"""MLflow's tracking store on TimescaleDB: SqlAlchemyStore, overridden where the database does better."""
+"""MLflow's tracking store on TimescaleDB: overridden where the database does better.
+
+Native statements run on the psycopg connection of MLflow's own session: one pool, one transaction,
+and the read replica where there is one.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
+from mlflow.entities.entity_type import EntityAssociationType
+from mlflow.entities.metric import MetricWithRunId
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.tracking.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
+from mlflow.utils.search_utils import SearchUtils
+from mlflow.utils.validation import (
+    _parse_experiment_id,
+    _parse_experiment_ids,
+    _validate_batch_log_data,
+    _validate_batch_log_limits,
+    _validate_param,
+    _validate_param_keys_unique,
+    _validate_run_id,
+    _validate_tag,
+)
 
 from mlflow_timescale.schema import prepare
+from mlflow_timescale.tracking import create, history, runs, sampling, search, writes
+from mlflow_timescale.tracking.points import Points, points
+from mlflow_timescale.tracking.session import driver
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 
-class TimescaleTracking:
+@dataclass(frozen=True)
+class Batch:
+    """A call whose parts are written in one transaction."""
+
+    run: writes.OpenRun
+    metrics: list[Metric]
+    points: Points
+
+
+class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ignore[misc]
     """What both tracking stores do differently from their MLflow parents."""
 
     def __init__(
@@ -16,7 +58,288 @@ class TimescaleTracking:
     ) -> None:
         # MLflow creates its tables without a lock, and knows nothing of ours.
         prepare(db_uri)
-        super().__init__(db_uri, default_artifact_root, read_db_uri=read_db_uri)  # type: ignore[call-arg]
+        self._thread = threading.local()
+        self._marked = False
+        super().__init__(db_uri, default_artifact_root, read_db_uri=read_db_uri)
+
+    def _workspace(self) -> str | None:
+        """The workspace to stay in, None without workspaces."""
+        return self._get_active_workspace() if self.supports_workspaces else None
+
+    @property
+    def _batch(self) -> Batch | None:
+        """The batch that this thread is writing."""
+        return getattr(self._thread, "batch", None)
+
+    @contextmanager
+    def _writing(self, run_id: str) -> Iterator[writes.OpenRun]:
+        """A run in a transaction: the batch's where one is under way, else one of its own."""
+        if self._batch is not None and self._batch.run.run_id == run_id:
+            yield self._batch.run
+            return
+        with self.ManagedSessionMaker(read_only=False) as session:
+            yield writes.open_run(driver(session), run_id, self._workspace())
+
+    @contextmanager
+    def _batching(self, run_id: str, metrics: list[Metric], checked: Points) -> Iterator[Batch]:
+        """Make one transaction of what the methods called inside would do in one each."""
+        with self._writing(run_id) as run:
+            self._thread.batch = Batch(run, metrics, checked)
+            try:
+                yield self._thread.batch
+            finally:
+                self._thread.batch = None
+
+    def log_batch(
+        self, run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]
+    ) -> None:
+        # MLflow writes params, metrics and tags in three transactions; here a batch is in or out.
+        _validate_run_id(run_id)
+        checked = points(metrics, of_batch=True)
+        _, params, tags = _validate_batch_log_data([], params, tags)
+        _validate_batch_log_limits(metrics, params, tags)
+        _validate_param_keys_unique(params)
+        self._run_with_deadlock_retry(self._log_batch_once, run_id, metrics, checked, params, tags)
+
+    def _log_batch_once(
+        self,
+        run_id: str,
+        metrics: list[Metric],
+        checked: Points,
+        params: list[Param],
+        tags: list[RunTag],
+    ) -> None:
+        with self._batching(run_id, metrics, checked) as batch:
+            try:
+                self._log_params(run_id, params)
+                self._log_metrics(run_id, metrics)
+                self._log_model_metrics(run_id, metrics, str(batch.run.experiment_id))
+                self._set_tags(run_id, tags)
+            except MlflowException:
+                raise
+            except Exception as exc:
+                raise MlflowException(exc, INTERNAL_ERROR) from exc
+
+    def log_metric(self, run_id: str, metric: Metric) -> None:
+        if metric.model_id is None:
+            return self._log_metrics(run_id, [metric])
+        return self._run_with_deadlock_retry(self._log_model_metric_once, run_id, metric)
+
+    def _log_model_metric_once(self, run_id: str, metric: Metric) -> None:
+        with self._batching(run_id, [metric], points([metric])) as batch:
+            self._log_metrics(run_id, batch.metrics)
+            self._log_model_metrics(run_id, batch.metrics, str(batch.run.experiment_id))
+
+    def _log_metrics(self, run_id: str, metrics: list[Metric]) -> None:
+        if self._batch is None:
+            return self._run_with_deadlock_retry(self._log_metrics_once, run_id, metrics)
+        # Inside a batch it is the batch that is tried again, not a part of its transaction.
+        return self._log_metrics_once(run_id, metrics)
+
+    def _log_metrics_once(self, run_id: str, metrics: list[Metric]) -> None:
+        batch = self._batch
+        checked = batch.points if batch and batch.metrics is metrics else points(metrics)
+        with self._writing(run_id) as run:
+            writes.log_metrics(run, checked)
+
+    def _log_model_metrics(
+        self,
+        run_id: str,
+        metrics: list[Metric],
+        experiment_id: str,
+        dataset_uuid: str | None = None,
+    ) -> None:
+        if all(metric.model_id is None for metric in metrics):
+            return
+        with self._writing(run_id) as run:
+            writes.log_model_metrics(run, metrics, experiment_id, dataset_uuid)
+
+    def log_param(self, run_id: str, param: Param) -> None:
+        param = _validate_param(param.key, param.value)
+        with self._writing(run_id) as run:
+            for key, old, new in writes.log_params(run, [param]):
+                raise MlflowException(
+                    f"Changing param values is not allowed. Param with key='{key}' was already "
+                    f"logged with value='{old}' for run ID='{run_id}'. Attempted logging new value "
+                    f"'{new}'.",
+                    INVALID_PARAMETER_VALUE,
+                )
+
+    def _log_params(self, run_id: str, params: list[Param]) -> None:
+        if not params:
+            return
+        with self._writing(run_id) as run:
+            if changed := writes.log_params(run, params):
+                clashes = [
+                    {"key": key, "old_value": old, "new_value": new} for key, old, new in changed
+                ]
+                raise MlflowException(
+                    f"Changing param values is not allowed. Params were already "
+                    f"logged='{clashes}' for run ID='{run_id}'.",
+                    INVALID_PARAMETER_VALUE,
+                )
+
+    def set_tag(self, run_id: str, tag: RunTag) -> None:
+        tag = _validate_tag(tag.key, tag.value)
+        with self._writing(run_id) as run:
+            writes.set_tags(run, [tag])
+
+    def _set_tags(self, run_id: str, tags: list[RunTag]) -> None:
+        if not tags:
+            return
+        tags = [
+            _validate_tag(tag.key, tag.value, path=f"tags[{index}]")
+            for index, tag in enumerate(tags)
+        ]
+        with self._writing(run_id) as run:
+            writes.set_tags(run, tags)
+
+    def create_run(
+        self,
+        experiment_id: str,
+        user_id: str,
+        start_time: int,
+        tags: list[RunTag] | None,
+        run_name: str | None,
+    ) -> Run:
+        with self.ManagedSessionMaker(read_only=False) as session:
+            conn = driver(session)
+            number = _parse_experiment_id(experiment_id or self.DEFAULT_EXPERIMENT_ID)
+            root = create.artifact_root(conn, number, self._workspace())
+            name, tags = create.name_and_tags(run_name, tags)
+            return create.create_run(
+                conn,
+                experiment_id=experiment_id,
+                user_id=user_id,
+                start_time=start_time,
+                name=name,
+                tags=tags,
+                artifact_root=root,
+            )
+
+    def get_run(self, run_id: str) -> Run:
+        with self.ManagedSessionMaker() as session:
+            return runs.get_run(driver(session), run_id, self._workspace())
+
+    def _search_runs(
+        self,
+        experiment_ids: Sequence[str],
+        filter_string: str | None,
+        run_view_type: int,
+        max_results: int | None,
+        order_by: Sequence[str] | None,
+        page_token: str | None,
+    ) -> tuple[list[Run], str | None]:
+        # MLflow sorts whole rows for DISTINCT, then loads every run through the ORM.
+        self._validate_max_results_param(max_results, allow_null=True)
+        stages = set(LifecycleStage.view_type_to_stages(run_view_type))
+        with self.ManagedSessionMaker() as session:
+            offset = SearchUtils.parse_start_offset_from_page_token(page_token)
+            ids = self._filter_experiment_ids(session, _parse_experiment_ids(experiment_ids))
+            found = search.find_runs(
+                session,
+                experiment_ids=ids,
+                filter_string=filter_string,
+                stages=stages,
+                order_by=order_by,
+                offset=offset,
+                limit=None if max_results is None else max_results + 1,
+            )
+            more = max_results is not None and len(found) > max_results
+            page = runs.load_runs(driver(session), found[:max_results])
+        return page, SearchUtils.create_page_token(offset + len(page)) if more else None
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[Session, writes.Connection | None]]:
+        with self.ManagedSessionMaker() as session:
+            yield session, self._marked_connection(session)
+
+    def _marked_connection(self, session: Session) -> writes.Connection | None:
+        """The session's connection if the database was adopted (0101), None before that."""
+        conn = driver(session)
+        self._marked = self._marked or history.has_marks(conn)
+        return conn if self._marked else None
+
+    def get_metric_history(
+        self,
+        run_id: str,
+        metric_key: str,
+        max_results: int | None = None,
+        page_token: str | None = None,
+    ) -> PagedList[Metric]:
+        # Marks lead to the first point of a page: the last page costs what the first does.
+        with self._reading() as (session, conn):
+            if conn is None:
+                return super().get_metric_history(run_id, metric_key, max_results, page_token)
+            self._validate_run_accessible(session, run_id)
+            offset = SearchUtils.parse_start_offset_from_page_token(page_token)
+            series = history.series(conn, run_id, metric_key)
+            limit = None if max_results is None else max_results + 1
+            rows = history.page(series, offset, limit) if series else []
+        more = max_results is not None and len(rows) > max_results
+        metrics = history.metrics(metric_key, rows[:max_results])
+        token = SearchUtils.create_page_token(offset + len(metrics)) if more else None
+        return PagedList(metrics, token)
+
+    def get_metric_history_bulk(
+        self, run_ids: list[str], metric_key: str, max_results: int
+    ) -> list[MetricWithRunId]:
+        # Series by series, until there is enough: MLflow sorts all of them first.
+        with self._reading() as (session, conn):
+            if conn is None:
+                return super().get_metric_history_bulk(run_ids, metric_key, max_results)
+            allowed = self._filter_entity_ids(session, EntityAssociationType.RUN, list(run_ids))
+            found: list[MetricWithRunId] = []
+            for run_id in sorted(set(allowed)):
+                left = max_results - len(found)
+                series = history.series(conn, run_id, metric_key) if left > 0 else None
+                rows = history.page(series, 0, left) if series else []
+                found += _with_run(run_id, metric_key, rows)
+        return found
+
+    def get_max_step_for_metric(self, run_id: str, metric_key: str) -> int:
+        with self._reading() as (session, conn):
+            if conn is None:
+                return super().get_max_step_for_metric(run_id, metric_key)
+            self._validate_run_accessible(session, run_id)
+            series = history.series(conn, run_id, metric_key)
+            return history.max_step(series) if series else 0
+
+    def get_metric_history_bulk_interval_from_steps(
+        self, run_id: str, metric_key: str, steps: list[int], max_results: int
+    ) -> list[MetricWithRunId]:
+        with self._reading() as (session, conn):
+            if conn is None:
+                return super().get_metric_history_bulk_interval_from_steps(
+                    run_id, metric_key, steps, max_results
+                )
+            self._validate_run_accessible(session, run_id)
+            series = history.series(conn, run_id, metric_key)
+            rows = history.of_steps(series, steps, max_results) if series else []
+        return _with_run(run_id, metric_key, rows)
+
+    def _sample_metric_history_single_run(
+        self,
+        session: Session,
+        run_id: str,
+        metric_key: str,
+        max_results: int,
+        start_step: int | None,
+        end_step: int | None,
+    ) -> list[MetricWithRunId]:
+        # MLflow numbers every point of the series for each chart.
+        conn = self._marked_connection(session)
+        if conn is None:
+            return super()._sample_metric_history_single_run(
+                session, run_id, metric_key, max_results, start_step, end_step
+            )
+        series = history.series(conn, run_id, metric_key)
+        rows = sampling.sample(series, max_results, start_step, end_step) if series else []
+        return _with_run(run_id, metric_key, rows)
+
+
+def _with_run(run_id: str, key: str, rows: Sequence[history.Row]) -> list[MetricWithRunId]:
+    return [MetricWithRunId(run_id=run_id, metric=metric) for metric in history.metrics(key, rows)]
 
 
 class TimescaleTrackingStore(TimescaleTracking, SqlAlchemyStore):

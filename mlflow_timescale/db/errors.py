@@ -37,7 +37,7 @@ class MigrationError(Error):
 
 def connection_failed(exc: psycopg.OperationalError, uri: DatabaseURI) -> ConnectionFailed:
     """Say where the connection was going, without the password, and what usually helps."""
-    reason = " ".join(str(exc).split())
+    reason = " ".join(str(exc).split()).rstrip(".")
     if uri.password:
         reason = reason.replace(uri.password, "***")
     permanent, advice = _advice(reason)
@@ -60,9 +60,11 @@ _ADVICE = (
     ("password authentication failed", True, "Check user and password in the URI."),
     ("no password supplied", True, "Put the password into the URI, PGPASSWORD or ~/.pgpass."),
     ("no pg_hba.conf entry", True, "The server does not let this user in from here: pg_hba.conf."),
-    ("role", True, "Check the user in the URI."),
+    ('role "', True, "Check the user in the URI."),
     ("does not exist", True, "Create it first: createdb {dbname}."),
     ("too many clients", False, "Raise max_connections, or lower the pool size."),
+    ("too many connections", False, "Raise the connection limit, or lower the pool size."),
+    ("server closed the connection", False, "It is starting or has stopped; try again."),
     ("refused", False, "Check that the server runs and listens there."),
     ("could not translate host name", False, "Check the host name in the URI."),
     ("failed to resolve host", False, "Check the host name in the URI."),

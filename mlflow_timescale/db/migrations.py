@@ -69,6 +69,7 @@ def shipped() -> tuple[Migration, ...]:
     found = [
         _read(tier, entry.name, entry.read_text(encoding="utf-8"))
         for tier in TIERS
+        if (files(SQL_PACKAGE) / tier).is_dir()  # a wheel has no folder without a file
         for entry in (files(SQL_PACKAGE) / tier).iterdir()
         if entry.name.endswith(".sql")
     ]
@@ -115,12 +116,12 @@ def migrate(
 
     `conn` must be in autocommit mode. Safe to call from any number of processes at once.
     """
-    if not dry_run:
-        _create_extension(conn)
-    if dry_run or not plan(conn, rebuild_metrics=rebuild_metrics).pending:
-        return list(plan(conn, rebuild_metrics=rebuild_metrics).pending)
+    pending = plan(conn, rebuild_metrics=rebuild_metrics).pending
+    if dry_run or not (pending or _extension_is_offered(conn)):
+        return list(pending)
     done = []
     with exclusively(conn):
+        _create_extension(conn)
         conn.execute(_queries.create_ledger)
         # One migration may meet the needs of the next, so look again after each.
         while pending := plan(conn, rebuild_metrics=rebuild_metrics).pending:
@@ -176,9 +177,13 @@ def _refuse_changes(applied: dict[str, str]) -> None:
             )
 
 
+def _extension_is_offered(conn: Connection) -> bool:
+    return conn.execute(_server.extension_offered).fetchone() is not None
+
+
 def _create_extension(conn: Connection) -> None:
     """Create the extension where the server offers it and our rights allow it."""
-    if conn.execute(_server.extension_offered).fetchone() is None:
+    if not _extension_is_offered(conn):
         return
     with suppress(
         psycopg.errors.InsufficientPrivilege,
@@ -199,9 +204,8 @@ def _apply(conn: Connection, migration: Migration) -> None:
             conn.execute(migration.sql.encode())
             conn.execute(_queries.record, record)
     except psycopg.Error as exc:
-        raise MigrationError(
-            f"migration {migration.name} failed and was rolled back: {exc}"
-        ) from exc
+        left = "was rolled back" if migration.in_transaction else "may be partly applied"
+        raise MigrationError(f"migration {migration.name} failed and {left}: {exc}") from exc
 
 
 def _one(cursor: psycopg.Cursor[TupleRow]) -> object:

@@ -16,12 +16,9 @@ import re
 from functools import cache
 from importlib.resources import files
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from psycopg.sql import SQL
-
-if TYPE_CHECKING:
-    from typing_extensions import LiteralString
 
 SQL_PACKAGE = "mlflow_timescale.sql"
 _HEADER = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
@@ -38,7 +35,7 @@ class Queries(SimpleNamespace):
 def load(name: str) -> Queries:
     """Read `sql/queries/<name>.sql`."""
     text = (files(SQL_PACKAGE) / "queries" / f"{name}.sql").read_text(encoding="utf-8")
-    return Queries(**{key: SQL(cast("LiteralString", body)) for key, body in split(text).items()})
+    return Queries(**{key: SQL(body) for key, body in split(text).items()})
 
 
 def split(text: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from mlflow_timescale.db.errors import InvalidURI
 
@@ -24,6 +24,10 @@ _FORMS = (
     "postgresql+timescaledb://user:password@host:5432/database, "
     "postgresql+timescaledb:///database?embedded=/absolute/directory, "
     "timescaledb+embedded:directory"
+)
+_ENCODE = (
+    "write user, password and database percent-encoded (urllib.parse.quote(text, safe='')), "
+    f"as in {_FORMS}"
 )
 
 
@@ -71,7 +75,7 @@ class DatabaseURI:
 
     @classmethod
     def _server(cls, scheme: str, rest: str) -> DatabaseURI:
-        parts = urlsplit("postgresql:" + rest)
+        parts = _split(rest)
         if scheme == EMBEDDED_SCHEME:
             return cls._embedded(unquote(parts.netloc + parts.path))
         params = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -143,6 +147,18 @@ class DatabaseURI:
         return f"{CANONICAL_SCHEME}://{authority}/{quote(self.dbname, safe='')}{query}"
 
 
+def _split(rest: str) -> SplitResult:
+    """Split what follows the scheme; what cannot be split is not repeated: it may be secret."""
+    try:
+        parts = urlsplit("postgresql:" + rest)
+    except ValueError:
+        raise InvalidURI(f"the host is malformed; {_ENCODE}") from None
+    names = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.fragment or "@" in parts.path or not all(map(str.isidentifier, names)):
+        raise InvalidURI(f"a '/', '?' or '#' is in the way; {_ENCODE}")
+    return parts
+
+
 def _split_hosts(location: str) -> tuple[str, str]:
     """Split "a:1,b:2" into libpq's parallel lists "a,b" and "1,2"."""
     if not location:
@@ -152,7 +168,7 @@ def _split_hosts(location: str) -> tuple[str, str]:
         host, _, port = item.rpartition(":") if not item.endswith("]") else (item, "", "")
         host, port = (host, port) if host else (port, "")
         if port and not port.isdigit():
-            raise InvalidURI(f"port {port!r} is not a number; use {_FORMS}")
+            raise InvalidURI(f"the port is not a number; {_ENCODE}")
         hosts.append(unquote(host.strip("[]")))
         ports.append(port)
     return ",".join(hosts), ",".join(ports) if any(ports) else ""

@@ -1,0 +1,178 @@
+"""Taking over a database that plain MLflow used, and giving it back.
+
+Both ways build the other layout of `metrics` beside the present one, run by run, while MLflow goes
+on writing (a trigger writes to both), compare every run's count and checksum, and then let the
+tables change places in one short transaction. Whatever stops it, the old table is whole, and the
+next call goes on from the last run that was copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from mlflow_timescale import db
+from mlflow_timescale.db.migrations import facts, shipped
+
+Connection = psycopg.Connection[Any]
+Progress = Callable[[int, int], None]
+_queries = db.load("adopt")
+# Points a second, measured on two cores: 60,000 to a hypertable with its key and foreign key.
+_SPEED = 60_000
+_RUNS_AT_ONCE = 100
+# Layout migrations that a rebuild replaces, and those that live on top of them.
+_LAYOUT = ("base/0001_metrics_layout", "timescale/0002_metrics_hypertable")
+_RELEASED = (
+    *_LAYOUT,
+    "base/0101_metric_marks",
+    "base/0102_runs_by_start",
+    "base/0103_insert_points",
+    "community/0104_compress_metrics",
+    "base/0105_drop_points",
+)
+
+
+class AdoptionError(db.Error):
+    """The database cannot be adopted or released as it is."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The state of MLflow's `metrics`: whose layout, where, how large (points are an estimate)."""
+
+    ours: bool
+    schema: str
+    bytes: int
+    points: int
+    runs: int
+
+    @property
+    def seconds(self) -> int:
+        """About how long a rebuild takes."""
+        return 1 + self.points // _SPEED
+
+
+def layout(conn: Connection) -> Layout:
+    """Look at a database; raises AdoptionError if MLflow's tables are not in it."""
+    if "mlflow" not in facts(conn):
+        raise AdoptionError(
+            "there are no MLflow tables in this database: name the one that MLflow's "
+            "--backend-store-uri names (a new database needs no adoption, only `migrate`)"
+        )
+    with conn.cursor(row_factory=class_row(Layout)) as cursor:
+        found = cursor.execute(_queries.layout).fetchone()
+    assert found is not None
+    return found
+
+
+def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) -> None:
+    """Turn plain MLflow's database into ours, in place. `conn` must be in autocommit mode.
+
+    Raises AdoptionError if a copied run differs from its original; nothing is changed then.
+    """
+    layout(conn)
+    # Creates the extension where the server offers it; a small table is done with that.
+    db.migrate(conn)
+    with db.exclusively(conn):
+        before = layout(conn)
+        if not before.ours:
+            timescale = "timescale" in facts(conn)
+            _begin(conn, _queries.use_our_layout, hypertable=timescale)
+            _copy(conn, before, progress)
+            done = _LAYOUT if timescale else _LAYOUT[:1]
+            with conn.transaction():
+                _swap(conn, before)
+                for migration in shipped():
+                    if migration.name in done:
+                        known = {"name": migration.name, "sha256": migration.sha256}
+                        conn.execute(_queries.remember_migration, known)
+    db.migrate(conn, rebuild_metrics=True)
+    conn.execute(_queries.analyze)
+
+
+def release(conn: Connection, *, progress: Progress = lambda done, total: None) -> None:
+    """Give the database back to plain MLflow: its layout of `metrics`, nothing of ours on it.
+
+    What else lies in the schema `mlops` (features, artifacts, drift) stays, out of MLflow's way.
+    """
+    with db.exclusively(conn):
+        before = layout(conn)
+        if before.ours:
+            _begin(conn, _queries.use_mlflow_layout, hypertable=False)
+            _copy(conn, before, progress)
+        with conn.transaction():
+            if before.ours:
+                _swap(conn, before)
+            conn.execute(_queries.drop_marks.format(schema=sql.Identifier(before.schema)))
+            conn.execute(_queries.forget_migrations, {"names": list(_RELEASED)})
+    conn.execute(_queries.analyze)
+
+
+def _begin(conn: Connection, use_layout: sql.SQL, *, hypertable: bool) -> None:
+    with conn.transaction():
+        conn.execute(_queries.create_tables)
+        if not _one(conn.execute(_queries.next_has_key)):
+            conn.execute(use_layout)
+            if hypertable:
+                conn.execute(_queries.make_hypertable)
+        conn.execute(_queries.write_to_both)
+
+
+def _copy(conn: Connection, before: Layout, progress: Progress) -> None:
+    while run_ids := _to_copy(conn):
+        with conn.transaction():
+            _copy_runs(conn, run_ids)
+        runs, _ = conn.execute(_queries.copied).fetchone() or (0, 0)
+        progress(runs, max(runs, before.runs))
+
+
+def _to_copy(conn: Connection) -> list[str]:
+    found = conn.execute(_queries.runs_to_copy, {"limit": _RUNS_AT_ONCE})
+    return [run_id for (run_id,) in found]
+
+
+def _copy_runs(conn: Connection, run_ids: list[str]) -> None:
+    # One snapshot: a point that MLflow adds meanwhile is in both tables, or in neither.
+    conn.execute(_queries.one_snapshot)
+    conn.execute(_queries.copy_runs, {"run_ids": run_ids})
+    old, new = _summary(conn, "metrics", run_ids), _summary(conn, "mlops.metrics_next", run_ids)
+    if different := [run_id for run_id in run_ids if old.get(run_id) != new.get(run_id)]:
+        raise AdoptionError(
+            f"the copy of run {different[0]} differs from its original (points, checksum): "
+            f"{new.get(different[0])} instead of {old.get(different[0])}; nothing was changed"
+        )
+    sums = [old.get(run_id, (0, 0)) for run_id in run_ids]
+    conn.execute(
+        _queries.remember_runs,
+        {
+            "run_ids": run_ids,
+            "points": [points for points, _ in sums],
+            "checksums": [checksum for _, checksum in sums],
+        },
+    )
+
+
+def _summary(conn: Connection, table: str, run_ids: list[str]) -> dict[str, tuple[int, Any]]:
+    query = _queries.summarise_runs.format(table=sql.Identifier(*table.split(".")))
+    rows = conn.execute(query, {"run_ids": run_ids})
+    return {run_id: (points, checksum) for run_id, points, checksum in rows}
+
+
+def _swap(conn: Connection, before: Layout) -> None:
+    conn.execute(_queries.lock_tables)
+    while run_ids := _to_copy(conn):  # runs that were started since the last look
+        conn.execute(_queries.copy_runs, {"run_ids": run_ids})
+        conn.execute(
+            _queries.remember_runs,
+            {"run_ids": run_ids, "points": [0] * len(run_ids), "checksums": [0] * len(run_ids)},
+        )
+    conn.execute(_queries.swap.format(schema=sql.Identifier(before.schema)))
+
+
+def _one(cursor: psycopg.Cursor[Any]) -> Any:
+    return (cursor.fetchone() or [None])[0]

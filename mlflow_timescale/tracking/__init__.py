@@ -1,0 +1,1 @@
+"""What the tracking stores do natively: statements on the session's own psycopg connection."""

@@ -1,0 +1,138 @@
+"""Reading runs: every kind of child in one statement, all statements in one trip, no ORM."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import starmap
+from typing import Any
+
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelInput,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    Run,
+    RunData,
+    RunInfo,
+    RunInputs,
+    RunOutputs,
+    RunTag,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.utils.mlflow_tags import _get_run_name_from_tags
+
+from mlflow_timescale.db.queries import load
+from mlflow_timescale.tracking.errors import translated
+from mlflow_timescale.tracking.writes import Connection
+
+_queries = load("tracking")
+Row = tuple[Any, ...]
+
+
+def get_run(conn: Connection, run_id: str, workspace: str | None) -> Run:
+    """One run with everything that belongs to it."""
+    with translated(), conn.pipeline():
+        found = conn.execute(
+            _queries.run_info, {"run_id": run_id, "workspace": workspace}, binary=True
+        )
+        children = _Children(conn, [run_id])
+        info = found.fetchone()
+        if info is None:
+            raise MlflowException(f"Run with id={run_id} not found", RESOURCE_DOES_NOT_EXIST)
+        return children.collect().run(info, model_inputs=True)
+
+
+def load_runs(conn: Connection, infos: Sequence[Row]) -> list[Run]:
+    """The runs of these rows of attributes. Model inputs stay out, as in MLflow's search."""
+    if not infos:
+        return []
+    with translated(), conn.pipeline():
+        children = _Children(conn, [info[0] for info in infos]).collect()
+    return [children.run(info) for info in infos]
+
+
+class _Children:
+    """What belongs to runs, by run."""
+
+    def __init__(self, conn: Connection, run_ids: list[str]) -> None:
+        def ask(query: Any) -> Any:
+            return conn.execute(query, {"run_ids": run_ids}, binary=True)
+
+        self._metrics = ask(_queries.run_metrics)
+        self._params = ask(_queries.run_params)
+        self._tags = ask(_queries.run_tags)
+        self._datasets = ask(_queries.run_datasets)
+        self._models = ask(_queries.run_models)
+
+    def collect(self) -> _Children:
+        """Fetch the answers, in the order in which they were asked for."""
+        self.metrics = {run_id: rest for run_id, *rest in self._metrics}
+        self.params = {run_id: rest for run_id, *rest in self._params}
+        self.tags = {run_id: rest for run_id, *rest in self._tags}
+        self.datasets = _datasets(self._datasets)
+        self.models = defaultdict(list)
+        for run_id, source_type, model_id, step in self._models:
+            self.models[run_id, source_type].append((model_id, step))
+        return self
+
+    def run(self, info: Row, *, model_inputs: bool = False) -> Run:
+        """The entity, from its row of attributes."""
+        run_id = info[0]
+        tags = _pairs(RunTag, self.tags.get(run_id))
+        data = RunData(
+            metrics=_metrics(self.metrics.get(run_id)),
+            params=_pairs(Param, self.params.get(run_id)),
+            tags=tags,
+        )
+        datasets = list(self.datasets[run_id].values()) if run_id in self.datasets else []
+        outputs = list(starmap(LoggedModelOutput, self.models.get((run_id, "RUN_OUTPUT"), ())))
+        if not model_inputs:
+            return Run(_info(info, tags), data, RunInputs(datasets), RunOutputs(outputs))
+        models = [LoggedModelInput(key) for key, _ in self.models.get((run_id, "RUN_INPUT"), ())]
+        return Run(
+            _info(info, tags),
+            data,
+            RunInputs(dataset_inputs=datasets, model_inputs=models),
+            RunOutputs(outputs),
+        )
+
+
+def _info(row: Row, tags: list[RunTag]) -> RunInfo:
+    run_id, name, experiment_id, user_id, status, start, end, stage, artifact_uri = row
+    return RunInfo(
+        run_id=run_id,
+        # Runs of MLflow <= 1.29 have their name in a tag only.
+        run_name=name or _get_run_name_from_tags(tags) or name,
+        experiment_id=experiment_id,
+        user_id=user_id,
+        status=status,
+        start_time=start,
+        end_time=end,
+        lifecycle_stage=stage,
+        artifact_uri=artifact_uri,
+    )
+
+
+def _metrics(columns: Sequence[Any] | None) -> list[Metric]:
+    return list(map(Metric, *columns)) if columns else []
+
+
+def _pairs(entity: Any, columns: Sequence[Any] | None) -> list[Any]:
+    return list(map(entity, *columns)) if columns else []
+
+
+def _datasets(rows: Any) -> dict[str, dict[str, DatasetInput]]:
+    """By run and dataset; a dataset that was logged with several tags is one input."""
+    found: dict[str, dict[str, DatasetInput]] = defaultdict(dict)
+    for run_id, dataset_id, name, digest, kind, source, schema, profile, tag, value in rows:
+        if dataset_id not in found[run_id]:
+            dataset = Dataset(name, digest, kind, source, schema, profile)
+            found[run_id][dataset_id] = DatasetInput(dataset=dataset, tags=[])
+        if tag is not None:
+            found[run_id][dataset_id].tags.append(InputTag(key=tag, value=value))
+    return found

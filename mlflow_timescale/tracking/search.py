@@ -1,0 +1,64 @@
+"""Which runs a search asks for: MLflow's own expressions, without its DISTINCT and its ORM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mlflow.store.tracking.dbmodels.models import SqlRun
+from mlflow.store.tracking.sqlalchemy_store import (
+    _get_orderby_clauses,
+    _get_sqlalchemy_filter_clauses,
+)
+from mlflow.utils.search_utils import SearchUtils
+from sqlalchemy import Select, String, cast, select
+from sqlalchemy.orm import Session
+
+_INFO = (
+    SqlRun.run_uuid,
+    SqlRun.name,
+    cast(SqlRun.experiment_id, String).label("experiment"),
+    SqlRun.user_id,
+    SqlRun.status,
+    SqlRun.start_time,
+    SqlRun.end_time,
+    SqlRun.lifecycle_stage,
+    SqlRun.artifact_uri,
+)
+
+
+def find_runs(
+    session: Session,
+    *,
+    experiment_ids: Sequence[int],
+    filter_string: str | None,
+    stages: Iterable[str],
+    order_by: Sequence[str] | None,
+    offset: int,
+    limit: int | None,
+) -> list[tuple[Any, ...]]:
+    """The attributes of the runs of one page, in its order."""
+    parsed = SearchUtils.parse_search_filter(filter_string)
+    cases, order, sorting = _get_orderby_clauses(order_by, session)
+    attributes, joins, datasets = _get_sqlalchemy_filter_clauses(parsed, session, "postgresql")
+    statement: Select[Any] = select(*_INFO, *cases)
+    for join in joins:
+        statement = statement.join(join, join.c.run_uuid == SqlRun.run_uuid)
+    for dataset in datasets:
+        statement = statement.join(dataset, SqlRun.run_uuid == dataset.c.destination_id)
+    for join in sorting:
+        statement = statement.outerjoin(join, join.c.run_uuid == SqlRun.run_uuid)
+    if datasets:
+        # Only a dataset can be joined to one run twice: a key has one value.
+        statement = statement.distinct()
+    statement = (
+        statement.where(
+            SqlRun.experiment_id.in_(experiment_ids),
+            SqlRun.lifecycle_stage.in_(stages),
+            *attributes,
+        )
+        .order_by(*order)
+        .offset(offset)
+        .limit(limit)
+    )
+    return [tuple(row)[: len(_INFO)] for row in session.execute(statement)]

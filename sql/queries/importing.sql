@@ -1,0 +1,25 @@
+-- name: occupied
+-- Does this database hold any run, model or experiment that somebody made?
+SELECT EXISTS (SELECT FROM runs)
+    OR EXISTS (SELECT FROM registered_models)
+    OR EXISTS (SELECT FROM experiments WHERE experiment_id <> 0);
+
+-- name: empty
+-- Make room for the rows of another MLflow database (only MLflow's own first rows are there).
+TRUNCATE {table} CASCADE;
+
+-- name: copy_in
+-- Take rows.
+COPY {table} ({columns}) FROM STDIN;
+
+-- name: count
+-- How many rows are there?
+SELECT count(*) FROM {table};
+
+-- name: advance_sequences
+-- New rows must not get the numbers of imported ones.
+SELECT setval(
+    pg_get_serial_sequence({name}, {column}),
+    greatest((SELECT coalesce(max({identifier}), 0) FROM {table}), 1)
+)
+WHERE pg_get_serial_sequence({name}, {column}) IS NOT NULL;

@@ -1,0 +1,196 @@
+"""`mlflow-timescale server`: refusals, what it hands on, and that no password shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from mlflow_timescale.cli import main
+from mlflow_timescale.cli.server import environment
+from mlflow_timescale.db import embedded
+from mlflow_timescale.db.uri import DatabaseURI
+
+PASSWORD = "s3cret-of-the-test"
+
+
+@contextmanager
+def listening() -> Iterator[int]:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        yield sock.getsockname()[1]
+
+
+def free_port() -> int:
+    with listening() as port:
+        return port
+
+
+@pytest.mark.parametrize("command", [["server"], ["demo", "--serve"]])
+def test_a_port_in_use_is_refused_before_anything_else(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = "postgresql+timescaledb://127.0.0.1:1/nowhere"
+    with listening() as port, pytest.raises(SystemExit) as end:
+        main([*command, "--uri", nowhere, "--port", str(port)])
+    assert end.value.code == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert f"port {port} on 127.0.0.1 is in use" in error
+    assert "--port" in error
+
+
+def test_an_address_that_is_not_ours_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["server", "--host", "192.0.2.1", "--port", str(free_port())])
+    assert end.value.code == 1
+    assert "cannot listen on 192.0.2.1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--registry-store-uri=", "--read-replica-backend-store-uri "])
+def test_a_password_among_the_options_is_refused(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = f"{option}postgresql://ann:{PASSWORD}@db.example/trading".split()
+    with pytest.raises(SystemExit) as end:
+        main(["server", *given])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert "MLFLOW_RE" in error
+    assert PASSWORD not in error
+
+
+def test_options_of_mlflow_server_are_handed_on(
+    database: DatabaseURI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = str(free_port())
+    became: list[object] = []
+
+    def execve(program: str, command: list[str], env: dict[str, str]) -> NoReturn:
+        became.extend([program, command, env["MLFLOW_BACKEND_STORE_URI"]])
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execve", execve)
+    arguments = ["--uri", database.url, "-p", port, "--workers", "3"]
+    further = ["--static-prefix", "/mlflow", "--allowed-hosts=quant.example", "--enable-workspaces"]
+    with pytest.raises(SystemExit):
+        main(["server", *arguments, *further])
+    assert became[0] == sys.executable
+    assert became[1][1:] == [  # type: ignore[index]
+        *["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "3"],
+        *further,
+    ]
+    assert became[2] == database.url
+
+
+def test_artifacts_go_into_the_database_unless_told_otherwise() -> None:
+    for uri in (DatabaseURI("mlflow", embedded=Path("/quant")), DatabaseURI("mlflow", host="db")):
+        assert environment(uri, {})["MLFLOW_ARTIFACTS_DESTINATION"] == "timescaledb-artifacts:/"
+        given = {"MLFLOW_ARTIFACTS_DESTINATION": "s3://quant"}
+        assert environment(uri, given)["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://quant"
+
+
+def test_the_uri_may_come_from_mlflows_own_variable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql://127.0.0.1:1/trading")
+    with pytest.raises(SystemExit):
+        main(["server", "--port", str(free_port())])
+    assert "cannot connect to postgresql+timescaledb://127.0.0.1:1/trading" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_program_that_replaces_a_command_keeps_the_embedded_server(tmp_path: Path) -> None:
+    # Without a reaper, which would be waiting for the same lock.
+    program = """
+import fcntl, os, sys
+from pathlib import Path
+from mlflow_timescale.db import embedded
+
+directory = Path(sys.argv[1])
+server = embedded.EmbeddedServer(embedded.Cluster(directory))
+server._users_lock = embedded._lock(directory / embedded.USERS_LOCK, fcntl.LOCK_SH)
+embedded._held[directory] = server
+embedded.keep_across_exec(directory)
+os.execv("/bin/sh", ["sh", "-c", "echo ready; read line"])
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    with pytest.raises(BlockingIOError):
+        _hold_exclusively(tmp_path / "users.lock")
+    process.communicate("end\n")
+    _hold_exclusively(tmp_path / "users.lock")
+
+
+def _hold_exclusively(path: Path) -> None:
+    with path.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_running_server_shows_its_password_to_nobody(
+    database: DatabaseURI, tmp_path: Path
+) -> None:
+    reached = DatabaseURI(**embedded.keywords(database)) if database.embedded else database
+    uri = dataclasses.replace(reached, password=PASSWORD)
+    port = free_port()
+    program = "from mlflow_timescale.cli import main; main()"
+    command = [sys.executable, "-c", program, "server", "--port", str(port), "--workers", "1"]
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"MLFLOW_TIMESCALE_URI": uri.url},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said = _until_started(process)
+        assert PASSWORD not in said
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as answer:
+            assert answer.read() == b"OK"
+        assert PASSWORD not in "\n".join(_command_lines())
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        rest, _ = process.communicate(timeout=60)
+    assert PASSWORD not in rest
+
+
+def _until_started(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if re.search("Application startup complete", line):
+            return said
+    raise AssertionError(f"the server ended: {said}")
+
+
+def _command_lines() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes().decode(errors="replace").replace("\0", " ")
+        except OSError:
+            continue  # it has ended

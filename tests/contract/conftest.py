@@ -1,0 +1,152 @@
+"""The same calls on MLflow's own store and on ours, compared field by field.
+
+`pair.call("log_batch", run, ...)` calls both stores and fails unless both give the same: the same
+entities in every field (a field that only one has fails, too), or the same error code.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from conftest import _clone, _dispose_engines, _execute, vanilla_url
+from mlflow.exceptions import MlflowException
+from mlflow.store.entities.paged_list import PagedList
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as MlflowRegistry
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as MlflowTracking
+
+from mlflow_timescale import db
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.registry_store import TimescaleRegistryStore
+from mlflow_timescale.tracking_store import TimescaleTrackingStore
+
+ROOT = "/artifacts"
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A run, by its name in the test: each store has its own id for it."""
+
+    name: str
+
+
+@dataclass
+class Pair:
+    """Two stores that must not be told apart."""
+
+    theirs: Any
+    ours: Any
+    ids: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def call(self, method: str, *arguments: Any, **keywords: Any) -> Any:
+        """Call both; return what ours gave. An error in both, of one code, is raised as ours."""
+        outcomes = [
+            self._one(side, store, method, arguments, keywords)
+            for side, store in enumerate((self.theirs, self.ours))
+        ]
+        (theirs, _, _), (ours, result, error) = outcomes
+        assert ours == theirs, f"{method}{arguments}{keywords}"
+        if error is not None:
+            raise error
+        return result
+
+    def refused(self, code: str, method: str, *arguments: Any, **keywords: Any) -> MlflowException:
+        """Both must refuse the call with this code."""
+        with pytest.raises(MlflowException) as caught:
+            self.call(method, *arguments, **keywords)
+        assert caught.value.error_code == code
+        return caught.value
+
+    def plain(self, entity: Any) -> Any:
+        """An entity of either store, with the ids of runs replaced by their names."""
+        return plain(entity, {**self._labels(0), **self._labels(1)})
+
+    def run(self, name: str, experiment_id: str = "0", **keywords: Any) -> Ref:
+        """Start a run in both."""
+        arguments = {"user_id": "me", "start_time": 1000, "tags": [], "run_name": name, **keywords}
+        ids = [
+            store.create_run(experiment_id, **arguments).info.run_id
+            for store in (self.theirs, self.ours)
+        ]
+        self.ids[name] = (ids[0], ids[1])
+        return Ref(name)
+
+    def _one(
+        self, side: int, store: Any, method: str, arguments: Any, keywords: Any
+    ) -> tuple[Any, Any, MlflowException | None]:
+        try:
+            result = getattr(store, method)(
+                *self._resolve(arguments, side), **self._resolve(keywords, side)
+            )
+        except MlflowException as exc:
+            return ("refused", exc.error_code), None, exc
+        return ("gave", plain(result, self._labels(side))), result, None
+
+    def _resolve(self, value: Any, side: int) -> Any:
+        if isinstance(value, Ref):
+            return self.ids[value.name][side]
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._resolve(item, side) for item in value)
+        if isinstance(value, dict):
+            return {key: self._resolve(item, side) for key, item in value.items()}
+        return value
+
+    def _labels(self, side: int) -> dict[str, str]:
+        return {ids[side]: name for name, ids in self.ids.items()}
+
+
+def plain(value: Any, labels: dict[str, str]) -> Any:
+    """An entity as nested tuples of all it has, run ids by name, what has no order sorted."""
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
+    if isinstance(value, str):
+        for run_id, name in labels.items():
+            value = value.replace(run_id, f"<{name}>")
+        return value
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, PagedList):
+        return ("page", [plain(item, labels) for item in value], value.token)
+    if isinstance(value, (list, tuple)):
+        return [plain(item, labels) for item in value]
+    if isinstance(value, dict):
+        return sorted((key, plain(item, labels)) for key, item in value.items())
+    fields = {key: plain(item, labels) for key, item in vars(value).items()}
+    for unordered in ("_metric_objs", "_model_inputs", "_model_outputs", "_dataset_inputs"):
+        if isinstance(fields.get(unordered), list):
+            fields[unordered] = sorted(fields[unordered], key=repr)
+    return type(value).__name__, sorted(fields.items())
+
+
+@pytest.fixture(scope="module")
+def two_databases(
+    server: DatabaseURI, template: str, vanilla_template: str
+) -> Iterator[tuple[DatabaseURI, DatabaseURI]]:
+    """A vanilla database, and one of ours, for the tests of one module."""
+    names = [f"{kind}_{os.getpid()}_{id(object())}" for kind in ("theirs", "ours")]
+    with db.connect(server, autocommit=True) as admin:
+        for name, source in zip(names, (vanilla_template, template), strict=True):
+            _clone(admin, name, source)
+    yield server.with_database(names[0]), server.with_database(names[1])
+    _dispose_engines()
+    with db.connect(server, autocommit=True) as admin:
+        for name in names:
+            _execute(admin, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture(scope="module")
+def pair(two_databases: tuple[DatabaseURI, DatabaseURI]) -> Pair:
+    """The two tracking stores."""
+    theirs, ours = two_databases
+    return Pair(MlflowTracking(vanilla_url(theirs), ROOT), TimescaleTrackingStore(ours.url, ROOT))
+
+
+@pytest.fixture(scope="module")
+def registries(two_databases: tuple[DatabaseURI, DatabaseURI]) -> Pair:
+    """The two model registries."""
+    theirs, ours = two_databases
+    return Pair(MlflowRegistry(vanilla_url(theirs)), TimescaleRegistryStore(ours.url))

@@ -1,0 +1,105 @@
+"""`mlflow server --app-name basic-auth`, with the users in the same PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.server.auth.db.cli import commands
+from mlflow_process import Server, mlflow_server, plain, shows_password, with_password
+
+from mlflow_timescale.db.uri import DatabaseURI
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+ADMIN = ("admin", "an admin's long passphrase")
+
+
+@pytest.fixture(scope="module")
+def server_process(
+    shared_database: DatabaseURI,
+    new_database: Callable[..., AbstractContextManager[DatabaseURI]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Server]:
+    directory = tmp_path_factory.mktemp("auth")
+    with (
+        new_database(empty=True) as users,
+        mlflow_server(
+            "--backend-store-uri",
+            with_password(shared_database).url,
+            "--app-name",
+            "basic-auth",
+            "--workers",
+            "2",
+            log_file=directory / "log",
+            environment={
+                "MLFLOW_AUTH_CONFIG_PATH": str(configuration(directory, plain(users))),
+                "MLFLOW_FLASK_SERVER_SECRET_KEY": "a secret of the tests",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            },
+        ) as server,
+    ):
+        yield server
+
+
+def configuration(directory: Path, uri: str) -> Path:
+    path = directory / "auth.ini"
+    path.write_text(
+        "[mlflow]\n"
+        "default_permission = NO_PERMISSIONS\n"
+        f"database_uri = {uri.replace('%', '%%')}\n"
+        f"admin_username = {ADMIN[0]}\n"
+        f"admin_password = {ADMIN[1]}\n"
+    )
+    return path
+
+
+LogIn = Callable[[str, str], MlflowClient]
+
+
+@pytest.fixture
+def log_in(server_process: Server, monkeypatch: pytest.MonkeyPatch) -> LogIn:
+    def log_in(name: str, password: str) -> MlflowClient:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+        return MlflowClient(server_process.url)
+
+    return log_in
+
+
+def test_nobody_is_let_in_without_a_password(server_process: Server) -> None:
+    assert server_process.get("/api/2.0/mlflow/experiments/get-by-name").status_code == 401
+
+
+def test_a_user_sees_only_what_was_granted(server_process: Server, log_in: LogIn) -> None:
+    created = server_process.post(
+        "/api/2.0/mlflow/users/create",
+        {"username": "ann", "password": "ann's long passphrase"},
+        auth=ADMIN,
+    )
+    assert created.ok, created.text
+    admins = log_in(*ADMIN).create_experiment("the admin's")
+    client = log_in("ann", "ann's long passphrase")
+    hers = client.create_experiment("ann's")
+    run = client.create_run(hers)
+    client.log_metric(run.info.run_id, "ic", 0.1)
+    assert client.get_run(run.info.run_id).data.metrics == {"ic": 0.1}
+    with pytest.raises(MlflowException, match="Permission denied"):
+        client.get_experiment(admins)
+
+
+def test_the_log_names_no_password(server_process: Server) -> None:
+    assert not shows_password(server_process.log)
+
+
+def test_the_users_database_is_upgraded_by_its_own_command(
+    new_database: Callable[..., AbstractContextManager[DatabaseURI]],
+) -> None:
+    with new_database(empty=True) as users:
+        for uri in (plain(users), with_password(users).url):
+            done = CliRunner().invoke(commands, ["upgrade", "--url", uri])
+            assert done.exit_code == 0, done.output
