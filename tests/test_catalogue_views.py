@@ -91,6 +91,7 @@ def test_a_version_is_told_with_its_parameters_metrics_and_code(
         "trained_at": datetime(2015, 12, 31, 21, 1, tzinfo=timezone.utc),
         "git_sha": "c0ffee",
         "tags": {"desk": "equity", "strategy_type": "momentum"},
+        "checksum": None,
     }
     assert row["created_at"].tzinfo is not None
 
