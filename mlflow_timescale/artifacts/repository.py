@@ -79,6 +79,8 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
         expected: ledger.Entry | None = None,
     ) -> None:
         """Compare a downloaded file with the ledger; if it differs remove it, record it, raise."""
+        if expected is not None and expected.fingerprint == found:
+            return
         location = join(self.location, path)
         try:
             with self.connection() as conn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta, timezone
 
 import psycopg
@@ -205,4 +204,3 @@ def test_a_registry_that_was_there_before_begins_with_what_it_holds(
         assert set(kinds) == {"alias", "model", "stage", "version"}
         assert kinds["version"].valid_from == datetime(1970, 1, 2, tzinfo=timezone.utc)
         assert version_at(conn, now(), "old") == 1
-    assert os.environ.get("MLFLOW_TRACKING_URI") is None

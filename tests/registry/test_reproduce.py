@@ -80,6 +80,7 @@ def test_a_run_that_recorded_everything_can_be_repeated(
     assert "model.pkl: mismatch" in failed["weights"]
 
 
+@pytest.mark.slow
 def test_changed_code_and_missing_records_are_named(
     repository: Path, database: DatabaseURI
 ) -> None:
