@@ -1,6 +1,6 @@
 """Measure the feature store beside a bare COPY, the seed design's table and SQL, and Feast.
 
-    python benchmarks/features.py --rows 1000000
+    python benchmarks/features.py --rows 1000000 --seed
     python benchmarks/features.py --rows 10000000 --uri postgresql+timescaledb://...
 
 Data: entities x 20 features x 1,000 daily events; first prints 4 h to 4 h 10 min late, 2 % revised
@@ -313,6 +313,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", action="store_true", help="also the seed's table and SQL")
     parser.add_argument("--uri", default=None, help="a server on which a database may be created")
     options = parser.parse_args()
     server = DatabaseURI.parse(options.uri) if options.uri else default_uri()
@@ -329,7 +330,8 @@ def main() -> None:
                 load(store, entities, rng)
                 latest(store, entities, rng)
                 reading(store, entities, rng, options.rounds)
-                seed(store, entities, rng, 1_000)
+                if options.seed:
+                    seed(store, entities, rng, 1_000)
         finally:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
