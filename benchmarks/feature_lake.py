@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import uuid
-from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,13 @@ import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
-from features import DAY, FEATURES, FIRST, SESSIONS, alternate, load, spine, timed
+from features import DAY, FEATURES, FIRST, SESSIONS, Meter, load, spine
 from psycopg import sql
 
 from feature_store import FeatureStore, Lake, load_snapshot
 from feature_store.distributed import daft_training_frame
 from feature_store.fingerprint import fingerprint
+from feature_store.snapshots import rebuild
 from mlflow_timescale import db
 from mlflow_timescale.cli.options import default_uri
 from mlflow_timescale.db.uri import DatabaseURI
@@ -66,22 +66,19 @@ def by_duckdb(lake: Lake, rows: pd.DataFrame) -> Any:
         ).fetchnumpy()
 
 
-def engines(store: FeatureStore, lake: Lake, rows: pd.DataFrame, rounds: int) -> None:
-    with ProcessPoolExecutor(2) as pool:
-        list(pool.map(abs, range(4)))
-        methods = {
-            "database": lambda: store.training_frame(rows, FEATURES),
-            "lake, numpy": lambda: lake.training_frame(rows, FEATURES),
-            "lake, numpy, 2 processes": lambda: lake.training_frame(rows, FEATURES, map=pool.map),
-            "lake, polars": lambda: by_polars(lake, rows),
-            "lake, DuckDB": lambda: by_duckdb(lake, rows),
-            "lake, Daft": lambda: daft_training_frame(lake, rows, FEATURES).to_arrow(),
-        }
-        answers = {fingerprint(call()) for name, call in methods.items() if "Duck" not in name}
-        assert len(answers) == 1, answers
-        for name, seconds in alternate(methods, rounds).items():
-            rate = len(rows) * len(FEATURES) / seconds
-            print(f"| {name} | {len(rows):,} x {len(FEATURES)} | {seconds:.2f} | {rate:,.0f} |")
+def engines(store: FeatureStore, lake: Lake, rows: pd.DataFrame, meter: Meter, rounds: int) -> None:
+    methods = {
+        "database": lambda: store.training_frame(rows, FEATURES),
+        "lake, numpy": lambda: lake.training_frame(rows, FEATURES),
+        "lake, polars": lambda: by_polars(lake, rows),
+        "lake, DuckDB": lambda: by_duckdb(lake, rows),
+        "lake, Daft": lambda: daft_training_frame(lake, rows, FEATURES).to_arrow(),
+    }
+    answers = {fingerprint(call()) for name, call in methods.items() if "Duck" not in name}
+    assert len(answers) == 1, answers
+    print("| 100,000 x 20 cells from | wall s | cpu s |")
+    for name, cost in meter.alternate(methods, rounds).items():
+        print(f"| {name} | {cost} |")
 
 
 def next_day(store: FeatureStore, entities: int, rng: np.random.Generator) -> int:
@@ -102,20 +99,20 @@ def run(store: FeatureStore, rows: int, rounds: int, folder: Path) -> None:
     rng = np.random.default_rng(1)
     entities = rows // (SESSIONS * len(FEATURES))
     load(store, entities, rng)
-    seconds, first = timed(lambda: store.export(folder / "lake"))
-    print(f"first export: {first.points:,} points in {seconds:.2f} s, {size(folder):.0f} MB")
+    meter = Meter(store.uri)
+    print("| step | wall s | cpu s |")
+    cost = meter(lambda: store.export(folder / "lake"))
+    print(f"| first export of {rows:,} points, {size(folder):.0f} MB | {cost} |")
     written = next_day(store, entities, rng)
-    seconds, done = timed(lambda: store.export(folder / "lake"))
-    assert (done.points, done.appended, done.overtaken) == (written, written, 0)
-    print(f"next day: {done.points:,} points in {seconds:.2f} s")
+    cost = meter(lambda: store.export(folder / "lake"))
+    print(f"| export of the next day, {written:,} points | {cost} |")
     wanted = spine(entities, 100_000, rng)
-    engines(store, Lake(folder / "lake"), wanted, rounds)
-    seconds, made = timed(lambda: store.snapshot(wanted, FEATURES, folder / "snapshot"))
-    print(f"snapshot: {seconds:.2f} s, {size(folder / 'snapshot'):.0f} MB")
-    seconds, _ = timed(lambda: load_snapshot(folder / "snapshot"))
-    print(f"verify: {seconds:.2f} s")
-    seconds, _ = timed(lambda: fingerprint(made.to_arrow()))
-    print(f"fingerprint with reading: {seconds:.2f} s")
+    cost = meter(lambda: store.snapshot(wanted, FEATURES, folder / "snapshot"))
+    print(f"| snapshot of 100,000 x 20, {size(folder / 'snapshot'):.0f} MB | {cost} |")
+    print(f"| load and verify it | {meter(lambda: load_snapshot(folder / 'snapshot'))} |")
+    made = load_snapshot(folder / "snapshot")
+    print(f"| rebuild it from the database | {meter(lambda: rebuild(store, made))} |")
+    engines(store, Lake(folder / "lake"), wanted, meter, rounds)
 
 
 def main() -> None:
