@@ -1,6 +1,6 @@
 """MLflow's tracking calls on our store and on MLflow's own, same server, interleaved.
 
-    python benchmarks/tracking.py [URI] [--runs 20000] [--points 1000000] [--quick]
+    python benchmarks/tracking.py [URI] [--runs 20000 ...] [--points 1000000 ...]
 
 Makes two databases on the server that URI names (an embedded one without), fills both alike, and
 prints a table in Markdown: median milliseconds of ours and of SqlAlchemyStore on psycopg2, and the
@@ -13,15 +13,22 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
+import socket
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import requests
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from psycopg import sql
@@ -32,6 +39,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.tracking_store import TimescaleTrackingStore
 
 T0 = 1_700_000_000_000
+FIRST_RUN = "c4ca4238a0b923820dcc509a6f75849b"  # the first run that fill_runs makes
 POINT = '(run_uuid, key, value, "timestamp", step, is_nan)'
 
 
@@ -245,10 +253,9 @@ def searches(sides: list[Side], repeats: int, label: str) -> None:
             max(3, repeats // 3),
         ),
     )
-    some = ours.conn.execute("SELECT md5('1')").fetchone()[0]
     report(
         "get_run (20 metrics, 20 params, 10 tags)",
-        *compare(sides, lambda s, i: s.store.get_run(some), repeats),
+        *compare(sides, lambda s, i: s.store.get_run(FIRST_RUN), repeats),
     )
 
 
@@ -337,6 +344,59 @@ def chunks(sides: list[Side], repeats: int) -> None:
         report(f"500 chunks: {name}", *compare(sides, call, repeats))
 
 
+@contextmanager
+def served(side: Side) -> Iterator[MlflowClient]:
+    """A client of `mlflow server` on a side's database."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = side.uri.url if side.name == "ours" else vanilla_url(side.uri)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--port", str(port), "--workers", "1", "--default-artifact-root", "/tmp/bench"]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as server:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            for _ in range(240):
+                try:
+                    requests.get(f"{url}/health", timeout=1).raise_for_status()
+                    break
+                except requests.RequestException:
+                    time.sleep(0.5)
+            yield MlflowClient(url)
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+
+
+def over_http(sides: list[Side], repeats: int) -> None:
+    with served(sides[0]) as ours, served(sides[1]) as theirs:
+        clients = {"ours": ours, "mlflow": theirs}
+
+        def batch(side: Side, i: int) -> None:
+            points = [
+                Metric(f"h{j % 10}", float(j), T0 + i, i * 100 + j // 10) for j in range(1000)
+            ]
+            clients[side.name].log_batch(side.run, points)
+
+        def chart(side: Side, i: int) -> None:
+            url = clients[side.name].tracking_uri
+            query = {"run_ids": side.long, "metric_key": "loss", "max_results": 320}
+            requests.get(
+                f"{url}/ajax-api/2.0/mlflow/metrics/get-history-bulk-interval", query, timeout=60
+            ).raise_for_status()
+
+        calls: list[tuple[str, Callable[[Side, int], Any]]] = [
+            ("log_batch, 1,000 points of 10 series", batch),
+            ("log_metric", lambda s, i: clients[s.name].log_metric(s.run, "h", 1.0, T0 + i, i)),
+            ("search_runs, 100", lambda s, i: clients[s.name].search_runs(["0"], max_results=100)),
+            ("get_run", lambda s, i: clients[s.name].get_run(FIRST_RUN)),
+            ("chart", chart),
+        ]
+        for name, call in calls:
+            report(f"HTTP: {name}", *compare(sides, call, repeats))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("uri", nargs="?")
@@ -366,6 +426,7 @@ def main() -> None:
             sizes(sides)
             for side in sides:
                 side.run = side.store.create_run("0", "me", 1, [], "written").info.run_id
+            over_http(sides, arguments.repeats)
             chunks(sides, arguments.repeats)
         finally:
             drop(server, sides)
