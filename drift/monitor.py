@@ -24,7 +24,7 @@ from mlflow_timescale import db
 from mlflow_timescale.db import Connection, DatabaseURI, load
 
 _queries = load("drift")
-CHUNK = 25  # sessions computed in one transaction by a backfill
+TOGETHER = 250  # sessions computed in one transaction by a backfill
 CATCH_UP = 10  # sessions that a daily run makes up for; more is a backfill's work
 _STORED = ("signal", "model_name", "features", "min_n", "periods_per_year", "rules")
 
@@ -392,10 +392,11 @@ class DriftMonitor:
         return self.sessions.between(last, day)[1:]
 
     def _compute(self, conn: Connection, days: Sequence[date], only_returns: set[date]) -> None:
-        for chunk in _chunks(days):
+        for start in range(0, len(days), TOGETHER):
+            together = days[start : start + TOGETHER]
             with self._computing(conn):
                 batch = pipeline.compute(
-                    conn, self.config, self.sessions, chunk, only_returns=sorted(only_returns)
+                    conn, self.config, self.sessions, together, only_returns=sorted(only_returns)
                 )
                 pipeline.store(conn, self.config, self.sessions, batch)
 
@@ -478,18 +479,6 @@ def _targets(given: Sequence[str] | None) -> tuple[str, ...]:
 def _calendar(conn: Connection, name: str) -> Sessions:
     rows = conn.execute(_queries.overrides, {"calendar": name}).fetchall()
     return Sessions(name, [Override(*row) for row in rows])
-
-
-def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
-    """Days in order, cut where they lie apart, so that no chunk reads the time between."""
-    chunk: list[date] = []
-    for day in days:
-        if chunk and (len(chunk) == CHUNK or (day - chunk[-1]).days > CATCH_UP):
-            yield chunk
-            chunk = []
-        chunk.append(day)
-    if chunk:
-        yield chunk
 
 
 def _bare_run(metrics: DriftMetrics, sessions: Sessions) -> values.Run:
