@@ -70,14 +70,12 @@ class ModelWithMetrics:
 class ModelRegistry:
     """The model registry of a database.
 
-    >>> from mlflow_timescale import ModelRegistry
-    >>> registry = ModelRegistry(uri)
-    >>> model_id = registry.register_model(
-    ...     "momentum_xgb", strategy_type="momentum", params={"max_depth": 5})
-    >>> registry.log_metrics(model_id, {"ic": 0.035, "sharpe_ratio": 1.35}, dataset_type="test")
-    >>> best = registry.get_best_model("momentum", "sharpe_ratio")
-    >>> best.model.name, best.model.version, best.metrics["ic_test"]
-    ('momentum_xgb', 1, 0.035)
+    registry = ModelRegistry("postgresql+timescaledb://ann@db.example/trading")
+    model_id = registry.register_model("momentum_xgb", "momentum", {"max_depth": 5})
+    registry.log_metrics(model_id, {"ic": 0.035, "sharpe_ratio": 1.35}, dataset_type="test")
+    best = registry.get_best_model("momentum", "sharpe_ratio")
+    best.model.version, best.metrics["ic_test"]  # (1, 0.035)
+    registry.version_at("momentum_xgb", "champion", datetime(2024, 1, 15, tzinfo=timezone.utc))
     """
 
     def __init__(self, uri: str | DatabaseURI) -> None:

@@ -80,7 +80,8 @@ class AuditedRegistry(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ig
 
         location = self.get_model_version_download_uri(name, version)
         selection = verify.selection_of(location)
-        failures = verify.failing(DatabaseURI.parse(self.db_uri), selection, purpose="alias")
+        database = DatabaseURI.parse(self.db_uri)
+        failures = verify.failing(database, selection, purpose="alias", location=location)
         if failures:
             first = failures[0]
             raise AliasRefused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,9 @@ from mlflow_timescale.db.uri import DatabaseURI
 
 _queries = load("artifacts")
 _BATCH = 64
+_BY_ID = re.compile(
+    r"(?:runs:/(?P<run>[0-9a-f]{32})|models:/(?P<model>m-[0-9a-f]{32}))(?:/(?P<path>.+))?"
+)
 
 
 @dataclass
@@ -45,8 +49,12 @@ def selection_of(uri: str) -> Selection:
 
     >>> selection_of("mlflow-artifacts:/1/models/m-0123456789abcdef0123456789abcdef/artifacts")
     Selection(run_id=None, model_id='m-0123456789abcdef0123456789abcdef', path=None, location=None)
+    >>> selection_of("runs:/0123456789abcdef0123456789abcdef/model").path
+    'model'
     """
     location = canonical(uri)
+    if found := _BY_ID.fullmatch(location):
+        return Selection(found["run"], found["model"], found["path"])
     run_id, model_id, path = owner(location)
     if run_id or model_id:
         return Selection(run_id=run_id, model_id=model_id, path=path or None)
@@ -77,10 +85,17 @@ def _is_missing(exc: Exception) -> bool:
     return isinstance(exc, FileNotFoundError) or code in ("404", "NoSuchKey")
 
 
-def failing(database: DatabaseURI, selection: Selection, *, purpose: str) -> list[Check]:
-    """Check a selection now, and record and return what fails."""
+def failing(
+    database: DatabaseURI, selection: Selection, *, purpose: str, location: str | None = None
+) -> list[Check]:
+    """Check a selection now, and record and return what fails.
+
+    With `location` an empty selection fails too where the policy is to refuse unknown files.
+    """
     with connection(database) as conn:
         entries = ledger.select(conn, selection)
+    if location and not entries and checks.policy() == "refuse":
+        return [Check(location, "unknown")]
     failures = [found for found in _checked(entries, database, 4) if found.outcome != "match"]
     if failures:
         with connection(database) as conn:

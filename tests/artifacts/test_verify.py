@@ -222,3 +222,28 @@ def test_an_object_missing_on_s3_is_missing() -> None:
     error = boto3.exceptions.botocore.exceptions.ClientError({"Error": {"Code": "404"}}, "Get")
     assert verify._is_missing(error)
     assert not verify._is_missing(PermissionError("no"))
+
+
+def test_a_version_without_ledger_rows_follows_the_policy(
+    tracking: DatabaseURI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient()
+    client.create_registered_model("elsewhere")
+    client.create_model_version("elsewhere", source="s3://nowhere/model")
+    client.set_registered_model_alias("elsewhere", "champion", "1")
+    client.delete_registered_model_alias("elsewhere", "champion")
+    monkeypatch.setenv("MLFLOW_TIMESCALE_UNKNOWN_ARTIFACTS", "refuse")
+    with pytest.raises(AliasRefused, match="unknown"):
+        client.set_registered_model_alias("elsewhere", "champion", "1")
+
+
+def test_a_version_is_verified_wherever_its_source_points(
+    tracking: DatabaseURI, toolbox: Any, conn: psycopg.Connection
+) -> None:
+    client = MlflowClient()
+    run_id = log_texts(1)
+    client.create_registered_model("by_run")
+    client.create_model_version("by_run", source=f"runs:/{run_id}", run_id=run_id)
+    toolbox.flip_stored_byte(conn, "0.txt")
+    with pytest.raises(AliasRefused, match=r"0\.txt \(mismatch\)"):
+        client.set_registered_model_alias("by_run", "champion", "1")
