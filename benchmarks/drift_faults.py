@@ -157,8 +157,9 @@ def faulty_years(common: float) -> None:
                 (statistics.median(d), rule, d) for (p, rule), d in delays.items() if p == preset
             )
             median, rule, all_delays = ranked[0]
-            seen = sum(np.isfinite(all_delays))
-            print(f"| {fault} | {preset} | {rule} | {median:.0f} | {seen}/{FAULT_SEEDS} |")
+            seen = f"{sum(np.isfinite(all_delays))}/{FAULT_SEEDS}"
+            first = f"{rule} | {median:.0f}" if np.isfinite(median) else "none | never"
+            print(f"| {fault} | {preset} | {first} | {seen} |", flush=True)
 
 
 if __name__ == "__main__":

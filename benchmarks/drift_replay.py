@@ -123,7 +123,7 @@ def main() -> None:
     uri, found = DatabaseURI.parse(arguments.uri), market()
     write_features(uri, DriftMonitor(uri, "replay-default", tracking_uri=False), found)
     print(
-        f"{'preset':8} {'alert':20} {'severity':10} {'2016-2019':>9} {'2020-2022':>9}  first in 2020"
+    print("preset   alert                severity   2016-2019 2020-2022  first from 2020 on")
     )
     for preset in ("default", "classic"):
         monitor = replay(uri, preset, found, mlflow=arguments.mlflow)
