@@ -1,6 +1,6 @@
 """Measure the feature store beside a bare COPY, the seed design's table and SQL, and Feast.
 
-    python benchmarks/features.py --rows 1000000
+    python benchmarks/features.py --rows 1000000 --seed
     python benchmarks/features.py --rows 10000000 --uri postgresql+timescaledb://...
 
 Data: entities x 20 features x 1,000 daily events; first prints 4 h to 4 h 10 min late, 2 % revised
@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import resource
 import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -83,30 +85,65 @@ def _times(micros: np.ndarray) -> pd.Series:
     return pd.Series(micros.view("M8[us]")).dt.tz_localize("UTC")
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    gc.collect()
-    start = time.perf_counter()
-    found = call()
-    return time.perf_counter() - start, found
+class Cost(NamedTuple):
+    """Seconds on the clock, and of processors: this process's and the database's together.
+
+    On a machine with other work only the second says much.
+    """
+
+    wall: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f"{self.wall:.3f} | {self.cpu:.3f}"
 
 
-def alternate(methods: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """The median seconds of each, taken in turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
-    for _ in range(rounds):
-        for name, call in methods.items():
-            seconds[name].append(timed(call)[0])
-    return {name: statistics.median(taken) for name, taken in seconds.items()}
+class Meter:
+    """Measures calls against one database; processor seconds only where the server is local."""
+
+    def __init__(self, uri: DatabaseURI) -> None:
+        self._conn = db.connect(uri, autocommit=True)
+
+    def __call__(self, call: Callable[[], Any]) -> Cost:
+        gc.collect()
+        used, start = self._cpu(), time.perf_counter()
+        call()
+        return Cost(time.perf_counter() - start, self._cpu() - used)
+
+    def alternate(self, methods: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Cost]:
+        """The median cost of each, taken in turns."""
+        costs: dict[str, list[Cost]] = {name: [] for name in methods}
+        for _ in range(rounds):
+            for name, call in methods.items():
+                costs[name].append(self(call))
+        return {
+            name: Cost(*(statistics.median(part) for part in zip(*taken, strict=True)))
+            for name, taken in costs.items()
+        }
+
+    def _cpu(self) -> float:
+        backends = self._conn.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        ).fetchall()
+        ticks = sum(_ticks(pid) for (pid,) in backends)
+        return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(pid: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def load(store: FeatureStore, entities: int, rng: np.random.Generator) -> None:
     rows, seconds = 0, 0.0
     for frame in frames(entities, rng):
         for part in (frame, revised(frame, rng)):
-            taken, written = timed(
-                lambda part=part: store.write_frame(part, layout="long", ingest_time="ingest_time")
-            )
-            rows, seconds = rows + written, seconds + taken
+            start = time.perf_counter()
+            rows += store.write_frame(part, layout="long", ingest_time="ingest_time")
+            seconds += time.perf_counter() - start
     print(f"loaded {rows:,} rows at {rows / seconds:,.0f} rows/s")
     with db.connect(store.uri, autocommit=True) as conn:
         conn.execute("VACUUM ANALYZE mlops.feature_points")
@@ -129,48 +166,47 @@ def writing(uri: DatabaseURI, rng: np.random.Generator, rounds: int) -> None:
     ]
     with FeatureStore(uri) as store, db.connect(uri, autocommit=True) as conn:
         store.features()
+        meter = Meter(uri)
 
-        def truncate() -> None:
-            conn.execute("TRUNCATE mlops.feature_points")
-            conn.execute("CHECKPOINT")
+        def ours() -> int:
+            return store.write_frame(frame, layout="long", ingest_time="ingest_time")
 
-        def ours() -> float:
-            truncate()
-            return timed(
-                lambda: store.write_frame(frame, layout="long", ingest_time="ingest_time")
-            )[0]
+        def bare() -> None:
+            copy_numbers(conn.cursor(), queries.copy_points, fields)
 
-        def bare() -> float:
-            truncate()
-            return timed(lambda: copy_numbers(conn.cursor(), queries.copy_points, fields))[0]
-
-        ours()
-        taken = [(bare(), ours()) for _ in range(rounds)]
-        bare_s, ours_s = (statistics.median(times) for times in zip(*taken, strict=True))
-        again = timed(lambda: store.write_frame(frame, layout="long", ingest_time="ingest_time"))
-        print(f"write 1M rows: bare COPY {bare_s:.2f} s, write_frame {ours_s:.2f} s", end=" ")
-        print(f"= {ours_s / bare_s:.2f}x; the same rows again {again[0]:.2f} s ({again[1]} new)")
-        truncate()
-        conn.execute("TRUNCATE mlops.feature_writes, mlops.feature_series RESTART IDENTITY")
+        costs: dict[str, list[Cost]] = {"bare COPY": [], "write_frame": []}
+        for i in range(rounds + 1):
+            for name, call in (("bare COPY", bare), ("write_frame", ours)):
+                conn.execute("TRUNCATE mlops.feature_points")
+                conn.execute("CHECKPOINT")
+                cost = meter(call)
+                costs[name] += [cost] if i else []
+        print("\n| 1M rows | s | CPU s |\n|---|---|---|")
+        for name, taken in costs.items():
+            print(f"| {name} | {Cost(*map(statistics.median, zip(*taken, strict=True)))} |")
+        print(f"| write_frame, the same rows again | {meter(ours)} |")
+        tables = "mlops.feature_points, mlops.feature_writes, mlops.feature_series"
+        conn.execute(f"TRUNCATE {tables} RESTART IDENTITY")
 
 
 def reading(store: FeatureStore, entities: int, rng: np.random.Generator, rounds: int) -> None:
-    print("| spine rows x 20 | plan | s | cells/s |\n|---|---|---|---|")
+    """Both plans, and which one is chosen, for spines of growing size."""
+    print("\n| spine rows x 20 | plan | s | CPU s | cells/s |\n|---|---|---|---|---|")
+    meter = Meter(store.uri)
     for rows in (100, 1_000, 10_000, 100_000):
         frame = spine(entities, rows, rng)
-        for plan in ("lookup", "stream", None):
-            if plan == "lookup" and rows > 10_000:
-                continue
-            taken = alternate(
-                {"ours": lambda p=plan, f=frame: store.training_frame(f, FEATURES, plan=p)},
-                rounds if rows < 100_000 else max(1, rounds - 1),
-            )["ours"]
-            print(f"| {rows:,} | {plan or 'chosen'} | {taken:.3f} | {rows * 20 / taken:,.0f} |")
+        plans = ["stream", "chosen"] if rows > 10_000 else ["lookup", "stream", "chosen"]
+        methods = {plan: lambda p=plan, f=frame: _training(store, f, p) for plan in plans}
         if rows == 10_000:
-            taken = alternate({"bounded": lambda f=frame: _bounded(store, f)}, rounds)["bounded"]
-            print(f"| {rows:,} | chosen, max_age 5 d | {taken:.3f} | {rows * 20 / taken:,.0f} |")
+            methods["chosen, max_age 5 d"] = lambda f=frame: _bounded(store, f)
+        for plan, cost in meter.alternate(methods, rounds).items():
+            print(f"| {rows:,} | {plan} | {cost} | {rows * 20 / cost.wall:,.0f} |")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak memory of this process so far: {peak:,.0f} MB")
+    print(f"\npeak memory of this process, loading included: {peak:,.0f} MB")
+
+
+def _training(store: FeatureStore, frame: pd.DataFrame, plan: str) -> pd.DataFrame:
+    return store.training_frame(frame, FEATURES, plan=None if plan == "chosen" else plan)
 
 
 def _bounded(store: FeatureStore, frame: pd.DataFrame) -> pd.DataFrame:
@@ -178,6 +214,8 @@ def _bounded(store: FeatureStore, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def latest(store: FeatureStore, entities: int, rng: np.random.Generator) -> None:
+    """One entity, 20 features, 2,000 calls each; and the same question to the seed's SQL."""
+
     def one(as_of: datetime | None) -> float:
         entity = f"E{rng.integers(entities):05d}"
         return timed_quickly(lambda: store.get_latest(entity, FEATURES, as_of=as_of))
@@ -185,9 +223,84 @@ def latest(store: FeatureStore, entities: int, rng: np.random.Generator) -> None
     gc.collect()
     for label, as_of in (("now", None), ("in 2021", datetime(2021, 6, 1, tzinfo=timezone.utc))):
         taken = sorted(one(as_of) for _ in range(2_000))
-        print(
-            f"get_latest {label}: median {taken[1000] * 1e3:.2f} ms, p99 {taken[1980] * 1e3:.2f} ms"
-        )
+        low, high = taken[1_000] * 1e3, taken[1_980] * 1e3
+        print(f"get_latest {label}: median {low:.2f} ms, p99 {high:.2f} ms")
+
+
+def seed(store: FeatureStore, entities: int, rng: np.random.Generator, rows: int) -> None:
+    """The seed design's table and SQL on the same data; its key has no room for revisions."""
+    frame = spine(entities, rows, rng)
+    with db.connect(store.uri, autocommit=True) as conn:
+        for statement in SEED_TABLE:
+            conn.execute(statement)
+        conn.execute("VACUUM ANALYZE seed.feature_events")
+        sizes = conn.execute(SEED_SIZES).fetchone() or ()
+        pairs = frame.to_numpy().tolist()
+        parameters = [item for pair in pairs for item in pair]
+        query = SEED_QUERY.format(values=", ".join(["(%s::text, %s::timestamptz)"] * len(pairs)))
+        methods = {
+            "seed": lambda: conn.execute(query, [*parameters, FEATURES]).fetchall(),
+            "ours": lambda: store.training_frame(frame, FEATURES),
+        }
+        cost = Meter(store.uri).alternate(methods, 1)
+        ids = [frame["entity_key"].iloc[0], FEATURES]
+        slow = sorted(
+            timed_quickly(lambda: conn.execute(SEED_LATEST, ids).fetchall()) for _ in range(50)
+        )[25]
+    print(f"\n| {rows:,} spine rows x 20 | s | CPU s |\n|---|---|---|")
+    for name, taken in cost.items():
+        print(f"| {name} | {taken} |")
+    print(f"\nratio {cost['seed'].cpu / cost['ours'].cpu:,.0f} in CPU seconds")
+    print(f"the seed's get_latest: median {slow * 1e3:.2f} ms")
+    ours, seeds, count = map(float, sizes)
+    print(
+        f"storage with indexes: ours {ours / count:.0f} bytes a point, seed's {seeds / count:.0f}"
+    )
+
+
+SEED_TABLE = (
+    "CREATE SCHEMA seed",
+    """CREATE TABLE seed.feature_events (
+        entity_key text NOT NULL, feature_name text NOT NULL,
+        feature_version int NOT NULL DEFAULT 1, event_time timestamptz NOT NULL,
+        value_double double precision, value_json jsonb,
+        ingest_time timestamptz NOT NULL DEFAULT now(),
+        producer text, producer_version text, run_id text,
+        PRIMARY KEY (entity_key, feature_name, feature_version, event_time))""",
+    """CREATE INDEX ON seed.feature_events
+        (entity_key, feature_name, feature_version, event_time DESC)""",
+    """INSERT INTO seed.feature_events (entity_key, feature_name, feature_version, event_time,
+            value_double, value_json, ingest_time, producer, producer_version, run_id)
+        SELECT * FROM mlops.feature_events ORDER BY ingest_time ON CONFLICT DO NOTHING""",
+)
+SEED_SIZES = """
+    SELECT
+        (SELECT sum(pg_total_relation_size(c)) FROM (
+            SELECT 'mlops.feature_points'::regclass::oid
+            UNION ALL SELECT inhrelid FROM pg_inherits
+                WHERE inhparent = 'mlops.feature_points'::regclass
+        ) AS parts (c)) + pg_total_relation_size('mlops.feature_series')
+            + pg_total_relation_size('mlops.feature_writes'),
+        pg_total_relation_size('seed.feature_events')
+            * (SELECT count(*)::float8 FROM mlops.feature_points)
+            / (SELECT count(*) FROM seed.feature_events),
+        (SELECT count(*) FROM mlops.feature_points)::float8"""
+SEED_QUERY = """
+    WITH entity_times (entity_key, as_of_time) AS (VALUES {values})
+    SELECT DISTINCT ON (et.entity_key, et.as_of_time, fe.feature_name)
+        et.entity_key, et.as_of_time, fe.feature_name, fe.feature_version, fe.value_double,
+        fe.event_time
+    FROM entity_times et
+    JOIN seed.feature_events fe ON fe.entity_key = et.entity_key
+        AND fe.event_time <= et.as_of_time AND fe.ingest_time <= et.as_of_time
+    WHERE fe.feature_version = 1 AND fe.feature_name = ANY(%s)
+    ORDER BY et.entity_key, et.as_of_time, fe.feature_name, fe.event_time DESC"""
+SEED_LATEST = """
+    SELECT DISTINCT ON (feature_name, feature_version)
+        feature_name, feature_version, value_double, event_time
+    FROM seed.feature_events
+    WHERE entity_key = %s AND feature_version = 1 AND feature_name = ANY(%s)
+    ORDER BY feature_name, feature_version, event_time DESC"""
 
 
 def timed_quickly(call: Callable[[], Any]) -> float:
@@ -200,6 +313,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", action="store_true", help="also the seed's table and SQL")
     parser.add_argument("--uri", default=None, help="a server on which a database may be created")
     options = parser.parse_args()
     server = DatabaseURI.parse(options.uri) if options.uri else default_uri()
@@ -216,6 +330,8 @@ def main() -> None:
                 load(store, entities, rng)
                 latest(store, entities, rng)
                 reading(store, entities, rng, options.rounds)
+                if options.seed:
+                    seed(store, entities, rng, 1_000)
         finally:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

@@ -248,6 +248,28 @@ def accept(
     console.print(f"reference {version} accepted: {start} to {end}")
 
 
+@drift.command()
+@uri_option
+@strategy_option
+@json_option
+def onset(uri: DatabaseURI, strategy: str, as_json: bool) -> None:
+    """Say when the IC began to fall below its accepted level, with a 95% interval."""
+    found = _existing(uri, strategy).onset()
+    if found is None:
+        _print_json(None) if as_json else console.print("The IC has not left its accepted level.")
+        return
+    fall, sessions = found
+    at, low, high, alarm = (sessions[i] for i in (fall.index, fall.low, fall.high, fall.alarm))
+    if as_json:
+        names = ("onset", "low", "high", "alarm", "before", "after")
+        numbers = (at, low, high, alarm, fall.before, fall.after)
+        _print_json(dict(zip(names, numbers, strict=True)))
+        return
+    console.print(f"The IC began to fall on {at} (95% interval {low} to {high}); alarm on {alarm}.")
+    over = "since" if fall.until is None else f"in it; made up for by {sessions[fall.until]}"
+    console.print(f"Mean IC {fall.before:.4f} before, {fall.after:.4f} {over}.")
+
+
 @drift.group()
 def rules() -> None:
     """Show, choose and simulate the alert rules."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drift import alerts, computing, values
-from drift.computing import Series
+from drift.computing import Histograms, Series
 from drift.metrics.cusum import Baseline
 from drift.observed import strategy_returns
 from drift.references import References
@@ -44,13 +45,15 @@ class Config:
 class Batch:
     """What was found in `days`: their values, and those of later sessions that follow from them.
 
-    `episodes` are all runs of open sessions later than `judged_after`.
+    `episodes` are all runs of open sessions later than `judged_after`; `recent` the histograms of
+    the last sessions, for the next one's pooled PSI.
     """
 
     days: Sequence[date]
     values: list[Value] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     histograms: list[tuple[date, int, str, Counts]] = field(default_factory=list)
+    recent: list[Histograms] = field(default_factory=list)
     episodes: list[alerts.Episode] = field(default_factory=list)
     judged_after: date = FIRST
 
@@ -86,16 +89,15 @@ class History:
         history = cls(sessions, computed, levels, {}, np.full(len(sessions), np.nan), set())
         wanted = {rule.metric for rule in config.rules} | {"ic", "n_signals", *metrics}
         if sessions:
-            found = (sessions[0], sessions[-1], sorted(wanted))
+            found = (sessions[0], sessions[-1], sorted(wanted), [""])
             history.add(values.of_sessions(conn, config.strategy_id, *found))
         return history
 
     def add(self, found: Sequence[Value]) -> None:
-        position = {session: index for index, session in enumerate(self.sessions)}
         for v in found:
             if v.dimension or v.status == "withdrawn":
                 continue
-            index = position[v.session]
+            index = self._position[v.session]
             self.of(v.metric)[index] = np.nan if v.value is None else v.value
             if v.metric == "ic":
                 self.n_ic[index] = v.n
@@ -104,7 +106,13 @@ class History:
 
     def of(self, metric: str) -> Floats:
         """One metric, shape (sessions,), NaN where there is no value."""
-        return self.arrays.setdefault(metric, np.full(len(self.sessions), np.nan))
+        if metric not in self.arrays:
+            self.arrays[metric] = np.full(len(self.sessions), np.nan)
+        return self.arrays[metric]
+
+    @cached_property
+    def _position(self) -> dict[date, int]:
+        return {session: index for index, session in enumerate(self.sessions)}
 
     def judge(self, rules: Sequence[Rule]) -> Evaluation:
         """Evaluate the rules over all sessions."""

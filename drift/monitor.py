@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from psycopg.types.json import Jsonb
 
-from drift import alerts, frames, inputs, notify, pipeline, presets, references, values
+from drift import alerts, frames, inputs, notify, pipeline, references, settings, values
 from drift.alerts import Alert
-from drift.judging import Batch, Config
-from drift.metrics import psi
+from drift.judging import Batch, Config, History
+from drift.metrics import cusum, psi
+from drift.metrics.cusum import Onset
 from drift.observed import observe
-from drift.results import AlertConfig, DriftMetrics
+from drift.results import DriftMetrics
 from drift.rules import Rule
 from drift.sessions import NotASession, Override, Sessions
 from drift.simulate import RuleSimulation
@@ -24,11 +25,8 @@ from mlflow_timescale import db
 from mlflow_timescale.db import Connection, DatabaseURI, load
 
 _queries = load("drift")
-CHUNK = 25  # sessions computed in one transaction by a backfill
+TOGETHER = 250  # sessions computed in one transaction by a backfill
 CATCH_UP = 10  # sessions that a daily run makes up for; more is a backfill's work
-_STORED = ("signal", "model_name", "features", "min_n", "periods_per_year", "rules")
-
-Rules = str | AlertConfig | Sequence[Rule]
 
 
 class DriftMonitor:
@@ -76,7 +74,7 @@ class DriftMonitor:
         strategy_id: str = "default",
         *,
         calendar: str | None = None,
-        rules: Rules | None = None,
+        rules: settings.Rules | None = None,
         signal: str | None = None,
         model_name: str | None = None,
         features: Sequence[str] | None = None,
@@ -89,7 +87,7 @@ class DriftMonitor:
         self.uri = DatabaseURI.parse(uri)
         self.strategy_id = strategy_id
         self.on_alert = on_alert
-        self._targets = _targets(notify)
+        self._targets = settings.targets(notify)
         self._tracking_uri = tracking_uri
         given = {
             "signal": signal,
@@ -97,7 +95,7 @@ class DriftMonitor:
             "features": None if features is None else list(features),
             "min_n": min_n,
             "periods_per_year": periods_per_year,
-            "rules": None if rules is None else _as_json(rules),
+            "rules": None if rules is None else settings.as_json(rules),
         }
         with self._connect() as conn:
             db.migrate(conn)
@@ -314,7 +312,9 @@ class DriftMonitor:
             day = history.sessions[-1] if session is None else self._session(session)
             return report.render(reporting.gather(conn, self.config, self.sessions, day, history))
 
-    def simulate(self, rules: Rules | None = None, *, n_paths: int = 4000) -> list[RuleSimulation]:
+    def simulate(
+        self, rules: settings.Rules | None = None, *, n_paths: int = 4000
+    ) -> list[RuleSimulation]:
         """The false alarms and delay of rules, drawn from the strategy's own healthy history.
 
         Raises ValueError for a history of fewer than 60 sessions.
@@ -332,12 +332,28 @@ class DriftMonitor:
             healthy = slice(len(ends))
         known = {name: array[healthy] for name, array in history.arrays.items()}
         return simulate(
-            self.rules if rules is None else _from_json(_as_json(rules)),
+            self.rules if rules is None else settings.from_json(settings.as_json(rules)),
             {name: array for name, array in known.items() if np.isfinite(array).any()},
             {"ic": levels[-1]} if levels else None,
             n_paths=n_paths,
             periods_per_year=self.config.periods_per_year,
         )
+
+    def onset(self) -> tuple[Onset, list[date]] | None:
+        """When the latest fall of the IC began, and the sessions its indices point into.
+
+        None where the IC never fell far below the accepted level, or none was accepted.
+        """
+        with self._connect() as conn:
+            accepted = references.References(conn, self.strategy_id)
+            history = History.read(conn, self.config, self.sessions, accepted)
+        judged = [i for i, level in enumerate(history.levels) if level is not None]
+        if not judged:
+            return None
+        level = history.levels[judged[-1]]
+        first = next(i for i in judged if history.levels[i] == level)
+        found = cusum.onset(history.of("ic")[first:], level) if level else None
+        return (found, list(history.sessions[first:])) if found else None
 
     def connect(self) -> Connection:
         """A connection to the monitor's database, in UTC; close it."""
@@ -364,14 +380,14 @@ class DriftMonitor:
         if given:
             conn.execute(_queries.update_strategy, row)
         stored = conn.execute(_queries.strategy, row).fetchone()
-        name, settings = (stored[0], stored[2]) if stored else (calendar, given)
+        name, remembered = (stored[0], stored[2]) if stored else (calendar, given)
         if calendar is not None and name != calendar:
             raise db.Error(
                 f"strategy {self.strategy_id!r} is recorded on calendar {name}, not {calendar}: "
                 f"its sessions would not match; use another strategy_id"
             )
         self.sessions = _calendar(conn, str(name))
-        self.config = _config(self.strategy_id, str(name), settings)
+        self.config = settings.config(self.strategy_id, str(name), remembered)
 
     def _session(self, session: date) -> date:
         day = frames.day(session, "session")
@@ -392,10 +408,11 @@ class DriftMonitor:
         return self.sessions.between(last, day)[1:]
 
     def _compute(self, conn: Connection, days: Sequence[date], only_returns: set[date]) -> None:
-        for chunk in _chunks(days):
+        for start in range(0, len(days), TOGETHER):
+            together = days[start : start + TOGETHER]
             with self._computing(conn):
                 batch = pipeline.compute(
-                    conn, self.config, self.sessions, chunk, only_returns=sorted(only_returns)
+                    conn, self.config, self.sessions, together, only_returns=sorted(only_returns)
                 )
                 pipeline.store(conn, self.config, self.sessions, batch)
 
@@ -444,52 +461,9 @@ class DriftMonitor:
             log_pending(conn, self.config, self.sessions, uri, reports=reports)
 
 
-def _config(strategy_id: str, calendar: str, settings: Mapping[str, Any]) -> Config:
-    stored = {key: settings[key] for key in _STORED if settings.get(key) is not None}
-    stored["rules"] = _from_json(stored.get("rules", "default"))
-    if "features" in stored:
-        stored["features"] = tuple(stored["features"])
-    stored.setdefault("periods_per_year", 365 if calendar == "24/7" else 252)
-    return Config(strategy_id, **stored)
-
-
-def _as_json(rules: Rules) -> Any:
-    if isinstance(rules, str):
-        presets.preset(rules)
-        return rules
-    found = rules.rules() if isinstance(rules, AlertConfig) else rules
-    return [rule.to_dict() for rule in found]
-
-
-def _from_json(rules: Any) -> tuple[Rule, ...]:
-    if isinstance(rules, str):
-        return presets.preset(rules)
-    return tuple(Rule.from_dict(fields) for fields in rules)
-
-
-def _targets(given: Sequence[str] | None) -> tuple[str, ...]:
-    if isinstance(given, str):
-        return (given,)
-    if given is None:
-        return tuple(os.environ.get("MLFLOW_TIMESCALE_NOTIFY", "").split())
-    return tuple(given)
-
-
 def _calendar(conn: Connection, name: str) -> Sessions:
     rows = conn.execute(_queries.overrides, {"calendar": name}).fetchall()
     return Sessions(name, [Override(*row) for row in rows])
-
-
-def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
-    """Days in order, cut where they lie apart, so that no chunk reads the time between."""
-    chunk: list[date] = []
-    for day in days:
-        if chunk and (len(chunk) == CHUNK or (day - chunk[-1]).days > CATCH_UP):
-            yield chunk
-            chunk = []
-        chunk.append(day)
-    if chunk:
-        yield chunk
 
 
 def _bare_run(metrics: DriftMetrics, sessions: Sessions) -> values.Run:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from drift.values import Run, Value
 from mlflow_timescale.db import Connection, load
 
 _queries = load("drift")
+
+CHUNK = 25  # sessions whose features are in memory at once
+APART = timedelta(days=10)
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -43,18 +46,31 @@ def compute(
     """
     batch = Batch(days)
     references = References(conn, config.strategy_id)
-    seen = [
-        observe(conn, config.strategy_id, day, signal=config.signal, model=config.model_name)
-        for day in days
-    ]
-    for observed in seen:
-        batch.values += computing.of_session(observed, config.min_n)
-    whole = [observed for observed in seen if observed.session not in only_returns]
-    if references and whole:
-        batch.values += _feature_values(conn, config, calendar, references, whole, batch)
-    batch.runs = _runs(conn, config, calendar, whole, batch.values)
+    for chunk in _chunks(days):
+        seen = [
+            observe(conn, config.strategy_id, day, signal=config.signal, model=config.model_name)
+            for day in chunk
+        ]
+        for observed in seen:
+            batch.values += computing.of_session(observed, config.min_n)
+        whole = [observed for observed in seen if observed.session not in only_returns]
+        if references and whole:
+            batch.values += _feature_values(conn, config, calendar, references, whole, batch)
+        batch.runs += _runs(conn, config, calendar, whole, batch.values)
     judging.follow(conn, config, calendar, references, batch)
     return batch
+
+
+def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
+    """Days whose features are read at once: few, and none apart, lest the time between be read."""
+    chunk: list[date] = []
+    for day in days:
+        if chunk and (len(chunk) == CHUNK or day - chunk[-1] > APART):
+            yield chunk
+            chunk = []
+        chunk.append(day)
+    if chunk:
+        yield chunk
 
 
 def store(conn: Connection, config: Config, calendar: Sessions, batch: Batch) -> list[date]:
@@ -141,7 +157,9 @@ def _feature_values(
 ) -> Iterator[Value]:
     judges = {o.session: _judges(references, o.session) for o in seen}
     counted = _counted(conn, config, calendar, references, seen, judges)
-    recent = _stored(conn, config, references, seen[0].session, judges, calendar)
+    before = calendar.shift(seen[0].session, -1)
+    if not batch.recent or batch.recent[-1].session != before:
+        batch.recent = _stored(conn, config, before, judges[seen[0].session][0], calendar)
     for observed in seen:
         session = observed.session
         accepted, fixed = (
@@ -155,9 +173,9 @@ def _feature_values(
             for name, counts in histograms.counts.items()
             if judge.role == "accepted" or not same
         ]
-        recent = [h for h in recent if h.references is accepted.references] + [accepted]
-        recent = recent[-POOLED_SESSIONS:]
-        yield from computing.of_features(accepted, None if same else fixed, recent)
+        alike = [h for h in batch.recent if h.references is accepted.references]
+        batch.recent = [*alike, accepted][-POOLED_SESSIONS:]
+        yield from computing.of_features(accepted, None if same else fixed, batch.recent)
 
 
 Judges = Mapping[date, Sequence[tuple[Window, Mapping[str, Reference]]]]
@@ -219,18 +237,17 @@ def window(observed: Observed, calendar: Sessions) -> features.Window:
 def _stored(
     conn: Connection,
     config: Config,
-    references: References,
-    first: date,
-    judges: Judges,
+    last: date,
+    judge: tuple[Window, Mapping[str, Reference]],
     calendar: Sessions,
 ) -> list[Histograms]:
-    """The last sessions before `first`, in the buckets of the reference that judges `first`."""
-    judge, distributions = judges[first][0]
+    """The sessions that a pooled PSI adds, up to `last`, in the buckets of one reference."""
+    window, distributions = judge
     row = {
         "strategy_id": config.strategy_id,
-        "reference_id": judge.reference_id,
-        "start": calendar.shift(first, 1 - POOLED_SESSIONS),
-        "end": calendar.shift(first, -1),
+        "reference_id": window.reference_id,
+        "start": calendar.shift(last, 2 - POOLED_SESSIONS),
+        "end": last,
     }
     by_session: dict[date, dict[str, Counts]] = {}
     for session, name, counts in conn.execute(_queries.histograms, row):

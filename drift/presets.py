@@ -26,9 +26,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from drift.metrics.cusum import CAP
-from drift.rules import Rule
+from drift.rules import SEVERITIES, Rule
 
 __all__ = ["PRESETS", "classic", "default", "preset"]
+
+CHECK_FEATURES = "Check that the features are computed correctly."
+CUT = "Cut the position by 50% and start diagnosing the model."
+HALT = "Halt the strategy and have a person review it."
+WATCH = "Watch what follows."
+RETRAIN = "Start retraining."
+CHECK_REGIME = "Check the market regime."
+REDUCE = "Reduce the position and prepare to retrain."
 
 
 def classic(
@@ -48,61 +56,22 @@ def classic(
     critical: ic < 0.01: Cut the position by 50% and start diagnosing the model.
     emergency: ic < 0 on 3 sessions: Halt the strategy and have a person review it.
     """
+    low, very_low = ("sharpe_20d", "<", sharpe_warning), ("sharpe_20d", "<", sharpe_critical)
     return (
-        Rule(
-            "ic low",
-            "ic",
-            "<",
-            ic_warning,
-            sessions=5,
-            action="Check that the features are computed correctly.",
+        *_family(
+            Rule("ic low", "ic", "<", ic_warning, sessions=5, action=CHECK_FEATURES),
+            Rule("ic very low", "ic", "<", ic_critical, severity="critical", action=CUT),
+            Rule("ic negative", "ic", "<", 0.0, sessions=3, severity="emergency", action=HALT),
         ),
-        Rule(
-            "ic very low",
-            "ic",
-            "<",
-            ic_critical,
-            severity="critical",
-            action="Cut the position by 50% and start diagnosing the model.",
-            inhibits=("ic low",),
+        *_family(
+            Rule("psi high", "psi_max", ">", psi_warning, action=WATCH),
+            Rule(
+                "psi very high", "psi_max", ">", psi_critical, severity="critical", action=RETRAIN
+            ),
         ),
-        Rule(
-            "ic negative",
-            "ic",
-            "<",
-            0.0,
-            sessions=3,
-            severity="emergency",
-            action="Halt the strategy and have a person review it.",
-            inhibits=("ic low", "ic very low"),
-        ),
-        Rule("psi high", "psi_max", ">", psi_warning, action="Watch what follows."),
-        Rule(
-            "psi very high",
-            "psi_max",
-            ">",
-            psi_critical,
-            severity="critical",
-            action="Start retraining.",
-            inhibits=("psi high",),
-        ),
-        Rule(
-            "sharpe low",
-            "sharpe_20d",
-            "<",
-            sharpe_warning,
-            sessions=10,
-            action="Check the market regime.",
-        ),
-        Rule(
-            "sharpe negative",
-            "sharpe_20d",
-            "<",
-            sharpe_critical,
-            sessions=5,
-            severity="critical",
-            action="Reduce the position and prepare to retrain.",
-            inhibits=("sharpe low",),
+        *_family(
+            Rule("sharpe low", *low, sessions=10, action=CHECK_REGIME),
+            Rule("sharpe negative", *very_low, sessions=5, severity="critical", action=REDUCE),
         ),
     )
 
@@ -116,29 +85,26 @@ def default() -> tuple[Rule, ...]:
     return (*_ic_drift(), *_feature_drift(), *_performance(), *_silence())
 
 
+def _family(*rules: Rule) -> tuple[Rule, ...]:
+    """Rules on one thing: the more severe ones inhibit the others."""
+    loudness = {rule.name: SEVERITIES.index(rule.severity) for rule in rules}
+    return tuple(
+        replace(rule, inhibits=tuple(n for n in loudness if loudness[n] < loudness[rule.name]))
+        for rule in rules
+    )
+
+
 def _ic_drift() -> tuple[Rule, ...]:
     """Three levels on one statistic, so that a higher one implies the lower."""
-    base = Rule("ic drift", "ic", ">", 6.0, statistic="cusum", cap=CAP, resolve=3.0)
-    return (
-        replace(base, action="Check that the features are computed correctly."),
-        replace(
-            base,
-            name="ic drift critical",
-            threshold=8.0,
-            resolve=4.0,
-            severity="critical",
-            action="Cut the position by 50% and start diagnosing the model.",
-            inhibits=("ic drift",),
-        ),
-        replace(
-            base,
-            name="ic drift emergency",
-            threshold=12.0,
-            resolve=6.0,
-            severity="emergency",
-            action="Halt the strategy and have a person review it.",
-            inhibits=("ic drift", "ic drift critical"),
-        ),
+
+    def level(name: str, h: float, severity: str, action: str) -> Rule:
+        rule = Rule(name, "ic", ">", h, statistic="cusum", cap=CAP, resolve=h / 2)
+        return replace(rule, severity=severity, action=action)
+
+    return _family(
+        level("ic drift", 6.0, "warning", CHECK_FEATURES),
+        level("ic drift critical", 8.0, "critical", CUT),
+        level("ic drift emergency", 12.0, "emergency", HALT),
     )
 
 
@@ -147,91 +113,43 @@ def _feature_drift() -> tuple[Rule, ...]:
 
     The first reference stays a witness: however often a new one is accepted, it sees the sum.
     """
+    drift = Rule("feature drift", "psi_5d_ratio", ">", 1.0, resolve=0.8, resolve_sessions=3)
+    broken = Rule("feature break", "psi_ratio", ">", 2.5, severity="critical", resolve=1.0)
+    far = Rule("feature drift from origin", "psi_fixed_ratio", ">", 2.5, sessions=5, resolve=2.0)
+    compare = "Compare the drifted features with their source, and watch what follows."
+    check = "Check the feed of the drifted features; retrain if the change is real."
+    review = "Review the accepted references: together they have moved far from the first."
     return (
-        Rule(
-            "feature drift",
-            "psi_5d_ratio",
-            ">",
-            1.0,
-            resolve=0.8,
-            resolve_sessions=3,
-            action="Compare the drifted features with their source, and watch what follows.",
-        ),
-        Rule(
-            "feature break",
-            "psi_ratio",
-            ">",
-            2.5,
-            severity="critical",
-            resolve=1.0,
-            action="Check the feed of the named features; retrain if the change is real.",
-            inhibits=("feature drift",),
-        ),
-        Rule(
-            "feature drift from origin",
-            "psi_fixed_ratio",
-            ">",
-            2.5,
-            sessions=5,
-            resolve=2.0,
-            resolve_sessions=5,
-            action="Review the accepted references: together they have moved far from the first.",
-        ),
+        *_family(replace(drift, action=compare), replace(broken, action=check)),
+        replace(far, resolve_sessions=5, action=review),
     )
 
 
 def _performance() -> tuple[Rule, ...]:
     """Disasters only: 60 sessions tell a Sharpe ratio of 1.5 from one of 0 no better than this."""
-    return (
-        Rule(
-            "sharpe low",
-            "sharpe_60d",
-            "<",
-            -2.0,
-            sessions=5,
-            resolve=-0.5,
-            resolve_sessions=5,
-            action="Check the market regime.",
-        ),
-        Rule(
-            "sharpe very low",
-            "sharpe_60d",
-            "<",
-            -3.5,
-            sessions=5,
-            severity="critical",
-            resolve=-2.0,
-            resolve_sessions=5,
-            action="Reduce the position and prepare to retrain.",
-            inhibits=("sharpe low",),
-        ),
+
+    def below(name: str, limit: float, severity: str, action: str) -> Rule:
+        rule = Rule(name, "sharpe_60d", "<", limit, sessions=5, severity=severity, action=action)
+        return replace(rule, resolve=limit + 1.5, resolve_sessions=5)
+
+    return _family(
+        below("sharpe low", -2.0, "warning", CHECK_REGIME),
+        below("sharpe very low", -3.5, "critical", REDUCE),
     )
 
 
 def _silence() -> tuple[Rule, ...]:
     """No data is an alert of its own: every other rule is deaf without any."""
-    base = Rule("", "", ">=", 1.0, statistic="absent")
+
+    def absent(name: str, metric: str, sessions: float, action: str) -> Rule:
+        return Rule(name, metric, ">=", sessions, statistic="absent", action=action)
+
+    ran = "Check that the model ran and that its predictions were recorded."
+    feed = "Check the price feed: returns that were due have not been recorded."
     return (
-        replace(
-            base,
-            name="no signals",
-            metric="n_signals",
-            severity="critical",
-            action="Check that the model ran and that its predictions were recorded.",
-        ),
-        replace(
-            base,
-            name="no features",
-            metric="n_features",
-            action="Check that the feature job ran.",
-        ),
-        replace(
-            base,
-            name="no returns",
-            metric="n_returns",
-            threshold=2.0,
-            action="Check the price feed: returns that were due have not been recorded.",
-        ),
+        replace(absent("no signals", "n_signals", 1, ran), severity="critical"),
+        absent("no features", "n_features", 1, "Check that the feature job ran."),
+        absent("no returns", "n_returns", 2, feed),
     )
 
 

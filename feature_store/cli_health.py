@@ -85,7 +85,7 @@ def _overview(report: Health) -> Table:
     clock = report.calendar or "every day counts"
     table = Table(title=f"as of {report.as_of.isoformat(timespec='seconds')}, {clock}")
     for name in ("feature", "entities", "oldest", "allowed", "stale", "gaps", "NaN", "lag p50/p99"):
-        table.add_column(name, justify="left" if name == "feature" else "right")
+        table.add_column(name, justify="left" if name == "feature" else "right", no_wrap=True)
     for name in sorted({entry.feature_name for entry in report.freshness}):
         table.add_row(name, *_row(report, name))
     return table
@@ -112,7 +112,7 @@ def _row(report: Health, name: str) -> list[str]:
 def _lag(p50: float | None, p99: float | None, assumed: float) -> str:
     if p50 is None or p99 is None:
         return "assumed" if assumed else ""
-    return f"{_span(timedelta(seconds=p50))} / {_span(timedelta(seconds=p99))}"
+    return f"{_span(timedelta(seconds=p50))}/{_span(timedelta(seconds=p99))}"
 
 
 def _span(span: timedelta | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from feature_store.cells import is_there
 from feature_store.errors import DefinitionError
 from feature_store.points import Points
+from feature_store.transaction import WriteSpec
 from feature_store.values import Floats
 from mlflow_timescale import db
 
@@ -93,6 +94,17 @@ def views(conn: db.Connection) -> list[FeatureView]:
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(_queries.views).fetchall()
     return [FeatureView(**row) for row in rows]
+
+
+def enforce(
+    conn: db.Connection, points: Points, spec: WriteSpec, view: FeatureView | str | None
+) -> WriteSpec:
+    """Check points before they are written; a view that is named decides their version."""
+    if view is not None:
+        view = resolve(conn, view, None)
+        spec = replace(spec, version=view.version)
+    check(conn, points, spec.version, view)
+    return spec
 
 
 def check(conn: db.Connection, points: Points, version: int, view: FeatureView | None) -> None:

@@ -63,11 +63,12 @@ def fill(
 ) -> None:
     """Enter the winners of all that is asked, in the given order, by `plan` or the cheaper one."""
     asked = [one for one in asked if len(one.rows)]
+    if not asked:
+        return
     plan = plan or choose(conn, asked, bounds)
-    winners = (
-        look_up(conn, asked, bounds) if plan == "lookup" else stream(conn, cells, asked, bounds)
-    )
-    for found in winners:
+    writes = cells.write is not None or bounds.written_by is not None
+    execute = look_up if plan == "lookup" else stream
+    for found in execute(conn, asked, bounds, writes=writes):
         cells.put(found)
     _fetch_structures(conn, cells)
 
@@ -86,8 +87,11 @@ def choose(conn: db.Connection, asked: list[Asked], bounds: Bounds) -> str:
     return "stream" if stored < ratio * wanted else "lookup"
 
 
-def look_up(conn: db.Connection, asked: list[Asked], bounds: Bounds) -> Iterator[Winners]:
+def look_up(
+    conn: db.Connection, asked: list[Asked], bounds: Bounds, *, writes: bool
+) -> Iterator[Winners]:
     """Ask the index for each cell."""
+    query = _queries.lookup_points_writes if writes else _queries.lookup_points
     for part in _chunks(asked, _LOOKUPS_AT_ONCE):
         series = np.repeat([one.series for one in part], [len(one.rows) for one in part])
         as_of = np.concatenate([one.as_of for one in part])
@@ -98,18 +102,17 @@ def look_up(conn: db.Connection, asked: list[Asked], bounds: Bounds) -> Iterator
             "written_by": bounds.written_by,
         }
         with conn.cursor(binary=True) as cursor:
-            row: Any = cursor.execute(_queries.lookup_points, parameters).fetchone()
+            row: Any = cursor.execute(query, parameters).fetchone()
         if row[0] is not None:
             yield from _split(part, *row)
 
 
 def stream(
-    conn: db.Connection, cells: Cells, asked: list[Asked], bounds: Bounds
+    conn: db.Connection, asked: list[Asked], bounds: Bounds, *, writes: bool
 ) -> Iterator[Winners]:
     """Read the series once each, reduce them to their frontier, and search it."""
     first, last = _stretch(asked, bounds)
     ids = np.array([one.series for one in asked], dtype=np.int32)
-    writes = cells.write is not None or bounds.written_by is not None
     window = {"first": first, "last": last, "last_ingest": last, "written_by": bounds.written_by}
     for position, series in stream_series(conn, ids, window, writes=writes):
         one = asked[position]
@@ -176,7 +179,7 @@ def _split(part: list[Asked], position: Any, *columns: Any) -> Iterator[Winners]
     """Cut the answer to many lookups into one for each series."""
     order = np.argsort(position, kind="stable")
     position = position[order] - 1
-    event, ingest, value, is_json, write = (column[order] for column in columns)
+    event, ingest, value, is_json, write = (c if c is None else c[order] for c in columns)
     ends = np.cumsum([len(one.rows) for one in part])
     cuts = np.searchsorted(position, np.concatenate([[0], ends]))
     for i, one in enumerate(part):
@@ -184,9 +187,16 @@ def _split(part: list[Asked], position: Any, *columns: Any) -> Iterator[Winners]
         if at.stop > at.start:
             rows = one.rows[position[at] - (ends[i] - len(one.rows))]
             yield Winners(
-                one.feature, rows, one.series, one.version,
-                event[at], ingest[at], value[at], write[at], bool(is_json[at].any()),
-            )  # fmt: skip
+                one.feature,
+                rows,
+                one.series,
+                one.version,
+                event[at],
+                ingest[at],
+                value[at],
+                None if write is None else write[at],
+                bool(is_json[at].any()),
+            )
 
 
 def _fetch_structures(conn: db.Connection, cells: Cells) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,8 @@ import numpy.typing as npt
 
 from feature_store.columns import Column, Columns, labels, times
 from feature_store.errors import InvalidFrame, InvalidTime
-from feature_store.times import Micros, from_micros
-from feature_store.values import Floats, Values, column_values
+from feature_store.times import Micros, from_micros, to_micros
+from feature_store.values import Floats, Values, column_values, is_structure, to_json, to_number
 
 Codes = npt.NDArray[np.int32]
 LAYOUTS = ("wide", "long")
@@ -80,6 +82,35 @@ def points(columns: Columns, layout: Layout) -> Points:
         ingest = times(layout.column(columns, layout.ingest_time), layout.ingest_time)
     build = _wide if layout.layout == "wide" else _long
     return build(columns, layout, (entities, entity, event, ingest))
+
+
+def one_row(
+    entity: str, timestamp: datetime, features: Mapping[str, Any], ingest: datetime | None
+) -> Points:
+    """The points of one entity at one event time; raises like `points`."""
+    if not isinstance(entity, str) or not entity:
+        raise InvalidFrame(f"entity_key is {entity!r}, not a text")
+    count = len(features)
+    texts = np.full(count, None, dtype=object)
+    numbers = np.full(count, np.nan)
+    for i, (name, value) in enumerate(features.items()):
+        if is_structure(value):
+            texts[i] = to_json(value, f"feature {name!r}")
+        else:
+            numbers[i] = to_number(value, f"feature {name!r}")
+    known = None
+    if ingest is not None:
+        known = np.full(count, to_micros(ingest, "ingest_time"), dtype=np.int64)
+    return Points(
+        [entity],
+        list(features),
+        np.zeros(count, dtype=np.int32),
+        np.arange(count, dtype=np.int32),
+        np.full(count, to_micros(timestamp, "timestamp"), dtype=np.int64),
+        known,
+        numbers,
+        texts if any(text is not None for text in texts) else None,
+    )
 
 
 def check_order(event: Micros, ingest: Micros | int, forecast: bool, slack: int = 0) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from feature_store import (
     columns,
@@ -27,17 +23,13 @@ from feature_store import (
 )
 from feature_store.calendars import Availability, availability
 from feature_store.definitions import FeatureView
-from feature_store.errors import InvalidFrame
-from feature_store.points import Layout, Points, points
+from feature_store.points import Layout, one_row, points
 from feature_store.pool import Pool
 from feature_store.provenance import active_run_id, default_producer, git_version
 from feature_store.read import FeatureValue, Options
 from feature_store.selection import Versions, feature_names_of, select
-from feature_store.series import SeriesWriter
 from feature_store.spine import EntityColumns
-from feature_store.times import to_micros
 from feature_store.transaction import WriteSpec
-from feature_store.values import is_structure, to_json, to_number
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -65,7 +57,7 @@ class FeatureStore:
     ) -> None:
         self.uri = DatabaseURI.parse(uri)
         self.producer = producer or default_producer()
-        self.producer_version = producer_version or git_version(Path.cwd())
+        self._producer_version = producer_version
         self._pool = Pool(self.uri)
 
     def __repr__(self) -> str:
@@ -76,6 +68,11 @@ class FeatureStore:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def producer_version(self) -> str | None:
+        """The code version that writes are recorded with."""
+        return self._producer_version or git_version(Path.cwd())
 
     def close(self) -> None:
         """Close the connections; using the store again opens new ones."""
@@ -107,17 +104,17 @@ class FeatureStore:
         value that differs from what is known is stored as a revision known from now on; with an
         explicit ingest time a different value for the same moment raises ConflictingValues.
 
-        NaN is stored ("computed, undefined"); vectors and mappings are kept as JSON.
+        NaN is stored ("computed, undefined"); vectors and mappings are kept as JSON. A `view`
+        decides the version, and has to know every feature.
         Raises InvalidTime for naive times, and for a timestamp after its ingest time unless
         `forecast` says that it is meant.
         """
         if not features:
             return 0
-        batch = _one_row(entity_key, timestamp, features, ingest_time)
+        batch = one_row(entity_key, timestamp, features, ingest_time)
         spec = self._spec(feature_version, availability_lag, run_id, forecast=forecast)
         with self.connection() as conn:
-            spec = self._check(conn, batch, spec, view)
-            return write.write_points(conn, batch, spec)
+            return write.write_points(conn, batch, definitions.enforce(conn, batch, spec, view))
 
     def write_frame(
         self,
@@ -133,7 +130,7 @@ class FeatureStore:
         restate: bool = False,
         forecast: bool = False,
         view: str | FeatureView | None = None,
-        progress: Any = None,
+        progress: Callable[[int], None] | None = None,
     ) -> int:
         """Write a frame, whole or not at all; return how many values were new.
 
@@ -149,18 +146,11 @@ class FeatureStore:
         """
         shape = Layout(layout, entity, event_time, ingest_time)
         spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
+        values = BATCH_POINTS * (1 if layout == "wide" else LONG_COLUMNS)
+        batches = (points(part, shape) for part in columns.batches(frame, values))
+        progress = progress or (lambda count: None)
         with self.connection() as conn, self.connection() as aside:
-            values = BATCH_POINTS * (1 if layout == "wide" else LONG_COLUMNS)
-            batches = (points(part, shape) for part in columns.batches(frame, values))
-            first, second = next(batches, None), next(batches, None)
-            if first is None:
-                return 0
-            spec = self._check(aside, first, spec, view)
-            if second is None:
-                return write.write_points(conn, first, spec)
-            stream = self._checked(aside, itertools.chain([first, second], batches), spec, view)
-            series = SeriesWriter(aside, spec.version)
-            return write.write_stream(conn, series, stream, spec, progress or (lambda count: None))
+            return write.write_batches(conn, aside, batches, spec, view, progress)
 
     def register(self, view: FeatureView) -> bool:
         """Register a feature view; False if it is there already. A change needs a new version."""
@@ -424,46 +414,3 @@ class FeatureStore:
             self.producer_version,
             run_id or active_run_id(),
         )
-
-    def _check(self, conn: db.Connection, batch: Points, spec: WriteSpec, view: Any) -> WriteSpec:
-        """Check a batch against the definitions; a view that is named decides the version."""
-        if view is not None:
-            view = definitions.resolve(conn, view, None)
-            spec = replace(spec, version=view.version)
-        definitions.check(conn, batch, spec.version, view)
-        return spec
-
-    def _checked(
-        self, conn: db.Connection, stream: Iterable[Points], spec: WriteSpec, view: Any
-    ) -> Iterator[Points]:
-        for batch in stream:
-            self._check(conn, batch, spec, view)
-            yield batch
-
-
-def _one_row(
-    entity: str, timestamp: datetime, features: dict[str, Any], ingest: datetime | None
-) -> Points:
-    if not isinstance(entity, str) or not entity:
-        raise InvalidFrame(f"entity_key is {entity!r}, not a text")
-    count = len(features)
-    texts = np.full(count, None, dtype=object)
-    numbers = np.full(count, np.nan)
-    for i, (name, value) in enumerate(features.items()):
-        if is_structure(value):
-            texts[i] = to_json(value, f"feature {name!r}")
-        else:
-            numbers[i] = to_number(value, f"feature {name!r}")
-    known = None
-    if ingest is not None:
-        known = np.full(count, to_micros(ingest, "ingest_time"), dtype=np.int64)
-    return Points(
-        [entity],
-        list(features),
-        np.zeros(count, dtype=np.int32),
-        np.arange(count, dtype=np.int32),
-        np.full(count, to_micros(timestamp, "timestamp"), dtype=np.int64),
-        known,
-        numbers,
-        texts if any(text is not None for text in texts) else None,
-    )

@@ -22,6 +22,26 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Variation:
+    """PSI of a window's own days against its other days.
+
+    Attributes
+    ----------
+    quantile_99
+        Its 99% point.
+    extra_mean, extra_variance
+        By how much its mean and variance exceed those of chance, at least 0.
+    effective_days
+        How many independent days those were estimated from, autocorrelation counted.
+    """
+
+    quantile_99: float
+    extra_mean: float = 0.0
+    extra_variance: float = 0.0
+    effective_days: float = 1.0
+
+
+@dataclass(frozen=True)
 class Reference:
     """Buckets of an accepted window and how many of its values fell in each.
 
@@ -35,21 +55,17 @@ class Reference:
         Values that are a bucket of their own, increasing.
     counts
         The window's values per bucket, in the order of `labels`; the last is the non-finite one.
-    daily_99, pooled_99
-        99% point of the PSI of the window's own days (runs of 5 days) against its other days;
-        None where the window came without days.
-    dispersion, pooled_dispersion
-        Mean of the same in units of what chance gives among independent names, at least 1.
+    daily, pooled
+        How much the window's own days, and runs of five of them, differ from its other days; None
+        where the window came without days.
     """
 
     kind: str
     edges: tuple[float, ...]
     values: tuple[float, ...]
     counts: tuple[int, ...]
-    daily_99: float | None = None
-    pooled_99: float | None = None
-    dispersion: float = 1.0
-    pooled_dispersion: float = 1.0
+    daily: Variation | None = None
+    pooled: Variation | None = None
 
     @classmethod
     def fit(cls, values: ArrayLike, bins: int = 10) -> Reference:
@@ -150,6 +166,7 @@ class Reference:
         """The reference that `to_json` wrote."""
         fields: dict[str, Any] = json.loads(text)
         fields |= {key: tuple(fields[key]) for key in ("edges", "values", "counts")}
+        fields |= {k: v and Variation(**v) for k, v in fields.items() if k in ("daily", "pooled")}
         return cls(**fields)
 
 

@@ -13,8 +13,8 @@ References
 ----------
 .. [1] B. Yurdakul, "Statistical Properties of Population Stability Index", Western Michigan
    University, 2018, chapter 3.
-.. [2] J. N. K. Rao, A. J. Scott, "The Analysis of Categorical Data From Complex Sample Surveys",
-   JASA 76 (1981): the first-order correction that `p_robust` applies.
+.. [2] J. N. K. Rao, A. J. Scott, "On Chi-Squared Tests for Multiway Contingency Tables with Cell
+   Proportions Estimated from Survey Data", Ann. Statist. 12 (1984): the second-order correction.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import chdtrc, chdtri
+from scipy.special import chdtrc, chdtri, fdtrc
 
-from drift.metrics.buckets import Counts, Reference, count, count_batch
+from drift.metrics.buckets import Counts, Reference, Variation, count, count_batch
 from drift.metrics.multiplicity import benjamini_hochberg
 
 __all__ = [
@@ -63,8 +63,8 @@ class PSIResult:
     null_mean, critical_95, critical_999, p_value
         The chi2 law of no drift; critical values and p are None with a single bucket.
     p_robust
-        p with the reference's own day-to-day dispersion divided out [2]_; `p_value` where the
-        reference was fitted without days.
+        p under the law of the reference's own days: an F law with their mean and variance [2]_, as
+        common shocks move all names together. `p_value` where it was fitted without days.
     limit
         max(0.10, 99% point of the reference days' own PSI, `critical_999`): alert above it.
     counts
@@ -114,8 +114,7 @@ def fit(values: ArrayLike, bins: int = 10, days: ArrayLike | None = None) -> Ref
         Quantile buckets; at most this many distinct values become a bucket each.
     days
         Shape (m,), the session of each value. With it the reference knows how much its own days
-        differ from each other (`daily_99`, `pooled_99`, `dispersion`), which the chi2 law, made for
-        independent names, cannot.
+        differ from each other, which the chi2 law, made for independent names, cannot.
 
     Examples
     --------
@@ -142,23 +141,37 @@ def count_days(reference: Reference, values: ArrayLike, days: ArrayLike) -> NDAr
 
 def with_days(reference: Reference, daily_counts: NDArray[np.int64]) -> Reference:
     """The reference with the day-to-day variation of `daily_counts`, shape (days, buckets)."""
-    daily, pooled = (_variation(daily_counts, pool) for pool in (1, POOLED_SESSIONS))
-    return replace(
-        reference,
-        daily_99=daily[0],
-        dispersion=daily[1],
-        pooled_99=pooled[0],
-        pooled_dispersion=pooled[1],
+    daily, pooled = (_leave_out(daily_counts, pool) for pool in (1, POOLED_SESSIONS))
+    # Of pooled days, whose sampling noise no longer hides how long a common shock lasts.
+    days = _effective(pooled[0] if len(pooled[0]) > 1 else daily[0])
+    return replace(reference, daily=_variation(*daily, days), pooled=_variation(*pooled, days))
+
+
+def _variation(own: Floats, df: Floats, scale: Floats, days: float) -> Variation | None:
+    if len(own) < 2:
+        return None
+    chance_mean, chance_variance = (df * scale).mean(), (2 * df * scale**2).mean()
+    return Variation(
+        float(np.quantile(own, 0.99)),
+        max(0.0, float(own.mean() - chance_mean)),
+        max(0.0, float(own.var(ddof=1) - chance_variance)),
+        days,
     )
 
 
-def _variation(daily_counts: NDArray[np.int64], pool: int) -> tuple[float | None, float]:
-    """The 99% point of the days' own PSI, and their mean in units of what chance gives."""
-    own, null_mean = _leave_out(daily_counts, pool)
-    if not len(own):
-        return None, 1.0
-    ratio = own[null_mean > 0] / null_mean[null_mean > 0]
-    return float(np.quantile(own, 0.99)), max(1.0, float(ratio.mean()) if len(ratio) else 1.0)
+def _effective(series: Floats) -> float:
+    """Length of an independent series worth as much: n / (1 + 2 sum of the autocorrelations up to
+    the first that is not positive).
+    """
+    if len(series) < 2:
+        return 1.0
+    centred = series - series.mean()
+    products = np.correlate(centred, centred, mode="full")[len(series) - 1 :]
+    if products[0] <= 0:
+        return float(len(series))
+    lags = products[1 : len(series) // 4 + 1] / products[0]
+    positive = np.logical_and.accumulate(lags > 0)
+    return float(len(series) / (1 + 2 * lags[positive].sum()))
 
 
 def leave_one_day_out(daily_counts: ArrayLike, pool: int = 1) -> Floats:
@@ -181,14 +194,17 @@ def leave_one_day_out(daily_counts: ArrayLike, pool: int = 1) -> Floats:
     return _leave_out(np.asarray(daily_counts, dtype=np.int64), pool)[0]
 
 
-def _leave_out(daily_counts: NDArray[np.int64], pool: int) -> tuple[Floats, Floats]:
+def _leave_out(daily_counts: NDArray[np.int64], pool: int) -> tuple[Floats, Floats, Floats]:
+    """PSI of each run of days, and its chi2 law: degrees of freedom and scale."""
     if len(daily_counts) <= pool:
-        return np.empty(0), np.empty(0)
+        return np.empty(0), np.empty(0), np.empty(0)
     windows = np.lib.stride_tricks.sliding_window_view(daily_counts, pool, axis=0).sum(axis=-1)
-    held = windows[windows.sum(axis=1) > 0]
-    rest = daily_counts.sum(axis=0) - held
+    total = daily_counts.sum(axis=0)
+    held = windows[(windows.sum(axis=1) > 0) & (windows.sum(axis=1) < total.sum())]
+    rest = total - held
     value, buckets = _index(rest, held)
-    return value, (buckets - 1) * (1 / rest.sum(axis=1) + 1 / held.sum(axis=1))
+    scale = np.asarray(1 / rest.sum(axis=1) + 1 / held.sum(axis=1), dtype=np.float64)
+    return value, (buckets - 1).astype(np.float64), scale
 
 
 def psi(reference: Reference, current: ArrayLike, *, sessions: int = 1) -> PSIResult:
@@ -243,7 +259,7 @@ def _results(references: Sequence[Reference], current: Counts, sessions: int) ->
     with np.errstate(divide="ignore", invalid="ignore"):
         value, buckets = _index(expected, current)
         scale = 1 / n + 1 / m
-        law = _null_law(value, buckets - 1, scale, _dispersion(references, sessions))
+        law = _null_law(value, buckets - 1, scale, _extra(references, sessions))
     return [
         _result(reference, current[i], int(n[i]), float(value[i]), law[i], sessions)
         for i, reference in enumerate(references)
@@ -260,21 +276,33 @@ def _index(expected: Counts, current: Counts) -> tuple[Floats, NDArray[np.int64]
     return np.where(used, (q - p) * np.log(q / p), 0.0).sum(axis=1), buckets
 
 
-def _dispersion(references: Sequence[Reference], sessions: int) -> Floats:
-    if sessions == 1:
-        return np.array([reference.dispersion for reference in references])
-    return np.array([reference.pooled_dispersion for reference in references])
+def _extra(references: Sequence[Reference], sessions: int) -> Floats:
+    """Of each reference's own days, shape (3, references): mean and variance beyond chance, and
+    how many days told.
+    """
+    found = [_own(reference, sessions) or Variation(0.0) for reference in references]
+    rows = [(v.extra_mean, v.extra_variance, v.effective_days) for v in found]
+    return np.array(rows, dtype=np.float64).reshape(-1, 3).T
 
 
-def _null_law(value: Floats, df: NDArray[np.int64], scale: Floats, dispersion: Floats) -> Floats:
-    """Columns: null mean, 95% and 99.9% points, p, dispersion-corrected p."""
+def _own(reference: Reference, sessions: int) -> Variation | None:
+    return reference.daily if sessions == 1 else reference.pooled
+
+
+def _null_law(value: Floats, df: NDArray[np.int64], scale: Floats, extra: Floats) -> Floats:
+    """Columns: null mean, 95% and 99.9% points, p, p with the days' own variation counted in."""
+    mean = df * scale + extra[0]
+    variance = 2 * df * scale**2 + extra[1]
+    matched = 2 * mean**2 / variance
+    # The part of the mean that few days told is uncertain, which makes the chi2 law an F law.
+    days = np.minimum(extra[2] / np.maximum(extra[0] / mean, 1e-4) ** 2, 1e9)
     return np.column_stack(
         [
             df * scale,
             chdtri(df, 0.05) * scale,
             chdtri(df, 0.001) * scale,
             chdtrc(df, value / scale),
-            chdtrc(df, value / (scale * dispersion)),
+            fdtrc(matched, days, value / mean),
         ]
     )
 
@@ -282,14 +310,14 @@ def _null_law(value: Floats, df: NDArray[np.int64], scale: Floats, dispersion: F
 def _result(
     reference: Reference, counts: Counts, n: int, value: float, law: Floats, sessions: int
 ) -> PSIResult:
-    own = tuple(counts[: len(reference.counts)].tolist())
+    in_use = tuple(counts[: len(reference.counts)].tolist())
     if n == 0 or reference.n == 0:
-        return PSIResult(None, n, "no_data" if n == 0 else "no_reference", counts=own)
+        return PSIResult(None, n, "no_data" if n == 0 else "no_reference", counts=in_use)
     # A single bucket on both sides leaves nothing to test: zero degrees of freedom.
     c95, c999, p, robust = (None if law[0] == 0 else float(x) for x in law[1:])
-    own_99 = (reference.daily_99 if sessions == 1 else reference.pooled_99) or 0.0
-    limit = max(CONVENTIONAL_LIMIT, own_99, c999 or 0.0)
-    return PSIResult(value, n, "ok", float(law[0]), c95, c999, p, robust, limit, own)
+    own = _own(reference, sessions)
+    limit = max(CONVENTIONAL_LIMIT, own.quantile_99 if own else 0.0, c999 or 0.0)
+    return PSIResult(value, n, "ok", float(law[0]), c95, c999, p, robust, limit, in_use)
 
 
 def session_psi(results: Mapping[str, PSIResult], level: float = 0.01) -> SessionPSI:

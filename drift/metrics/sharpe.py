@@ -34,6 +34,8 @@ __all__ = [
 Floats = NDArray[np.float64]
 # A spread below this share of the largest return is rounding, not risk.
 RELATIVE_ZERO = 1e-12
+# Doubles worked on at once: what stays in a core's cache takes a third of the time.
+CACHED = 1 << 14
 EULER_GAMMA = 0.5772156649015329
 
 
@@ -122,9 +124,21 @@ def rolling(returns: ArrayLike, window: int, periods_per_year: float = 252) -> F
     result = np.full(data.shape, np.nan)
     if window < 2 or data.shape[-1] < window:
         return result
-    # One pass per offset: a view of all windows would need `window` times the memory.
-    ends = data.shape[-1] - window + 1
-    shifted = [data[..., offset : offset + ends] for offset in range(window)]
+    rows, ratios = data.reshape(-1, data.shape[-1]), result.reshape(-1, data.shape[-1])
+    step = max(1, CACHED // data.shape[-1])
+    for start in range(0, len(rows), step):
+        block = slice(start, start + step)
+        ratios[block, window - 1 :] = _window_ratios(rows[block], window)
+    result *= periods_per_year**0.5
+    return result
+
+
+def _window_ratios(rows: Floats, window: int) -> Floats:
+    """mean / sd of every window of each row; one pass per offset, as a view of all windows would
+    need `window` times the memory.
+    """
+    ends = rows.shape[1] - window + 1
+    shifted = [rows[:, offset : offset + ends] for offset in range(window)]
     mean = sum(shifted[1:], shifted[0]) / window
     variance, largest = np.zeros(mean.shape), np.zeros(mean.shape)
     for values in shifted:
@@ -133,8 +147,7 @@ def rolling(returns: ArrayLike, window: int, periods_per_year: float = 252) -> F
     sd = np.sqrt(variance / (window - 1))
     ratio = np.full(mean.shape, np.nan)
     np.divide(mean, sd, out=ratio, where=sd > RELATIVE_ZERO * largest)
-    result[..., window - 1 :] = ratio * periods_per_year**0.5
-    return result
+    return ratio
 
 
 def probabilistic(returns: ArrayLike, benchmark: float = 0.0) -> float | None:

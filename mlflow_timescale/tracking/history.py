@@ -35,7 +35,7 @@ class Series:
     first_ms: int
     last_ms: int
 
-    def ask(self, query: Any, **arguments: Any) -> list[Row]:
+    def ask(self, query: Any, **arguments: Any) -> list[Any]:
         """Run a query over the series; planned anew each time, for the sake of the range."""
         known = {
             "run_id": self.run_id,

@@ -40,14 +40,16 @@ CREATE TABLE mlops.drift_values (
     n integer NOT NULL,
     status text NOT NULL,
     computed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (strategy_id, session, metric, dimension, revision)
+    -- The order of a series: a rule reads years of one metric, and there are many features beside it.
+    PRIMARY KEY (strategy_id, metric, dimension, session, revision)
 );
+CREATE INDEX drift_values_of_session ON mlops.drift_values (strategy_id, session);
 
 CREATE VIEW mlops.drift_latest AS
-SELECT DISTINCT ON (strategy_id, session, metric, dimension)
+SELECT DISTINCT ON (strategy_id, metric, dimension, session)
     strategy_id, session, metric, dimension, revision, value, n, status, computed_at
 FROM mlops.drift_values
-ORDER BY strategy_id, session, metric, dimension, revision DESC;
+ORDER BY strategy_id, metric, dimension, session, revision DESC;
 
 -- The wide shape: one row a session.
 CREATE VIEW mlops.drift_metrics AS

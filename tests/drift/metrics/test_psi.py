@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from drift.metrics import calculate_psi, psi
-from drift.metrics.buckets import Reference, count, count_batch
+from drift.metrics.buckets import Reference, Variation, count, count_batch
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EXPECTED = json.loads((GOLDEN / "psi_expected.json").read_text())
@@ -143,7 +143,7 @@ def shocked_days(generator: np.random.Generator, days: int, names: int) -> np.nd
     return generator.normal(size=(days, names)) + generator.normal(0, 0.4, size=(days, 1))
 
 
-def test_common_shocks_raise_the_limit_and_are_divided_out_of_p() -> None:
+def test_common_shocks_raise_the_limit_and_are_counted_in_p() -> None:
     generator = np.random.default_rng(4)
     window = shocked_days(generator, 120, 300)
     labels = np.repeat(np.arange(120), 300)
@@ -151,10 +151,39 @@ def test_common_shocks_raise_the_limit_and_are_divided_out_of_p() -> None:
     fresh = [psi.psi(reference, day) for day in shocked_days(generator, 300, 300)]
     naive = np.mean([(r.p_value or 1) < 0.001 for r in fresh])
     corrected = np.mean([(r.p_robust or 1) < 0.001 for r in fresh])
-    assert reference.dispersion > 5
+    assert reference.daily is not None
+    assert reference.daily.extra_mean > 3 * (fresh[0].null_mean or 0)
     assert naive > 0.5
-    assert corrected < 0.1
+    assert corrected < 0.02
     assert np.mean([(r.ratio or 0) > 1 for r in fresh]) < 0.05
+
+
+def test_without_common_shocks_the_days_change_nothing() -> None:
+    generator = np.random.default_rng(6)
+    labels = np.repeat(np.arange(120), 300)
+    reference = psi.fit(generator.normal(size=36_000), days=labels)
+    found = psi.psi(reference, generator.normal(0.1, 1, size=300))
+    assert found.p_robust == pytest.approx(found.p_value, rel=0.5)
+    assert found.limit == 0.10
+
+
+def test_days_that_follow_each_other_are_worth_fewer() -> None:
+    generator = np.random.default_rng(7)
+    labels = np.repeat(np.arange(200), 100)
+    shock = np.zeros(200)
+    for t in range(1, 200):
+        shock[t] = 0.95 * shock[t - 1] + 0.2 * generator.normal()
+    noise = generator.normal(size=(200, 100))
+    lasting = psi.fit((noise + shock[:, None]).ravel(), days=labels).daily
+    passing = psi.fit((noise + generator.permutation(shock)[:, None]).ravel(), days=labels).daily
+    assert lasting is not None
+    assert passing is not None
+    assert lasting.effective_days < 0.5 * passing.effective_days
+
+
+def test_one_day_has_no_variation() -> None:
+    reference = psi.fit(np.arange(100.0), days=np.zeros(100))
+    assert (reference.daily, reference.pooled) == (None, None)
 
 
 def test_leave_one_day_out_compares_each_day_with_the_others() -> None:
@@ -178,7 +207,7 @@ def test_a_session_names_the_worst_feature_and_those_that_drifted() -> None:
 
 
 def test_pooled_sessions_are_judged_by_the_pooled_limit() -> None:
-    reference = Reference("quantiles", (0.0,), (), (500, 500, 0), daily_99=0.9, pooled_99=0.3)
+    reference = Reference("quantiles", (0.0,), (), (500, 500, 0), Variation(0.9), Variation(0.3))
     assert psi.psi_from_counts(reference, [50, 50, 0]).limit == 0.9
     assert psi.psi_from_counts(reference, [250, 250, 0], sessions=5).limit == 0.3
 
