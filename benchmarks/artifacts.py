@@ -25,8 +25,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from mlflow_timescale import db, schema
-from mlflow_timescale.artifacts import checked, in_database
-from mlflow_timescale.artifacts.hashing import Fingerprint
+from mlflow_timescale.artifacts import checked, hashing, in_database
 from mlflow_timescale.db.uri import DatabaseURI
 
 PLAIN, WRAPPED, STORED, UNCHECKED = (
@@ -37,12 +36,10 @@ PLAIN, WRAPPED, STORED, UNCHECKED = (
 )
 
 
-class NoHash:
+class NoHash(hashing.BackgroundHasher):
     """Stands in for the hasher, to see what hashing costs."""
 
-    fingerprint = Fingerprint("", 0)
-
-    def update(self, data: bytes) -> None:
+    def update(self, key: object, data: bytes) -> None:
         pass
 
 
@@ -113,7 +110,7 @@ def download(root: Path, name: str, repository: ArtifactRepository) -> float:
     try:
         if name == UNCHECKED:
             with (
-                mock.patch.object(in_database, "Hasher", NoHash),
+                mock.patch.object(in_database, "BackgroundHasher", NoHash),
                 mock.patch.object(in_database.InDatabaseRepository, "_check_all"),
             ):
                 return timed(lambda: repository.download_artifacts("", str(target)))

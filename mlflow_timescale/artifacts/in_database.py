@@ -25,7 +25,7 @@ from mlflow.utils.uri import validate_path_within_directory
 from mlflow_timescale.artifacts import contents, ledger
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
 from mlflow_timescale.artifacts.databases import Connection
-from mlflow_timescale.artifacts.hashing import Fingerprint, Hasher
+from mlflow_timescale.artifacts.hashing import BackgroundHasher, Fingerprint, Hasher
 from mlflow_timescale.artifacts.locations import IN_DATABASE, join
 from mlflow_timescale.artifacts.repository import LedgeredRepository, destination, tree
 from mlflow_timescale.artifacts.streams import in_thread
@@ -204,8 +204,7 @@ def _receive(conn: Connection, placed: list[tuple[Stored, Path]]) -> dict[int, F
     for stored, path in placed:
         targets.setdefault(stored.content_id, []).append(path)
         path.touch()
-    hashers = {content_id: Hasher() for content_id in targets}
-    with ExitStack() as stack:
+    with BackgroundHasher() as hasher, ExitStack() as stack:
         current = -1
         files: list[FileIO] = []
         for content_id, _, data in contents.read(conn, targets):
@@ -215,8 +214,8 @@ def _receive(conn: Connection, placed: list[tuple[Stored, Path]]) -> dict[int, F
                 files = [stack.enter_context(FileIO(path, "wb")) for path in targets[current]]
             for file in files:
                 file.write(data)
-            hashers[current].update(data)
-    return {content_id: hasher.fingerprint for content_id, hasher in hashers.items()}
+            hasher.update(current, data)
+    return {content_id: hasher.fingerprint(content_id) for content_id in targets}
 
 
 def _manifest(conn: Connection, path: str) -> list[Stored]:
