@@ -179,7 +179,8 @@ def _split(part: list[Asked], position: Any, *columns: Any) -> Iterator[Winners]
     """Cut the answer to many lookups into one for each series."""
     order = np.argsort(position, kind="stable")
     position = position[order] - 1
-    event, ingest, value, is_json, write = (c if c is None else c[order] for c in columns)
+    event, ingest, value, is_json = (column[order] for column in columns[:4])
+    write = None if columns[4] is None else columns[4][order]
     ends = np.cumsum([len(one.rows) for one in part])
     cuts = np.searchsorted(position, np.concatenate([[0], ends]))
     for i, one in enumerate(part):
