@@ -71,7 +71,7 @@ def series(conn: Connection, run_id: str, key: str) -> Series | None:
     """The series, or None where the run has no points at all."""
     with translated():
         found = conn.execute(_queries.run_range, {"run_id": run_id}).fetchone()
-    return None if found is None else Series(conn, run_id, key, *found)
+    return None if found is None else Series(conn, run_id, key, found[0], found[1])
 
 
 def shape(of: Series) -> Shape:
