@@ -357,14 +357,8 @@ ORDER BY step, "timestamp", value, is_nan
 LIMIT %(limit)s;
 
 -- name: max_step
--- The greatest step of a series.
-SELECT step
-FROM metrics
-WHERE run_uuid = %(run_id)s
-    AND key = %(key)s
-    AND "timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
-ORDER BY step DESC
-LIMIT 1;
+-- The greatest step of a series: the latest point is the one of the greatest step.
+SELECT step FROM latest_metrics WHERE run_uuid = %(run_id)s AND key = %(key)s;
 
 -- name: aliases_of_versions
 -- Which aliases point to these model versions?
