@@ -28,6 +28,7 @@ from mlflow.utils.git_utils import get_git_commit
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 from skfolio.datasets import load_sp500_dataset
 from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
 FEATURES = ["ret_5d", "ret_20d", "mom_12_1", "vol_20d", "rsi_14"]
 SESSIONS_PER_YEAR = 252
@@ -69,6 +70,8 @@ class Outcome:
     metrics: dict[str, float]
 
 
+# The data is small. On a busy machine OpenMP's threads wait for each other: 60 s instead of 1.
+@threadpool_limits.wrap(limits=1)
 def main(uri: str, settings: Settings = Settings(), step: Callable[[str], Any] = print) -> Outcome:
     """Train, log, register and promote; `step` is told what is about to happen."""
     mpl.use("Agg")

@@ -1,1 +1,76 @@
 """A bitemporal feature store: what was known at time T, for one entity or a whole training set."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from feature_store.calendars import SessionRule
+    from feature_store.definitions import FeatureView
+    from feature_store.errors import (
+        ConflictingValues,
+        DefinitionError,
+        FeatureError,
+        InvalidFrame,
+        InvalidTime,
+        InvalidValue,
+        UnknownCalendar,
+        UnknownFeature,
+        WriteContention,
+    )
+    from feature_store.lake import Lake
+    from feature_store.read import FeatureValue, MixedVersions
+    from feature_store.snapshots import Snapshot, load_snapshot
+    from feature_store.store import FeatureStore
+
+# Imported when first used: `import feature_store` loads neither numpy nor a database driver.
+_HOMES = {
+    "FeatureStore": "store",
+    "FeatureValue": "read",
+    "MixedVersions": "read",
+    "FeatureView": "definitions",
+    "Lake": "lake",
+    "SessionRule": "calendars",
+    "Snapshot": "snapshots",
+    "load_snapshot": "snapshots",
+    "ConflictingValues": "errors",
+    "DefinitionError": "errors",
+    "FeatureError": "errors",
+    "InvalidFrame": "errors",
+    "InvalidTime": "errors",
+    "InvalidValue": "errors",
+    "UnknownCalendar": "errors",
+    "UnknownFeature": "errors",
+    "WriteContention": "errors",
+}
+
+__all__ = [
+    "ConflictingValues",
+    "DefinitionError",
+    "FeatureError",
+    "FeatureStore",
+    "FeatureValue",
+    "FeatureView",
+    "InvalidFrame",
+    "InvalidTime",
+    "InvalidValue",
+    "Lake",
+    "MixedVersions",
+    "SessionRule",
+    "Snapshot",
+    "UnknownCalendar",
+    "UnknownFeature",
+    "WriteContention",
+    "load_snapshot",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,5 +1,25 @@
 """MLflow on TimescaleDB: tracking store, model registry and artifacts in one database."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from mlflow_timescale.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from mlflow_timescale.model_registry import ModelRegistry
+    from mlflow_timescale.registry_audit import because
+
+__all__ = ["ModelRegistry", "__version__", "because"]
+_HOMES = {
+    "ModelRegistry": "mlflow_timescale.model_registry",
+    "because": "mlflow_timescale.registry_audit",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import lazily: `import mlflow` imports this package, and must stay quick."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -62,7 +62,8 @@ def layout(conn: Connection) -> Layout:
     if "mlflow" not in facts(conn):
         raise AdoptionError(
             "there are no MLflow tables in this database: name the one that MLflow's "
-            "--backend-store-uri names (a new database needs no adoption, only `migrate`)"
+            "--backend-store-uri names (a new database needs no adoption, only `migrate`; one of "
+            "an MLflow before 3.17 needs `mlflow db upgrade` first)"
         )
     with conn.cursor(row_factory=class_row(Layout)) as cursor:
         found = cursor.execute(_queries.layout).fetchone()

@@ -13,6 +13,7 @@ from typing import Any
 
 _OURS = ("postgresql+timescaledb:", "timescaledb:", "timescaledb+embedded:")
 _READ_REPLICA = "_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE"
+IN_DATABASE_ROOT = "timescaledb-artifacts:/"
 _CLAIM = "MLFLOW_TIMESCALE_CLAIM_POSTGRESQL"
 _CLAIMED = {"claimed_tracking_store": "tracking_store", "claimed_registry_store": "registry_store"}
 
@@ -35,9 +36,7 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
         if _workspaces_enabled()
         else module.TimescaleTrackingStore
     )
-    return cls(
-        _canonical(store_uri), _artifact_root(store_uri, artifact_uri), read_db_uri=_read_replica()
-    )
+    return cls(_canonical(store_uri), _artifact_root(artifact_uri), read_db_uri=_read_replica())
 
 
 def registry_store(store_uri: str, **_: Any) -> Any:
@@ -66,6 +65,33 @@ def scorer_store(tracking_uri: str) -> Any:
     from mlflow.genai.scorers.registry import MlflowTrackingStore
 
     return MlflowTrackingStore(tracking_uri)
+
+
+def in_database_artifacts(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> Any:
+    """The artifact repository of `timescaledb-artifacts:`."""
+    from mlflow_timescale.artifacts.opening import in_database
+
+    return in_database(artifact_uri, tracking_uri, registry_uri)
+
+
+def checked_artifacts(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> Any:
+    """The artifact repository of `sha256+<scheme>:`."""
+    from mlflow_timescale.artifacts.opening import checked_repository
+
+    return checked_repository(artifact_uri, tracking_uri, registry_uri)
+
+
+def run_artifacts(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> Any:
+    """The artifact repository of `runs:`, which lets a refused file be seen."""
+    from mlflow_timescale.artifacts.runs import RunsRepository
+
+    return RunsRepository(artifact_uri, tracking_uri, registry_uri)
 
 
 def _mlflow_tracking_store(store_uri: str, artifact_uri: str | None) -> Any:
@@ -104,17 +130,11 @@ def _read_replica() -> str | None:
     return _canonical(uri) if uri else None
 
 
-def _artifact_root(store_uri: str, artifact_uri: str | None) -> str:
-    """What MLflow's builder for `postgresql` does: the server's root, or a default, here ours."""
+def _artifact_root(artifact_uri: str | None) -> str:
+    """The root that was given, or the server's, as MLflow's builder does; else the database itself.
+
+    A trainer and a UI then need nothing but the database.
+    """
     from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR
-    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 
-    from mlflow_timescale.artifact_root import default_artifact_root
-    from mlflow_timescale.db.uri import DatabaseURI
-
-    return (
-        artifact_uri
-        or os.environ.get(ARTIFACT_ROOT_ENV_VAR)
-        or default_artifact_root(DatabaseURI.parse(store_uri))
-        or str(DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
-    )
+    return artifact_uri or os.environ.get(ARTIFACT_ROOT_ENV_VAR) or IN_DATABASE_ROOT

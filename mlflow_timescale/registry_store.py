@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.store.entities.paged_list import PagedList
@@ -11,12 +10,13 @@ from mlflow.store.model_registry import SEARCH_MODEL_VERSION_MAX_RESULTS_DEFAULT
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 
+from mlflow_timescale.registry_audit import AuditedRegistry
 from mlflow_timescale.schema import prepare
 from mlflow_timescale.tracking.session import driver
 from mlflow_timescale.tracking.versions import add_aliases
 
 
-class TimescaleRegistry(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ignore[misc]
+class TimescaleRegistry(AuditedRegistry):
     """What both registry stores do differently from their MLflow parents."""
 
     def __init__(self, db_uri: str, read_db_uri: str | None = None) -> None:

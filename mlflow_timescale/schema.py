@@ -12,6 +12,10 @@ from mlflow_timescale import db
 from mlflow_timescale.db.errors import ConnectionFailed
 from mlflow_timescale.db.uri import DatabaseURI
 
+# The database that this process opened last: artifact repositories are opened without any URI by
+# some of MLflow's commands (`mlflow gc`).
+last_prepared: str | None = None
+
 
 @cache
 def prepare(db_uri: str) -> None:
@@ -29,6 +33,8 @@ def prepare(db_uri: str) -> None:
         initialize(db_uri)
     with db.connect(db_uri, autocommit=True) as conn:
         db.migrate(conn)
+    global last_prepared
+    last_prepared = db_uri
 
 
 def initialize(db_uri: str) -> None:

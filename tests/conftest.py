@@ -57,8 +57,8 @@ def own_mlflow() -> Iterator[None]:
         fluent._active_experiment_id = None
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID"):
-            os.environ.pop(name, None)
+        for name in ("TRACKING_URI", "REGISTRY_URI", "RUN_ID", "EXPERIMENT_ID"):
+            os.environ.pop(f"MLFLOW_{name}", None)
 
 
 @pytest.fixture(scope="session")

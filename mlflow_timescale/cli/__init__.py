@@ -17,11 +17,17 @@ from mlflow_timescale.version import __version__
 
 COMMANDS = {
     "adopt": "mlflow_timescale.cli.adopt:adopt",
+    "artifacts": "mlflow_timescale.cli.artifacts:artifacts",
+    "daily": "drift.cli:daily",
     "demo": "mlflow_timescale.cli.demo:demo",
     "doctor": "mlflow_timescale.cli.doctor:doctor",
-    "migrate": "mlflow_timescale.cli.migrate:migrate",
+    "drift": "drift.cli:drift",
+    "features": "feature_store.cli:features",
     "import": "mlflow_timescale.cli.import_:import_",
+    "migrate": "mlflow_timescale.cli.migrate:migrate",
+    "registry": "mlflow_timescale.cli.registry:registry",
     "release": "mlflow_timescale.cli.adopt:release",
+    "reproduce": "mlflow_timescale.cli.reproduce:reproduce",
     "retention": "mlflow_timescale.cli.retention:retention",
     "server": "mlflow_timescale.cli.server:server",
 }

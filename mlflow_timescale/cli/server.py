@@ -16,10 +16,10 @@ import click
 from rich.console import Console
 
 from mlflow_timescale import db
-from mlflow_timescale.artifact_root import default_artifact_root
 from mlflow_timescale.cli.options import URIType, default_uri
 from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.plugin import IN_DATABASE_ROOT
 
 _BACKEND = "MLFLOW_BACKEND_STORE_URI"
 _DESTINATION = "MLFLOW_ARTIFACTS_DESTINATION"
@@ -64,8 +64,8 @@ def _default_workers() -> int:
 def server(uri: DatabaseURI, host: str, port: int, workers: int, options: tuple[str, ...]) -> None:
     """Run MLflow's tracking server and web interface.
 
-    Every option of `mlflow server` may be given, and is handed on. The embedded database keeps
-    the artifacts that clients upload in a directory of its own, and stops with the server.
+    Every option of `mlflow server` may be given, and is handed on. Artifacts that clients upload
+    are kept in the database, unless told otherwise; an embedded one stops with the server.
     """
     run(uri, host=host, port=port, workers=workers, options=options)
 
@@ -100,12 +100,7 @@ def run(
 
 def environment(uri: DatabaseURI, inherited: Mapping[str, str]) -> dict[str, str]:
     """What `mlflow server` is told by variables: a command line shows its password to everybody."""
-    destination = default_artifact_root(uri)
-    return {
-        **({_DESTINATION: destination} if destination else {}),
-        **inherited,
-        _BACKEND: uri.url,
-    }
+    return {_DESTINATION: IN_DATABASE_ROOT, **inherited, _BACKEND: uri.url}
 
 
 def check_port(host: str, port: int) -> None:

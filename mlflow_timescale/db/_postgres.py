@@ -99,14 +99,20 @@ class Cluster:
         return tree / "bin"
 
     def _copy(self, tree: Path) -> Path:
-        """Copy the programs beside the data: a virtual environment in /root is closed to others."""
-        copy = self.directory / _TREE
+        """Copy the programs beside the data: a virtual environment in /root is closed to others.
+
+        Their libraries come along, to where the programs look for them: beside the package.
+        """
+        copy = self.directory / "programs"
         if not copy.exists():
             partial = self._draft_directory("copy-")
-            shutil.copytree(tree, partial / _TREE, symlinks=True)
-            (partial / _TREE).rename(copy)
-            partial.rmdir()
-        return copy
+            libraries = tree.parent.with_name(f"{_WHEEL}.libs")
+            for source, target in ((tree, f"{_WHEEL}/{_TREE}"), (libraries, libraries.name)):
+                if source.exists():
+                    shutil.copytree(source, partial / target, symlinks=True)
+            _open_to_others(partial)
+            partial.rename(copy)
+        return copy / _WHEEL / _TREE
 
     def _draft_directory(self, prefix: str) -> Path:
         """Where something is made before it is renamed; what a killed process left is removed."""
@@ -256,6 +262,14 @@ class Cluster:
             log.seek(position)
             return log.read().decode(errors="replace")
         return ""
+
+
+def _open_to_others(tree: Path) -> None:
+    """Let everybody read it, and enter or run what its owner can: our umask may forbid both."""
+    for path in (tree, *tree.rglob("*")):
+        if not path.is_symlink():
+            mode = stat.S_IMODE(path.stat().st_mode)
+            path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
 
 
 def _summary(output: str) -> str:

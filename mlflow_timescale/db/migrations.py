@@ -69,6 +69,7 @@ def shipped() -> tuple[Migration, ...]:
     found = [
         _read(tier, entry.name, entry.read_text(encoding="utf-8"))
         for tier in TIERS
+        if (files(SQL_PACKAGE) / tier).is_dir()  # a wheel has no folder without a file
         for entry in (files(SQL_PACKAGE) / tier).iterdir()
         if entry.name.endswith(".sql")
     ]

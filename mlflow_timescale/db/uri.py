@@ -78,8 +78,9 @@ class DatabaseURI:
         parts = _split(rest)
         if scheme == EMBEDDED_SCHEME:
             return cls._embedded(unquote(parts.netloc + parts.path))
-        params = dict(parse_qsl(parts.query, keep_blank_values=True))
-        dbname = unquote(parts.path.lstrip("/")) or params.pop("dbname", "") or _DEFAULT_DATABASE
+        params = _params(parts.query)
+        named = params.pop("dbname", "")
+        dbname = unquote(parts.path.lstrip("/")) or named or _DEFAULT_DATABASE
         if "embedded" in params:
             return cls._embedded_with(params, parts.netloc, dbname)
         credentials, _, location = parts.netloc.rpartition("@")
@@ -153,10 +154,20 @@ def _split(rest: str) -> SplitResult:
         parts = urlsplit("postgresql:" + rest)
     except ValueError:
         raise InvalidURI(f"the host is malformed; {_ENCODE}") from None
-    names = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if parts.fragment or "@" in parts.path or not all(map(str.isidentifier, names)):
+    if parts.fragment or "@" in parts.path:
         raise InvalidURI(f"a '/', '?' or '#' is in the way; {_ENCODE}")
     return parts
+
+
+def _params(query: str) -> dict[str, str]:
+    items = parse_qsl(query, keep_blank_values=True)
+    params = dict(items)
+    if not all(map(str.isidentifier, params)):
+        raise InvalidURI(f"a '/', '?' or '#' is in the way; {_ENCODE}")
+    if len(params) < len(items):
+        twice = next(name for name, _ in items if [n for n, _ in items].count(name) > 1)
+        raise InvalidURI(f"{twice} is given twice; several hosts are one list: host=a,b&port=1,2")
+    return params
 
 
 def _split_hosts(location: str) -> tuple[str, str]:

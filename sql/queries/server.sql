@@ -12,10 +12,10 @@ SET TIME ZONE 'UTC';
 
 -- name: facts
 -- What does this database have that a migration may require?
+-- MLflow's tables count when they are those of the oldest MLflow that we run on, 3.17, whose last
+-- revision made job_locks: an older schema is upgraded by MLflow first.
 SELECT
-    to_regclass('runs') IS NOT NULL
-        AND to_regclass('registered_model_aliases') IS NOT NULL
-        AND to_regclass('metrics') IS NOT NULL AS mlflow,
+    to_regclass('metrics') IS NOT NULL AND to_regclass('job_locks') IS NOT NULL AS mlflow,
     EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS timescale,
     EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')
         AND current_setting('timescaledb.license', true) = 'timescale' AS community;

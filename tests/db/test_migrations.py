@@ -93,7 +93,7 @@ def test_what_lacks_something_waits_and_is_applied_when_it_is_there(
     ship(SCHEMA, VIEW, FILL)
     assert names(db.migrate(empty)) == ["base/0001_schema", "base/0002_fill"]
     assert plan(empty).waiting == {"base/0003_view": frozenset({"mlflow"})}
-    for table in ("runs", "metrics", "registered_model_aliases"):
+    for table in ("runs", "metrics", "job_locks"):
         empty.execute(f"CREATE TABLE {table} ()")
     assert names(db.migrate(empty)) == ["base/0003_view"]
     assert plan(empty).waiting == {}
@@ -192,8 +192,7 @@ def test_metrics_are_laid_out_anew_only_while_they_are_few(
         "ALTER TABLE metrics ADD n int",
         frozenset({"mlflow", "metrics_rebuild"}),
     )
-    for table in ("runs", "registered_model_aliases"):
-        empty.execute(f"CREATE TABLE {table} ()")
+    empty.execute("CREATE TABLE job_locks ()")
     empty.execute("CREATE TABLE metrics AS SELECT FROM generate_series(1, 10000)")
     ship(rebuild)
     assert db.migrate(empty) == []

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import re
 from importlib.resources import files
 
@@ -8,7 +7,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from mlflow_timescale.db import queries
 from mlflow_timescale.db.queries import SQL_PACKAGE, load, split
 
 AREAS = [
@@ -16,10 +14,6 @@ AREAS = [
     for entry in (files(SQL_PACKAGE) / "queries").iterdir()
     if entry.name.endswith(".sql")
 ]
-
-
-def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(queries).failed == 0
 
 
 def test_a_query_is_ready_to_be_executed(conn: psycopg.Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import random
 import shutil
@@ -106,6 +107,11 @@ def test_registering_again_makes_a_new_version_and_moves_the_alias(
     assert versions == ["1", "2"]
     rows = conn.execute("SELECT version, aliases FROM mlops.models ORDER BY version").fetchall()
     assert rows == [(1, []), (2, ["champion"])]
+
+
+def test_the_examples_in_its_docstrings_hold() -> None:
+    assert doctest.testmod(demo).failed == 0
+    assert doctest.testmod(demo).attempted > 0
 
 
 def test_features_do_not_change_when_the_future_does(prices: pd.DataFrame) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import mlflow
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
@@ -60,26 +58,32 @@ def configuration(directory: Path, uri: str) -> Path:
     return path
 
 
-def log_in(server_process: Server, name: str, password: str) -> MlflowClient:
-    mlflow.set_tracking_uri(server_process.url)
-    os.environ["MLFLOW_TRACKING_USERNAME"] = name
-    os.environ["MLFLOW_TRACKING_PASSWORD"] = password
-    return MlflowClient()
+LogIn = Callable[[str, str], MlflowClient]
+
+
+@pytest.fixture
+def log_in(server_process: Server, monkeypatch: pytest.MonkeyPatch) -> LogIn:
+    def log_in(name: str, password: str) -> MlflowClient:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+        return MlflowClient(server_process.url)
+
+    return log_in
 
 
 def test_nobody_is_let_in_without_a_password(server_process: Server) -> None:
     assert server_process.get("/api/2.0/mlflow/experiments/get-by-name").status_code == 401
 
 
-def test_a_user_sees_only_what_was_granted(server_process: Server) -> None:
+def test_a_user_sees_only_what_was_granted(server_process: Server, log_in: LogIn) -> None:
     created = server_process.post(
         "/api/2.0/mlflow/users/create",
         {"username": "ann", "password": "ann's long passphrase"},
         auth=ADMIN,
     )
     assert created.ok, created.text
-    admins = log_in(server_process, *ADMIN).create_experiment("the admin's")
-    client = log_in(server_process, "ann", "ann's long passphrase")
+    admins = log_in(*ADMIN).create_experiment("the admin's")
+    client = log_in("ann", "ann's long passphrase")
     hers = client.create_experiment("ann's")
     run = client.create_run(hers)
     client.log_metric(run.info.run_id, "ic", 0.1)

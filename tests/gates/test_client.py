@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.cli import cli
 from mlflow.genai.scorers import list_scorers, scorer
-from mlflow_process import plain, run_python
+from mlflow_process import plain, run_python, with_password
 from sklearn.linear_model import Ridge
 
 from mlflow_timescale import db
@@ -157,13 +157,14 @@ def test_logged_models_hold_their_metrics() -> None:
     assert [item.model_id for item in found] == [model.model_id]
 
 
-def test_without_an_artifact_root_the_default_is_filled_in(
-    shared_database: DatabaseURI, tmp_path: Path
-) -> None:
-    """Where MLflow's own store for `postgresql` would put it."""
-    ours = tracking_store(shared_database.url)
-    theirs = tracking_store(plain(shared_database))
-    assert ours.artifact_root_uri == theirs.artifact_root_uri == str(tmp_path / "mlruns")
+def test_without_an_artifact_root_one_is_filled_in(shared_database: DatabaseURI) -> None:
+    """MLflow gives a plugin none, where its own stores get a default."""
+    for uri in (shared_database, with_password(shared_database)):
+        mlflow.set_tracking_uri(uri.url)
+        assert tracking_store(uri.url).artifact_root_uri
+        with mlflow.start_run() as run:
+            mlflow.log_text("report", "report.txt")
+        assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/report.txt") == "report"
 
 
 def test_inside_a_server_its_artifact_root_is_used(

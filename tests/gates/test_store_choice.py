@@ -36,7 +36,7 @@ from mlflow_timescale.tracking_store import (
 REPLICA = "_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE"
 
 
-@pytest.fixture(params=["canonical", "canonical over the wire", "short", "plain with our driver"])
+@pytest.fixture(params=["canonical", "canonical over the wire", "short"])
 def ours(request: pytest.FixtureRequest, shared_database: DatabaseURI) -> str:
     """Every form of URI that is ours."""
     wire = with_password(shared_database)
@@ -44,7 +44,6 @@ def ours(request: pytest.FixtureRequest, shared_database: DatabaseURI) -> str:
         "canonical": shared_database.url,
         "canonical over the wire": wire.url,
         "short": wire.url.replace("postgresql+timescaledb:", "timescaledb:"),
-        "plain with our driver": shared_database.url.replace("timescaledb:", "timescaledb:"),
     }[request.param]
 
 
@@ -79,6 +78,7 @@ def test_workspaces_and_scorers_are_kept_where_our_uris_say(ours: str) -> None:
     assert type(_get_scorer_store(ours)) is MlflowTrackingStore
 
 
+@pytest.mark.slow
 def test_a_directory_is_enough_for_a_client(directory: Path) -> None:
     uri = f"timescaledb+embedded:{directory}"
     mlflow.set_tracking_uri(uri)
@@ -141,3 +141,14 @@ def test_a_read_replica_is_read_and_never_written(
     tracking.log_metric(run.info.run_id, mlflow.entities.Metric("ic", 0.1, 0, 0))
     assert tracking.get_run(run.info.run_id).data.metrics == {"ic": 0.1}
     assert registry.get_registered_model(name).name == name
+
+
+@pytest.mark.parametrize("replica", ["postgresql:"], indirect=True)
+@pytest.mark.usefixtures("replica")
+def test_plain_uris_keep_their_read_replica(shared_database: DatabaseURI) -> None:
+    uri = plain(shared_database)
+    tracking = TrackingStoreRegistryWrapper().get_store(uri, "/artifacts")
+    registry = ModelRegistryStoreRegistryWrapper().get_store(uri)
+    assert type(tracking) is mlflow_tracking.SqlAlchemyStore
+    assert tracking.read_engine is not None
+    assert registry.read_engine is not None

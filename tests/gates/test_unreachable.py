@@ -81,6 +81,7 @@ def test_a_server_that_does_not_answer_is_waited_for_as_mlflow_does(
     assert not shows_password(str(error.value) + caplog.text)
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_up_meanwhile_is_used(directory: Path) -> None:
     """A compose file starts the database and MLflow at once."""
     socket = directory / "run"

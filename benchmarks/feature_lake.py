@@ -1,0 +1,137 @@
+"""Measure snapshots, the lake and the engines on it, beside the database on the same data.
+
+    python benchmarks/feature_lake.py --rows 1000000
+    python benchmarks/feature_lake.py --rows 10000000 --uri postgresql+timescaledb://...
+
+The data and the spines are those of `benchmarks/features.py`. All engines must give the same
+answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+from features import DAY, FEATURES, FIRST, SESSIONS, Meter, load, spine
+from psycopg import sql
+
+from feature_store import FeatureStore, Lake, load_snapshot
+from feature_store.distributed import daft_training_frame
+from feature_store.fingerprint import fingerprint
+from feature_store.snapshots import rebuild
+from mlflow_timescale import db
+from mlflow_timescale.cli.options import default_uri
+from mlflow_timescale.db.uri import DatabaseURI
+
+
+def by_polars(lake: Lake, rows: pd.DataFrame) -> pl.DataFrame:
+    """One as-of join on (entity, feature), then wide."""
+    right = pl.read_parquet(
+        lake.files(), columns=["entity_key", "feature_name", "known_at", "value"]
+    )
+    left = pl.from_pandas(rows).with_row_index()
+    long = left.join(pl.DataFrame({"feature_name": FEATURES}), how="cross").sort("as_of")
+    joined = long.join_asof(
+        right.sort("known_at"),
+        left_on="as_of",
+        right_on="known_at",
+        by=["entity_key", "feature_name"],
+        check_sortedness=False,
+    )
+    wide = joined.pivot("feature_name", index="index", values="value").sort("index")
+    return left.drop("index").hstack(wide.select(FEATURES))
+
+
+def by_duckdb(lake: Lake, rows: pd.DataFrame) -> Any:
+    """The same in SQL."""
+    with duckdb.connect() as conn:
+        conn.register("spine", rows.reset_index())
+        conn.register("lake", conn.read_parquet(lake.files()))
+        conn.register("names", pd.DataFrame({"feature_name": FEATURES}))
+        return conn.execute(
+            """
+            SELECT s.index, n.feature_name, l.value
+            FROM spine AS s CROSS JOIN names AS n ASOF LEFT JOIN lake AS l
+                ON l.entity_key = s.entity_key AND l.feature_name = n.feature_name
+                AND s.as_of >= l.known_at
+            """
+        ).fetchnumpy()
+
+
+def engines(store: FeatureStore, lake: Lake, rows: pd.DataFrame, meter: Meter, rounds: int) -> None:
+    methods = {
+        "database": lambda: store.training_frame(rows, FEATURES),
+        "lake, numpy": lambda: lake.training_frame(rows, FEATURES),
+        "lake, polars": lambda: by_polars(lake, rows),
+        "lake, DuckDB": lambda: by_duckdb(lake, rows),
+        "lake, Daft": lambda: daft_training_frame(lake, rows, FEATURES).to_arrow(),
+    }
+    answers = {fingerprint(call()) for name, call in methods.items() if "Duck" not in name}
+    assert len(answers) == 1, answers
+    print("| 100,000 x 20 cells from | wall s | cpu s |")
+    for name, cost in meter.alternate(methods, rounds).items():
+        print(f"| {name} | {cost} |")
+
+
+def next_day(store: FeatureStore, entities: int, rng: np.random.Generator) -> int:
+    """One more day of all entities, as it comes live: after the last revision of the rest."""
+    event = pd.Timestamp(FIRST.value // 1000 + (SESSIONS + 40) * DAY, unit="us", tz="UTC")
+    frame = pd.DataFrame({"entity_key": [f"E{i:05d}" for i in range(entities)]})
+    frame = frame.assign(event_time=event, ingest_time=event + timedelta(hours=4))
+    for name in FEATURES:
+        frame[name] = rng.normal(size=entities)
+    return store.write_frame(frame, ingest_time="ingest_time")
+
+
+def size(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*.parquet")) / 1e6
+
+
+def run(store: FeatureStore, rows: int, rounds: int, folder: Path) -> None:
+    rng = np.random.default_rng(1)
+    entities = rows // (SESSIONS * len(FEATURES))
+    load(store, entities, rng)
+    meter = Meter(store.uri)
+    print("| step | wall s | cpu s |")
+    cost = meter(lambda: store.export(folder / "lake"))
+    print(f"| first export of {rows:,} points, {size(folder):.0f} MB | {cost} |")
+    written = next_day(store, entities, rng)
+    cost = meter(lambda: store.export(folder / "lake"))
+    print(f"| export of the next day, {written:,} points | {cost} |")
+    wanted = spine(entities, 100_000, rng)
+    cost = meter(lambda: store.snapshot(wanted, FEATURES, folder / "snapshot"))
+    print(f"| snapshot of 100,000 x 20, {size(folder / 'snapshot'):.0f} MB | {cost} |")
+    print(f"| load and verify it | {meter(lambda: load_snapshot(folder / 'snapshot'))} |")
+    made = load_snapshot(folder / "snapshot")
+    print(f"| rebuild it from the database | {meter(lambda: rebuild(store, made))} |")
+    engines(store, Lake(folder / "lake"), wanted, meter, rounds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--uri", type=DatabaseURI.parse, default=None)
+    options = parser.parse_args()
+    server = options.uri or default_uri()
+    name = sql.Identifier(f"benchmark_{uuid.uuid4().hex[:12]}")
+    with db.connect(server, autocommit=True) as admin, tempfile.TemporaryDirectory() as folder:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(name))
+        try:
+            uri = server.with_database(name.as_string().strip('"'))
+            with FeatureStore(uri) as store:
+                run(store, options.rows, options.rounds, Path(folder))
+        finally:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The daily job: are the features fresh, which model runs, does it drift, what should a person do.
+
+One call for cron: it runs the monitor of each strategy and says one of three things: healthy,
+alerts, or (by raising) that it could not find out. What it recommends it never does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from typing import Any
+
+from drift import features
+from drift.alerts import Alert
+from drift.monitor import DriftMonitor
+from drift.results import DriftMetrics
+from mlflow_timescale.db import DatabaseURI, Error, connect, load
+
+_queries = load("drift")
+
+HEALTHY = "All metrics are within their accepted range."
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """When a feature was last written. `stale`: not since the session before this one closed."""
+
+    feature: str
+    last_event: datetime | None
+    last_ingest: datetime | None
+    stale: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model that the session's predictions name, and what the registry says of it.
+
+    `created` and `aliases` are empty where the registry does not know it, `note` says why.
+    """
+
+    name: str
+    version: str
+    created: datetime | None = None
+    aliases: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Daily:
+    """One strategy on one day. `decision` is a recommendation to a person."""
+
+    strategy_id: str
+    session: date
+    features: tuple[Freshness, ...]
+    model: Model
+    metrics: DriftMetrics
+    alerts: tuple[Alert, ...]
+    decision: tuple[str, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Nothing open that nobody has acknowledged or silenced, and no stale feature."""
+        return not self.alerts and not any(feature.stale for feature in self.features)
+
+
+def daily_job(
+    uri: str | DatabaseURI,
+    strategies: Sequence[str] | None = None,
+    *,
+    session: date | None = None,
+    now: datetime | None = None,
+    **options: Any,
+) -> list[Daily]:
+    """Run every strategy (or some) for the last closed session, and say how each is.
+
+    `options` go to `DriftMonitor`. Raises Error if there is no such strategy.
+    """
+    names = _strategies(uri) if strategies is None else list(strategies)
+    if not names:
+        raise Error("no strategy is watched yet; record predictions first: `drift record`")
+    return [_daily(DriftMonitor(uri, name, **options), session, now) for name in names]
+
+
+def _strategies(uri: str | DatabaseURI) -> list[str]:
+    with connect(uri, autocommit=True) as conn:
+        return [row[0] for row in conn.execute(_queries.strategies)]
+
+
+def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) -> Daily:
+    metrics = monitor.run_daily(session, now=now)
+    found = tuple(a for a in monitor.alerts(states=["open"]) if not a.inhibited)
+    fresh = tuple(_freshness(monitor, metrics.date))
+    return Daily(
+        strategy_id=monitor.strategy_id,
+        session=metrics.date,
+        features=fresh,
+        model=_model(monitor, metrics.date),
+        metrics=metrics,
+        alerts=found,
+        decision=tuple(_decide(found, fresh)),
+    )
+
+
+def _freshness(monitor: DriftMonitor, session: date) -> Iterator[Freshness]:
+    """A feature is stale if nothing was written of it since the previous session's close."""
+    due = monitor.sessions.close(monitor.sessions.shift(session, -1))
+    as_of = monitor.sessions.open(monitor.sessions.shift(session, 1))
+    with monitor.connect() as conn:
+        if not features.exist(conn):
+            return
+        rows = conn.execute(_queries.feature_freshness, {"as_of": as_of}).fetchall()
+    for name, version, last_event, last_ingest in rows:
+        label = features.label(name, version)
+        if monitor.config.features is None or name in monitor.config.features:
+            stale = last_event is None or last_event <= due
+            yield Freshness(label, last_event, last_ingest, stale)
+
+
+def _model(monitor: DriftMonitor, session: date) -> Model:
+    with monitor.connect() as conn:
+        row = conn.execute(
+            _queries.runs, {"strategy_id": monitor.strategy_id, "start": session, "end": session}
+        ).fetchone()
+    name, version = (row[4] or monitor.config.model_name, row[5]) if row else ("", "")
+    if not name:
+        return Model("", "", note="the predictions name no model")
+    return _registered(monitor, name, version)
+
+
+def _registered(monitor: DriftMonitor, name: str, version: str) -> Model:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    uri = monitor.tracking_uri
+    if uri is None:
+        return Model(name, version, note="MLflow is switched off")
+    try:
+        client = MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI"))
+        found = (
+            client.get_model_version(name, version)
+            if version
+            else client.get_model_version_by_alias(name, "champion")
+        )
+        aliases = client.get_registered_model(name).aliases
+    except MlflowException as exc:
+        return Model(name, version, note=str(exc).partition("\n")[0][:200])
+    created = datetime.fromtimestamp(found.creation_timestamp / 1000, tz=timezone.utc)
+    own = tuple(sorted(a for a, v in aliases.items() if str(v) == str(found.version)))
+    return Model(name, str(found.version), created, own)
+
+
+def _decide(found: Sequence[Alert], fresh: Sequence[Freshness]) -> Iterator[str]:
+    stale = [feature.feature for feature in fresh if feature.stale]
+    if stale:
+        yield f"Check the feature job: nothing new of {', '.join(stale[:10])}."
+    for alert in found:
+        yield f"{alert.severity}: {alert.rule} since {alert.session}. {alert.action}".strip()
+    if not stale and not found:
+        yield HEALTHY

@@ -1,0 +1,46 @@
+"""Average ranks and correlations of them, row by row, several times faster than scipy's."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def average_ranks(ordered: Floats, order: NDArray[np.intp]) -> Floats:
+    """Ranks from 1, ties averaged, of values whose sorting is known.
+
+    `ordered` are the values in increasing order, `order` the positions they came from.
+
+    >>> values = np.array([0.3, 0.1, 0.3])
+    >>> order = np.argsort(values)
+    >>> average_ranks(values[order], order).tolist()
+    [2.5, 1.0, 2.5]
+    """
+    ranks = np.empty(len(order))
+    is_new = np.empty(len(order), dtype=bool)
+    is_new[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
+    starts = np.flatnonzero(is_new)
+    if len(starts) == len(order):
+        ranks[order] = np.arange(1.0, len(order) + 1)
+        return ranks
+    lengths = np.diff(starts, append=len(order))
+    ranks[order] = np.repeat(starts + (lengths + 1) / 2, lengths)
+    return ranks
+
+
+def rank_correlation(signal: Floats, target: Floats, target_order: NDArray[np.intp]) -> float:
+    """Spearman correlation of two finite rows; NaN where one is constant.
+
+    `target_order` sorts `target`; whoever correlates many signals with one target sorts it once.
+    """
+    order = np.argsort(signal)
+    a = average_ranks(signal[order], order)
+    b = average_ranks(target[target_order], target_order)
+    mean = (len(a) + 1) / 2
+    a -= mean
+    b -= mean
+    scale = float(np.dot(a, a)) * float(np.dot(b, b))
+    return float(np.dot(a, b)) / scale**0.5 if scale > 0 else float("nan")

@@ -1,0 +1,134 @@
+"""Accepted windows: what a strategy and its features looked like while all was well.
+
+A session is judged by the newest window accepted that ends before it. The first window ever
+accepted also stays as the fixed reference, whatever is accepted later: retraining on drifted data
+and accepting the result as the new normal must not make the alarm go deaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg.rows import class_row
+
+from drift.metrics.psi import Reference
+from mlflow_timescale.db import Connection, Error, load
+
+_queries = load("drift")
+MIN_SESSIONS = 120
+
+
+class NotAcceptable(Error, ValueError):
+    """A window that cannot be a reference."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """One accepted window: mean and standard deviation (ddof 1) of its daily IC."""
+
+    reference_id: int
+    role: str
+    version: int
+    window_start: date
+    window_end: date
+    ic_mean: float | None
+    ic_sd: float | None
+    ic_n: int
+    accepted_at: datetime
+    accepted_by: str
+    reason: str
+
+
+class References:
+    """A strategy's accepted windows, and the distributions in them, read when asked for."""
+
+    def __init__(self, conn: Connection, strategy_id: str) -> None:
+        self._conn = conn
+        with conn.cursor(row_factory=class_row(Window)) as cursor:
+            rows = cursor.execute(_queries.references, {"strategy_id": strategy_id}).fetchall()
+        self.windows = tuple(rows)
+        self._distributions: dict[int, dict[str, Reference]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.windows)
+
+    @cached_property
+    def accepted(self) -> tuple[Window, ...]:
+        return tuple(window for window in self.windows if window.role == "accepted")
+
+    @property
+    def fixed(self) -> Window | None:
+        """The window that never changes; None before anything was accepted."""
+        return next((window for window in self.windows if window.role == "fixed"), None)
+
+    def at(self, session: date) -> Window | None:
+        """The window that judges a session; for sessions before all windows, the first."""
+        before = [window for window in self.accepted if window.window_end < session]
+        return before[-1] if before else next(iter(self.accepted), None)
+
+    def distributions(self, window: Window) -> Mapping[str, Reference]:
+        """The window's distributions, by feature."""
+        key = window.reference_id
+        if key not in self._distributions:
+            rows = self._conn.execute(_queries.distributions, {"reference_id": key}).fetchall()
+            self._distributions[key] = {name: Reference.from_json(text) for name, text in rows}
+        return self._distributions[key]
+
+
+def accept(
+    conn: Connection,
+    strategy_id: str,
+    window: tuple[date, date],
+    ic: NDArray[np.float64],
+    distributions: Iterable[tuple[str, Reference]],
+    *,
+    reason: str,
+    accepted_by: str | None = None,
+    min_sessions: int = MIN_SESSIONS,
+) -> int:
+    """Keep a window as the newest accepted one (the first also as the fixed); return its version.
+
+    `ic` holds the window's daily IC, shape (sessions,), NaN where none. The sessions after it that
+    are computed already become stale. Raises NotAcceptable for fewer than `min_sessions` ICs.
+    """
+    if not reason.strip():
+        raise NotAcceptable("accepting a reference needs a reason: it decides what counts as drift")
+    known = ic[np.isfinite(ic)]
+    if len(known) < min_sessions:
+        raise NotAcceptable(
+            f"the window {window[0]} to {window[1]} has {len(known)} sessions with an IC; a mean "
+            f"and a spread that hold need {min_sessions}: widen the window, or backfill it first"
+        )
+    row = {
+        "strategy_id": strategy_id,
+        "window_start": window[0],
+        "window_end": window[1],
+        "ic_mean": float(known.mean()) if len(known) else None,
+        "ic_sd": float(known.std(ddof=1)) if len(known) > 1 else None,
+        "ic_n": len(known),
+        "accepted_by": accepted_by,
+        "reason": reason,
+    }
+    fitted = [(name, reference.to_json()) for name, reference in distributions]
+    with conn.transaction():
+        conn.execute(_queries.lock_to_compute, row)
+        before = References(conn, strategy_id)
+        for role in ("accepted",) if before.fixed else ("accepted", "fixed"):
+            _keep(conn, {**row, "role": role}, fitted)
+        conn.execute(_queries.mark_all_stale, row)
+    return len(before.accepted) + 1
+
+
+def _keep(conn: Connection, row: dict[str, object], fitted: list[tuple[str, str]]) -> None:
+    found = conn.execute(_queries.add_reference, row).fetchone()
+    rows = [
+        {"reference_id": found and found[0], "dimension": name, "distribution": text}
+        for name, text in fitted
+    ]
+    with conn.cursor() as cursor:
+        cursor.executemany(_queries.add_distribution, rows)

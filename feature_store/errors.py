@@ -1,0 +1,78 @@
+"""The errors of the feature store: what was wrong, the value, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from mlflow_timescale.db import Error
+
+
+class FeatureError(Error):
+    """Anything that the feature store refuses."""
+
+
+class InvalidTime(FeatureError, ValueError):
+    """A time that is naive, missing, finer than a microsecond, or out of range."""
+
+
+class InvalidValue(FeatureError, ValueError):
+    """A value that is neither a finite number, NaN, nor a JSON structure."""
+
+
+class InvalidFrame(FeatureError, ValueError):
+    """A frame without the columns that it needs, or of a kind that is not understood."""
+
+
+class UnknownFeature(FeatureError, KeyError):
+    """A feature name, or a version of it, that matches nothing."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnknownCalendar(FeatureError, ValueError):
+    """A trading calendar that does not exist, or does not reach a date."""
+
+
+class DefinitionError(FeatureError, ValueError):
+    """A definition, or a write, that contradicts what is registered."""
+
+
+class WriteContention(FeatureError):
+    """Two writers blocked each other; the database ended this one, and nothing was written."""
+
+
+class ConflictingValues(FeatureError, ValueError):
+    """Another value is already stored at the same (series, event_time, ingest_time).
+
+    `rows` holds up to ten of them, as dictionaries; nothing of the whole write was stored.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]], total: int, advice: str) -> None:
+        self.rows, self.total = list(rows), total
+        shown = "; ".join(_conflict(row) for row in rows)
+        more = f" (and {total - len(rows)} more)" if total > len(rows) else ""
+        super().__init__(f"{total} value(s) contradict what is stored: {shown}{more}. {advice}")
+
+
+def _conflict(row: dict[str, Any]) -> str:
+    return (
+        f"{row['entity_key']} {row['feature_name']} v{row['feature_version']} "
+        f"event_time={row['event_time'].isoformat()} ingest_time={row['ingest_time'].isoformat()} "
+        f"has {row['stored']!r}, got {row['given']!r}"
+    )
+
+
+def unknown_feature(names: Iterable[str], known: Iterable[str]) -> UnknownFeature:
+    """Name what matches nothing, and what it may have been meant to be."""
+    known = list(known)
+    parts = []
+    for name in names:
+        near = get_close_matches(name, known, n=3)
+        parts.append(repr(name) + (f" (did you mean {', '.join(near)}?)" if near else ""))
+    return UnknownFeature(
+        f"no feature {', '.join(parts)} has ever been written; `mlflow-timescale features list` "
+        f"shows what there is"
+    )

@@ -1,0 +1,259 @@
+"""One hash for the content of a frame, whatever holds it and in whatever order.
+
+The rows are a multiset: each is written down in one canonical form and hashed with SHA-256, and the
+sorted hashes are hashed again. So the order of rows and columns, the library, the machine, the
+layout of files, the width of a number, the payload of a NaN and the sign of a zero make no
+difference, and one changed, lost or repeated row does. A missing number and NaN count as the same,
+because pandas cannot tell them apart; a snapshot's manifest counts them separately.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.columns import Column, Columns, columns
+from feature_store.errors import InvalidFrame
+from feature_store.times import MISSING, column_micros
+
+VERSION = 1
+_EXACT = 2**53
+_ROWS = 65_536
+_WIDTH = 17  # of a cell: its kind, and a number or half of a SHA-256
+_NOTHING, _NUMBER, _INTEGER, _BOOLEAN, _MOMENT, _NAIVE, _DATE, _DURATION, _TEXT, _BYTES, _JSON = (
+    range(11)
+)
+Bytes = npt.NDArray[np.uint8]
+
+
+def fingerprint(frame: Any) -> str:
+    """The fingerprint of a pandas, Arrow or polars frame, as 64 hexadecimal digits.
+
+    Raises InvalidFrame for columns of kinds that have no canonical form.
+
+    >>> import pandas as pd
+    >>> one = pd.DataFrame({"entity": ["a", "b"], "x": [1.0, float("nan")]})
+    >>> fingerprint(one) == fingerprint(pa.table({"x": [None, 1], "entity": ["b", "a"]}))
+    True
+    """
+    builder = Fingerprint()
+    builder.add(columns(frame))
+    return builder.hexdigest()
+
+
+class Fingerprint:
+    """A fingerprint of rows that come in parts; 32 bytes of memory a row."""
+
+    def __init__(self) -> None:
+        self._names: list[str] | None = None
+        self._digests: list[bytes] = []
+        self.rows = 0
+
+    def add(self, part: Columns) -> None:
+        """Add rows; every part must have the same columns, in any order."""
+        names = sorted(part)
+        if self._names not in (None, names):
+            raise InvalidFrame(f"one part has the columns {self._names}, another {names}")
+        self._names = names
+        count = len(part[names[0]]) if names else 0
+        for first in range(0, count, _ROWS):
+            rows = [_canonical(part[name][first : first + _ROWS], name) for name in names]
+            self._digests.append(_row_digests(np.concatenate(rows, axis=1)))
+        self.rows += count
+
+    def hexdigest(self) -> str:
+        """The hash of all rows so far."""
+        header = {"fingerprint": VERSION, "columns": self._names or [], "rows": self.rows}
+        digest = hashlib.sha256(json.dumps(header).encode())
+        digest.update(np.sort(np.frombuffer(b"".join(self._digests), dtype="S32")).tobytes())
+        return digest.hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text with sorted keys and one form for each number.
+
+    >>> canonical_json({"b": 1.0, "a": [2, -0.0]})
+    '{"a":[2,0],"b":1}'
+    """
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    return value
+
+
+def _row_digests(rows: Bytes) -> bytes:
+    view, width = memoryview(rows.tobytes()), rows.shape[1]
+    sha256 = hashlib.sha256
+    return b"".join(sha256(view[at : at + width]).digest() for at in range(0, len(view), width))
+
+
+def _canonical(column: Column, name: str) -> Bytes:
+    """A column as (rows, _WIDTH) bytes: what kind each value is, and the value."""
+    if isinstance(column, np.ndarray):
+        return _canonical_objects(column, name)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    for is_kind, encode in _ENCODERS:
+        if is_kind(column.type):
+            return encode(column, name)
+    raise InvalidFrame(f"column {name!r} holds {column.type}, which has no fingerprint")
+
+
+def _fixed(tags: npt.ArrayLike, values: npt.NDArray[Any]) -> Bytes:
+    """Cells of a tag and eight bytes, little-endian; where there is nothing, zeros."""
+    tag = np.broadcast_to(np.asarray(tags, dtype=np.uint8), values.shape)
+    cells = np.zeros((len(values), _WIDTH), dtype=np.uint8)
+    cells[:, 0] = tag
+    cells[:, 1:9] = values.astype(values.dtype.newbyteorder("<")).view(np.uint8).reshape(-1, 8)
+    cells[tag == _NOTHING] = 0
+    return cells
+
+
+def _present(column: pa.Array, tag: int) -> npt.NDArray[Any]:
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    return np.where(valid, tag, _NOTHING).astype(np.uint8)
+
+
+def _nothing(column: pa.Array, name: str) -> Bytes:
+    return np.zeros((len(column), _WIDTH), dtype=np.uint8)
+
+
+def _floats(column: pa.Array, name: str) -> Bytes:
+    numbers = column.cast(pa.float64(), safe=False).fill_null(np.nan)
+    return _encode_floats(np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64))
+
+
+def _encode_floats(numbers: npt.NDArray[np.float64]) -> Bytes:
+    tags = np.where(np.isnan(numbers), _NOTHING, _NUMBER)
+    return _fixed(tags, numbers + 0.0)  # adding zero turns -0.0 into 0.0
+
+
+def _integers(column: pa.Array, name: str) -> Bytes:
+    """As floats where a float is exact, so that 1 and 1.0 are the same."""
+    signed = column if column.type != pa.uint64() else column.cast(pa.int64(), safe=False)
+    whole = np.asarray(signed.fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False))
+    exact = np.abs(whole) <= _EXACT
+    tags = np.where(_present(column, 1) > 0, np.where(exact, _NUMBER, _INTEGER), _NOTHING)
+    bits = np.where(exact, whole.astype(np.float64).view(np.int64), whole)
+    return _fixed(tags, bits)
+
+
+def _booleans(column: pa.Array, name: str) -> Bytes:
+    values = column.cast(pa.uint8()).cast(pa.int64())
+    return _fixed(_present(column, _BOOLEAN), _int64(values))
+
+
+def _moments(column: pa.Array, name: str) -> Bytes:
+    tag = _MOMENT
+    if column.type.tz is None:  # a label of the user's; it is not compared with anything
+        column, tag = column.cast(pa.timestamp(column.type.unit, "UTC")), _NAIVE
+    micros = column_micros(column, name, missing=True)
+    return _fixed(np.where(micros == MISSING, _NOTHING, tag), micros)
+
+
+def _dates(column: pa.Array, name: str) -> Bytes:
+    days = column.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
+    return _fixed(_present(column, _DATE), _int64(days))
+
+
+def _durations(column: pa.Array, name: str) -> Bytes:
+    micros = column.cast(pa.duration("us")).cast(pa.int64())
+    return _fixed(_present(column, _DURATION), _int64(micros))
+
+
+def _int64(column: pa.Array) -> npt.NDArray[np.int64]:
+    return np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _texts(column: pa.Array, name: str) -> Bytes:
+    tag = _BYTES if pa.types.is_binary(column.type) else _TEXT
+    codes = column.cast(_plain_text(column.type)).dictionary_encode()
+    known = [_hashed(tag, value) for value in codes.dictionary.to_pylist()]
+    table = np.stack([*known, np.zeros(_WIDTH, dtype=np.uint8)])
+    indices = np.asarray(pc.fill_null(codes.indices, len(known)).to_numpy(zero_copy_only=False))
+    found: Bytes = table[indices]
+    return found
+
+
+def _plain_text(kind: pa.DataType) -> pa.DataType:
+    return pa.large_binary() if pa.types.is_binary(kind) else pa.large_string()
+
+
+def _hashed(tag: int, value: str | bytes) -> Bytes:
+    body = value.encode() if isinstance(value, str) else value
+    digest = hashlib.sha256(body).digest()[: _WIDTH - 1]
+    return np.frombuffer(bytes([tag]) + digest, dtype=np.uint8)
+
+
+def _structures(column: pa.Array, name: str) -> Bytes:
+    values = np.empty(len(column), dtype=object)
+    values[:] = column.to_pylist()
+    return _canonical_objects(values, name)
+
+
+def _canonical_objects(values: npt.NDArray[np.object_], name: str) -> Bytes:
+    return np.stack([_object(value, name) for value in values])
+
+
+def _object(value: Any, name: str) -> Bytes:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return np.zeros(_WIDTH, dtype=np.uint8)
+    try:
+        if isinstance(value, (Mapping, list, tuple, np.ndarray)):
+            return _hashed(_JSON, canonical_json(value))
+        if isinstance(value, str):
+            return _hashed(_TEXT, value)
+        cell: Bytes = _canonical(pa.array([value]), name)[0]
+        return cell
+    except (TypeError, ValueError, pa.ArrowInvalid) as exc:
+        raise InvalidFrame(f"column {name!r} holds {value!r}, which has no fingerprint") from exc
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(is_kind(kind) for is_kind in _TEXTS)
+
+
+_TEXTS: tuple[Callable[[Any], bool], ...] = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+)
+_ENCODERS: tuple[tuple[Callable[[Any], bool], Callable[[Any, str], Bytes]], ...] = (
+    (pa.types.is_null, _nothing),
+    (pa.types.is_floating, _floats),
+    (pa.types.is_decimal, _floats),
+    (pa.types.is_integer, _integers),
+    (pa.types.is_boolean, _booleans),
+    (pa.types.is_timestamp, _moments),
+    (pa.types.is_date, _dates),
+    (pa.types.is_duration, _durations),
+    (_is_text, _texts),
+    (_is_nested, _structures),
+)
+
+
+def parts(table: pa.Table) -> Iterator[Columns]:
+    """A table in slices, for `Fingerprint.add`."""
+    for first in range(0, len(table), _ROWS):
+        yield columns(table[first : first + _ROWS])

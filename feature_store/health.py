@@ -1,0 +1,264 @@
+"""Health: is every feature fresh, complete and plausible, and how late does it come?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psycopg.rows import dict_row
+
+from feature_store.arrays import Int4Array
+from feature_store.errors import InvalidValue, unknown_feature
+from feature_store.sessions import Sessions
+from feature_store.times import to_micros
+from mlflow_timescale import db
+
+if TYPE_CHECKING:
+    from feature_store.store import FeatureStore
+
+_queries = db.load("feature_health")
+_features = db.load("features")
+_EVERY_SESSION = timedelta(days=2)  # what may be older is not expected on every session
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """The newest value of one feature of one entity. Without a value, times and age are None."""
+
+    entity_key: str
+    feature_name: str
+    feature_version: int
+    event_time: datetime | None
+    ingest_time: datetime | None
+    age: timedelta | None
+    max_staleness: timedelta | None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether there must be a newer value."""
+        return self.max_staleness is not None and (
+            self.age is None or self.age > self.max_staleness
+        )
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The sessions on which one feature of one entity has no value."""
+
+    entity_key: str
+    feature_name: str
+    feature_version: int
+    sessions: list[date]
+
+
+@dataclass(frozen=True)
+class SessionStatistics:
+    """The values of one feature on one session: n of them, of which `undefined` are NaN.
+
+    mean, sd (of the sample), min and max leave NaN out; None where nothing is left.
+    """
+
+    feature_name: str
+    feature_version: int
+    session: date
+    entities: int
+    n: int
+    undefined: int
+    structures: int
+    mean: float | None
+    sd: float | None
+    min: float | None
+    max: float | None
+
+
+@dataclass(frozen=True)
+class WriteLag:
+    """Seconds from event to first value, as quantiles; `assumed` is the share nobody observed."""
+
+    feature_name: str
+    feature_version: int
+    n: int
+    assumed: float
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    max: float | None
+
+
+@dataclass(frozen=True)
+class NeverWritten:
+    """A feature that is defined and has no value at all."""
+
+    feature_name: str
+    feature_version: int
+    view: str
+    owner: str
+    max_staleness: timedelta | None
+
+
+@dataclass(frozen=True)
+class Health:
+    """The whole report. Ages count only session days if there is a calendar."""
+
+    as_of: datetime
+    calendar: str | None
+    sessions: list[date]
+    freshness: list[Freshness]
+    gaps: list[Gap]
+    statistics: list[SessionStatistics]
+    write_lag: list[WriteLag]
+    never_written: list[NeverWritten]
+
+    @property
+    def stale(self) -> list[Freshness]:
+        """What is older than its definition allows."""
+        return [entry for entry in self.freshness if entry.is_stale]
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether anything is stale, or defined with a maximum staleness and never written."""
+        return bool(self.stale) or any(entry.max_staleness for entry in self.never_written)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: times in ISO 8601, durations in seconds."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        for entry, freshness in zip(plain["freshness"], self.freshness, strict=True):
+            entry["is_stale"] = freshness.is_stale
+        return plain | {"is_stale": self.is_stale}
+
+
+def check_health(
+    store: FeatureStore,
+    features: Sequence[str] | None = None,
+    entities: Sequence[str] | None = None,
+    *,
+    as_of: datetime | None = None,
+    calendar: str | None = None,
+    zone: str | None = None,
+    sessions: int = 20,
+    max_staleness: timedelta | None = None,
+) -> Health:
+    """Look at features as they were known at `as_of` (default: now).
+
+    `calendar` is a name of exchange_calendars: weekends and holidays then do not age a value, and
+    every feature is expected on every one of the last `sessions` complete sessions, unless its
+    definition lets it be two days old or older; those, and all without a calendar, are expected on
+    the days on which any entity has them. `zone` is where days begin, if not at the exchange:
+    "UTC" for daily data that is stamped at midnight in UTC. `max_staleness` is for features
+    without a definition.
+
+    Raises UnknownFeature for a name that is neither written nor defined.
+    """
+    if sessions < 1:
+        raise InvalidValue(f"sessions is {sessions}; look at one at least")
+    with store.connection() as conn, conn.transaction():
+        now = as_of or _one(conn.execute(_queries.clock))
+        to_micros(now, "as_of")
+        wanted = {"features": _list(features), "entities": _list(entities), "as_of": now}
+        rows = _rows(conn, _queries.freshness, wanted)
+        never = [NeverWritten(**row) for row in _rows(conn, _queries.never_written, wanted)]
+        _check_names(conn, features, never)
+        days = Sessions.of(calendar, _first(rows, now, sessions), now, zone)
+        freshness = _freshness(rows, days, now, max_staleness)
+        window = _window(rows, days, now, sessions)
+        statistics = [SessionStatistics(**r) for r in _rows(conn, _queries.sessions, window)]
+        lags = [WriteLag(**row) for row in _rows(conn, _queries.write_lag, window)]
+        expected = _expected(freshness, statistics, calendar, days.last(sessions))
+        gaps = [Gap(**row) for row in _rows(conn, _queries.gaps, window | expected)]
+    return Health(now, calendar, days.last(sessions), freshness, gaps, statistics, lags, never)
+
+
+def _freshness(
+    rows: list[dict[str, Any]], days: Sessions, now: datetime, default: timedelta | None
+) -> list[Freshness]:
+    known = [row["event_time"] or now for row in rows]
+    ages = days.age(np.array([to_micros(moment) for moment in known], dtype=np.int64), now)
+    return [
+        Freshness(
+            row["entity_key"],
+            row["feature_name"],
+            row["feature_version"],
+            row["event_time"],
+            row["ingest_time"],
+            None if row["event_time"] is None else timedelta(microseconds=int(age)),
+            row["max_staleness"] if row["view"] is not None else default,
+        )
+        for row, age in zip(rows, ages, strict=True)
+    ]
+
+
+def _first(rows: list[dict[str, Any]], now: datetime, sessions: int) -> datetime:
+    """From when on sessions matter: the oldest newest value, or the window of statistics."""
+    events: list[datetime] = [row["event_time"] for row in rows if row["event_time"] is not None]
+    return min([now - timedelta(days=2 * sessions + 14), *events])
+
+
+def _window(
+    rows: list[dict[str, Any]], days: Sessions, now: datetime, sessions: int
+) -> dict[str, Any]:
+    last = days.last(sessions)
+    return {
+        "series": Int4Array(np.array([row["series_id"] for row in rows], dtype=np.int32)),
+        "zone": days.zone,
+        "first": days.start(last[0]) if last else now,
+        "as_of": now,
+    }
+
+
+def _expected(
+    freshness: list[Freshness],
+    statistics: list[SessionStatistics],
+    calendar: str | None,
+    sessions: list[date],
+) -> dict[str, Any]:
+    """Which features are expected on which sessions, as two parallel lists."""
+    regular = {
+        entry.feature_name
+        for entry in freshness
+        if calendar and (entry.max_staleness is None or entry.max_staleness < _EVERY_SESSION)
+    }
+    pairs = {(name, day) for name in regular for day in sessions}
+    pairs |= {
+        (entry.feature_name, entry.session)
+        for entry in statistics
+        if entry.feature_name not in regular and entry.session in sessions
+    }
+    found = sorted(pairs)
+    return {"features": [name for name, _ in found], "sessions": [day for _, day in found]}
+
+
+def _check_names(
+    conn: db.Connection, features: Sequence[str] | None, never: list[NeverWritten]
+) -> None:
+    known = {entry.feature_name for entry in never}
+    known |= {name for name, _ in conn.execute(_features.feature_names)}
+    missing = sorted(set(features or []) - known)
+    if missing:
+        raise unknown_feature(missing, known)
+
+
+def _rows(conn: db.Connection, query: Any, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    with conn.cursor(row_factory=dict_row, binary=True) as cursor:
+        return cursor.execute(query, parameters).fetchall()
+
+
+def _one(cursor: Any) -> datetime:
+    moment: datetime = cursor.fetchone()[0]
+    return moment
+
+
+def _list(names: Iterable[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value.isoformat() if isinstance(value, (date, datetime)) else value

@@ -1,0 +1,416 @@
+"""`FeatureStore`: the one object that users hold; every method is a call into a small module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from feature_store import (
+    columns,
+    definitions,
+    explain,
+    health,
+    lake_export,
+    read,
+    revisions,
+    snapshots,
+    spine,
+    watermarks,
+    write,
+)
+from feature_store.calendars import Availability, availability
+from feature_store.definitions import FeatureView
+from feature_store.points import Layout, one_row, points
+from feature_store.pool import Pool
+from feature_store.provenance import active_run_id, default_producer, git_version
+from feature_store.read import FeatureValue, Options
+from feature_store.selection import Versions, feature_names_of, select
+from feature_store.spine import EntityColumns
+from feature_store.transaction import WriteSpec
+from mlflow_timescale import db
+from mlflow_timescale.db.uri import DatabaseURI
+
+BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
+LONG_COLUMNS = 5  # a long frame has about so many for each value
+Lag = timedelta | Availability | str | None
+Features = str | FeatureView | Sequence[str | FeatureView]
+
+
+class FeatureStore:
+    """Features with two clocks: when a value is about, and when it became known.
+
+    `uri` is any form that names a database of ours; the schema is brought up to date when first
+    needed. `producer` (default: the running script) and `producer_version` (default: the git commit
+    of the working directory) are recorded with every write, and so is the active MLflow run.
+
+    A store may be shared by threads. Close it, or use it in a `with` block.
+    """
+
+    def __init__(
+        self,
+        uri: str | DatabaseURI,
+        producer: str | None = None,
+        producer_version: str | None = None,
+    ) -> None:
+        self.uri = DatabaseURI.parse(uri)
+        self.producer = producer or default_producer()
+        self._producer_version = producer_version
+        self._pool = Pool(self.uri)
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.uri)!r}, producer={self.producer!r})"
+
+    def __enter__(self) -> FeatureStore:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def producer_version(self) -> str | None:
+        """The code version that writes are recorded with."""
+        return self._producer_version or git_version(Path.cwd())
+
+    def close(self) -> None:
+        """Close the connections; using the store again opens new ones."""
+        self._pool.close()
+
+    def connection(self) -> AbstractContextManager[db.Connection]:
+        """An autocommit connection to the database, the caller's alone for a `with` block."""
+        return self._pool.connection()
+
+    # Writing
+
+    def write_features(
+        self,
+        entity_key: str,
+        timestamp: datetime,
+        features: dict[str, Any],
+        *,
+        feature_version: int = 1,
+        availability_lag: Lag = None,
+        ingest_time: datetime | None = None,
+        run_id: str | None = None,
+        forecast: bool = False,
+        view: str | FeatureView | None = None,
+    ) -> int:
+        """Write some features of one entity at one event time; return how many values were new.
+
+        A value becomes known now, by the database's clock; at `ingest_time`, if somebody observed
+        it; or as `availability_lag` assumes: a timedelta, or a rule such as "XNYS next open". A
+        value that differs from what is known is stored as a revision known from now on; with an
+        explicit ingest time a different value for the same moment raises ConflictingValues.
+
+        NaN is stored ("computed, undefined"); vectors and mappings are kept as JSON. A `view`
+        decides the version, and has to know every feature.
+        Raises InvalidTime for naive times, and for a timestamp after its ingest time unless
+        `forecast` says that it is meant.
+        """
+        if not features:
+            return 0
+        batch = one_row(entity_key, timestamp, features, ingest_time)
+        spec = self._spec(feature_version, availability_lag, run_id, forecast=forecast)
+        with self.connection() as conn:
+            return write.write_points(conn, batch, definitions.enforce(conn, batch, spec, view))
+
+    def write_frame(
+        self,
+        frame: Any,
+        *,
+        layout: str = "wide",
+        entity: str = "entity_key",
+        event_time: str = "event_time",
+        ingest_time: str | None = None,
+        availability_lag: Lag = None,
+        feature_version: int = 1,
+        run_id: str | None = None,
+        restate: bool = False,
+        forecast: bool = False,
+        view: str | FeatureView | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Write a frame, whole or not at all; return how many values were new.
+
+        `frame` is a pandas, polars or Arrow frame, a Parquet or CSV file or directory of them, or
+        an iterator of frames (which may together be larger than memory). Wide: every column beside
+        the named ones is a feature. Long: columns `feature_name` and `value`. `ingest_time` names
+        a column. A null is not written; NaN is ("computed, undefined").
+
+        The same rows again write nothing. A different value at an existing (entity, feature,
+        version, event_time, ingest_time) raises ConflictingValues, which names up to ten rows;
+        with `restate` it is stored as a revision known from now on. `progress` is called with the
+        number of points after each batch.
+        """
+        shape = Layout(layout, entity, event_time, ingest_time)
+        spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
+        values = BATCH_POINTS * (1 if layout == "wide" else LONG_COLUMNS)
+        batches = (points(part, shape) for part in columns.batches(frame, values))
+        progress = progress or (lambda count: None)
+        with self.connection() as conn, self.connection() as aside:
+            return write.write_batches(conn, aside, batches, spec, view, progress)
+
+    def register(self, view: FeatureView) -> bool:
+        """Register a feature view; False if it is there already. A change needs a new version."""
+        with self.connection() as conn:
+            return definitions.register(conn, view)
+
+    def views(self) -> list[FeatureView]:
+        """All registered views, by name and version."""
+        with self.connection() as conn:
+            return definitions.views(conn)
+
+    def view(self, name: str, version: int | None = None) -> FeatureView:
+        """A registered view, in its newest version if none is named."""
+        with self.connection() as conn:
+            return definitions.resolve(conn, name, version)
+
+    # Reading
+
+    def get_latest(
+        self,
+        entity_key: str | Sequence[str],
+        feature_names: Sequence[str] | None = None,
+        *,
+        as_of: datetime | None = None,
+        feature_version: Versions = None,
+        max_age: timedelta | None = None,
+    ) -> Any:
+        """What is known of an entity now, or was at `as_of`: FeatureValues by feature name.
+
+        For a list of entities, the same by entity. A feature that the entity has not is left out; a
+        name that nobody ever wrote raises UnknownFeature. Values with an event_time before
+        as_of - max_age are left out. Without `feature_version` it is the newest known at as_of.
+        """
+        entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
+        names = [feature_names] if isinstance(feature_names, str) else feature_names
+        with self.connection() as conn:
+            found = read.latest(
+                conn, entities, names, as_of=as_of, versions=feature_version, max_age=max_age
+            )
+        return found[entity_key] if isinstance(entity_key, str) else found
+
+    def get_point_in_time(
+        self,
+        entity_times: Iterable[tuple[str, datetime]],
+        feature_names: Sequence[str] | None = None,
+        *,
+        feature_version: Versions = None,
+        max_age: timedelta | None = None,
+    ) -> list[FeatureValue]:
+        """For every (entity, as_of), in order, each value that was known, with its two times.
+
+        For anything large, `training_frame` is the faster call.
+        """
+        pairs = list(entity_times)
+        if not pairs:
+            return []
+        with self.connection() as conn:
+            names = feature_names
+            if names is None:
+                names = feature_names_of(conn, sorted({entity for entity, _ in pairs}))
+            if not names:
+                return []
+            chosen = select(names, feature_version)
+            wanted = spine.read_spine(pairs, chosen.names, "entity_key", "as_of")
+            options = Options(max_age, warn_of_mixes=False)
+            return explain.values(conn, wanted, chosen, options)
+
+    def training_frame(
+        self,
+        spine_frame: Any,
+        features: Features,
+        *,
+        entity: EntityColumns = "entity_key",
+        as_of: str = "as_of",
+        feature_version: Versions = None,
+        max_age: timedelta | None = None,
+        event_times: bool = False,
+        output: str | None = None,
+        written_by: datetime | None = None,
+        plan: str | None = None,
+    ) -> Any:
+        """The spine with a column for each feature: its value as it was known at the row's as_of.
+
+        Rows, order, index and other columns of the spine are kept. `entity` is the column of the
+        entities, or for several kinds of entity a mapping of column to features. `event_times` adds
+        `<feature>__event_time`. `output` is "pandas", "arrow" or "polars" (default: as the spine).
+
+        Without `feature_version` a cell has the newest version known at its as_of; a number pins
+        one, a mapping pins one for each feature. `written_by` leaves out what was written later,
+        even if it claims to have been known before (a backfill): the same call gives the same
+        frame for ever if it is a `watermark()`. `plan` ("lookup" or "stream") overrides the choice
+        by size.
+        """
+        chosen = select(features, feature_version)
+        wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
+        options = Options(max_age, written_by, warn_of_mixes=feature_version is None, plan=plan)
+        with self.connection() as conn:
+            cells, _ = read.read_cells(conn, wanted, chosen, options)
+        added: dict[str, Any] = {}
+        for j, name in enumerate(chosen.names):
+            added[name] = cells.objects(j)
+            if event_times:
+                added[f"{name}__event_time"] = cells.event[j].view("M8[us]")
+        return spine.join(wanted.frame, added, output)
+
+    def explain(
+        self,
+        spine_frame: Any,
+        features: Features,
+        *,
+        entity: EntityColumns = "entity_key",
+        as_of: str = "as_of",
+        feature_version: Versions = None,
+        max_age: timedelta | None = None,
+        output: str = "pandas",
+        written_by: datetime | None = None,
+    ) -> Any:
+        """Every cell of a training set as a row: its value, times, version, producer and run.
+
+        `reason` says why a cell has no value: "never written", "not yet known", "expired", "written
+        as undefined" or "no as_of". `assumed_lag` is set where nobody observed the ingest time.
+        """
+        chosen = select(features, feature_version)
+        wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
+        options = Options(max_age, written_by, warn_of_mixes=False)
+        with self.connection() as conn:
+            rows = explain.explain(conn, wanted, chosen, options)
+        return spine.frame_of(rows, output)
+
+    def history(
+        self,
+        entity_key: str,
+        feature: str,
+        *,
+        feature_version: int | None = None,
+        output: str = "pandas",
+    ) -> Any:
+        """Every value that was ever believed of a feature of an entity, with its revisions."""
+        with self.connection() as conn:
+            rows = revisions.history(conn, entity_key, feature, feature_version)
+        return spine.frame_of(rows, output)
+
+    def diff(
+        self,
+        as_of_1: datetime,
+        as_of_2: datetime,
+        *,
+        entities: Sequence[str] | None = None,
+        features: Sequence[str] | None = None,
+        output: str = "pandas",
+    ) -> Any:
+        """What became known after as_of_1 and by as_of_2: new values and revisions."""
+        with self.connection() as conn:
+            rows = revisions.diff(conn, as_of_1, as_of_2, entities, features)
+        return spine.frame_of(rows, output)
+
+    def leak_report(
+        self,
+        spine_frame: Any,
+        features: Features,
+        *,
+        entity: EntityColumns = "entity_key",
+        as_of: str = "as_of",
+        feature_version: Versions = None,
+        output: str = "pandas",
+    ) -> Any:
+        """By feature: the share of cells that a join on event_time alone would take from the
+        future.
+
+        `leaked` counts cells filled with a value that was not known at as_of, `changed` those of
+        them where the point-in-time answer is another; `assumed` cells have an ingest time that
+        nobody observed, so for them the report is only as good as the assumption.
+        """
+        chosen = select(features, feature_version)
+        wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
+        with self.connection() as conn:
+            rows = revisions.leak_report(conn, wanted, chosen)
+        return spine.frame_of(rows, output)
+
+    def features(self, output: str = "pandas") -> Any:
+        """What there is: every feature and version, its entities, its first and last event."""
+        with self.connection() as conn:
+            return spine.frame_of(revisions.inventory(conn), output)
+
+    def lineage(
+        self, feature: str, *, feature_version: int | None = None, output: str = "pandas"
+    ) -> Any:
+        """Who wrote a feature: producers, code versions, runs, assumptions, counts and times."""
+        with self.connection() as conn:
+            return spine.frame_of(revisions.lineage(conn, feature, feature_version), output)
+
+    def watermark(self) -> datetime:
+        """The newest moment that is settled: no write stamped at or before it can still appear.
+
+        Ask on the primary, not on a replica.
+        """
+        with self.connection() as conn:
+            return watermarks.watermark(conn)
+
+    # Files and health
+
+    def snapshot(
+        self,
+        spine_frame: Any,
+        features: Features,
+        path: str | Path,
+        *,
+        entity: EntityColumns = "entity_key",
+        as_of: str = "as_of",
+        feature_version: Versions = None,
+        max_age: timedelta | None = None,
+        written_by: datetime | None = None,
+        name: str | None = None,
+        partition: str | None = "month",
+    ) -> snapshots.Snapshot:
+        """Write a training set to files for ever; the arguments are those of `training_frame`.
+
+        `path` is a new local folder or any fsspec URL, `partition` "year", "month", "day" or None.
+        `written_by` is a past watermark; the default is the present one.
+        """
+        wanted = (features, entity, as_of, feature_version, max_age, written_by)
+        request = snapshots.Request(*wanted)
+        return snapshots.write_snapshot(
+            self, spine_frame, request, path, name=name, partition=partition
+        )
+
+    def export(
+        self, path: str | Path, features: list[str] | None = None, *, buckets: int = 8
+    ) -> lake_export.Exported:
+        """Bring the feature lake at `path` up to date, or begin one; see `feature_store.lake`."""
+        return lake_export.export_lake(self, path, features=features, buckets=buckets)
+
+    def health(
+        self,
+        features: Sequence[str] | None = None,
+        entities: Sequence[str] | None = None,
+        *,
+        as_of: datetime | None = None,
+        calendar: str | None = None,
+        **options: Any,
+    ) -> health.Health:
+        """Freshness, gaps, statistics and write lag; see `feature_store.health.check_health`."""
+        return health.check_health(
+            self, features, entities, as_of=as_of, calendar=calendar, **options
+        )
+
+    def _spec(
+        self,
+        version: int,
+        lag: Lag,
+        run_id: str | None,
+        forecast: bool = False,
+        restate: bool = False,
+    ) -> WriteSpec:
+        return WriteSpec(
+            version,
+            availability(lag),
+            forecast,
+            restate,
+            self.producer,
+            self.producer_version,
+            run_id or active_run_id(),
+        )

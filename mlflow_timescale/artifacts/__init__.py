@@ -1,0 +1,5 @@
+"""Artifacts whose bytes are known: a SHA-256 ledger, a store in the database, checked downloads.
+
+`in_database` is the store behind `timescaledb-artifacts:`, `checked` the one behind
+`sha256+<scheme>:`; both are `repository.LedgeredRepository`, and both write `ledger`.
+"""

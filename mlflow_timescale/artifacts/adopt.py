@@ -1,0 +1,105 @@
+"""Entering files into the ledger that were logged without it: by another store, or before it."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlflow_timescale.artifacts import ledger
+from mlflow_timescale.artifacts.databases import connection
+from mlflow_timescale.artifacts.locations import canonical, inner_uri, join, scheme
+from mlflow_timescale.artifacts.opening import open_stored
+from mlflow_timescale.db import load
+from mlflow_timescale.db.uri import DatabaseURI
+
+_queries = load("artifacts")
+_PROXIED = "mlflow-artifacts"
+_BATCH = 200
+
+
+@dataclass
+class Adoption:
+    """What was entered, and what could not be read: location and reason."""
+
+    adopted: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def adopt(
+    database: DatabaseURI,
+    *,
+    run_id: str | None = None,
+    model_id: str | None = None,
+    destination: str | None = None,
+    dry_run: bool = False,
+    jobs: int = 4,
+    on_file: Callable[[str], None] = lambda location: None,
+) -> Adoption:
+    """Hash every file of a run, a logged model, or all of them, that the ledger does not know.
+
+    From then on it is what it is now: adopting says nothing about the time before. `destination`
+    is the server's --artifacts-destination, where `mlflow-artifacts:` locations lead.
+    """
+    result = Adoption()
+    with connection(database) as conn:
+        values = {"run_id": run_id, "model_id": model_id}
+        uris = [row[0] for row in conn.execute(_queries.roots, values)]
+    for uri in uris:
+        root = _resolve(uri, destination)
+        if root is None:
+            result.skipped[uri] = "the server's --artifacts-destination is needed to find it"
+            continue
+        try:
+            _adopt_root(root, database, result, dry_run, jobs, on_file)
+        except Exception as exc:
+            result.skipped[root] = " ".join(str(exc).split())
+    return result
+
+
+def _resolve(uri: str, destination: str | None) -> str | None:
+    if scheme(uri) != _PROXIED:
+        return canonical(inner_uri(uri))
+    if destination is None:
+        return None
+    path = canonical(uri).removeprefix(f"{_PROXIED}:")
+    return join(canonical(destination), path)
+
+
+def _adopt_root(
+    root: str,
+    database: DatabaseURI,
+    result: Adoption,
+    dry_run: bool,
+    jobs: int,
+    on_file: Callable[[str], None],
+) -> None:
+    repository = open_stored(root, database)
+    with connection(database) as conn:
+        known = ledger.current(conn, root)
+    unknown = [path for path in walk(repository) if join(root, path) not in known]
+    result.adopted += [join(root, path) for path in unknown]
+    if dry_run:
+        return
+    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="adopt") as pool:
+        for start in range(0, len(unknown), _BATCH):
+            paths = unknown[start : start + _BATCH]
+            prints = list(pool.map(repository.fingerprint, paths))
+            found = [(join(root, path), found) for path, found in zip(paths, prints, strict=True)]
+            with connection(database) as conn:
+                ledger.record(conn, found, origin="adopted")
+            for location, _ in found:
+                on_file(location)
+
+
+def walk(repository: Any, path: str | None = None) -> Iterator[str]:
+    """Every file of a repository, by path."""
+    for item in repository.list_artifacts(path):
+        if posixpath.normpath(item.path) in (".", path):  # some stores list a directory in itself
+            continue
+        if item.is_dir:
+            yield from walk(repository, item.path)
+        else:
+            yield item.path

@@ -1,0 +1,137 @@
+"""What happens when a file's bytes are compared with the ledger."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import DATA_LOSS, INVALID_PARAMETER_VALUE, INVALID_STATE
+
+from mlflow_timescale.artifacts import ledger
+from mlflow_timescale.artifacts.databases import Connection, mlflow_user
+from mlflow_timescale.artifacts.hashing import Fingerprint
+from mlflow_timescale.db import load
+
+POLICY = "MLFLOW_TIMESCALE_UNKNOWN_ARTIFACTS"
+_POLICIES = ("warn", "refuse", "adopt")
+_logger = logging.getLogger(__name__)
+_queries = load("artifacts")
+
+
+class ArtifactRefused(MlflowException):  # type: ignore[misc]
+    """A file that must not be used. Over HTTP a 409: MLflow's client repeats a 500 for minutes."""
+
+    def get_http_status_code(self) -> int:
+        return 409
+
+
+class ArtifactMismatch(ArtifactRefused):
+    """The stored bytes are not the ones that were logged."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, DATA_LOSS)
+
+    @classmethod
+    def of(cls, location: str, expected: Fingerprint, found: Fingerprint | str) -> ArtifactMismatch:
+        return cls(
+            f"artifact {location} is not what was logged: expected {expected}, found {found}. It "
+            f"was changed, truncated or swapped since; log it again, or restore it from a backup"
+        )
+
+
+class UnknownArtifact(ArtifactRefused):
+    """A file that the ledger does not know, where the policy is `refuse`."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(
+            f"artifact {location} is not in the ledger, so nobody can say whether it is what was "
+            f"logged, and {POLICY}=refuse. Check it, then run: mlflow-timescale artifacts adopt",
+            INVALID_STATE,
+        )
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found: `outcome` is match, mismatch, missing, unreadable or unknown."""
+
+    location: str
+    outcome: str
+    artifact_id: int | None = None
+    expected: Fingerprint | None = None
+    found: Fingerprint | None = None
+    detail: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "location": self.location,
+            "outcome": self.outcome,
+            "expected": self.expected.sha256 if self.expected else None,
+            "found": self.found.sha256 if self.found else None,
+            "detail": self.detail,
+        }
+
+
+def policy() -> str:
+    """What to do with a file that the ledger does not know: warn (default), refuse or adopt."""
+    value = os.environ.get(POLICY, "warn").lower()
+    if value not in _POLICIES:
+        raise MlflowException(
+            f"{POLICY}={value} is not a policy; use one of {', '.join(_POLICIES)}",
+            INVALID_PARAMETER_VALUE,
+        )
+    return value
+
+
+def compare(
+    conn: Connection, location: str, found: Fingerprint, expected: ledger.Entry | None
+) -> None:
+    """Let a file pass, or raise ArtifactMismatch or UnknownArtifact.
+
+    `expected` may have been read a while ago: a file that was logged again since is looked up
+    again before anybody is alarmed.
+    """
+    if expected is None or expected.fingerprint != found:
+        expected = ledger.current(conn, location).get(location)
+    if expected is None:
+        _unknown(conn, location, found)
+    elif expected.fingerprint != found:
+        raise ArtifactMismatch.of(location, expected.fingerprint, found)
+
+
+def _unknown(conn: Connection, location: str, found: Fingerprint) -> None:
+    rule = policy()
+    if rule == "refuse":
+        raise UnknownArtifact(location)
+    if rule == "adopt":
+        ledger.record(conn, [(location, found)], origin="adopted")
+    else:
+        _logger.warning(
+            "Artifact %s is not in the ledger: its bytes could not be checked. Run "
+            "`mlflow-timescale artifacts adopt`, or set %s.",
+            location,
+            POLICY,
+        )
+
+
+def remember(
+    conn: Connection, checks: Iterable[Check], *, purpose: str, audit_id: int | None = None
+) -> None:
+    """Record what was found."""
+    checks = list(checks)
+    conn.execute(
+        _queries.record_checks,
+        {
+            "artifact_ids": [check.artifact_id for check in checks],
+            "locations": [check.location for check in checks],
+            "outcomes": [check.outcome for check in checks],
+            "checksums": [check.found.sha256 if check.found else None for check in checks],
+            "sizes": [check.found.size if check.found else None for check in checks],
+            "purpose": purpose,
+            "audit_id": audit_id,
+            "mlflow_user": mlflow_user(),
+        },
+    )

@@ -1,0 +1,167 @@
+"""Bytes in the database: each content once, by its SHA-256, cut into chunks of one mebibyte.
+
+A content is visible when the transaction that wrote it commits; a writer that is killed half-way
+leaves nothing. Memory is bounded by a chunk for large files and by BATCH for many small ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlflow_timescale.artifacts.databases import Connection
+from mlflow_timescale.artifacts.hashing import Fingerprint, Hasher, blocks
+from mlflow_timescale.db import load
+
+CHUNK = 1 << 20
+BATCH = 8 * CHUNK
+LAST = 2**31 - 1
+_queries = load("artifacts")
+
+
+@dataclass(frozen=True)
+class Content:
+    """A stored content."""
+
+    content_id: int
+    fingerprint: Fingerprint
+
+
+@dataclass
+class Writer:
+    """Writes files in one transaction: many small ones at a time, each large one as a stream."""
+
+    conn: Connection
+    written: dict[str, Content] = field(default_factory=dict)
+    _small: dict[str, bytes] = field(default_factory=dict)
+    _waiting: int = 0
+
+    def add(self, path: str, stream: Any) -> None:
+        """Take a binary stream to its end, under a path."""
+        chunks = blocks(stream, CHUNK)
+        first = next(chunks, b"")
+        if len(first) == CHUNK:
+            self.written[path] = _write_large(self.conn, first, chunks)
+            return
+        self._small[path] = first
+        self._waiting += len(first)
+        if self._waiting >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the small files that wait."""
+        if self._small:
+            self.written.update(_write_small(self.conn, self._small))
+        self._small, self._waiting = {}, 0
+
+    def finish(self) -> dict[str, Fingerprint]:
+        """Point the paths at what was written, and free what they pointed at before."""
+        self.flush()
+        paths = sorted(self.written)
+        before = self.conn.execute(_queries.lock_files, {"paths": paths}).fetchall()
+        content_ids = [self.written[path].content_id for path in paths]
+        self.conn.execute(_queries.put_files, {"paths": paths, "content_ids": content_ids})
+        release(self.conn, {row[0] for row in before} - set(content_ids))
+        return {path: content.fingerprint for path, content in self.written.items()}
+
+
+def _write_large(conn: Connection, first: bytes, rest: Iterable[bytes]) -> Content:
+    """Stream chunks in while hashing them; give them up if the content turns out to be known."""
+    row = conn.execute(_queries.next_content_id).fetchone()
+    content_id: int = row[0]  # type: ignore[index]
+    hasher, digests = _copy_in(conn, content_id, first, rest)
+    sha256 = bytes.fromhex(hasher.fingerprint.sha256)
+    values = {
+        "content_id": content_id,
+        "sha256": sha256,
+        "size_bytes": hasher.fingerprint.size,
+        "chunk_size": CHUNK,
+        "chunk_sha256": digests,
+    }
+    # The one who entered the same content first may delete it before we can hold it: ask again.
+    while conn.execute(_queries.add_content, values).fetchone() is None:
+        if known := _known(conn, [sha256]):
+            conn.execute(_queries.drop_chunks, values)
+            return Content(known[sha256], hasher.fingerprint)
+    return Content(content_id, hasher.fingerprint)
+
+
+def _copy_in(
+    conn: Connection, content_id: int, first: bytes, rest: Iterable[bytes]
+) -> tuple[Hasher, list[bytes]]:
+    hasher, digests = Hasher(), []
+    with conn.cursor().copy(_queries.copy_chunks_in) as copy:
+        copy.set_types(("int8", "int4", "bytea"))
+        for number, data in enumerate(_chain(first, rest)):
+            copy.write_row((content_id, number, data))
+            hasher.update(data)
+            digests.append(hashlib.sha256(data).digest())
+    return hasher, digests
+
+
+def _chain(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _write_small(conn: Connection, files: dict[str, bytes]) -> dict[str, Content]:
+    """Write files of at most one chunk, those with the same bytes once."""
+    by_digest = {hashlib.sha256(data).digest(): data for data in files.values()}
+    ids = _known(conn, list(by_digest))
+    while missing := sorted(set(by_digest) - set(ids)):
+        values = {
+            "digests": missing,
+            "sizes": [len(by_digest[digest]) for digest in missing],
+            "chunk_size": CHUNK,
+        }
+        added: dict[bytes, int] = dict(conn.execute(_queries.add_small_contents, values).fetchall())
+        with conn.cursor().copy(_queries.copy_chunks_in) as copy:
+            copy.set_types(("int8", "int4", "bytea"))
+            for digest, content_id in added.items():
+                if by_digest[digest]:
+                    copy.write_row((content_id, 0, by_digest[digest]))
+        # Those that another writer entered first are held, or gone again and added next time round.
+        ids |= added | _known(conn, [digest for digest in missing if digest not in added])
+    return {
+        path: Content(ids[hashlib.sha256(data).digest()], Fingerprint.of(data))
+        for path, data in files.items()
+    }
+
+
+def _known(conn: Connection, digests: list[bytes]) -> dict[bytes, int]:
+    """Contents that are stored already, held against removal until the transaction ends."""
+    if not digests:
+        return {}
+    return dict(conn.execute(_queries.known_contents, {"digests": digests}).fetchall())
+
+
+def read(
+    conn: Connection, content_ids: Iterable[int], first: int = 0, last: int = LAST
+) -> Iterator[tuple[int, int, bytes]]:
+    """Stream chunks as (content, number, bytes), in order."""
+    values = {"content_ids": sorted(set(content_ids)), "first": first, "last": last}
+    with closing(conn.cursor()) as cursor, cursor.copy(_queries.copy_chunks_out, values) as copy:
+        copy.set_types(("int8", "int4", "bytea"))
+        yield from copy.rows()
+
+
+def release(conn: Connection, content_ids: Iterable[int]) -> None:
+    """Free those contents that no path points at any more.
+
+    A content that another transaction is about to point at is left alone; should that one fail,
+    `sweep` finds it later.
+    """
+    wanted = sorted(set(content_ids))
+    if not wanted:
+        return
+    held = conn.execute(_queries.lock_contents, {"content_ids": wanted}).fetchall()
+    # Only a statement that starts after the lock is held sees who pointed at them meanwhile.
+    conn.execute(_queries.drop_contents, {"content_ids": [row[0] for row in held]})
+
+
+def sweep(conn: Connection) -> None:
+    """Free every content that no path points at."""
+    release(conn, [row[0] for row in conn.execute(_queries.unreferenced)])

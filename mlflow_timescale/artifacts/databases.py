@@ -1,0 +1,100 @@
+"""Which database an artifact belongs to, and the connections to it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import psycopg
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from psycopg.rows import TupleRow
+from sqlalchemy import Engine, create_engine
+
+from mlflow_timescale import schema
+from mlflow_timescale.db.uri import DatabaseURI
+
+OURS = ("postgresql+timescaledb:", "timescaledb:", "timescaledb+embedded:")
+_SERVER_BACKEND = "_MLFLOW_SERVER_FILE_STORE"
+_SETTING = "MLFLOW_TIMESCALE_URI"
+Connection = psycopg.Connection[TupleRow]
+
+
+def database_of(tracking_uri: str | None, registry_uri: str | None) -> DatabaseURI | None:
+    """The database that keeps the ledger: an artifact URI never names it, so it can be no other.
+
+    The tracking or registry URI at hand, the server's own, MLFLOW_TIMESCALE_URI, the current
+    tracking URI, and at last the database that this process opened a store on (`mlflow gc` says
+    only that). None if a tracking server is between us and the database.
+    """
+    import mlflow
+
+    setting = os.environ.get(_SETTING)
+    for uri in (tracking_uri, registry_uri, os.environ.get(_SERVER_BACKEND), setting):
+        if uri and (uri.startswith(OURS) or uri == setting):
+            return DatabaseURI.parse(uri)
+    if tracking_uri and tracking_uri.startswith(("http:", "https:")):
+        return None
+    current = mlflow.get_tracking_uri()
+    if current.startswith(OURS):
+        return DatabaseURI.parse(current)
+    return DatabaseURI.parse(schema.last_prepared) if schema.last_prepared else None
+
+
+def need_database(
+    artifact_uri: str, tracking_uri: str | None, registry_uri: str | None
+) -> DatabaseURI:
+    """The same, where there is no going on without."""
+    if found := database_of(tracking_uri, registry_uri):
+        return found
+    raise MlflowException(
+        f"cannot tell which database holds the ledger of {artifact_uri}: the tracking URI is not "
+        f"postgresql+timescaledb://...; set {_SETTING} to the database's URI",
+        INVALID_PARAMETER_VALUE,
+    )
+
+
+@contextmanager
+def connection(uri: DatabaseURI) -> Iterator[Connection]:
+    """A pooled connection in a transaction that commits when the block ends well."""
+    pooled = _engine(uri.url, os.getpid()).raw_connection()
+    conn = pooled.driver_connection
+    try:
+        yield conn  # type: ignore[misc]
+        pooled.commit()
+    except BaseException:
+        pooled.rollback()
+        raise
+    finally:
+        pooled.close()
+
+
+@cache
+def _engine(url: str, pid: int) -> Engine:
+    """One pool a process: a forked child must not share its parent's sockets.
+
+    Apart from the stores' pool, so that a few long downloads cannot starve the tracking calls.
+    """
+    schema.prepare(url)
+    return create_engine(url, pool_size=4, max_overflow=28, pool_pre_ping=True)
+
+
+def mlflow_user() -> str | None:
+    """Who asks: in a server the request's authenticated user, elsewhere this process's user."""
+    if os.environ.get(_SERVER_BACKEND):
+        return _request_user()
+    try:
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        return None
+
+
+def _request_user() -> str | None:
+    from flask import has_request_context, request
+
+    if has_request_context() and request.authorization:
+        return request.authorization.username
+    return None

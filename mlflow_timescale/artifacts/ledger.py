@@ -1,0 +1,127 @@
+"""`mlops.model_artifacts`: every file that was logged, with its SHA-256, kept for good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from mlflow_timescale.artifacts.databases import Connection, mlflow_user
+from mlflow_timescale.artifacts.hashing import Fingerprint
+from mlflow_timescale.artifacts.locations import guess_type
+from mlflow_timescale.db import load
+
+_queries = load("artifacts")
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the ledger."""
+
+    artifact_id: int
+    location: str
+    run_id: str | None
+    model_id: str | None
+    path: str
+    artifact_type: str
+    fingerprint: Fingerprint
+    origin: str
+    created_at: datetime
+    db_user: str
+    mlflow_user: str | None
+    ended_at: datetime | None
+    ended: str | None
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> Entry:
+        values: list[Any] = [*row[:6], Fingerprint(row[6], row[7]), *row[8:]]
+        return cls(*values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: times in ISO 8601."""
+        times = {"created_at": self.created_at, "ended_at": self.ended_at}
+        return {
+            "artifact_id": self.artifact_id,
+            "location": self.location,
+            "run_id": self.run_id,
+            "model_id": self.model_id,
+            "path": self.path,
+            "type": self.artifact_type,
+            "checksum": self.fingerprint.sha256,
+            "size_bytes": self.fingerprint.size,
+            "origin": self.origin,
+            "db_user": self.db_user,
+            "mlflow_user": self.mlflow_user,
+            "ended": self.ended,
+            **{name: time.isoformat() if time else None for name, time in times.items()},
+        }
+
+
+def record(
+    conn: Connection, files: Iterable[tuple[str, Fingerprint]], *, origin: str = "logged"
+) -> None:
+    """Enter files by location; what the ledger said of the same places becomes history."""
+    files = sorted(files)
+    if not files:
+        return
+    locations = [location for location, _ in files]
+    values = {
+        "locations": locations,
+        "types": [guess_type(location) for location in locations],
+        "checksums": [fingerprint.sha256 for _, fingerprint in files],
+        "sizes": [fingerprint.size for _, fingerprint in files],
+        "origin": origin,
+        "mlflow_user": mlflow_user(),
+    }
+    for _attempt in range(_ATTEMPTS):
+        try:
+            with conn.transaction():
+                conn.execute(_queries.end_current, values)
+                conn.execute(_queries.record, values)
+            return
+        except (
+            psycopg.errors.UniqueViolation
+        ) as exc:  # another writer logged the same path just now
+            conflict = exc
+    raise conflict
+
+
+def current(conn: Connection, location: str) -> dict[str, Entry]:
+    """What the ledger expects of a file, or of every file below a directory, by location."""
+    rows = conn.execute(_queries.current_under, {"location": location}).fetchall()
+    return {entry.location: entry for entry in map(Entry.from_row, rows)}
+
+
+def forget(conn: Connection, location: str) -> None:
+    """Close the rows of a file or directory that was deleted."""
+    conn.execute(_queries.end_under, {"location": location})
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows an audit or a listing is about; nothing given means all."""
+
+    run_id: str | None = None
+    model_id: str | None = None
+    path: str | None = None
+    location: str | None = None
+
+    def as_dict(self) -> dict[str, str]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def select(
+    conn: Connection,
+    selection: Selection,
+    *,
+    history: bool = False,
+    audit_id: int | None = None,
+    sample: int | None = None,
+) -> list[Entry]:
+    """The rows chosen; with `audit_id` those it has not seen, with `sample` the least checked."""
+    values = {**vars(selection), "history": history, "audit_id": audit_id, "sample": sample}
+    return [Entry.from_row(row) for row in conn.execute(_queries.select_entries, values)]

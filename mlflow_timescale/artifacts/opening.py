@@ -1,0 +1,106 @@
+"""From an artifact URI to its repository: which database, and whether a server may go there."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import (
+    get_artifact_repository,
+    get_registered_artifact_repositories,
+)
+from mlflow.store.artifact.host_policy import (
+    host_addressed_uri_targets,
+    is_tracking_server_process,
+    validate_artifact_uri_host,
+)
+
+from mlflow_timescale.artifacts import checked
+from mlflow_timescale.artifacts.databases import database_of, need_database
+from mlflow_timescale.artifacts.in_database import InDatabaseRepository
+from mlflow_timescale.artifacts.locations import CHECKED, IN_DATABASE, canonical, inner_uri, scheme
+from mlflow_timescale.db.uri import DatabaseURI
+
+_ROOTS = ("_MLFLOW_SERVER_ARTIFACT_ROOT", "_MLFLOW_SERVER_ARTIFACT_DESTINATION")
+
+
+def in_database(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> ArtifactRepository:
+    """The repository of `timescaledb-artifacts:`.
+
+    A client that knows only the tracking server reaches the same files through its proxy, if the
+    server's artifacts destination is the database, which `mlflow-timescale server` sees to.
+    """
+    if database := database_of(tracking_uri, registry_uri):
+        return InDatabaseRepository(artifact_uri, database, tracking_uri, registry_uri)
+    if tracking_uri and tracking_uri.startswith(("http:", "https:")):
+        path = canonical(artifact_uri).removeprefix(f"{IN_DATABASE}:").lstrip("/")
+        return get_artifact_repository(f"mlflow-artifacts:/{path}", tracking_uri, registry_uri)
+    database = need_database(artifact_uri, tracking_uri, registry_uri)
+    return InDatabaseRepository(artifact_uri, database, tracking_uri, registry_uri)
+
+
+def checked_repository(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> ArtifactRepository:
+    """The repository of `sha256+<scheme>:`."""
+    inner = inner_uri(artifact_uri)
+    repository = get_registered_artifact_repositories().get(scheme(inner))
+    if repository is None or scheme(inner).startswith((CHECKED, IN_DATABASE)):
+        raise MlflowException(
+            f"cannot wrap {scheme(inner)!r}: use {CHECKED}<scheme> with one of MLflow's artifact "
+            f"repositories ({IN_DATABASE}: checks by itself)",
+            INVALID_PARAMETER_VALUE,
+        )
+    if is_tracking_server_process():
+        _enforce_server_policy(inner)
+    database = need_database(artifact_uri, tracking_uri, registry_uri)
+    opened = repository(inner, tracking_uri=tracking_uri, registry_uri=registry_uri)
+    return checked.wrap(opened, artifact_uri, database, tracking_uri, registry_uri)
+
+
+def _enforce_server_policy(inner: str) -> None:
+    """Keep MLflow's rules, which look at the scheme and so cannot see what a wrapper wraps.
+
+    A server does not go to a host that a client named (GHSA-mr9f-g8qf-4w4j), nor to a directory
+    outside its own artifact roots.
+    """
+    roots = [inner_uri(os.environ[name]) for name in _ROOTS if os.environ.get(name)]
+    if scheme(inner) in ("", "file"):
+        _refuse_foreign_directory(inner, roots)
+        return
+    trusted = frozenset().union(*(host_addressed_uri_targets(root) or () for root in roots))
+    if not (host_addressed_uri_targets(inner) or frozenset()) & trusted:
+        validate_artifact_uri_host(inner)
+
+
+def _refuse_foreign_directory(inner: str, roots: list[str]) -> None:
+    wanted = _directory(inner)
+    allowed = [_directory(root) for root in roots if scheme(root) in ("", "file")]
+    if not any(wanted.is_relative_to(root) for root in allowed):
+        raise MlflowException(
+            f"the tracking server does not use {CHECKED}{canonical(inner)}: it is not below its "
+            f"--default-artifact-root or --artifacts-destination",
+            INVALID_PARAMETER_VALUE,
+        )
+
+
+def _directory(uri: str) -> Path:
+    return Path(canonical(uri).removeprefix("file://")).resolve()
+
+
+@lru_cache(maxsize=256)
+def open_stored(
+    root: str, database: DatabaseURI
+) -> InDatabaseRepository | checked.CheckedRepository:
+    """The repository of a location that the ledger names, for reading it again."""
+    if scheme(root) == IN_DATABASE:
+        return InDatabaseRepository(root, database, database.url)
+    repository = get_registered_artifact_repositories()[scheme(root)]
+    inner = repository(root, tracking_uri=None, registry_uri=None)
+    return checked.wrap(inner, root, database, database.url)

@@ -1,0 +1,138 @@
+"""What both repositories share: the ledger, and downloads that arrive checked or not at all."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artifact_path
+
+from mlflow_timescale.artifacts import checks, ledger
+from mlflow_timescale.artifacts.checks import ArtifactMismatch, ArtifactRefused, Check
+from mlflow_timescale.artifacts.databases import Connection, connection
+from mlflow_timescale.artifacts.hashing import Fingerprint
+from mlflow_timescale.artifacts.locations import canonical, join
+from mlflow_timescale.db.uri import DatabaseURI
+
+
+class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
+    """An artifact repository that records what is logged and checks what is downloaded."""
+
+    def __init__(
+        self,
+        artifact_uri: str,
+        database: DatabaseURI,
+        tracking_uri: str | None = None,
+        registry_uri: str | None = None,
+    ) -> None:
+        super().__init__(artifact_uri, tracking_uri, registry_uri)
+        self.database = database
+        self.location = canonical(artifact_uri)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.artifact_uri!r}, database={str(self.database)!r})"
+
+    def connection(self) -> AbstractContextManager[Connection]:
+        """A connection to the ledger's database, in a transaction."""
+        return connection(self.database)
+
+    def download_artifacts(self, artifact_path: str | None, dst_path: str | None = None) -> str:
+        """Download a file or a tree; every byte is checked before anything appears in `dst_path`.
+
+        Raises ArtifactMismatch, naming file, expected and found, and leaves nothing behind.
+        """
+        if dst_path is not None and not Path(dst_path).is_dir():
+            return str(super().download_artifacts(artifact_path, dst_path))  # raises MLflow's error
+        prefix = ".unchecked-" if dst_path else "mlflow-"
+        stage = Path(tempfile.mkdtemp(prefix=prefix, dir=dst_path))
+        try:
+            arrived = Path(self._fetch(artifact_path, str(stage)))
+            if dst_path is None:
+                return str(arrived)
+            _merge(stage, Path(dst_path).absolute())
+            return str(Path(dst_path).absolute() / arrived.relative_to(stage))
+        except MlflowException as exc:
+            shutil.rmtree(stage, ignore_errors=True)
+            if exc.error_code == "DATA_LOSS" and not isinstance(exc, ArtifactRefused):
+                # MLflow gathers what went wrong with each file into one error without a type.
+                raise ArtifactMismatch(exc.message) from exc
+            raise
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            raise
+
+    def _fetch(self, artifact_path: str | None, directory: str) -> str:
+        """Bring a file or tree into an empty directory."""
+        return str(super().download_artifacts(artifact_path, directory))
+
+    def _accept(
+        self,
+        path: str,
+        arrived: Path | None,
+        found: Fingerprint,
+        expected: ledger.Entry | None = None,
+    ) -> None:
+        """Compare a downloaded file with the ledger; if it differs remove it, record it, raise."""
+        if expected is not None and expected.fingerprint == found:
+            return
+        location = join(self.location, path)
+        try:
+            with self.connection() as conn:
+                checks.compare(conn, location, found, expected)
+        except ArtifactRefused as exc:
+            if arrived:
+                arrived.unlink(missing_ok=True)
+            self._remember(location, found, exc)
+            raise
+
+    def _remember(self, location: str, found: Fingerprint | None, exc: ArtifactRefused) -> None:
+        outcome = "mismatch" if isinstance(exc, ArtifactMismatch) else "unknown"
+        with self.connection() as conn:
+            entry = ledger.current(conn, location).get(location)
+            artifact_id = entry.artifact_id if entry else None
+            check = Check(location, outcome, artifact_id, found=found)
+            checks.remember(conn, [check], purpose="download")
+
+    def _record(self, files: Iterable[tuple[str, Fingerprint]], origin: str = "logged") -> None:
+        with self.connection() as conn:
+            placed = [(join(self.location, path), fingerprint) for path, fingerprint in files]
+            ledger.record(conn, placed, origin=origin)
+
+
+def destination(local_file: str | os.PathLike[str], artifact_path: str | None) -> str:
+    """Where a file logged under `artifact_path` goes, relative to the repository's root."""
+    verify_artifact_path(artifact_path)
+    return posixpath.join(artifact_path or "", Path(local_file).name)
+
+
+def tree(local_dir: str | os.PathLike[str], artifact_path: str | None) -> dict[str, Path]:
+    """The files of a directory by where they go."""
+    verify_artifact_path(artifact_path)
+    root = Path(local_dir)
+    files = sorted(
+        Path(directory, name)
+        for directory, _, names in os.walk(root, followlinks=True)
+        for name in names
+    )
+    return {
+        posixpath.join(artifact_path or "", file.relative_to(root).as_posix()): file
+        for file in files
+    }
+
+
+def _merge(stage: Path, target: Path) -> None:
+    """Move a checked tree to where it was wanted; on one file system that moves names only."""
+    for directory, directories, names in os.walk(stage):
+        there = target / Path(directory).relative_to(stage)
+        for name in directories:
+            (there / name).mkdir(exist_ok=True)
+        for name in names:
+            Path(directory, name).replace(there / name)
+    with suppress(OSError):
+        shutil.rmtree(stage)

@@ -1,0 +1,159 @@
+"""Auditing stored artifacts: read them all again, in parallel, and compare with the ledger."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+from mlflow.exceptions import MlflowException
+from psycopg.types.json import Jsonb
+
+from mlflow_timescale.artifacts import checks, ledger
+from mlflow_timescale.artifacts.checks import Check
+from mlflow_timescale.artifacts.databases import Connection, connection
+from mlflow_timescale.artifacts.hashing import Fingerprint
+from mlflow_timescale.artifacts.ledger import Entry, Selection
+from mlflow_timescale.artifacts.locations import canonical, owner, split_root
+from mlflow_timescale.artifacts.opening import open_stored
+from mlflow_timescale.db import load
+from mlflow_timescale.db.uri import DatabaseURI
+
+_queries = load("artifacts")
+_BATCH = 64
+_BY_ID = re.compile(
+    r"(?:runs:/(?P<run>[0-9a-f]{32})|models:/(?P<model>m-[0-9a-f]{32}))(?:/(?P<path>.+))?"
+)
+
+
+@dataclass
+class Audit:
+    """What an audit found: how many of each outcome, and everything that is not a match."""
+
+    audit_id: int
+    resumed: bool
+    total: int
+    outcomes: Counter[str] = field(default_factory=Counter)
+    failures: list[Check] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return not set(self.outcomes) - {"match"}
+
+
+def selection_of(uri: str) -> Selection:
+    """The ledger rows of what an artifact URI names, through whatever store or proxy it goes.
+
+    >>> selection_of("mlflow-artifacts:/1/models/m-0123456789abcdef0123456789abcdef/artifacts")
+    Selection(run_id=None, model_id='m-0123456789abcdef0123456789abcdef', path=None, location=None)
+    >>> selection_of("runs:/0123456789abcdef0123456789abcdef/model").path
+    'model'
+    """
+    location = canonical(uri)
+    if found := _BY_ID.fullmatch(location):
+        return Selection(found["run"], found["model"], found["path"])
+    run_id, model_id, path = owner(location)
+    if run_id or model_id:
+        return Selection(run_id=run_id, model_id=model_id, path=path or None)
+    return Selection(location=location)
+
+
+def check(entry: Entry, database: DatabaseURI) -> Check:
+    """Read one stored file and compare it with its ledger row."""
+    root, path = split_root(entry.location)
+    try:
+        found = open_stored(root, database).fingerprint(path)
+    except Exception as exc:
+        outcome = "missing" if _is_missing(exc) else "unreadable"
+        return _check(entry, outcome, detail=" ".join(str(exc).split()))
+    return _check(entry, "match" if found == entry.fingerprint else "mismatch", found)
+
+
+def _check(entry: Entry, outcome: str, found: Fingerprint | None = None, detail: str = "") -> Check:
+    return Check(entry.location, outcome, entry.artifact_id, entry.fingerprint, found, detail)
+
+
+def _is_missing(exc: Exception) -> bool:
+    """MLflow's repositories have no common error for a file that is not there."""
+    if isinstance(exc, MlflowException):
+        return bool(exc.error_code == "RESOURCE_DOES_NOT_EXIST")
+    response = getattr(exc, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    return isinstance(exc, FileNotFoundError) or code in ("404", "NoSuchKey")
+
+
+def failing(
+    database: DatabaseURI, selection: Selection, *, purpose: str, location: str | None = None
+) -> list[Check]:
+    """Check a selection now, and record and return what fails.
+
+    With `location` an empty selection fails too where the policy is to refuse unknown files.
+    """
+    with connection(database) as conn:
+        entries = ledger.select(conn, selection)
+    if location and not entries and checks.policy() == "refuse":
+        return [Check(location, "unknown")]
+    failures = [found for found in _checked(entries, database, 4) if found.outcome != "match"]
+    if failures:
+        with connection(database) as conn:
+            checks.remember(conn, failures, purpose=purpose)
+    return failures
+
+
+def audit(
+    database: DatabaseURI,
+    selection: Selection,
+    *,
+    sample: int | None = None,
+    resume: bool = False,
+    jobs: int = 4,
+    on_start: Callable[[int], None] = lambda total: None,
+    on_check: Callable[[Check], None] = lambda found: None,
+) -> Audit:
+    """Check every file of a selection, or the `sample` that were checked least recently.
+
+    What was found is recorded as it goes; with `resume` an interrupted audit of the same selection
+    goes on where it was.
+    """
+    with connection(database) as conn:
+        report, entries = _begin(conn, selection, sample, resume)
+    on_start(len(entries))
+    found = _checked(entries, database, jobs)
+    while batch := list(islice(_observed(found, on_check), _BATCH)):
+        with connection(database) as conn:
+            checks.remember(conn, batch, purpose="audit", audit_id=report.audit_id)
+        report.outcomes.update(item.outcome for item in batch)
+        report.failures += [item for item in batch if item.outcome != "match"]
+    with connection(database) as conn:
+        conn.execute(_queries.finish_audit, {"audit_id": report.audit_id})
+    return report
+
+
+def _begin(
+    conn: Connection, selection: Selection, sample: int | None, resume: bool
+) -> tuple[Audit, list[Entry]]:
+    values = {"selection": Jsonb({**selection.as_dict(), "sample": sample})}
+    row = conn.execute(_queries.unfinished_audit, values).fetchone() if resume else None
+    resumed = row is not None
+    row = row or conn.execute(_queries.start_audit, values).fetchone()
+    audit_id: int = row[0]  # type: ignore[index]
+    entries = ledger.select(conn, selection, audit_id=audit_id, sample=sample)
+    report = Audit(audit_id, resumed, len(entries))
+    if resumed:
+        done = conn.execute(_queries.audit_outcomes, {"audit_id": audit_id}).fetchall()
+        report.outcomes.update(dict(done))
+    return report, entries
+
+
+def _checked(entries: Iterable[Entry], database: DatabaseURI, jobs: int) -> Iterator[Check]:
+    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="verify") as pool:
+        yield from pool.map(lambda entry: check(entry, database), entries)
+
+
+def _observed(found: Iterator[Check], on_check: Callable[[Check], None]) -> Iterator[Check]:
+    for item in found:
+        on_check(item)
+        yield item

@@ -1,0 +1,101 @@
+"""What the model registry said, and when: the rows that the triggers of `mlops` keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from mlflow_timescale.db import load
+
+_queries = load("registry")
+DEFAULT_WORKSPACE = "default"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One state of an alias, a stage, a version, a tag or a model, from when to when, by whom, why.
+
+    `kind` says of what; `subject` is the alias, the version, or "version/key" of a tag.
+    """
+
+    workspace: str
+    name: str
+    kind: str
+    subject: str
+    version: int | None
+    value: str | None
+    detail: dict[str, Any]
+    valid_from: datetime
+    valid_to: datetime | None
+    db_user: str
+    mlflow_user: str | None
+    reason: str | None
+    ended: str | None
+    ended_db_user: str | None
+    ended_mlflow_user: str | None
+    ended_reason: str | None
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> Change:
+        return cls(*row)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: times in ISO 8601."""
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in asdict(self).items()
+        }
+
+
+def history(
+    conn: psycopg.Connection[TupleRow],
+    name: str,
+    *,
+    kind: str | None = None,
+    subject: str | None = None,
+    as_of: datetime | None = None,
+    workspace: str = DEFAULT_WORKSPACE,
+) -> list[Change]:
+    """A model's history, oldest first, also under names it had before; `as_of` what held then.
+
+    Raises ValueError for a time without a time zone.
+    """
+    values = {
+        "name": name,
+        "kind": kind,
+        "subject": subject,
+        "as_of": aware(as_of) if as_of else None,
+        "workspace": workspace,
+    }
+    return [Change.from_row(row) for row in conn.execute(_queries.history, values)]
+
+
+def version_at(
+    conn: psycopg.Connection[TupleRow],
+    name: str,
+    alias: str,
+    as_of: datetime,
+    *,
+    workspace: str = DEFAULT_WORKSPACE,
+) -> Change | None:
+    """The one state that an alias had at a moment; None if it was not set.
+
+    An alias that moves at T points at the new version from T on, T included.
+    """
+    found = history(conn, name, kind="alias", subject=alias, as_of=as_of, workspace=workspace)
+    return found[-1] if found else None
+
+
+def aware(moment: datetime) -> datetime:
+    """A moment as it is, if it names one; raise ValueError if it has no time zone."""
+    if moment.tzinfo is None:
+        raise ValueError(
+            f"{moment!r} has no time zone, so it names no moment; write "
+            f"datetime(..., tzinfo=timezone.utc) or use zoneinfo"
+        )
+    return moment

@@ -1,0 +1,152 @@
+"""Can a run be repeated? The seed's six rows, each with what is recorded and what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from mlflow_timescale.artifacts import ledger, verify
+from mlflow_timescale.artifacts.databases import connection
+from mlflow_timescale.artifacts.ledger import Selection
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.run_context import DIRTY, PACKAGES, PYTHON, SEEDS
+
+_COMMIT = "mlflow.source.git.commit"
+_SNAPSHOT = "feature_snapshot"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of the checklist: whether it holds, what is recorded, and what is missing."""
+
+    name: str
+    holds: bool
+    recorded: str
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """A run, and how to look further."""
+
+    run: Run
+    client: MlflowClient
+    database: DatabaseURI
+
+    @property
+    def tags(self) -> dict[str, str]:
+        tags: dict[str, str] = self.run.data.tags
+        return tags
+
+
+def checklist(database: DatabaseURI, run_id: str) -> list[Item]:
+    """The six rows for a run; artifacts are read again and compared with the ledger."""
+    client = MlflowClient(database.url, database.url)
+    context = Context(client.get_run(run_id), client, database)
+    return [row(context) for row in _ROWS]
+
+
+def code_version(context: Context) -> Item:
+    """The commit the code was at, and whether files differed from it."""
+    commit, state = context.tags.get(_COMMIT), context.tags.get(DIRTY)
+    python, seeds = context.tags.get(PYTHON), context.tags.get(SEEDS)
+    packages = json.loads(context.tags.get(PACKAGES, "{}"))
+    recorded = [f"git {commit[:12]}" if commit else ""]
+    recorded += ["" if state is None else "clean" if state == "false" else "files changed"]
+    recorded += [f"Python {python}" if python else "", f"{len(packages)} packages"]
+    recorded += [f"seeds {seeds}" if seeds else ""]
+    missing = (
+        "no git commit: start the run from a script in a git repository"
+        if not commit
+        else "files differed from the commit: commit before training"
+        if state == "true"
+        else "whether files differed from the commit is not recorded"
+        if state is None
+        else ""
+    )
+    return Item("code version", not missing, ", ".join(filter(None, recorded)), missing)
+
+
+def feature_versions(context: Context) -> Item:
+    """Which versions of which features were read: a snapshot's manifest pins them."""
+    found = [item.dataset for item in context.run.inputs.dataset_inputs]
+    pinned = [data for data in found if data.source_type == _SNAPSHOT]
+    given = context.tags.get("feature_versions") or context.run.data.params.get("feature_versions")
+    names = [f"{data.name} ({data.digest[:12]})" for data in pinned] + ([given] if given else [])
+    missing = "" if names else "log the feature snapshot that was trained on: mlflow.log_input"
+    return Item("feature versions", bool(names), ", ".join(names), missing)
+
+
+def training_data(context: Context) -> Item:
+    """The fingerprints of the data; a snapshot is opened and compared with its own."""
+    found = [item.dataset for item in context.run.inputs.dataset_inputs]
+    period = [context.tags.get(name) for name in ("dataset_start", "dataset_end")]
+    recorded = [f"{data.name} {data.digest}" for data in found]
+    recorded += [f"{period[0]} to {period[1]}"] if all(period) else []
+    problems = [problem for data in found if (problem := _problem_with(data))]
+    missing = "; ".join(problems) if found else "no dataset: mlflow.log_input(dataset)"
+    return Item("training data", not missing, ", ".join(recorded), missing)
+
+
+def _problem_with(dataset: Any) -> str:
+    if dataset.source_type != _SNAPSHOT:
+        return ""
+    from mlflow.data import get_source
+
+    try:
+        get_source(dataset).load()
+    except Exception as exc:
+        return f"{dataset.name}: {' '.join(str(exc).split())}"
+    return ""
+
+
+def parameters(context: Context) -> Item:
+    """The hyperparameters."""
+    count = len(context.run.data.params)
+    missing = "" if count else "no parameters: mlflow.log_params(...)"
+    return Item("parameters", bool(count), f"{count} parameters", missing)
+
+
+def weights(context: Context) -> Item:
+    """The run's artifacts and logged models, read again and compared with the ledger."""
+    run_id = context.run.info.run_id
+    outputs = context.run.outputs.model_outputs if context.run.outputs else []
+    selections = [Selection(run_id=run_id)]
+    selections += [Selection(model_id=output.model_id) for output in outputs]
+    with connection(context.database) as conn:
+        entries = [entry for selection in selections for entry in ledger.select(conn, selection)]
+    failures = [
+        check
+        for selection in selections
+        for check in verify.failing(context.database, selection, purpose="audit")
+    ]
+    recorded = f"{len(entries)} files, {sum(entry.fingerprint.size for entry in entries):,} bytes"
+    missing = (
+        "no file in the ledger: log the model, or run mlflow-timescale artifacts adopt"
+        if not entries
+        else "; ".join(f"{check.location}: {check.outcome}" for check in failures)
+    )
+    return Item("weights", not missing, recorded, missing)
+
+
+def metrics(context: Context) -> Item:
+    """The evaluation."""
+    names = sorted(context.run.data.metrics)
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    missing = "" if names else "no metrics: registry.log_metrics(..., dataset_type='test')"
+    return Item("metrics", bool(names), shown, missing)
+
+
+_ROWS: tuple[Callable[[Context], Item], ...] = (
+    code_version,
+    feature_versions,
+    training_data,
+    parameters,
+    weights,
+    metrics,
+)

@@ -1,0 +1,206 @@
+-- name: end_current
+-- Close the ledger's rows of files that are being logged again.
+UPDATE mlops.model_artifacts SET ended_at = clock_timestamp(), ended = 'replaced'
+WHERE location = ANY(%(locations)s) AND ended_at IS NULL;
+
+-- name: record
+-- Enter files into the ledger.
+INSERT INTO mlops.model_artifacts
+    (location, artifact_type, checksum, size_bytes, origin, mlflow_user)
+SELECT location, artifact_type, checksum, size_bytes, %(origin)s, %(mlflow_user)s
+FROM unnest(
+    %(locations)s::text[], %(types)s::text[], %(checksums)s::text[], %(sizes)s::bigint[]
+) AS file (location, artifact_type, checksum, size_bytes);
+
+-- name: set_type
+-- Say what a file is for.
+UPDATE mlops.model_artifacts SET artifact_type = %(artifact_type)s
+WHERE ended_at IS NULL AND artifact_path = %(path)s
+    AND (run_id = %(run_id)s OR model_id = %(model_id)s)
+RETURNING artifact_id;
+
+-- name: end_under
+-- Close the ledger's rows of a file or a directory that was deleted.
+UPDATE mlops.model_artifacts SET ended_at = clock_timestamp(), ended = 'deleted'
+WHERE ended_at IS NULL
+    AND (location = %(location)s OR location >= %(location)s || '/' AND location < %(location)s || '0');
+
+-- name: current_under
+-- What does the ledger say of a file, or of all files in a directory?
+SELECT artifact_id, location, run_id, model_id, artifact_path, artifact_type, checksum, size_bytes,
+    origin, created_at, db_user, mlflow_user, ended_at, ended
+FROM mlops.model_artifacts
+WHERE ended_at IS NULL
+    AND (location = %(location)s OR location >= %(location)s || '/' AND location < %(location)s || '0')
+ORDER BY location;
+
+-- name: select_entries
+-- Which ledger rows belong to a run, a logged model, a directory; the longest unchecked first?
+SELECT artifact_id, location, run_id, model_id, artifact_path, artifact_type, checksum, size_bytes,
+    origin, created_at, db_user, mlflow_user, ended_at, ended
+FROM mlops.model_artifacts AS artifact
+WHERE (%(history)s OR ended_at IS NULL)
+    AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
+    AND (%(model_id)s::text IS NULL OR model_id = %(model_id)s)
+    AND (%(path)s::text IS NULL
+        OR artifact_path = %(path)s
+        OR artifact_path >= %(path)s || '/' AND artifact_path < %(path)s || '0')
+    AND (%(location)s::text IS NULL
+        OR location = %(location)s
+        OR location >= %(location)s || '/' AND location < %(location)s || '0')
+    AND (%(audit_id)s::bigint IS NULL OR NOT EXISTS (
+        SELECT FROM mlops.artifact_checks AS seen
+        WHERE seen.artifact_id = artifact.artifact_id AND seen.audit_id = %(audit_id)s))
+ORDER BY
+    CASE WHEN %(sample)s::bigint IS NOT NULL THEN (
+        SELECT extract(epoch FROM max(checked_at)) FROM mlops.artifact_checks AS earlier
+        WHERE earlier.artifact_id = artifact.artifact_id AND earlier.purpose = 'audit')
+    END NULLS FIRST,
+    CASE WHEN %(sample)s::bigint IS NOT NULL THEN random() END,
+    location, created_at
+LIMIT %(sample)s;
+
+-- name: record_checks
+-- Remember what was found.
+INSERT INTO mlops.artifact_checks
+    (artifact_id, audit_id, location, purpose, outcome, found_checksum, found_size, mlflow_user)
+SELECT artifact_id, %(audit_id)s, location, %(purpose)s, outcome, found_checksum, found_size,
+    %(mlflow_user)s
+FROM unnest(
+    %(artifact_ids)s::bigint[], %(locations)s::text[], %(outcomes)s::text[],
+    %(checksums)s::text[], %(sizes)s::bigint[]
+) AS found (artifact_id, location, outcome, found_checksum, found_size);
+
+-- name: start_audit
+-- Begin an audit.
+INSERT INTO mlops.artifact_audits (selection) VALUES (%(selection)s) RETURNING audit_id;
+
+-- name: unfinished_audit
+-- Which audit of the same selection was interrupted last?
+SELECT audit_id FROM mlops.artifact_audits
+WHERE finished_at IS NULL AND selection = %(selection)s ORDER BY audit_id DESC LIMIT 1;
+
+-- name: finish_audit
+-- End an audit.
+UPDATE mlops.artifact_audits SET finished_at = clock_timestamp() WHERE audit_id = %(audit_id)s;
+
+-- name: audit_outcomes
+-- What has an audit found so far?
+SELECT outcome, count(*) FROM mlops.artifact_checks WHERE audit_id = %(audit_id)s GROUP BY outcome;
+
+-- name: roots
+-- Where do the runs and logged models keep their files?
+SELECT artifact_uri, coalesce(experiment_id, 0) AS experiment_id FROM runs
+WHERE (%(run_id)s::text IS NULL OR run_uuid = %(run_id)s)
+    AND %(model_id)s::text IS NULL AND artifact_uri IS NOT NULL
+UNION
+SELECT artifact_location, experiment_id FROM logged_models
+WHERE (%(model_id)s::text IS NULL OR model_id = %(model_id)s)
+    AND (%(run_id)s::text IS NULL OR source_run_id = %(run_id)s)
+ORDER BY 1;
+
+-- name: snapshot
+-- See one moment of the database for the rest of this transaction.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+
+-- name: next_content_id
+-- A number for a content that is about to be written.
+SELECT nextval(pg_get_serial_sequence('mlops.artifact_contents', 'content_id'));
+
+-- name: copy_chunks_in
+-- Write chunks.
+COPY mlops.artifact_chunks (content_id, number, data) FROM STDIN (FORMAT binary);
+
+-- name: known_contents
+-- Which of these contents are stored? They cannot be removed until this transaction ends.
+SELECT sha256, content_id FROM mlops.artifact_contents
+WHERE sha256 = ANY(%(digests)s) ORDER BY sha256 FOR KEY SHARE;
+
+-- name: add_content
+-- Enter a content whose chunks are written; nothing if another writer was first.
+INSERT INTO mlops.artifact_contents (content_id, sha256, size_bytes, chunk_size, chunk_sha256)
+VALUES (%(content_id)s, %(sha256)s, %(size_bytes)s, %(chunk_size)s, %(chunk_sha256)s)
+ON CONFLICT (sha256) DO NOTHING RETURNING content_id;
+
+-- name: add_small_contents
+-- Enter contents of one chunk each; those that another writer entered first are left out.
+INSERT INTO mlops.artifact_contents (sha256, size_bytes, chunk_size, chunk_sha256)
+SELECT sha256, size_bytes, %(chunk_size)s,
+    CASE WHEN size_bytes = 0 THEN '{}' ELSE ARRAY[sha256] END
+FROM unnest(%(digests)s::bytea[], %(sizes)s::bigint[]) AS content (sha256, size_bytes)
+ORDER BY sha256
+ON CONFLICT (sha256) DO NOTHING RETURNING sha256, content_id;
+
+-- name: drop_chunks
+-- Take back the chunks of a content that turned out to be stored already.
+DELETE FROM mlops.artifact_chunks WHERE content_id = %(content_id)s;
+
+-- name: lock_files
+-- Hold the paths that are about to be written, and say what they held.
+SELECT content_id FROM mlops.artifact_files
+WHERE path = ANY(%(paths)s) ORDER BY path FOR UPDATE;
+
+-- name: put_files
+-- Point paths at contents.
+INSERT INTO mlops.artifact_files (path, content_id)
+SELECT path, content_id
+FROM unnest(%(paths)s::text[], %(content_ids)s::bigint[]) AS file (path, content_id)
+ORDER BY path COLLATE "C"
+ON CONFLICT (path) DO UPDATE SET content_id = excluded.content_id;
+
+-- name: remove_files
+-- Take a file or a directory out of the store.
+DELETE FROM mlops.artifact_files
+WHERE %(path)s = '' OR path = %(path)s OR path >= %(path)s || '/' AND path < %(path)s || '0'
+RETURNING content_id;
+
+-- name: lock_contents
+-- Hold contents that may have lost their last reference; one that is being referenced is left alone.
+SELECT content_id FROM mlops.artifact_contents
+WHERE content_id = ANY(%(content_ids)s) ORDER BY content_id FOR UPDATE SKIP LOCKED;
+
+-- name: unreferenced
+-- Which contents does no path point at?
+SELECT content_id FROM mlops.artifact_contents AS content
+WHERE NOT EXISTS (
+    SELECT FROM mlops.artifact_files AS file WHERE file.content_id = content.content_id);
+
+-- name: drop_contents
+-- Free the bytes of those held contents that no path points at any more.
+WITH dropped AS (
+    DELETE FROM mlops.artifact_contents AS content
+    WHERE content_id = ANY(%(content_ids)s) AND NOT EXISTS (
+        SELECT FROM mlops.artifact_files AS file WHERE file.content_id = content.content_id)
+    RETURNING content_id
+)
+DELETE FROM mlops.artifact_chunks WHERE content_id IN (SELECT content_id FROM dropped);
+
+-- name: directory
+-- What lies directly in a directory of the store?
+SELECT split_part(rest, '/', 1) AS name, bool_or(strpos(rest, '/') > 0) AS is_directory,
+    max(size_bytes) AS size_bytes
+FROM (
+    SELECT substr(path, length(%(prefix)s) + 1) AS rest, size_bytes
+    FROM mlops.artifact_files JOIN mlops.artifact_contents USING (content_id)
+    WHERE %(prefix)s = '' OR path >= %(prefix)s AND path < rtrim(%(prefix)s, '/') || '0'
+) AS file
+GROUP BY 1 ORDER BY 1;
+
+-- name: manifest
+-- Which files are there at a path or below it, and what does the ledger expect of them?
+SELECT path, content_id, contents.size_bytes, chunk_size, chunk_sha256,
+    encode(contents.sha256, 'hex') AS stored_checksum, artifact_id, checksum
+FROM mlops.artifact_files
+JOIN mlops.artifact_contents AS contents USING (content_id)
+LEFT JOIN mlops.model_artifacts AS ledger
+    ON ledger.location = %(scheme)s || path AND ledger.ended_at IS NULL
+WHERE %(path)s = '' OR path = %(path)s OR path >= %(path)s || '/' AND path < %(path)s || '0'
+ORDER BY path;
+
+-- name: copy_chunks_out
+-- Read chunks in order.
+COPY (
+    SELECT content_id, number, data FROM mlops.artifact_chunks
+    WHERE content_id = ANY(%(content_ids)s) AND number BETWEEN %(first)s AND %(last)s
+    ORDER BY content_id, number
+) TO STDOUT (FORMAT binary);

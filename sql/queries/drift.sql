@@ -1,0 +1,615 @@
+-- name: lock_to_record
+-- Wait while a monitor computes this strategy; recorders do not wait for each other.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('drift ' || %(strategy_id)s::text, 0));
+
+-- name: lock_to_compute
+-- Be the only one who computes or changes this strategy, until the transaction ends.
+SELECT pg_advisory_xact_lock(hashtextextended('drift ' || %(strategy_id)s::text, 0));
+
+-- name: stage_predictions
+-- A place for the rows to arrive in.
+CREATE TEMPORARY TABLE staged (
+    entity_key text NOT NULL, session date NOT NULL, signal_time timestamptz NOT NULL,
+    signal double precision NOT NULL, signal_id integer NOT NULL, entity_group text NOT NULL
+) ON COMMIT DROP;
+
+-- name: copy_predictions
+-- Receive the rows.
+COPY staged FROM STDIN (FORMAT binary);
+
+-- name: add_entities
+-- Number the names that are new.
+INSERT INTO mlops.drift_entities (entity_key)
+SELECT DISTINCT entity_key FROM staged ORDER BY entity_key
+ON CONFLICT DO NOTHING;
+
+-- name: add_signals
+-- Number the signals that are new.
+INSERT INTO mlops.drift_signals (strategy_id, signal_name, horizon, model_name, model_version)
+SELECT %(strategy_id)s, u.*
+FROM unnest(
+    %(names)s::text[], %(horizons)s::integer[], %(models)s::text[], %(versions)s::text[]
+) AS u
+ON CONFLICT DO NOTHING;
+
+-- name: signals
+-- What are the numbers of a strategy's signals?
+SELECT signal_name, horizon, model_name, model_version, signal_id
+FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s;
+
+-- name: add_predictions
+-- Keep the rows that are not there yet; a session that was computed without them is stale.
+WITH added AS (
+    INSERT INTO mlops.drift_prediction_points (
+        signal_id, session, entity_id, signal_time, signal, entity_group
+    )
+    SELECT t.signal_id, t.session, e.entity_id, t.signal_time, t.signal, nullif(t.entity_group, '')
+    FROM staged AS t
+    JOIN mlops.drift_entities AS e USING (entity_key)
+    ORDER BY t.signal_id, t.session, e.entity_id, t.signal_time
+    ON CONFLICT DO NOTHING
+    RETURNING session
+), marked AS (
+    INSERT INTO mlops.drift_stale (strategy_id, session, reason)
+    SELECT r.strategy_id, r.session, 'predictions'
+    FROM (SELECT DISTINCT session FROM added) AS a JOIN mlops.drift_runs AS r USING (session)
+    WHERE r.strategy_id = %(strategy_id)s
+)
+SELECT count(*) FROM added;
+
+-- name: contradicted_predictions
+-- Which rows say another signal than the one kept for the same key?
+-- (OFFSET 0 keeps it one lookup by key for each row, whatever the planner knows of the tables.)
+SELECT t.entity_key, s.signal_name, t.signal_time, t.signal, p.signal AS kept
+FROM staged AS t
+JOIN mlops.drift_entities AS e USING (entity_key)
+JOIN mlops.drift_signals AS s USING (signal_id)
+CROSS JOIN LATERAL (
+    SELECT p.signal FROM mlops.drift_prediction_points AS p
+    WHERE p.signal_id = t.signal_id AND p.session = t.session AND p.entity_id = e.entity_id
+        AND p.signal_time = t.signal_time
+    OFFSET 0
+) AS p
+WHERE p.signal IS DISTINCT FROM t.signal
+ORDER BY t.entity_key, t.signal_time
+LIMIT 11;
+
+-- name: analyze_staged
+-- Tell the planner how much arrived.
+ANALYZE staged;
+
+-- name: drop_staged
+-- Let the next recording in the same transaction begin afresh.
+DROP TABLE staged;
+
+-- name: stage_returns
+-- A place for the rows to arrive in.
+CREATE TEMPORARY TABLE staged (
+    entity_key text NOT NULL, session date NOT NULL, horizon integer NOT NULL,
+    known_at timestamptz, value double precision NOT NULL
+) ON COMMIT DROP;
+
+-- name: copy_returns
+-- Receive the rows.
+COPY staged FROM STDIN (FORMAT binary);
+
+-- name: add_returns
+-- Keep what is new: a row that says when it became known, unless it is there; one that does not
+-- say, where it differs from what is known now. A session computed without them is stale.
+WITH latest AS (
+    SELECT DISTINCT ON (r.session, r.horizon, r.entity_id)
+        r.session, r.horizon, r.entity_id, r.value
+    FROM mlops.drift_return_points AS r
+    WHERE r.strategy_id = %(strategy_id)s
+        AND r.session BETWEEN (SELECT min(session) FROM staged)
+            AND (SELECT max(session) FROM staged)
+    ORDER BY r.session, r.horizon, r.entity_id, r.known_at DESC
+), added AS (
+    INSERT INTO mlops.drift_return_points (
+        strategy_id, session, horizon, entity_id, known_at, value
+    )
+    SELECT
+        %(strategy_id)s, t.session, t.horizon, e.entity_id,
+        coalesce(t.known_at, transaction_timestamp()), t.value
+    FROM staged AS t
+    JOIN mlops.drift_entities AS e USING (entity_key)
+    LEFT JOIN latest AS l USING (session, horizon, entity_id)
+    WHERE t.known_at IS NOT NULL OR l.value IS DISTINCT FROM t.value
+    ORDER BY t.session, t.horizon, e.entity_id
+    ON CONFLICT DO NOTHING
+    RETURNING session
+), marked AS (
+    INSERT INTO mlops.drift_stale (strategy_id, session, reason)
+    SELECT r.strategy_id, r.session, 'returns'
+    FROM (SELECT DISTINCT session FROM added) AS a JOIN mlops.drift_runs AS r USING (session)
+    WHERE r.strategy_id = %(strategy_id)s
+)
+SELECT count(*) FROM added;
+
+-- name: contradicted_returns
+-- Which rows say another return than the one kept for the same key?
+SELECT
+    t.entity_key, t.session, t.horizon,
+    coalesce(t.known_at, transaction_timestamp()) AS known_at, t.value, r.value AS kept
+FROM staged AS t
+JOIN mlops.drift_entities AS e USING (entity_key)
+CROSS JOIN LATERAL (
+    SELECT r.value FROM mlops.drift_return_points AS r
+    WHERE r.strategy_id = %(strategy_id)s AND r.session = t.session AND r.horizon = t.horizon
+        AND r.entity_id = e.entity_id
+        AND r.known_at = coalesce(t.known_at, transaction_timestamp())
+    OFFSET 0
+) AS r
+WHERE r.value IS DISTINCT FROM t.value
+ORDER BY t.session, t.entity_key
+LIMIT 11;
+
+-- name: stage_strategy_returns
+-- A place for the rows to arrive in.
+CREATE TEMPORARY TABLE staged (
+    session date NOT NULL, known_at timestamptz, value double precision NOT NULL
+) ON COMMIT DROP;
+
+-- name: copy_strategy_returns
+-- Receive the rows.
+COPY staged FROM STDIN (FORMAT binary);
+
+-- name: add_strategy_returns
+-- Keep what is new, as for returns.
+WITH latest AS (
+    SELECT DISTINCT ON (r.session) r.session, r.value
+    FROM mlops.drift_strategy_returns AS r
+    WHERE r.strategy_id = %(strategy_id)s
+    ORDER BY r.session, r.known_at DESC
+), added AS (
+    INSERT INTO mlops.drift_strategy_returns (strategy_id, session, known_at, value)
+    SELECT %(strategy_id)s, t.session, coalesce(t.known_at, transaction_timestamp()), t.value
+    FROM staged AS t
+    LEFT JOIN latest AS l USING (session)
+    WHERE t.known_at IS NOT NULL OR l.value IS DISTINCT FROM t.value
+    ON CONFLICT DO NOTHING
+    RETURNING session
+), marked AS (
+    INSERT INTO mlops.drift_stale (strategy_id, session, reason)
+    SELECT DISTINCT r.strategy_id, r.session, 'strategy returns'
+    FROM added JOIN mlops.drift_runs AS r USING (session)
+    WHERE r.strategy_id = %(strategy_id)s
+)
+SELECT count(*) FROM added;
+
+-- name: contradicted_strategy_returns
+-- Which rows say another return than the one kept for the same key?
+SELECT t.session, coalesce(t.known_at, transaction_timestamp()) AS known_at, t.value, r.value AS kept
+FROM staged AS t
+JOIN mlops.drift_strategy_returns AS r
+    ON r.strategy_id = %(strategy_id)s AND r.session = t.session
+        AND r.known_at = coalesce(t.known_at, transaction_timestamp())
+WHERE r.value IS DISTINCT FROM t.value
+ORDER BY t.session
+LIMIT 11;
+
+-- name: stage_values
+-- A place for the values to arrive in.
+CREATE TEMPORARY TABLE staged (
+    session date NOT NULL, metric text NOT NULL, dimension text NOT NULL,
+    value double precision, n integer NOT NULL, status text NOT NULL
+) ON COMMIT DROP;
+
+-- name: copy_values
+-- Receive the values.
+COPY staged FROM STDIN (FORMAT binary);
+
+-- name: add_values
+-- Keep, as the session's next revision, what differs from what was known; say which sessions did.
+-- What a session in `whole` had and no longer has is withdrawn. A sum added up in another order is
+-- not a revision.
+WITH known AS (
+    SELECT l.session, l.metric, l.dimension, l.value, l.n, l.status
+    FROM mlops.drift_latest AS l
+    WHERE l.strategy_id = %(strategy_id)s
+        AND l.session BETWEEN (SELECT min(session) FROM staged)
+            AND (SELECT max(session) FROM staged)
+), wanted AS (
+    SELECT session, metric, dimension, value, n, status FROM staged
+    UNION ALL
+    SELECT k.session, k.metric, k.dimension, NULL, 0, 'withdrawn'
+    FROM known AS k
+    WHERE k.session = ANY (%(whole)s::date[]) AND NOT EXISTS (
+        SELECT FROM staged AS t
+        WHERE (t.session, t.metric, t.dimension) = (k.session, k.metric, k.dimension)
+    )
+), added AS (
+    INSERT INTO mlops.drift_values (
+        strategy_id, session, metric, dimension, revision, value, n, status
+    )
+    SELECT
+        %(strategy_id)s, w.session, w.metric, w.dimension, coalesce(r.revision, 0) + 1,
+        w.value, w.n, w.status
+    FROM wanted AS w
+    LEFT JOIN known AS k USING (session, metric, dimension)
+    LEFT JOIN mlops.drift_runs AS r
+        ON r.strategy_id = %(strategy_id)s AND r.session = w.session
+    WHERE k.session IS NULL
+        OR w.status <> k.status
+        OR w.n <> k.n
+        OR (w.value IS NULL) <> (k.value IS NULL)
+        OR abs(w.value - k.value) > 1e-12 * greatest(1, abs(k.value))
+    RETURNING session
+)
+SELECT DISTINCT session FROM added;
+
+-- name: save_runs
+-- Note which sessions are computed, on what, and which of them have a new revision.
+INSERT INTO mlops.drift_runs AS r (
+    strategy_id, session, revision, session_number, status, model_name, model_version, as_of, digest
+)
+SELECT
+    %(strategy_id)s, u.session, CASE WHEN u.changed THEN 1 ELSE 0 END, u.session_number, u.status,
+    u.model_name, u.model_version, u.as_of, u.digest
+FROM unnest(
+    %(sessions)s::date[], %(changed)s::boolean[], %(numbers)s::integer[], %(statuses)s::text[],
+    %(model_names)s::text[], %(model_versions)s::text[], %(as_of)s::timestamptz[],
+    %(digests)s::text[]
+) AS u (session, changed, session_number, status, model_name, model_version, as_of, digest)
+ON CONFLICT (strategy_id, session) DO UPDATE SET
+    revision = r.revision + excluded.revision,
+    status = excluded.status,
+    model_name = excluded.model_name,
+    model_version = excluded.model_version,
+    as_of = excluded.as_of,
+    digest = excluded.digest,
+    computed_at = clock_timestamp();
+
+-- name: revise_runs
+-- Note that sessions computed earlier have a new revision.
+UPDATE mlops.drift_runs SET revision = revision + 1, computed_at = clock_timestamp()
+WHERE strategy_id = %(strategy_id)s AND session = ANY (%(sessions)s);
+
+-- name: session_values
+-- What is known of some sessions?
+SELECT session, metric, dimension, value, n, status
+FROM mlops.drift_latest
+WHERE strategy_id = %(strategy_id)s AND session BETWEEN %(start)s AND %(end)s
+    AND (%(metrics)s::text[] IS NULL OR metric = ANY (%(metrics)s))
+    AND (%(dimensions)s::text[] IS NULL OR dimension = ANY (%(dimensions)s))
+ORDER BY session, metric, dimension;
+
+-- name: revised_values
+-- What has changed in a session since a revision?
+SELECT session, metric, dimension, value, n, status
+FROM mlops.drift_latest
+WHERE strategy_id = %(strategy_id)s AND session = %(session)s AND revision > %(since)s
+ORDER BY metric, dimension;
+
+-- name: runs
+-- Which sessions are computed, between two dates?
+SELECT session, revision, session_number, status, model_name, model_version, as_of, digest,
+    computed_at, logged_revision, mlflow_run_id
+FROM mlops.drift_runs
+WHERE strategy_id = %(strategy_id)s AND session BETWEEN %(start)s AND %(end)s
+ORDER BY session;
+
+-- name: last_run
+-- Which session was computed last, and which first?
+SELECT max(session), min(session) FROM mlops.drift_runs WHERE strategy_id = %(strategy_id)s;
+
+-- name: stale_sessions
+-- Which computed sessions have learned something since, and was it only returns?
+SELECT session, bool_and(reason IN ('returns', 'strategy returns')) AS only_returns
+FROM mlops.drift_stale
+WHERE strategy_id = %(strategy_id)s
+GROUP BY session
+ORDER BY session;
+
+-- name: clear_stale
+-- They are recomputed.
+DELETE FROM mlops.drift_stale
+WHERE strategy_id = %(strategy_id)s AND session = ANY (%(sessions)s::date[]);
+
+-- name: strategy
+-- What is known of a strategy?
+SELECT calendar, first_session, settings FROM mlops.drift_strategies
+WHERE strategy_id = %(strategy_id)s;
+
+-- name: add_strategy
+-- Remember a strategy.
+INSERT INTO mlops.drift_strategies (strategy_id, calendar, settings)
+VALUES (%(strategy_id)s, %(calendar)s, %(settings)s)
+ON CONFLICT DO NOTHING;
+
+-- name: update_strategy
+-- Remember how a strategy is watched now.
+UPDATE mlops.drift_strategies SET settings = settings || %(settings)s
+WHERE strategy_id = %(strategy_id)s AND NOT settings @> %(settings)s;
+
+-- name: anchor_strategy
+-- Count the strategy's sessions from here.
+UPDATE mlops.drift_strategies SET first_session = %(session)s
+WHERE strategy_id = %(strategy_id)s AND first_session IS NULL;
+
+-- name: strategies
+-- Which strategies are watched?
+SELECT strategy_id FROM mlops.drift_strategies ORDER BY strategy_id;
+
+-- name: overrides
+-- Where is the published calendar wrong?
+SELECT session, is_session, close_time, why FROM mlops.drift_calendar_overrides
+WHERE calendar = %(calendar)s ORDER BY session;
+
+-- name: add_override
+-- Remember that the published calendar is wrong on a day.
+INSERT INTO mlops.drift_calendar_overrides (calendar, session, is_session, close_time, why)
+VALUES (%(calendar)s, %(session)s, %(is_session)s, %(close_time)s, %(why)s)
+ON CONFLICT (calendar, session) DO UPDATE SET
+    is_session = excluded.is_session, close_time = excluded.close_time, why = excluded.why,
+    recorded_at = clock_timestamp();
+
+-- name: horizon
+-- How far ahead does the strategy's primary signal look?
+SELECT min(horizon) FROM mlops.drift_signals
+WHERE strategy_id = %(strategy_id)s AND signal_name = %(signal)s
+    AND (%(model)s = '' OR model_name = %(model)s);
+
+-- name: session_signals
+-- What did the strategy's models say in a session? One row a signal, arrays in order of entity and
+-- time; where a signal was said twice, the last counts.
+SELECT
+    s.signal_name, s.horizon, s.model_name, s.model_version, max(p.signal_time) AS signal_time,
+    array_agg(p.entity_id ORDER BY p.entity_id, p.signal_time) AS entities,
+    array_agg(p.signal ORDER BY p.entity_id, p.signal_time) AS signals,
+    CASE WHEN bool_or(p.entity_group IS NOT NULL)
+        THEN array_agg(coalesce(p.entity_group, '') ORDER BY p.entity_id, p.signal_time)
+    END AS groups
+FROM mlops.drift_prediction_points AS p
+JOIN mlops.drift_signals AS s USING (signal_id)
+WHERE s.strategy_id = %(strategy_id)s AND p.session = %(session)s
+    AND p.signal_id = ANY (ARRAY(
+        SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
+    ))
+GROUP BY s.signal_id
+ORDER BY s.signal_name, s.horizon, max(p.signal_time);
+
+-- name: session_returns
+-- What did the names return after a session? One row a horizon, arrays in order of entity and of when
+-- each became known; the one known last counts.
+SELECT
+    horizon,
+    array_agg(entity_id ORDER BY entity_id, known_at) AS entities,
+    array_agg(value ORDER BY entity_id, known_at) AS returns
+FROM mlops.drift_return_points
+WHERE strategy_id = %(strategy_id)s AND session = %(session)s
+GROUP BY horizon
+ORDER BY horizon;
+
+-- name: strategy_return_series
+-- What did the strategy return, session by session, as known now?
+SELECT DISTINCT ON (session) session, value
+FROM mlops.drift_strategy_returns
+WHERE strategy_id = %(strategy_id)s AND session <= %(end)s
+ORDER BY session, known_at DESC;
+
+-- name: references
+-- Which windows were accepted?
+SELECT reference_id, role, version, window_start, window_end, ic_mean, ic_sd, ic_n, accepted_at,
+    accepted_by, reason
+FROM mlops.drift_references
+WHERE strategy_id = %(strategy_id)s
+ORDER BY role, version;
+
+-- name: add_reference
+-- Accept a window, as the next version of its role.
+INSERT INTO mlops.drift_references (
+    strategy_id, role, version, window_start, window_end, ic_mean, ic_sd, ic_n, accepted_by, reason
+)
+SELECT
+    %(strategy_id)s, %(role)s, 1 + count(*), %(window_start)s, %(window_end)s, %(ic_mean)s,
+    %(ic_sd)s, %(ic_n)s, coalesce(%(accepted_by)s, session_user), %(reason)s
+FROM mlops.drift_references
+WHERE strategy_id = %(strategy_id)s AND role = %(role)s
+RETURNING reference_id;
+
+-- name: add_distribution
+-- Keep what one feature looked like in an accepted window.
+INSERT INTO mlops.drift_reference_distributions (reference_id, dimension, distribution)
+VALUES (%(reference_id)s, %(dimension)s, %(distribution)s);
+
+-- name: distributions
+-- What did each feature look like in an accepted window?
+SELECT dimension, distribution::text FROM mlops.drift_reference_distributions
+WHERE reference_id = %(reference_id)s
+ORDER BY dimension;
+
+-- name: mark_all_stale
+-- Have the sessions after an accepted window computed again.
+INSERT INTO mlops.drift_stale (strategy_id, session, reason)
+SELECT strategy_id, session, 'reference'
+FROM mlops.drift_runs
+WHERE strategy_id = %(strategy_id)s AND session > %(window_end)s;
+
+-- name: work_in_memory
+-- A session of many features is sorted into features at once.
+SET LOCAL work_mem = '256MB';
+
+-- name: features_exist
+-- Is there a feature store in this database?
+SELECT to_regclass('mlops.feature_points') IS NOT NULL;
+
+-- name: feature_window
+-- What was written of each feature in a time, and known by its end? One row a feature, arrays in no
+-- order. The bound on ingest_time lets the rows be found where they lie, in order of writing.
+SELECT
+    s.feature_name, s.feature_version,
+    array_agg(coalesce(e.entity_id, -s.series_id)) AS entities,
+    array_agg(p.event_time) AS events,
+    array_agg(p.ingest_time) AS ingests,
+    array_agg(p.value_double) AS values
+FROM mlops.feature_points AS p
+JOIN mlops.feature_series AS s USING (series_id)
+LEFT JOIN mlops.drift_entities AS e ON e.entity_key = s.entity_key
+WHERE p.event_time > %(after)s AND p.event_time <= %(as_of)s
+    AND p.ingest_time > %(after)s::timestamptz - %(foreknowledge)s AND p.ingest_time <= %(as_of)s
+    AND p.value_double IS NOT NULL
+    AND (%(features)s::text[] IS NULL OR s.feature_name = ANY (%(features)s))
+    AND (%(entities)s::integer[] IS NULL OR e.entity_id = ANY (%(entities)s))
+GROUP BY s.feature_name, s.feature_version
+ORDER BY s.feature_name, s.feature_version;
+
+-- name: feature_names
+-- Which features does the store have?
+SELECT DISTINCT feature_name FROM mlops.feature_series ORDER BY feature_name;
+
+-- name: save_histogram
+-- Keep how a session's values fell into a reference's buckets.
+INSERT INTO mlops.drift_histograms (strategy_id, session, reference_id, dimension, counts)
+VALUES (%(strategy_id)s, %(session)s, %(reference_id)s, %(dimension)s, %(counts)s)
+ON CONFLICT (strategy_id, session, reference_id, dimension) DO UPDATE SET counts = excluded.counts;
+
+-- name: histograms
+-- How did the values of some sessions fall into a reference's buckets?
+SELECT session, dimension, counts FROM mlops.drift_histograms
+WHERE strategy_id = %(strategy_id)s AND reference_id = %(reference_id)s
+    AND session BETWEEN %(start)s AND %(end)s
+ORDER BY session, dimension;
+
+-- name: alerts
+-- Which alerts does a strategy have? All, the unresolved ones, or those that touch the time since.
+SELECT alert_id, session, rule, severity, state, metric, value, action, note, last_session,
+    resolved_session, silenced_until, changed_by, inhibited, notified_state, opened_at
+FROM mlops.drift_alerts
+WHERE strategy_id = %(strategy_id)s
+    AND (%(states)s::text[] IS NULL OR state = ANY (%(states)s))
+    AND (%(since)s::date IS NULL OR state <> 'resolved' OR resolved_session >= %(since)s)
+ORDER BY session, alert_id;
+
+-- name: open_alert
+-- A rule has begun to hold.
+INSERT INTO mlops.drift_alerts (
+    strategy_id, rule, metric, severity, state, session, last_session, resolved_session, value,
+    action, note, silenced_until, inhibited, changed_by
+) VALUES (
+    %(strategy_id)s, %(rule)s, %(metric)s, %(severity)s, %(state)s, %(session)s, %(last_session)s,
+    %(resolved_session)s, %(value)s, %(action)s, %(note)s, %(silenced_until)s, %(inhibited)s, 'drift'
+);
+
+-- name: change_alert
+-- What has become of an alert?
+UPDATE mlops.drift_alerts SET
+    state = %(state)s, session = %(session)s, last_session = %(last_session)s,
+    resolved_session = %(resolved_session)s, value = %(value)s, note = %(note)s,
+    severity = %(severity)s, silenced_until = %(silenced_until)s, inhibited = %(inhibited)s,
+    changed_by = CASE WHEN state = %(state)s THEN changed_by ELSE 'drift' END
+WHERE alert_id = %(alert_id)s;
+
+-- name: acknowledge
+-- Somebody looks after it.
+UPDATE mlops.drift_alerts SET state = 'acknowledged', changed_by = %(by)s, note = %(note)s
+WHERE strategy_id = %(strategy_id)s AND alert_id = %(alert_id)s
+    AND state IN ('open', 'acknowledged')
+RETURNING alert_id;
+
+-- name: silence
+-- Say nothing of a rule for the sessions that close in a time.
+INSERT INTO mlops.drift_silences (
+    strategy_id, rule, silenced_from, silenced_until, silenced_by, why
+) VALUES (
+    %(strategy_id)s, %(rule)s, %(silenced_from)s, %(silenced_until)s, %(by)s, %(why)s
+);
+
+-- name: silence_alerts
+-- Its alerts of that time are silent from now on.
+UPDATE mlops.drift_alerts SET
+    state = 'silenced', silenced_until = %(silenced_until)s, changed_by = %(by)s, note = %(why)s
+WHERE strategy_id = %(strategy_id)s AND rule = %(rule)s AND state IN ('open', 'acknowledged')
+RETURNING alert_id;
+
+-- name: silences
+-- Which silences were declared?
+SELECT rule, silenced_from, silenced_until FROM mlops.drift_silences
+WHERE strategy_id = %(strategy_id)s
+ORDER BY silenced_until;
+
+-- name: alert_events
+-- What became of the strategy's alerts, in order?
+SELECT e.happened_at, a.rule, e.state_before, e.state_after, e.session, e.severity, e.changed_by,
+    e.note, e.silenced_until
+FROM mlops.drift_alert_events AS e
+JOIN mlops.drift_alerts AS a USING (alert_id)
+WHERE a.strategy_id = %(strategy_id)s
+ORDER BY e.event_id;
+
+-- name: alerts_to_notify
+-- Of which alerts have people not been told yet?
+SELECT alert_id, session, rule, severity, state, metric, value, action, note, last_session,
+    resolved_session, silenced_until, changed_by, inhibited, notified_state, opened_at
+FROM mlops.drift_alerts
+WHERE strategy_id = %(strategy_id)s AND NOT inhibited
+    AND (state = 'open' OR (state = 'resolved' AND notified_state IS NOT NULL))
+    AND notified_state IS DISTINCT FROM state
+ORDER BY session, alert_id;
+
+-- name: mark_notified
+-- They have been told, or need not be.
+UPDATE mlops.drift_alerts SET notified_state = state
+WHERE strategy_id = %(strategy_id)s
+    AND (%(alert_ids)s::bigint[] IS NULL OR alert_id = ANY (%(alert_ids)s))
+    AND notified_state IS DISTINCT FROM state;
+
+-- name: runs_to_log
+-- Of which sessions does MLflow not have the latest revision?
+SELECT session, revision, session_number, status, model_name, model_version, as_of, digest,
+    computed_at, logged_revision, mlflow_run_id
+FROM mlops.drift_runs
+WHERE strategy_id = %(strategy_id)s AND logged_revision IS DISTINCT FROM revision
+ORDER BY session;
+
+-- name: claim_run
+-- Remember under which MLflow run a session is.
+UPDATE mlops.drift_runs SET mlflow_run_id = %(run_id)s
+WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
+
+-- name: logged
+-- MLflow has a session's revision.
+UPDATE mlops.drift_runs SET logged_revision = %(revision)s
+WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
+
+-- name: judged_model
+-- Which model did the strategy's predictions name last, up to a session?
+SELECT model_name, model_version FROM mlops.drift_runs
+WHERE strategy_id = %(strategy_id)s AND session <= %(session)s AND model_name <> ''
+ORDER BY session DESC
+LIMIT 1;
+
+-- name: try_to_log
+-- Be the only one who logs this strategy.
+SELECT pg_try_advisory_lock(hashtextextended('drift log ' || %(strategy_id)s::text, 0));
+
+-- name: stop_logging
+-- Let the next one log.
+SELECT pg_advisory_unlock(hashtextextended('drift log ' || %(strategy_id)s::text, 0));
+
+-- name: open_alerts_of
+-- Which alerts were open on a session, worst first?
+SELECT rule, severity, inhibited FROM mlops.drift_alerts
+WHERE strategy_id = %(strategy_id)s AND session <= %(session)s AND last_session >= %(session)s
+    AND note <> 'no longer so after a revision'
+ORDER BY array_position(ARRAY['emergency', 'critical', 'warning'], severity), rule;
+
+-- name: feature_freshness
+-- When was each feature last written? (Of some fifty names each: enough to see a feed that stopped.)
+WITH sample AS (
+    SELECT feature_name, feature_version, series_id,
+        row_number() OVER (PARTITION BY feature_name, feature_version ORDER BY series_id) AS place
+    FROM mlops.feature_series
+)
+SELECT s.feature_name, s.feature_version, max(p.event_time) AS last_event,
+    max(p.ingest_time) AS last_ingest
+FROM sample AS s
+LEFT JOIN LATERAL (
+    SELECT f.event_time, f.ingest_time FROM mlops.feature_points AS f
+    WHERE f.series_id = s.series_id AND f.ingest_time <= %(as_of)s
+    ORDER BY f.event_time DESC, f.ingest_time DESC
+    LIMIT 1
+) AS p ON true
+WHERE s.place <= 50
+GROUP BY s.feature_name, s.feature_version
+ORDER BY s.feature_name, s.feature_version;

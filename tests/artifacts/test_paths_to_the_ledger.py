@@ -1,0 +1,176 @@
+"""Every way an artifact can take ends in the ledger: server proxy, UI, gc."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import psycopg
+import pytest
+import requests
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from mlflow_timescale.db.uri import DatabaseURI
+
+pytestmark = pytest.mark.server
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def mlflow_server(database: DatabaseURI, directory: Path, *arguments: str) -> Iterator[str]:
+    """A real `mlflow server` on a port of its own."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1", "--backend-store-uri", database.url, *arguments,
+    ]  # fmt: skip
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (directory / "server.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=directory, env=environment)
+        try:
+            _wait(url, process, directory / "server.log")
+            yield url
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if requests.get(f"{url}/health", timeout=5).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    raise RuntimeError(log.read_text())
+
+
+def locations(conn: psycopg.Connection) -> set[str]:
+    rows = conn.execute("SELECT location FROM mlops.model_artifacts WHERE ended_at IS NULL")
+    return {row[0] for row in rows}
+
+
+@pytest.fixture
+def proxied(database: DatabaseURI, tmp_path: Path) -> Iterator[str]:
+    """A server whose clients' artifacts go to the database."""
+    destination = ("--artifacts-destination", "timescaledb-artifacts:/")
+    with mlflow_server(database, tmp_path, *destination) as url:
+        mlflow.set_tracking_uri(url)
+        mlflow.set_registry_uri(None)
+        yield url
+
+
+@pytest.mark.slow
+def test_a_client_of_the_server_reaches_the_ledger_and_is_checked(
+    proxied: str,
+    database: DatabaseURI,
+    conn: psycopg.Connection,
+    toolbox: Any,
+    tmp_path: Path,
+    files: Path,
+) -> None:
+    with mlflow.start_run() as run:
+        mlflow.log_artifacts(str(files), "tree")
+        mlflow.log_text("alpha", "note.txt")
+        logged = toolbox.log_model(registered_model_name="momentum")
+    root = f"timescaledb-artifacts:/0/{run.info.run_id}/artifacts"
+    assert {f"{root}/note.txt", f"{root}/tree/model/weights.bin"} <= locations(conn)
+    owners = conn.execute("SELECT DISTINCT model_id FROM mlops.model_artifacts").fetchall()
+    assert (logged.model_id,) in owners
+    assert mlflow.pyfunc.load_model(logged.model_uri).predict([1.0]) == [2.0]
+
+    # What the UI asks for.
+    listing = requests.get(
+        f"{proxied}/ajax-api/2.0/mlflow/artifacts/list", {"run_id": run.info.run_id}, timeout=30
+    ).json()
+    assert {"note.txt", "tree"} <= {item["path"] for item in listing["files"]}
+    preview = {"run_uuid": run.info.run_id, "path": "note.txt"}
+    assert requests.get(f"{proxied}/get-artifact", preview, timeout=30).text == "alpha"
+
+    # Damage is refused by every one of them.
+    toolbox.flip_stored_byte(conn, "note.txt")
+    toolbox.flip_stored_byte(conn, f"{logged.model_id}/artifacts/python_model.pkl")
+    refused = requests.get(f"{proxied}/get-artifact", preview, timeout=30)
+    assert refused.status_code == 409
+    assert "not what was logged" in refused.json()["message"]
+    with pytest.raises(MlflowException, match="not what was logged"):
+        mlflow.pyfunc.load_model(logged.model_uri)
+    with pytest.raises(MlflowException, match="not what was logged"):
+        mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="note.txt")
+    mlflow.set_tracking_uri(database.url)
+    with pytest.raises(MlflowException, match="cannot become"):
+        MlflowClient(proxied, proxied).set_registered_model_alias("momentum", "champion", "1")
+
+
+@pytest.mark.slow
+def test_a_direct_experiment_is_reached_through_the_server_too(
+    database: DatabaseURI, proxied: str, conn: psycopg.Connection
+) -> None:
+    direct = MlflowClient(database.url, database.url)
+    experiment = direct.create_experiment("direct")
+    with mlflow.start_run(experiment_id=experiment) as run:
+        mlflow.log_text("alpha", "note.txt")
+    assert run.info.artifact_uri.startswith("timescaledb-artifacts:/")
+    assert f"{run.info.artifact_uri}/note.txt" in locations(conn)
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/note.txt") == "alpha"
+
+
+@pytest.mark.slow
+def test_a_server_wraps_a_directory_and_gc_removes_what_was_deleted(
+    database: DatabaseURI, tmp_path: Path, conn: psycopg.Connection, toolbox: Any
+) -> None:
+    store = f"sha256+file://{tmp_path}/store"
+    with mlflow_server(database, tmp_path, "--artifacts-destination", store) as url:
+        mlflow.set_tracking_uri(url)
+        with mlflow.start_run() as run:
+            mlflow.log_text("alpha", "note.txt")
+        (stored,) = (tmp_path / "store").rglob("note.txt")
+        assert locations(conn) == {f"file://{stored}"}
+        preview = {"run_uuid": run.info.run_id, "path": "note.txt"}
+        assert requests.get(f"{url}/get-artifact", preview, timeout=30).text == "alpha"
+        toolbox.flip_byte_on_disk(stored)
+        refused = requests.get(f"{url}/get-artifact", preview, timeout=30)
+        assert refused.status_code == 409
+        MlflowClient(url).delete_run(run.info.run_id)
+        collect_garbage(database, "--tracking-uri", url)
+    assert not stored.exists()
+    assert locations(conn) == set()
+
+
+def collect_garbage(database: DatabaseURI, *arguments: str) -> None:
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", database.url]
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    subprocess.run([*command, *arguments], check=True, env=environment, capture_output=True)
+
+
+@pytest.mark.slow
+def test_gc_frees_the_bytes_of_deleted_runs_and_keeps_shared_ones(
+    tracking: DatabaseURI, conn: psycopg.Connection
+) -> None:
+    runs = []
+    for text in ("shared", "shared", "own"):
+        with mlflow.start_run() as run:
+            mlflow.log_text(text, "note.txt")
+        runs.append(run.info)
+    client = MlflowClient()
+    client.delete_run(runs[0].run_id)
+    client.delete_run(runs[2].run_id)
+    collect_garbage(tracking, "--tracking-uri", tracking.url)
+    assert locations(conn) == {f"{runs[1].artifact_uri}/note.txt"}
+    assert conn.execute("SELECT count(*) FROM mlops.artifact_contents").fetchone() == (1,)
+    assert mlflow.artifacts.load_text(f"{runs[1].artifact_uri}/note.txt") == "shared"

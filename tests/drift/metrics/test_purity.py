@@ -1,0 +1,35 @@
+"""The numerics import numpy and scipy only, so that they can be used, and read, alone."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import drift.metrics
+
+PACKAGE = Path(drift.metrics.__file__).parent
+PURE = sorted(
+    [*PACKAGE.glob("*.py"), *(PACKAGE.parent / f"{m}.py" for m in ("rules", "presets", "simulate"))]
+)
+ALLOWED = {"numpy", "scipy", "drift", *sys.stdlib_module_names}
+OURS = ("drift.metrics", "drift.rules", "drift.presets", "drift.simulate")
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("path", PURE, ids=lambda path: path.name)
+def test_a_pure_module_imports_numpy_and_scipy_only(path: Path) -> None:
+    names = imported(path)
+    assert {name.split(".")[0] for name in names} <= ALLOWED
+    assert all(name.startswith(OURS) for name in names if name.split(".")[0] == "drift")

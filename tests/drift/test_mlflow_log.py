@@ -1,0 +1,216 @@
+"""Sessions as MLflow runs."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import mlflow
+import pytest
+from drift_data import NAMES, Strategy
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from drift import DriftMonitor
+from drift.mlflow_log import metric_name
+from mlflow_timescale.db.uri import DatabaseURI
+
+
+@pytest.fixture
+def logged(database: DatabaseURI, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> DriftMonitor:
+    """A monitor that logs into the same database, artifacts below tmp_path."""
+    monkeypatch.chdir(tmp_path)
+    return DriftMonitor(database, "momentum", notify=())
+
+
+@pytest.fixture
+def client(logged: DriftMonitor) -> MlflowClient:
+    return MlflowClient(tracking_uri=logged.uri.url)
+
+
+def runs(client: MlflowClient, role: str) -> list[Run]:
+    experiment = client.get_experiment_by_name("drift/momentum")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], f"tags.`drift.role` = '{role}'")
+    return sorted(found, key=lambda run: run.data.tags.get("drift.session", ""))
+
+
+def flipped(frame: dict[str, Any]) -> dict[str, Any]:
+    return {**frame, "value": [-value for value in frame["value"]]}
+
+
+def test_each_session_is_a_child_and_the_series_is_in_the_parent(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    strategy.record(logged, slice(5))
+    found = logged.backfill(strategy.days[0], strategy.days[4])
+    [parent] = runs(client, "series")
+    children = runs(client, "session")
+    assert [run.info.run_name for run in children] == [str(day) for day in strategy.days[:5]]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    history = client.get_metric_history(parent.info.run_id, "ic")
+    assert [metric.value for metric in history] == [metrics.ic for metrics in found]
+    assert [metric.step for metric in history] == [0, 1, 2, 3, 4]
+    closes = [logged.sessions.close(day).timestamp() for day in strategy.days[:5]]
+    assert [metric.timestamp // 1000 for metric in history] == closes
+    assert children[2].data.metrics["ic"] == found[2].ic
+    assert children[2].data.params["calendar"] == "XNYS"
+
+
+def test_what_cannot_be_computed_is_a_tag_and_never_a_metric(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    logged.record_predictions(strategy.predictions(slice(1)))
+    logged.run_daily(strategy.days[0])
+    [run] = runs(client, "session")
+    assert "ic" not in run.data.metrics
+    assert run.data.tags["drift.status.ic"] == "no_returns_yet"
+    assert all(value == value for value in run.data.metrics.values())
+
+
+def test_a_value_revised_downwards_shows_everywhere(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    strategy.record(logged, slice(3))
+    before = logged.backfill(strategy.days[0], strategy.days[2])[1].ic
+    assert before is not None
+    assert before > 0
+    logged.record_returns(flipped(strategy.realized(slice(1, 2))))
+    logged.run_daily(strategy.days[2])
+    child = runs(client, "session")[1]
+    assert child.data.metrics["ic"] == pytest.approx(-before)
+    assert child.data.tags["drift.revision"] == "2"
+    [parent] = runs(client, "series")
+    at_step = [m for m in client.get_metric_history(parent.info.run_id, "ic") if m.step == 1]
+    assert max(at_step, key=lambda m: m.timestamp).value == pytest.approx(-before)
+
+
+def test_the_last_value_of_the_series_may_be_revised_downwards(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    strategy.record(logged, slice(3))
+    before = logged.run_daily(strategy.days[2]).ic
+    logged.record_returns(flipped(strategy.realized(slice(2, 3))))
+    after = logged.run_daily(strategy.days[2]).ic
+    [parent] = runs(client, "series")
+    assert parent.data.metrics["ic"] == after == pytest.approx(-(before or 0))
+
+
+def test_a_value_that_comes_late_replaces_its_tag(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    logged.record_predictions(strategy.predictions(slice(2)))
+    logged.run_daily(strategy.days[0])
+    logged.record_returns(strategy.realized(slice(1)))
+    logged.run_daily(strategy.days[1])
+    run = runs(client, "session")[0]
+    assert "ic" in run.data.metrics
+    assert run.data.tags["drift.status.ic"] == "ok"
+
+
+def test_a_rerun_logs_nothing_again(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    strategy.record(logged, slice(2))
+    logged.run_daily(strategy.days[1])
+    before = [run.data for run in runs(client, "session")]
+    logged.run_daily(strategy.days[1])
+    after = runs(client, "session")
+    assert [run.data.metrics for run in after] == [data.metrics for data in before]
+    history = client.get_metric_history(after[0].info.run_id, "ic")
+    assert len(history) == 1
+
+
+def test_an_outage_of_mlflow_does_not_lose_the_day(
+    logged: DriftMonitor,
+    client: MlflowClient,
+    strategy: Strategy,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    strategy.record(logged, slice(3))
+    away = DriftMonitor(logged.uri, "momentum", tracking_uri="http://127.0.0.1:9", notify=())
+    assert away.run_daily(strategy.days[0]).ic is not None
+    assert "MLflow has 0 of 1 sessions of momentum; the next run tries again" in caplog.text
+    logged.run_daily(strategy.days[1])
+    assert [run.info.run_name for run in runs(client, "session")] == [
+        str(day) for day in strategy.days[:2]
+    ]
+
+
+def test_an_error_half_way_through_is_made_good_without_doubles(
+    logged: DriftMonitor,
+    client: MlflowClient,
+    strategy: Strategy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strategy.record(logged, slice(3))
+    terminate = MlflowClient.set_terminated
+    calls: list[str] = []
+
+    def fails_once(self: MlflowClient, run_id: str, *args: Any) -> None:
+        calls.append(run_id)
+        if len(calls) == 2:
+            raise OSError("the server went away")
+        terminate(self, run_id, *args)
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", fails_once)
+    logged.backfill(strategy.days[0], strategy.days[2])
+    logged.run_daily(strategy.days[2])
+    children = runs(client, "session")
+    assert [run.info.run_name for run in children] == [str(day) for day in strategy.days[:3]]
+    [parent] = runs(client, "series")
+    assert len(client.get_metric_history(parent.info.run_id, "ic")) == 3
+
+
+def test_the_last_session_has_its_report_and_pictures(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    strategy.record(logged, slice(6))
+    logged.backfill(strategy.days[0], strategy.days[5])
+    last = runs(client, "session")[-1].info.run_id
+    names = {item.path for item in client.list_artifacts(last)}
+    assert {"report.html", "ic.png", "alerts.png"} <= names
+    page = mlflow.artifacts.load_text(f"{client.get_run(last).info.artifact_uri}/report.html")
+    assert "momentum" in page
+    assert "<script" not in page
+
+
+def test_the_inputs_are_a_dataset_with_a_digest_of_their_content(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    strategy.record(logged, slice(2))
+    logged.backfill(strategy.days[0], strategy.days[1])
+    first, second = (run.inputs.dataset_inputs[0].dataset for run in runs(client, "session"))
+    assert first.name == f"predictions {strategy.days[0]}"
+    assert first.digest != second.digest
+    assert len(first.digest) == 16
+
+
+def test_the_judged_version_carries_its_drift_status(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    client.create_registered_model("lasso")
+    version = client.create_model_version("lasso", "file:///models/lasso").version
+    named = {"model_name": ["lasso"] * 40, "model_version": [str(version)] * 40}
+    logged.record_predictions(strategy.predictions(slice(1), **named))
+    logged.record_returns(strategy.realized(slice(1)))
+    logged.run_daily(strategy.days[0])
+    assert client.get_model_version("lasso", version).tags["drift.status"] == "ok"
+    logged.run_daily(strategy.days[1])  # nobody predicted: critical
+    assert client.get_model_version("lasso", version).tags["drift.status"] == "critical"
+    run = runs(client, "session")[1]
+    assert run.data.tags["drift.alerts"] == "no signals"
+    assert run.data.tags["drift.status"] == "no_data"
+
+
+def test_a_model_that_is_not_registered_is_no_error(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy, days: list[date]
+) -> None:
+    named = {"model_name": ["ghost"] * len(NAMES), "model_version": ["1"] * len(NAMES)}
+    logged.record_predictions(strategy.predictions(slice(1), **named))
+    logged.run_daily(days[0])
+    assert runs(client, "session")[0].data.tags["drift.model"] == "ghost/1"
+
+
+def test_names_keep_to_what_mlflow_allows() -> None:
+    assert metric_name("psi", "straße (neu)@2") == "psi/straße .neu..2"
