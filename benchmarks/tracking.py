@@ -5,7 +5,7 @@
 Makes two databases on the server that URI names (an embedded one without), fills both alike, and
 prints a table in Markdown: median milliseconds of ours and of SqlAlchemyStore on psycopg2, and the
 ratio. The floor is the least that psycopg and PostgreSQL take for the same rows, and a commit. The
-last table is in benchmarks/README.md.
+last table is in benchmarks/tracking.md.
 """
 
 from __future__ import annotations

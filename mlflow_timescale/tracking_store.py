@@ -298,12 +298,9 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         return found
 
     def get_max_step_for_metric(self, run_id: str, metric_key: str) -> int:
-        with self._reading() as (session, conn):
-            if conn is None:
-                return super().get_max_step_for_metric(run_id, metric_key)
+        with self.ManagedSessionMaker() as session:
             self._validate_run_accessible(session, run_id)
-            series = history.series(conn, run_id, metric_key)
-            return history.max_step(series) if series else 0
+            return history.max_step(driver(session), run_id, metric_key)
 
     def get_metric_history_bulk_interval_from_steps(
         self, run_id: str, metric_key: str, steps: list[int], max_results: int

@@ -71,7 +71,7 @@ def series(conn: Connection, run_id: str, key: str) -> Series | None:
     """The series, or None where the run has no points at all."""
     with translated():
         found = conn.execute(_queries.run_range, {"run_id": run_id}).fetchone()
-    return None if found is None else Series(conn, run_id, key, *found)
+    return None if found is None else Series(conn, run_id, key, found[0], found[1])
 
 
 def shape(of: Series) -> Shape:
@@ -94,10 +94,11 @@ def of_steps(of: Series, steps: Sequence[int], limit: int | None) -> list[Row]:
     return of.ask(_queries.points_of_steps, steps=list(steps), limit=limit)
 
 
-def max_step(of: Series) -> int:
-    """The greatest step, 0 without any."""
-    found = of.ask(_queries.max_step)
-    return int(found[0][0]) if found else 0
+def max_step(conn: Connection, run_id: str, key: str) -> int:
+    """The greatest step of a series, 0 without any."""
+    with translated():
+        found = conn.execute(_queries.max_step, {"run_id": run_id, "key": key}).fetchone()
+    return int(found[0]) if found else 0
 
 
 def metrics(key: str, rows: Sequence[Row]) -> list[Metric]:

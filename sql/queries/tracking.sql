@@ -172,8 +172,11 @@ WHERE source_id = ANY(%(run_ids)b::text[])
 SELECT to_regclass('mlops.metric_marks') IS NOT NULL;
 
 -- name: run_range
--- In which range of time does a run have points?
-SELECT first_ms, last_ms FROM mlops.run_ranges WHERE run_uuid = %(run_id)s;
+-- In which range of time does a run have points? Compiling the reads that follow would take longer
+-- than they do.
+SELECT first_ms, last_ms, set_config('jit', 'off', true)
+FROM mlops.run_ranges
+WHERE run_uuid = %(run_id)s;
 
 -- name: series
 -- How long is a series, how much of it lies after its last mark, and is it in the order of its
@@ -267,10 +270,14 @@ WHERE run_uuid = %(run_id)s
 -- The points of these ranks, each a short walk from its mark.
 SELECT point.value, point.ms, point.step, point.is_nan
 FROM unnest(%(ranks)b::bigint[]) WITH ORDINALITY AS wanted (rank, position)
-LEFT JOIN mlops.metric_marks AS mark
-    ON mark.run_uuid = %(run_id)s
-    AND mark.key = %(key)s
-    AND mark.rank = least(wanted.rank - wanted.rank %% 128, %(marked)s)
+LEFT JOIN LATERAL (
+    SELECT rank, step, "timestamp", value, is_nan
+    FROM mlops.metric_marks
+    WHERE run_uuid = %(run_id)s
+        AND key = %(key)s
+        AND rank = least(wanted.rank - wanted.rank %% 128, %(marked)s)
+    LIMIT 1 -- one look into the index for each rank, whatever the planner thinks
+) AS mark ON true
 CROSS JOIN LATERAL (
     SELECT metrics.value, metrics."timestamp" AS ms, metrics.step, metrics.is_nan
     FROM metrics
@@ -350,14 +357,8 @@ ORDER BY step, "timestamp", value, is_nan
 LIMIT %(limit)s;
 
 -- name: max_step
--- The greatest step of a series.
-SELECT step
-FROM metrics
-WHERE run_uuid = %(run_id)s
-    AND key = %(key)s
-    AND "timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
-ORDER BY step DESC
-LIMIT 1;
+-- The greatest step of a series: the latest point is the one of the greatest step.
+SELECT step FROM latest_metrics WHERE run_uuid = %(run_id)s AND key = %(key)s;
 
 -- name: aliases_of_versions
 -- Which aliases point to these model versions?
