@@ -129,7 +129,7 @@ def main() -> None:
         monitor = replay(uri, preset, found, mlflow=arguments.mlflow)
         for rule in monitor.rules:
             opened = [a for a in monitor.alerts() if a.rule == rule.name]
-            quiet = sum(a.session <= QUIET[1] for a in opened)
+            quiet = sum(QUIET[0] <= a.session <= QUIET[1] for a in opened)
             since = [a.session for a in opened if a.session > QUIET[1]]
             first = min(since).isoformat() if since else ""
             print(f"{preset:8} {rule.name:20} {rule.severity:10} {quiet:9} {len(since):9}  {first}")

@@ -42,6 +42,6 @@ def test_the_break_of_2020_is_found(database: DatabaseURI, replaying: ModuleType
     assert not [alert for alert in quiet if alert.severity == "emergency"]
     classic = replaying.replay(database, "classic", found)
     halts = [a for a in replaying.false_alarms(classic) if a.severity == "emergency"]
-    assert len(halts) > 100
+    assert len(halts) > 40
     assert len(quiet) < 40
     assert "2020-03-31" in default.report(date(2020, 3, 31))

@@ -1,0 +1,113 @@
+"""A daily run and a backfill, end to end.
+
+    python benchmarks/drift_daily.py daily     # 200 signals and 500 features of 5,000 names
+    python benchmarks/drift_daily.py backfill  # 250 sessions, 500 names, 20 features, MLflow runs
+
+Times are wall clock; CPU is this process's. Rows are written as the jobs of each evening would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from drift import DriftMonitor
+from feature_store import FeatureStore
+from mlflow_timescale.db import DatabaseURI
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(f"{what:44} {wall:8.2f} s  cpu {cpu:7.2f} s  peak {peak:6.0f} MB", flush=True)
+
+
+def write_features(monitor: DriftMonitor, day: date, names: np.ndarray, features: int) -> None:
+    generator = np.random.default_rng(day.toordinal())
+    frame = pd.DataFrame(
+        generator.normal(size=(len(names), features)),
+        columns=[f"f{i:03d}" for i in range(features)],
+    )
+    frame["entity_key"] = names
+    frame["event_time"] = pd.Timestamp(monitor.sessions.close(day))
+    FeatureStore(monitor.uri).write_frame(frame, availability_lag=timedelta(0))
+
+
+def write_signals(monitor: DriftMonitor, day: date, names: np.ndarray, signals: int) -> None:
+    generator = np.random.default_rng(day.toordinal())
+    returns = generator.normal(size=len(names))
+    for i in range(signals):
+        said = 0.05 * returns + generator.normal(size=len(names))
+        name = "signal" if i == 0 else f"signal{i}"
+        monitor.record_predictions(
+            pd.DataFrame({"entity_key": names, "session": day, "signal": said, "signal_name": name})
+        )
+    monitor.record_returns(pd.DataFrame({"entity_key": names, "session": day, "value": returns}))
+
+
+def daily(uri: DatabaseURI, signals: int, features: int, n: int) -> None:
+    monitor = DriftMonitor(uri, "daily", notify=())
+    days = monitor.sessions.between(date(2024, 1, 2), date(2024, 1, 31))[:4]
+    names = np.array([f"N{i:05d}" for i in range(n)])
+    for day in days:
+        with timed(f"write {signals} signals and {features} features"):
+            write_signals(monitor, day, names, signals)
+            write_features(monitor, day, names, features)
+    monitor.backfill(days[0], days[2])
+    with timed("accept 3 sessions"):
+        monitor.accept(days[0], days[2], "benchmark", min_sessions=2)
+    with timed("run_daily, MLflow and report included"):
+        monitor.run_daily(days[3])
+    quiet = DriftMonitor(uri, "daily", notify=(), tracking_uri=False)
+    with timed("run_daily again, nothing new"):
+        quiet.run_daily(days[3])
+
+
+def backfill(uri: DatabaseURI, sessions: int, features: int, n: int) -> None:
+    monitor = DriftMonitor(uri, "backfill", notify=())
+    quiet = DriftMonitor(uri, "backfill", notify=(), tracking_uri=False)
+    days = monitor.sessions.between(date(2023, 1, 3), date(2024, 12, 31))[: sessions + 60]
+    names = np.array([f"N{i:05d}" for i in range(n)])
+    for day in days:
+        write_signals(monitor, day, names, 1)
+        write_features(monitor, day, names, features)
+    quiet.backfill(days[0], days[59])
+    quiet.accept(days[0], days[59], "benchmark", min_sessions=50)
+    with timed(f"backfill of {sessions} sessions"):
+        quiet.backfill(days[60], days[-1])
+    with timed("their MLflow runs"):
+        monitor.run_daily(days[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["daily", "backfill"])
+    parser.add_argument("--uri")
+    parser.add_argument("--names", type=int)
+    parser.add_argument("--features", type=int)
+    parser.add_argument("--signals", type=int, default=200)
+    parser.add_argument("--sessions", type=int, default=250)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        where = given.uri or f"postgresql+timescaledb:///bench?embedded={Path(directory) / 'pg'}"
+        uri = DatabaseURI.parse(where)
+        if given.what == "daily":
+            daily(uri, given.signals, given.features or 500, given.names or 5000)
+        else:
+            backfill(uri, given.sessions, given.features or 20, given.names or 500)
+
+
+if __name__ == "__main__":
+    main()
