@@ -34,6 +34,12 @@ def timed(what: str) -> Iterator[None]:
     print(f"{what:44} {wall:8.2f} s  cpu {cpu:7.2f} s  peak {peak:6.0f} MB", flush=True)
 
 
+def settle(monitor: DriftMonitor) -> None:
+    """What autovacuum does within minutes of a bulk load: without it plans are made blindly."""
+    with monitor.connect() as conn:
+        conn.execute("VACUUM ANALYZE")
+
+
 def write_features(monitor: DriftMonitor, day: date, names: np.ndarray, features: int) -> None:
     generator = np.random.default_rng(day.toordinal())
     frame = pd.DataFrame(
@@ -65,6 +71,7 @@ def daily(uri: DatabaseURI, signals: int, features: int, n: int) -> None:
         with timed(f"write {signals} signals and {features} features"):
             write_signals(monitor, day, names, signals)
             write_features(monitor, day, names, features)
+    settle(monitor)
     monitor.backfill(days[0], days[2])
     with timed("accept 3 sessions"):
         monitor.accept(days[0], days[2], "benchmark", min_sessions=2)
@@ -83,6 +90,7 @@ def backfill(uri: DatabaseURI, sessions: int, features: int, n: int) -> None:
     for day in days:
         write_signals(monitor, day, names, 1)
         write_features(monitor, day, names, features)
+    settle(monitor)
     quiet.backfill(days[0], days[59])
     quiet.accept(days[0], days[59], "benchmark", min_sessions=50)
     with timed(f"backfill of {sessions} sessions"):
