@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from drift.alerts import Alert
-from drift.metrics import calculate_ic, calculate_psi, calculate_sharpe
-from drift.monitor import DriftMonitor
-from drift.results import AlertConfig, DriftMetrics
-from drift.rules import Rule
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drift.alerts import Alert
+    from drift.metrics import calculate_ic, calculate_psi, calculate_sharpe
+    from drift.monitor import DriftMonitor
+    from drift.results import AlertConfig, DriftMetrics
+    from drift.rules import Rule
+
+# Imported when first used: the numbers need no database driver.
+_HOMES = {
+    "Alert": "alerts",
+    "AlertConfig": "results",
+    "DriftMetrics": "results",
+    "DriftMonitor": "monitor",
+    "Rule": "rules",
+    "calculate_ic": "metrics",
+    "calculate_psi": "metrics",
+    "calculate_sharpe": "metrics",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
 
 __all__ = [
     "Alert",

@@ -28,7 +28,8 @@ from mlflow_timescale.cli.options import uri_option
 from mlflow_timescale.db import DatabaseURI, Error, load
 
 _queries = load("drift")
-console = Console(highlight=False, soft_wrap=True)
+# Cron and pipes have no width of their own: a table is not folded there.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 ALERTS = 2
 SHOWN = ("ic", "ic_5d_avg", "ic_cusum", "psi", "sharpe_5d", "sharpe_20d", "sharpe_60d", "n_signals")
 
