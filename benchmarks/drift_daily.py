@@ -9,13 +9,12 @@ Times are wall clock; CPU is this process's. Rows are written as the jobs of eac
 from __future__ import annotations
 
 import argparse
+import contextlib
 import resource
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,7 @@ import pandas as pd
 from drift import DriftMonitor
 from feature_store import FeatureStore
 from mlflow_timescale.db import DatabaseURI
+from mlflow_timescale.db.embedded import temporary
 
 
 @contextmanager
@@ -108,9 +108,8 @@ def main() -> None:
     parser.add_argument("--signals", type=int, default=200)
     parser.add_argument("--sessions", type=int, default=250)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        where = given.uri or f"postgresql+timescaledb:///bench?embedded={Path(directory) / 'pg'}"
-        uri = DatabaseURI.parse(where)
+    where = contextlib.nullcontext(DatabaseURI.parse(given.uri)) if given.uri else temporary()
+    with where as uri:
         if given.what == "daily":
             daily(uri, given.signals, given.features or 500, given.names or 5000)
         else:

@@ -122,7 +122,7 @@ def main() -> None:
     arguments = parser.parse_args()
     uri, found = DatabaseURI.parse(arguments.uri), market()
     write_features(uri, DriftMonitor(uri, "replay-default", tracking_uri=False), found)
-    print(print("preset   alert                severity   2016-2019 2020-2022  first from 2020 on"))
+    print("preset   alert                severity   2016-2019 2020-2022  first from 2020 on")
     for preset in ("default", "classic"):
         monitor = replay(uri, preset, found, mlflow=arguments.mlflow)
         for rule in monitor.rules:

@@ -11,6 +11,7 @@ last table is in benchmarks/tracking.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import signal
@@ -18,12 +19,10 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -34,7 +33,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from psycopg import sql
 
 from mlflow_timescale import db
-from mlflow_timescale.db.embedded import keywords
+from mlflow_timescale.db.embedded import keywords, temporary
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.tracking_store import TimescaleTrackingStore
 
@@ -404,10 +403,8 @@ def main() -> None:
     parser.add_argument("--points", type=int, nargs="*", default=[1_000, 100_000, 1_000_000])
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        server = DatabaseURI.parse(
-            arguments.uri or f"postgresql+timescaledb:///postgres?embedded={Path(scratch) / 'pg'}"
-        )
+    given = contextlib.nullcontext(DatabaseURI.parse(arguments.uri)) if arguments.uri else None
+    with given or temporary() as server:
         sides = make_sides(server)
         try:
             print("| call | ours ms | SqlAlchemyStore ms | ratio | floor ms |")
