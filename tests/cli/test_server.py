@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -183,7 +182,7 @@ def _until_started(process: subprocess.Popen[str]) -> str:
     said = ""
     for line in process.stdout:
         said += line
-        if re.search("Application startup complete", line):
+        if "Uvicorn running on" in line:  # with one worker, said when it listens
             return said
     raise AssertionError(f"the server ended: {said}")
 
