@@ -5,9 +5,9 @@ Groups of commands live in modules of their own, and are imported when one is ca
 
 from __future__ import annotations
 
-import importlib
-
 import click
+
+from mlflow_timescale.cli.lazy import LazyGroup
 
 COMMANDS = {
     "describe": "feature_store.cli_catalogue:describe",
@@ -28,21 +28,7 @@ COMMANDS = {
 }
 
 
-class FeatureCommands(click.Group):
-    """The commands above, by "module:attribute"."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-
-@click.group(cls=FeatureCommands)
+@click.group(cls=LazyGroup, lazy=COMMANDS)
 def features() -> None:
     """Write features, and read what was known at time T.
 
