@@ -10,6 +10,7 @@ hash: what the check costs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import resource
@@ -26,6 +27,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from mlflow_timescale import db, schema
 from mlflow_timescale.artifacts import checked, hashing, in_database
+from mlflow_timescale.db.embedded import temporary
 from mlflow_timescale.db.uri import DatabaseURI
 
 PLAIN, WRAPPED, STORED, UNCHECKED = (
@@ -51,10 +53,9 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     given = parser.parse_args()
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    with tempfile.TemporaryDirectory() as directory:
+    where = contextlib.nullcontext(DatabaseURI.parse(given.uri)) if given.uri else temporary()
+    with tempfile.TemporaryDirectory() as directory, where as uri:
         root = Path(directory)
-        root.chmod(0o755)
-        uri = DatabaseURI.parse(given.uri or f"timescaledb+embedded:{root}/database")
         schema.prepare(uri.url)
         (root / "small").mkdir()
         for number in range(given.files):
