@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-_OURS = ("postgresql+timescaledb:", "timescaledb:", "timescaledb+embedded:")
+# What the URIs of our databases begin with.
+OURS = ("postgresql+timescaledb:", "timescaledb:", "timescaledb+embedded:")
 _READ_REPLICA = "_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE"
 IN_DATABASE_ROOT = "timescaledb-artifacts:/"
 _CLAIM = "MLFLOW_TIMESCALE_CLAIM_POSTGRESQL"
@@ -27,7 +28,7 @@ def __getattr__(name: str) -> Any:
 
 def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
     """The tracking store for a URI."""
-    if not store_uri.startswith(_OURS):
+    if not store_uri.startswith(OURS):
         return _mlflow_tracking_store(store_uri, artifact_uri)
     from mlflow_timescale import tracking_store as module
 
@@ -41,7 +42,7 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
 
 def registry_store(store_uri: str, **_: Any) -> Any:
     """The model registry store for a URI."""
-    if not store_uri.startswith(_OURS):
+    if not store_uri.startswith(OURS):
         return _mlflow_registry_store(store_uri)
     from mlflow_timescale import registry_store as module
 

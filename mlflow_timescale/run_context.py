@@ -15,10 +15,11 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from mlflow_timescale.plugin import OURS
+
 SETTING = "MLFLOW_TIMESCALE_RUN_CONTEXT"
 DIRTY, PACKAGES = "mlops.git.dirty", "mlops.packages"
 SEEDS, PYTHON = "mlops.seeds", "mlops.python"
-_OURS = ("postgresql+timescaledb:", "timescaledb:", "timescaledb+embedded:")
 _LONGEST = 7500  # MLflow refuses tags of more than 8,000 characters
 _IMPORTED_AS = {
     "scikit-learn": "sklearn",
@@ -42,7 +43,7 @@ class RunContext:
             return False
         import mlflow
 
-        return bool(mlflow.get_tracking_uri().startswith(_OURS))
+        return bool(mlflow.get_tracking_uri().startswith(OURS))
 
     def tags(self) -> dict[str, str]:
         """The tags of a run that starts now."""

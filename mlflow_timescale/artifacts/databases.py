@@ -16,8 +16,8 @@ from sqlalchemy import Engine, create_engine
 
 from mlflow_timescale import schema
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.plugin import OURS
 
-OURS = ("postgresql+timescaledb:", "timescaledb:", "timescaledb+embedded:")
 _SERVER_BACKEND = "_MLFLOW_SERVER_FILE_STORE"
 _SETTING = "MLFLOW_TIMESCALE_URI"
 Connection = psycopg.Connection[TupleRow]
