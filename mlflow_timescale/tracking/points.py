@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +15,17 @@ from mlflow.utils.validation import _validate_metric
 _BIGINT = 2**63
 _LARGEST = 1.7976931348623157e308  # what MLflow stores for infinity
 
-COLUMNS = ("keys", "values", "timestamps", "steps", "nans")
+_COLUMNS = ("keys", "values", "timestamps", "steps", "nans", "newest")
+_MODEL_COLUMNS = ("model_ids", "dataset_names", "dataset_digests", *_COLUMNS[:5])
 Point = tuple[str, float, int, int, bool]
 
 
 @dataclass(frozen=True)
 class Points:
-    """The points of one call, in the order of their keys, and the last of each series."""
+    """The points of one call, in the order of their keys; is each the newest of its series?"""
 
     every: list[Point]
-    latest: list[Point]
+    newest: list[bool]
 
 
 def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> Points:
@@ -45,7 +46,7 @@ def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> Points:
         unique[point(metric)] = None
     # One order for all writers: two that insert the same points cannot wait for each other.
     every = sorted(unique)
-    return Points(every, _latest(every))
+    return Points(every, _newest(every))
 
 
 def _usual(metric: Metric) -> bool:
@@ -69,9 +70,23 @@ def point(metric: Metric) -> Point:
     return (metric.key, value, *_position(metric), False)
 
 
-def columns(rows: Iterable[Point]) -> dict[str, list[Any]]:
+def columns(batch: Points) -> dict[str, list[Any]]:
     """One array for each column, as the statements take them."""
-    return dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+    if not batch.every:
+        return {name: [] for name in _COLUMNS}
+    arrays = [*map(list, zip(*batch.every, strict=True)), batch.newest]
+    return dict(zip(_COLUMNS, arrays, strict=True))
+
+
+def model_columns(metrics: Sequence[Metric]) -> dict[str, list[Any]]:
+    """The same for those metrics that belong to logged models."""
+    unique = {
+        (metric.model_id, metric.dataset_name, metric.dataset_digest, *point(metric)): None
+        for metric in metrics
+        if metric.model_id is not None
+    }
+    rows = sorted(unique, key=str)
+    return dict(zip(_MODEL_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
 
 
 def _position(metric: Metric) -> tuple[int, int]:
@@ -103,10 +118,13 @@ def _finite(number: Any) -> bool:
     return math.isfinite(float(number))
 
 
-def _latest(every: list[Point]) -> list[Point]:
-    latest: dict[str, Point] = {}
-    for item in every:
-        known = latest.get(item[0])
-        if known is None or (item[3], item[2], item[1]) > (known[3], known[2], known[1]):
-            latest[item[0]] = item
-    return list(latest.values())
+def _newest(every: list[Point]) -> list[bool]:
+    latest: dict[str, tuple[tuple[int, int, float], int]] = {}
+    for index, (key, value, timestamp, step, _) in enumerate(every):
+        order = (step, timestamp, value)
+        if key not in latest or order > latest[key][0]:
+            latest[key] = (order, index)
+    newest = [False] * len(every)
+    for _, index in latest.values():
+        newest[index] = True
+    return newest
