@@ -64,7 +64,9 @@ class TimescaleDialect(PGDialect_psycopg):
     def connect(self, *arguments: Any, uri: DatabaseURI, **keywords: Any) -> DBAPIConnection:
         """Open a connection; an embedded server that has gone away is started again."""
         named = {"application_name": "mlflow", **embedded.keywords(uri)}
-        return super().connect(*arguments, **named, **keywords)
+        connection = super().connect(*arguments, **named, **keywords)
+        self._answered[connection] = time.monotonic()
+        return connection
 
     def do_ping(self, dbapi_connection: DBAPIConnection) -> bool:
         """Is a pooled connection alive? MLflow's pools ask before each use.

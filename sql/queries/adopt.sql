@@ -159,6 +159,10 @@ DROP FUNCTION IF EXISTS mlops.create_run(
 DROP FUNCTION IF EXISTS mlops.open_run(text, text);
 DROP TRIGGER IF EXISTS mlops_forget_deleted_runs ON runs;
 DROP TRIGGER IF EXISTS mlops_index_new_points ON metrics;
+DROP TRIGGER IF EXISTS mlops_keep_points_renamed ON runs;
+DROP TRIGGER IF EXISTS mlops_keep_points_truncated ON runs;
+DROP FUNCTION IF EXISTS mlops.keep_points();
+DROP FUNCTION IF EXISTS mlops.refuse_orphans(text);
 DROP FUNCTION IF EXISTS mlops.index_new_points();
 DROP FUNCTION IF EXISTS mlops.forget_deleted_runs();
 DROP FUNCTION IF EXISTS mlops.extend_marks(text, text[], bigint[], bigint, bigint);
