@@ -293,3 +293,15 @@ def test_a_password_is_not_in_the_repr() -> None:
     hidden.uri = DatabaseURI.parse("postgresql+timescaledb://ann:s3cret@db/trading")
     hidden.strategy_id = "x"
     assert "s3cret" not in repr(hidden)
+
+
+def test_a_session_long_after_the_last_data_has_its_alert_and_its_report(
+    monitor: DriftMonitor, strategy: Strategy
+) -> None:
+    strategy.record(monitor, slice(70))
+    monitor.backfill(strategy.days[0], strategy.days[69])
+    monitor.accept(strategy.days[0], strategy.days[69], "calm", min_sessions=60)
+    long_after = date(2025, 12, 1)
+    assert monitor.run_daily(long_after).statuses["ic"] == "no_predictions"
+    assert "no signals" in {alert.rule for alert in monitor.alerts()}
+    assert str(long_after) in monitor.report(long_after)
