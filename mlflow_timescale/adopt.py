@@ -34,6 +34,7 @@ _RELEASED = (
     "base/0103_insert_points",
     "community/0104_compress_metrics",
     "base/0105_drop_points",
+    "base/0220_version_tags_index",
 )
 
 

@@ -144,7 +144,7 @@ ON CONFLICT DO NOTHING;
 DELETE FROM mlops.migrations WHERE name = ANY(%(names)s);
 
 -- name: drop_marks
--- Remove what 0101 and 0102 added to MLflow's tables.
+-- Remove what 0101, 0102 and 0220 added to MLflow's tables.
 DROP TRIGGER IF EXISTS mlops_forget_deleted_runs ON runs;
 DROP TRIGGER IF EXISTS mlops_index_new_points ON metrics;
 DROP FUNCTION IF EXISTS mlops.index_new_points();
@@ -156,6 +156,7 @@ DROP TABLE IF EXISTS mlops.metric_marks;
 DROP TABLE IF EXISTS mlops.run_ranges;
 DROP FUNCTION IF EXISTS mlops.insert_points(text, text[], float8[], bigint[], bigint[], boolean[]);
 DROP INDEX IF EXISTS {schema}.mlops_runs_by_start;
+DROP INDEX IF EXISTS {schema}.mlops_version_tags;
 
 -- name: analyze
 -- New tables have no statistics.
