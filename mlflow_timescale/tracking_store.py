@@ -33,7 +33,7 @@ from mlflow.utils.validation import (
 )
 
 from mlflow_timescale.schema import prepare
-from mlflow_timescale.tracking import create, history, runs, sampling, search, writes
+from mlflow_timescale.tracking import create, deletion, history, runs, sampling, search, writes
 from mlflow_timescale.tracking.errors import ParamsChanged
 from mlflow_timescale.tracking.points import Points, points
 from mlflow_timescale.tracking.session import Connection, autocommit, driver
@@ -232,6 +232,13 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
             more = max_results is not None and len(found) > max_results
             page = runs.load_runs(driver(session), found[:max_results])
         return page, SearchUtils.create_page_token(offset + len(page)) if more else None
+
+    def _hard_delete_experiment(self, experiment_id: str) -> None:
+        # MLflow loads every point, tag and span below an experiment in order to delete it.
+        with self.ManagedSessionMaker(read_only=False) as session:
+            number = _parse_experiment_id(experiment_id)
+            deletion.empty_experiment(driver(session), number, self._workspace())
+        super()._hard_delete_experiment(experiment_id)
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[Session, Connection | None]]:

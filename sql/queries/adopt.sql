@@ -172,6 +172,7 @@ DROP TABLE IF EXISTS mlops.metric_marks;
 DROP TABLE IF EXISTS mlops.run_ranges;
 DROP FUNCTION IF EXISTS mlops.insert_points(text, text[], float8[], bigint[], bigint[], boolean[]);
 DROP INDEX IF EXISTS {schema}.mlops_runs_by_start;
+DROP INDEX IF EXISTS {schema}.mlops_version_tags;
 
 -- name: analyze
 -- New tables have no statistics.

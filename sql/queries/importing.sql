@@ -1,3 +1,7 @@
+-- name: identity
+-- Which database is this, of all there are?
+SELECT system_identifier, current_database() FROM pg_control_system();
+
 -- name: occupied
 -- Does this database hold any run, model or experiment that somebody made?
 SELECT EXISTS (SELECT FROM runs)

@@ -293,16 +293,6 @@ LIMIT %(limit)s;
 -- The greatest step of a series: the latest point is the one of the greatest step.
 SELECT step FROM latest_metrics WHERE run_uuid = %(run_id)s AND key = %(key)s;
 
--- name: aliases_of_versions
--- Which aliases point to these model versions?
-SELECT registered_model_aliases.name, registered_model_aliases.version, registered_model_aliases.alias
-FROM unnest(%(names)b::text[], %(versions)b::integer[]) AS wanted (name, version)
-JOIN registered_model_aliases
-    ON registered_model_aliases.workspace = %(workspace)s
-    AND registered_model_aliases.name = wanted.name
-    AND registered_model_aliases.version = wanted.version
-ORDER BY registered_model_aliases.alias;
-
 -- name: drop_points
 -- Remove every point before a time.
 SELECT mlops.drop_points(%(before_ms)s);
