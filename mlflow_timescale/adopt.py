@@ -39,6 +39,8 @@ _RELEASED = (
     "base/0103_insert_points",
     "community/0104_compress_metrics",
     "base/0105_drop_points",
+    "base/0106_calls",
+    "base/0107_checked_points",
     "base/0220_version_tags_index",
 )
 

@@ -148,9 +148,25 @@ ON CONFLICT DO NOTHING;
 DELETE FROM mlops.migrations WHERE name = ANY(%(names)s);
 
 -- name: drop_marks
--- Remove what 0101, 0102 and 0220 added to MLflow's tables.
+-- Remove what our migrations of tracking added to MLflow's tables.
+DROP FUNCTION IF EXISTS mlops.log_metrics(
+    text, text, text[], float8[], bigint[], bigint[], boolean[], boolean[]
+);
+DROP FUNCTION IF EXISTS mlops.log_model_metrics(
+    text, text, text[], text[], float8[], bigint[], bigint[], text, text[], text[]
+);
+DROP FUNCTION IF EXISTS mlops.log_params(text, text, text[], text[]);
+DROP FUNCTION IF EXISTS mlops.set_tags(text, text, text[], text[]);
+DROP FUNCTION IF EXISTS mlops.create_run(
+    integer, text, text, text, text, text, text, bigint, text, text[], text[]
+);
+DROP FUNCTION IF EXISTS mlops.open_run(text, text);
 DROP TRIGGER IF EXISTS mlops_forget_deleted_runs ON runs;
 DROP TRIGGER IF EXISTS mlops_index_new_points ON metrics;
+DROP TRIGGER IF EXISTS mlops_keep_points_renamed ON runs;
+DROP TRIGGER IF EXISTS mlops_keep_points_truncated ON runs;
+DROP FUNCTION IF EXISTS mlops.keep_points();
+DROP FUNCTION IF EXISTS mlops.refuse_orphans(text);
 DROP FUNCTION IF EXISTS mlops.index_new_points();
 DROP FUNCTION IF EXISTS mlops.forget_deleted_runs();
 DROP FUNCTION IF EXISTS mlops.extend_marks(text, text[], bigint[], bigint, bigint);
