@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drift.sessions import Sessions
 from mlflow_timescale.db import Connection, load
+
+if TYPE_CHECKING:
+    from feature_store.health import Freshness
 
 _queries = load("drift")
 # A value known longer than this before its event (a forecast) is not looked for.
@@ -54,6 +58,29 @@ def exist(conn: Connection) -> bool:
 def names(conn: Connection) -> list[str]:
     """The names of all features in the store."""
     return [row[0] for row in conn.execute(_queries.feature_names)]
+
+
+def freshness(
+    conn: Connection,
+    calendar: Sessions,
+    session: date,
+    entities: Sequence[str],
+    features: Sequence[str] | None,
+    *,
+    as_of: datetime,
+) -> list[Freshness]:
+    """How fresh each feature of some names is, on the strategy's calendar.
+
+    A feature is stale beyond the maximum staleness of its definition; without one, if nothing of
+    it happened since the session before closed.
+    """
+    from feature_store import arrays, health
+
+    arrays.register(conn)
+    days = calendar.clock(as_of)
+    due = _micros(calendar.close(calendar.shift(session, -1)))
+    allowed = timedelta(microseconds=int(days.age(np.array([due]), as_of)[0]) - 1)
+    return health.newest(conn, features, entities, days, as_of=as_of, max_staleness=allowed)
 
 
 def samples(
