@@ -97,9 +97,7 @@ def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) ->
     )
 
 
-def _freshness(
-    monitor: DriftMonitor, session: date, now: datetime | None
-) -> tuple[Freshness, ...]:
+def _freshness(monitor: DriftMonitor, session: date, now: datetime | None) -> tuple[Freshness, ...]:
     """Of some of the names that the strategy trades, as known now, or when the session was over."""
     over = monitor.sessions.open(monitor.sessions.shift(session, 1))
     as_of = min(now or datetime.now(timezone.utc), over)

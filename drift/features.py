@@ -42,11 +42,26 @@ class Window:
     entities: NDArray[np.int64]
 
 
+class Section(NamedTuple):
+    """One feature in one session: the values of names with numbers `entities`, and how many have
+    none.
+    """
+
+    entities: NDArray[np.int64]
+    known: Floats
+    without: int = 0
+
+    @property
+    def values(self) -> Floats:
+        """By name, NaN where a predicted name has none."""
+        return np.concatenate([self.known, np.full(self.without, np.nan)])
+
+
 class Sample(NamedTuple):
-    """One feature's values in each session, by name; NaN where a predicted name has none."""
+    """One feature in each session."""
 
     feature: str
-    values: dict[date, Floats]
+    sections: dict[date, Section]
 
 
 def exist(conn: Connection) -> bool:
@@ -104,12 +119,17 @@ def samples(
         )
         for name, version, *arrays in cursor:
             rows = _Rows.sorted(*(np.asarray(array) for array in arrays))
-            yield Sample(label(name, version), {w.session: rows.known(w) for w in windows})
+            yield Sample(label(name, version), {w.session: rows.section(w) for w in windows})
 
 
 def label(feature: str, version: int) -> str:
     """How a feature is called here: "rsi_14", and from its second version on "rsi_14@2"."""
     return feature if version == 1 else f"{feature}@{version}"
+
+
+def base(label: str) -> str:
+    """The feature that a label names, of whichever version."""
+    return label.partition("@")[0]
 
 
 def _load_arrays(cursor: Any) -> None:
@@ -138,16 +158,17 @@ class _Rows(NamedTuple):
         order = np.lexsort((ingests, events, entities))
         return cls(entities[order].astype(np.int64), events[order], ingests[order], values[order])
 
-    def known(self, window: Window) -> Floats:
-        """The newest value of each name by the window's end, then NaN for every name without."""
+    def section(self, window: Window) -> Section:
+        """The newest value of each name by the window's end."""
         after, as_of = _micros(window.after), _micros(window.as_of)
         seen = (self.events > after) & (self.events <= as_of) & (self.ingests <= as_of)
         if len(window.entities):
-            seen &= np.isin(self.entities, window.entities)
+            at = np.searchsorted(window.entities, self.entities)
+            seen &= window.entities[np.minimum(at, len(window.entities) - 1)] == self.entities
         entities, values = self.entities[seen], self.values[seen]
         newest = np.append(entities[1:] != entities[:-1], True)[: len(entities)]
-        missing = max(len(window.entities) - int(newest.sum()), 0)
-        return np.concatenate([values[newest], np.full(missing, np.nan)])
+        without = max(len(window.entities) - int(newest.sum()), 0)
+        return Section(entities[newest], values[newest], without)
 
 
 def _micros(instant: datetime) -> int:

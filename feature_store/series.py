@@ -26,7 +26,7 @@ class _Pairs(NamedTuple):
     entity: Positions
     feature: Positions
 
-    def take(self, rows: npt.NDArray[Any]) -> _Pairs:
+    def take(self, rows: npt.NDArray[Any] | slice) -> _Pairs:
         return self._replace(entity=self.entity[rows], feature=self.feature[rows])
 
     def parameters(self) -> dict[str, Any]:

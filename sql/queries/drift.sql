@@ -471,6 +471,22 @@ WHERE strategy_id = %(strategy_id)s AND reference_id = %(reference_id)s
     AND session BETWEEN %(start)s AND %(end)s
 ORDER BY session, dimension;
 
+-- name: feature_prints
+-- What were a session's feature values, as hashes of groups of names?
+SELECT dimension, prints FROM mlops.drift_feature_prints
+WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
+
+-- name: save_feature_prints
+-- Keep them for the next session.
+INSERT INTO mlops.drift_feature_prints (strategy_id, session, dimension, prints)
+VALUES (%(strategy_id)s, %(session)s, %(dimension)s, %(prints)s)
+ON CONFLICT (strategy_id, session, dimension) DO UPDATE SET prints = excluded.prints;
+
+-- name: drop_feature_prints
+-- Sessions long before are no longer next to one that is computed; if one is, they are made again.
+DELETE FROM mlops.drift_feature_prints
+WHERE strategy_id = %(strategy_id)s AND session < %(session)s::date - 14;
+
 -- name: alerts
 -- Which alerts does a strategy have? All, the unresolved ones, or those that touch the time since.
 SELECT alert_id, session, rule, severity, state, metric, value, action, note, last_session,
