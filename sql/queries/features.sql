@@ -280,8 +280,8 @@ FROM mlops.feature_series
 ORDER BY feature_name, feature_version;
 
 -- name: count_points
--- How many points lie in this stretch of these series?
-SELECT count(*) FROM mlops.feature_points
+-- How many points lie in this stretch of these series, and when is the first?
+SELECT count(*), min(event_time) FROM mlops.feature_points
 WHERE series_id = ANY (%(series)s)
     AND event_time BETWEEN %(first)s::timestamptz AND %(last)s::timestamptz;
 
@@ -336,6 +336,34 @@ CROSS JOIN LATERAL (
     ) AS sorted
 ) AS found
 WHERE found.event_times IS NOT NULL;
+
+-- name: recent_points
+-- Which points of any of an entity's series happened shortly before an as_of and were known at it?
+-- By position of the as_of; what wins is for the caller to find out.
+WITH entities AS MATERIALIZED (
+    SELECT e.entity, array_agg(e.series_id ORDER BY e.series_id) AS series
+    FROM unnest(%(series)s::integer[], %(entity)s::integer[]) AS e (series_id, entity)
+    GROUP BY e.entity
+)
+SELECT
+    array_agg(asked.position::integer),
+    array_agg(p.series_id),
+    array_agg(p.event_time),
+    array_agg(p.ingest_time),
+    array_agg(coalesce(p.value_double, 'NaN')),
+    array_agg((p.value_double IS NULL)::integer)
+FROM unnest(%(asked)s::integer[], %(as_of)s::timestamptz[]) WITH ORDINALITY
+    AS asked (entity, as_of, position)
+JOIN entities AS e ON e.entity = asked.entity
+CROSS JOIN LATERAL (
+    SELECT p.series_id, p.event_time, p.ingest_time, p.value_double
+    FROM mlops.feature_points AS p
+    WHERE p.series_id = ANY (e.series)
+        AND p.event_time <= asked.as_of
+        AND p.event_time >= asked.as_of - %(lookback)s::interval
+        AND p.ingest_time <= asked.as_of
+    OFFSET 0
+) AS p;
 
 -- name: lookup_points
 -- Which point wins at each (series, as_of), by position?
