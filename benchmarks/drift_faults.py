@@ -130,7 +130,7 @@ def feed_metrics(seen: Market) -> dict[str, np.ndarray]:
                 for s in shares
             ]
         )
-    worst = np.nanmax(np.array(by_feature), axis=0)
+    worst = np.fmax.reduce(np.array(by_feature), axis=0)
     return {f"{kind}_excess": worst[:, i] for i, kind in enumerate(feeds.KINDS)}
 
 
