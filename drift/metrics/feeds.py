@@ -20,6 +20,7 @@ __all__ = ["KINDS", "Habits", "Shares", "excess", "prints", "repeated", "shares"
 Prints = NDArray[np.int32]
 KINDS = ("missing", "repeated", "unchanged")
 GROUPS = 64
+_LEAST_ROOM = 0.2
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _MIX_MORE = np.uint64(0xBF58476D1CE4E5B9)
 
@@ -54,12 +55,15 @@ class Habits:
 def excess(share: float, habit: float) -> float:
     """How much of the room above a habit is taken: 0 as usual, 1 all names; NaN without room.
 
-    >>> excess(0.3, 0.0), excess(1.0, 0.9), excess(0.02, 0.05)
+    Of twenty names with a rare flag one day none has it: a fifth of the names is the least room in
+    which to see anything.
+
+    >>> excess(0.3, 0.0), excess(1.0, 0.5), excess(0.02, 0.05)
     (0.3, 1.0, 0.0)
-    >>> excess(1.0, 1.0)
+    >>> excess(1.0, 0.95)
     nan
     """
-    if not (np.isfinite(share) and habit < 1.0):
+    if not (np.isfinite(share) and habit <= 1.0 - _LEAST_ROOM):
         return float("nan")
     return max(0.0, (share - habit) / (1.0 - habit))
 
