@@ -22,6 +22,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.store.artifact.artifact_repo import StreamUploadMixin
 from mlflow.utils.uri import validate_path_within_directory
 
+from mlflow_timescale import attribution
 from mlflow_timescale.artifacts import contents, ledger
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
 from mlflow_timescale.artifacts.databases import Connection
@@ -85,7 +86,8 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
     ) -> None:
         """Store what an asynchronous stream yields."""
         path = destination(artifact_file_name, artifact_path)
-        await in_thread(chunks, lambda stream: self._store([(path, stream)]))
+        with attribution.uploading(chunks):
+            await in_thread(chunks, lambda stream: self._store([(path, stream)]))
 
     def _store(self, files: Iterable[tuple[str, Path | BinaryIO]]) -> None:
         with self.connection() as conn:

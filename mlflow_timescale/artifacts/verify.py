@@ -88,7 +88,7 @@ def _is_missing(exc: Exception) -> bool:
 def failing(
     database: DatabaseURI, selection: Selection, *, purpose: str, location: str | None = None
 ) -> list[Check]:
-    """Check a selection now, and record and return what fails.
+    """Check a selection now; record what was found, and return what fails.
 
     With `location` an empty selection fails too where the policy is to refuse unknown files.
     """
@@ -96,11 +96,10 @@ def failing(
         entries = ledger.select(conn, selection)
     if location and not entries and checks.policy() == "refuse":
         return [Check(location, "unknown")]
-    failures = [found for found in _checked(entries, database, 4) if found.outcome != "match"]
-    if failures:
-        with connection(database) as conn:
-            checks.remember(conn, failures, purpose=purpose)
-    return failures
+    found = list(_checked(entries, database, 4))
+    with connection(database) as conn:
+        checks.remember(conn, found, purpose=purpose)
+    return [item for item in found if item.outcome != "match"]
 
 
 def audit(

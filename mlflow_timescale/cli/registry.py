@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from mlflow_timescale.cli.options import uri_option
+from mlflow_timescale.cli.options import uri_option, workspace_option
 from mlflow_timescale.db.uri import DatabaseURI
 
 console = Console(highlight=False)
@@ -47,6 +47,7 @@ def registry() -> None:
 
 @registry.command()
 @uri_option
+@workspace_option
 @click.argument("name")
 @click.argument("alias", required=False)
 @click.option(
@@ -82,6 +83,7 @@ def history(uri: DatabaseURI, name: str, alias: str | None, kind: str, as_json: 
 
 @registry.command()
 @uri_option
+@workspace_option
 @click.argument("name")
 @click.argument("alias")
 @click.argument("moment", type=MomentType())
@@ -110,6 +112,7 @@ def at(
 
 @registry.command()
 @uri_option
+@workspace_option
 @click.argument("name")
 @click.argument("alias")
 @click.option("--reason", required=True, help="Why; it stays in the history.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import json
 import os
 import socket
 import subprocess
@@ -16,9 +18,12 @@ import mlflow
 import psycopg
 import pytest
 import requests
+from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from mlflow_timescale import because
+from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
 
 pytestmark = pytest.mark.server
@@ -115,6 +120,15 @@ def test_a_client_of_the_server_reaches_the_ledger_and_is_checked(
     mlflow.set_tracking_uri(database.url)
     with pytest.raises(MlflowException, match="cannot become"):
         MlflowClient(proxied, proxied).set_registered_model_alias("momentum", "champion", "1")
+    with because("\u7d27\u6025 \u2014 only the README differs", override=True):
+        MlflowClient(proxied, proxied).set_registered_model_alias("momentum", "champion", "1")
+    command = ["registry", "history", "--uri", database.url, "momentum", "champion", "--json"]
+    (moved,) = json.loads(CliRunner().invoke(cli, command).stdout)
+    assert moved["reason"] == "\u7d27\u6025 \u2014 only the README differs"
+    assert moved["mlflow_user"] == getpass.getuser()
+    assert moved["detail"] == {"override": True}
+    who = conn.execute("SELECT DISTINCT mlflow_user FROM mlops.model_artifacts").fetchall()
+    assert who == [(getpass.getuser(),)]
 
 
 @pytest.mark.slow
