@@ -206,7 +206,7 @@ def _receive(conn: Connection, placed: list[tuple[Stored, Path]]) -> dict[int, F
     for stored, path in placed:
         targets.setdefault(stored.content_id, []).append(path)
         path.touch()
-    with BackgroundHasher() as hasher, ExitStack() as stack:
+    with BackgroundHasher(Hasher) as hasher, ExitStack() as stack:
         current = -1
         files: list[FileIO] = []
         for content_id, _, data in contents.read(conn, targets):
@@ -217,7 +217,7 @@ def _receive(conn: Connection, placed: list[tuple[Stored, Path]]) -> dict[int, F
             for file in files:
                 file.write(data)
             hasher.update(current, data)
-    return {content_id: hasher.fingerprint(content_id) for content_id in targets}
+    return {content_id: hasher.of(content_id).fingerprint for content_id in targets}
 
 
 def _manifest(conn: Connection, path: str) -> list[Stored]:
