@@ -1,4 +1,4 @@
-"""Who changed the registry and why; and no protected alias for a version that does not verify."""
+"""Tells the triggers who and why; no protected alias for a version that does not verify."""
 
 from __future__ import annotations
 

@@ -144,7 +144,22 @@ def _begin(
     if resumed:
         done = conn.execute(_queries.audit_outcomes, {"audit_id": audit_id}).fetchall()
         report.outcomes.update(dict(done))
+        failed = conn.execute(_queries.audit_failures, {"audit_id": audit_id})
+        report.failures += [_found_before(*row) for row in failed]
     return report, entries
+
+
+def _found_before(
+    location: str,
+    outcome: str,
+    artifact_id: int,
+    checksum: str,
+    size: int,
+    found_checksum: str | None,
+    found_size: int | None,
+) -> Check:
+    found = Fingerprint(found_checksum, found_size or 0) if found_checksum else None
+    return Check(location, outcome, artifact_id, Fingerprint(checksum, size), found)
 
 
 def _checked(entries: Iterable[Entry], database: DatabaseURI, jobs: int) -> Iterator[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from rich.table import Table
 from mlflow_timescale.cli.options import uri_option, workspace_option
 from mlflow_timescale.db.uri import DatabaseURI
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 FAILED = 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.table import Table
 from mlflow_timescale.cli.options import uri_option, workspace_option
 from mlflow_timescale.db.uri import DatabaseURI
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 class MomentType(click.ParamType):  # type: ignore[type-arg]
@@ -65,6 +66,9 @@ def history(uri: DatabaseURI, name: str, alias: str | None, kind: str, as_json: 
     changes = ModelRegistry(uri).history(name, kind=None if kind == "all" else kind, subject=alias)
     if as_json:
         click.echo(json.dumps([change.as_dict() for change in changes], indent=2))
+        return
+    if not changes:
+        console.print(f"The registry never said anything of {name}{'@' + alias if alias else ''}.")
         return
     table = Table("Kind", "Of", "Value", "From", "To", "By", "Reason", box=None)
     for change in changes:

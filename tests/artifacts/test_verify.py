@@ -75,8 +75,11 @@ def test_an_audit_can_be_of_one_run_only(
     assert not verify.audit(tracking, Selection()).passed
 
 
-def test_an_interrupted_audit_goes_on_where_it_was(tracking: DatabaseURI) -> None:
+def test_an_interrupted_audit_goes_on_where_it_was(
+    tracking: DatabaseURI, toolbox: Any, conn: psycopg.Connection
+) -> None:
     log_texts(100)
+    toolbox.flip_stored_byte(conn, "/10.txt")  # among the first
     seen: list[str] = []
 
     def stop(check: Any) -> None:
@@ -89,7 +92,10 @@ def test_an_interrupted_audit_goes_on_where_it_was(tracking: DatabaseURI) -> Non
     report = verify.audit(tracking, Selection(), resume=True)
     assert report.resumed
     assert report.total == 100 - 64  # a batch is recorded at a time
-    assert dict(report.outcomes) == {"match": 100}
+    assert dict(report.outcomes) == {"match": 99, "mismatch": 1}
+    (failure,) = report.failures  # of the part that was interrupted
+    assert failure.location.endswith("/10.txt")
+    assert failure.expected != failure.found
     assert not verify.audit(tracking, Selection(), resume=True).resumed
 
 
