@@ -131,13 +131,27 @@ def _copy_all(source: Source, conn: Connection, on_table: Progress) -> dict[str,
     for table in tables:
         conn.execute(_queries.empty.format(table=sql.Identifier(table.name)))
     copied = {}
-    for table in tables:
-        copied[table.name] = _copy_table(source, conn, table)
-        on_table(table.name, copied[table.name])
+    with _history_from_here(conn):
+        for table in tables:
+            copied[table.name] = _copy_table(source, conn, table)
+            on_table(table.name, copied[table.name])
     for table in tables:
         _compare(source, conn, table)
         _advance_sequences(conn, table)
     return copied
+
+
+@contextmanager
+def _history_from_here(conn: Connection) -> Iterator[None]:
+    """Begin the registry's history with all that was imported: its triggers take row by row."""
+    triggers = conn.execute(_queries.history_triggers).fetchall()
+    names = [{"table": sql.SQL(table), "trigger": sql.Identifier(name)} for table, name in triggers]
+    for each in names:
+        conn.execute(_queries.pause_trigger.format(**each))
+    yield
+    for each in names:
+        conn.execute(_queries.resume_trigger.format(**each))
+    conn.execute(_queries.begin_history)
 
 
 def _copy_table(source: Source, conn: Connection, table: Table) -> int:

@@ -115,9 +115,13 @@ INSERT INTO mlops.metrics_copied (run_uuid, points, checksum)
 SELECT * FROM unnest(%(run_ids)s::text[], %(points)s::bigint[], %(checksums)s::numeric[])
 ON CONFLICT (run_uuid) DO NOTHING;
 
+-- name: is_under_way
+-- Did a rebuild begin that has not ended?
+SELECT to_regclass('mlops.metrics_copied') IS NOT NULL;
+
 -- name: copied
--- How far are we?
-SELECT count(*), coalesce(sum(points), 0)::bigint FROM mlops.metrics_copied;
+-- How many runs are copied?
+SELECT count(*) FROM mlops.metrics_copied;
 
 -- name: lock_tables
 -- Nobody writes while the tables change places.

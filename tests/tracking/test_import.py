@@ -167,10 +167,17 @@ def test_everything_comes_from_postgresql(postgresql, database):
     run = ours.search_runs(["1"], "", ViewType.ACTIVE_ONLY)[0].info.run_id
     ours.log_batch(run, [Metric("long", 1.0, 10**12 + 5000, 5000)], [], [])
     assert len(ours.get_metric_history(run, "long")) == 901
+    TimescaleRegistryStore(database.url).delete_registered_model_alias("momentum", "alias1")
     with db.connect(database) as conn:
-        (kept,) = conn.execute("SELECT count(*) FROM mlops.registry_history").fetchone()
+        ended = conn.execute("SELECT subject FROM mlops.registry_history WHERE ended = 'deleted'")
+        assert ended.fetchall() == [("alias1",)]  # its triggers are at work again
+        kept = conn.execute(
+            "SELECT kind, name, subject FROM mlops.registry_history ORDER BY 1, 2, 3"
+        ).fetchall()
         secret = conn.execute("SELECT secret FROM webhooks").fetchone()
-    assert kept > 0
+    assert [kind for kind, *_ in kept] == ["alias"] * 2 + ["model"] + ["stage"] * 2 + [
+        "tag"
+    ] * 2 + ["version"] * 2
     # Only the key of the source opens it: it must not have been opened and closed on the way.
     with SqlAlchemyStore(postgresql, "/artifacts").ManagedSessionMaker() as session:
         assert session.execute(text("SELECT secret FROM webhooks")).fetchone() == secret
