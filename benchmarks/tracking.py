@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.tracking_store import TimescaleTrackingStore
 
 T0 = 1_700_000_000_000
+Call = Callable[["Side", int], Any]
 FIRST_RUN = "c4ca4238a0b923820dcc509a6f75849b"  # the first run that fill_runs makes
 POINT = '(run_uuid, key, value, "timestamp", step, is_nan)'
 
@@ -64,7 +66,7 @@ def vanilla_url(uri: DatabaseURI) -> str:
 def make_sides(server: DatabaseURI) -> list[Side]:
     sides = []
     for name in ("ours", "mlflow"):
-        uri = server.with_database(f"bench_{name}_{os.getpid()}")
+        uri = server.with_database(f"bench_{name}_{uuid.uuid4().hex[:8]}")
         with db.connect(server, autocommit=True) as admin:
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(uri.dbname)))
         if name == "ours":
@@ -87,7 +89,8 @@ def drop(server: DatabaseURI, sides: list[Side]) -> None:
 
 
 def fill_runs(side: Side, count: int) -> None:
-    """Runs with 20 metrics, 20 params and 10 tags each, in experiment 0."""
+    """Runs with 20 metrics, 20 params and 10 tags each, in experiment 0; no foreign keys asked."""
+    side.conn.execute("SET session_replication_role = replica")
     side.conn.execute(
         "INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name,"
         " source_version, user_id, status, start_time, lifecycle_stage, artifact_uri,"
@@ -107,6 +110,7 @@ def fill_runs(side: Side, count: int) -> None:
             f" FROM generate_series(1, %s) i, generate_series(1, {per_run}) j",
             [T0, count],
         )
+    side.conn.execute("RESET session_replication_role")
 
 
 def fill_series(side: Side, points: int) -> str:
@@ -161,22 +165,38 @@ def floor_of(action: Callable[[int], Any], repeats: int = 9) -> float:
     return statistics.median(times[1:])
 
 
+def batches(keys: int, repeats: int) -> Call:
+    """log_batch of 1,000 points of so many series; its metrics are made beforehand."""
+    each = 1000 // keys
+    made = [
+        [
+            Metric(f"k{keys}_{j % keys}", float(j), T0 + step, step)
+            for j in range(1000)
+            for step in (i * each + j // keys,)
+        ]
+        for i in range(repeats + 1)
+    ]
+    return lambda side, i: side.store.log_batch(side.run, made[i], [], [])
+
+
+def single_calls(repeats: int) -> dict[str, Call]:
+    turns = range(repeats + 1)
+    params = [[Param(f"p{i}_{j}", "v") for j in range(100)] for i in turns]
+    tags = [[RunTag(f"t{j}", str(i)) for j in range(100)] for i in turns]
+    return {
+        "log_metric": lambda s, i: s.store.log_metric(s.run, Metric("one", 1.0, T0 + i, i)),
+        "log_param": lambda s, i: s.store.log_param(s.run, Param(f"one{i}", "v")),
+        "set_tag": lambda s, i: s.store.set_tag(s.run, RunTag("one", str(i))),
+        "log_batch, 100 params": lambda s, i: s.store.log_batch(s.run, [], params[i], []),
+        "log_batch, 100 tags": lambda s, i: s.store.log_batch(s.run, [], [], tags[i]),
+        "create_run": lambda s, i: s.store.create_run("0", "me", i, [RunTag("a", "b")], "r"),
+    }
+
+
 def writes(sides: list[Side], repeats: int) -> None:
     for side in sides:
         side.run = side.store.create_run("0", "me", 1, [], "written").info.run_id
     ours = sides[0]
-
-    def batch(keys: int) -> Callable[[Side, int], Any]:
-        each = 1000 // keys
-        batches = [
-            [
-                Metric(f"k{keys}_{j % keys}", float(j), T0 + step, step)
-                for j in range(1000)
-                for step in (i * each + j // keys,)
-            ]
-            for i in range(repeats + 1)
-        ]
-        return lambda side, i: side.store.log_batch(side.run, batches[i], [], [])
 
     def commit(i: int) -> None:
         update = "UPDATE runs SET name = %s WHERE run_uuid = %s"
@@ -193,22 +213,16 @@ def writes(sides: list[Side], repeats: int) -> None:
                 out.write_row((ours.run, f"k{j}", float(j), T0 + j, i, False))
 
     one, raw = floor_of(commit), floor_of(copy)
-    report("log_batch, 1,000 points of 10 series", *compare(sides, batch(10), repeats), raw)
-    report("log_batch, 1,000 points of 1,000 series", *compare(sides, batch(1000), repeats), raw)
-    often = max(repeats, 21)
-    turns = range(often + 1)
-    params = [[Param(f"p{i}_{j}", "v") for j in range(100)] for i in turns]
-    tags = [[RunTag(f"t{j}", str(i)) for j in range(100)] for i in turns]
-    calls: list[tuple[str, Callable[[Side, int], Any]]] = [
-        ("log_metric", lambda s, i: s.store.log_metric(s.run, Metric("one", 1.0, T0 + i, i))),
-        ("log_param", lambda s, i: s.store.log_param(s.run, Param(f"one{i}", "v"))),
-        ("set_tag", lambda s, i: s.store.set_tag(s.run, RunTag("one", str(i)))),
-        ("log_batch, 100 params", lambda s, i: s.store.log_batch(s.run, [], params[i], [])),
-        ("log_batch, 100 tags", lambda s, i: s.store.log_batch(s.run, [], [], tags[i])),
-        ("create_run", lambda s, i: s.store.create_run("0", "me", i, [RunTag("a", "b")], "r")),
-    ]
-    for name, call in calls:
-        report(name, *compare(sides, call, often), one)
+    report(
+        "log_batch, 1,000 points of 10 series", *compare(sides, batches(10, repeats), repeats), raw
+    )
+    report(
+        "log_batch, 1,000 points of 1,000 series",
+        *compare(sides, batches(1000, repeats), repeats),
+        raw,
+    )
+    for name, call in single_calls(max(repeats, 21)).items():
+        report(name, *compare(sides, call, max(repeats, 21)), one)
 
 
 def searches(sides: list[Side], repeats: int, label: str) -> None:
