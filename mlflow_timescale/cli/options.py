@@ -41,6 +41,21 @@ def default_uri() -> DatabaseURI:
     return DatabaseURI("mlflow", embedded=default_directory())
 
 
+def _enter_workspace(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value:
+        import mlflow
+        from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
+
+        MLFLOW_ENABLE_WORKSPACES.set(True)
+        mlflow.set_workspace(value)
+
+
+workspace_option = click.option(
+    "--workspace",
+    expose_value=False,
+    callback=_enter_workspace,
+    help="The workspace of the model; else MLflow's active one.",
+)
 uri_option = click.option(
     "--uri",
     type=URIType(),

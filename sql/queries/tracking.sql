@@ -207,8 +207,9 @@ LEFT JOIN LATERAL (
     FROM mlops.metric_marks
     WHERE run_uuid = %(run_id)s
         AND key = %(key)s
-        AND rank = least(wanted.rank - wanted.rank %% 128, %(marked)s)
-    LIMIT 1 -- one look into the index for each rank, whatever the planner thinks
+        AND rank <= least(wanted.rank, %(marked)s)
+    ORDER BY rank DESC -- by the index of ranks, whatever the statistics say
+    LIMIT 1
 ) AS mark ON true
 CROSS JOIN LATERAL (
     SELECT metrics.value, metrics."timestamp" AS ms, metrics.step, metrics.is_nan
