@@ -19,10 +19,10 @@ from sqlalchemy.orm import Session
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.tracking.errors import translated
 from mlflow_timescale.tracking.session import driver
-from mlflow_timescale.tracking.writes import Connection
 
 _queries = load("registry")
 Row = Sequence[Any]
+Column = list[Any] | None
 # In the order of the arguments of MLflow's entities.
 _VERSION = (
     SqlModelVersion.name,
@@ -49,16 +49,14 @@ _MODEL = (
 def find_versions(session: Session, query: Select[Any], workspace: str) -> list[ModelVersion]:
     """The versions that a query of MLflow's over its ORM asks for, with tags and aliases."""
     rows = _rows(session, query, _VERSION)
-    conn = driver(session)
-    wanted = {
-        "workspace": workspace,
-        "names": [row[0] for row in rows],
-        "versions": [row[1] for row in rows],
-    }
-    with translated(), conn.pipeline():
-        tags = _ask(conn, _queries.tags_of_versions, wanted)
-        aliases = _ask(conn, _queries.aliases_of_versions, wanted)
-        return _versions(rows, workspace, tags=_by_version(tags), aliases=_by_version(aliases))
+    names, versions = [row[0] for row in rows], [row[1] for row in rows]
+    wanted = {"workspace": workspace, "names": names, "versions": versions}
+    with translated():
+        children = driver(session).execute(_queries.children_of_versions, wanted, binary=True)
+        return [
+            _version(row, keys, values, aliases, workspace)
+            for row, (keys, values, aliases) in zip(rows, children, strict=True)
+        ]
 
 
 def find_models(session: Session, query: Select[Any], workspace: str) -> list[RegisteredModel]:
@@ -67,59 +65,34 @@ def find_models(session: Session, query: Select[Any], workspace: str) -> list[Re
     conn = driver(session)
     wanted = {"workspace": workspace, "names": [row[0] for row in rows]}
     with translated(), conn.pipeline():
-        asked = [
-            _ask(conn, query, wanted)
-            for query in (
-                _queries.latest_versions,
-                _queries.tags_of_latest_versions,
-                _queries.tags_of_models,
-                _queries.aliases_of_models,
+        latest = conn.execute(_queries.latest_versions, wanted, binary=True)
+        children = conn.execute(_queries.children_of_models, wanted, binary=True)
+        versions: dict[str, list[ModelVersion]] = {row[0]: [] for row in rows}
+        for *row, keys, values in latest:
+            versions[row[0]].append(_version(row, keys, values, None, workspace))
+        return [
+            RegisteredModel(
+                *row,
+                versions[row[0]],
+                _pairs(RegisteredModelTag, keys, values),
+                _pairs(RegisteredModelAlias, aliases, numbers),
+                workspace=workspace,
             )
+            for row, (keys, values, aliases, numbers) in zip(rows, children, strict=True)
         ]
-        latest, version_tags = asked[0].fetchall(), _by_version(asked[1])
-        tags, aliases = ({name: rest for name, *rest in cursor} for cursor in asked[2:])
-    versions: dict[str, list[ModelVersion]] = {row[0]: [] for row in rows}
-    for version in _versions(latest, workspace, tags=version_tags, aliases={}):
-        versions[version.name].append(version)
-    return [
-        RegisteredModel(
-            *row,
-            versions[row[0]],
-            list(map(RegisteredModelTag, *tags.get(row[0], ((), ())))),
-            list(map(RegisteredModelAlias, *aliases.get(row[0], ((), ())))),
-            workspace=workspace,
-        )
-        for row in rows
-    ]
 
 
 def _rows(session: Session, query: Select[Any], columns: Sequence[Any]) -> Sequence[Row]:
     return session.execute(query.with_only_columns(*columns, maintain_column_froms=True)).all()
 
 
-def _ask(conn: Connection, query: Any, wanted: dict[str, Any]) -> Any:
-    return conn.execute(query, wanted, binary=True)
+def _version(
+    row: Row, keys: Column, values: Column, aliases: Column, workspace: str
+) -> ModelVersion:
+    *attributes, run_link = row
+    tags = _pairs(ModelVersionTag, keys, values)
+    return ModelVersion(*attributes, tags, run_link, aliases, workspace=workspace)
 
 
-def _by_version(rows: Any) -> dict[tuple[str, int], Sequence[Any]]:
-    return {(name, version): rest for name, version, *rest in rows}
-
-
-def _versions(
-    rows: Sequence[Row],
-    workspace: str,
-    *,
-    tags: dict[tuple[str, int], Sequence[Any]],
-    aliases: dict[tuple[str, int], Sequence[Any]],
-) -> list[ModelVersion]:
-    return [
-        ModelVersion(
-            *attributes,
-            list(map(ModelVersionTag, *tags.get(row[:2], ((), ())))),
-            run_link,
-            *aliases.get(row[:2], ([],)),
-            workspace=workspace,
-        )
-        for row in map(tuple, rows)
-        for *attributes, run_link in [row]
-    ]
+def _pairs(entity: Any, keys: Column, values: Column) -> list[Any]:
+    return list(map(entity, keys, values)) if keys and values else []

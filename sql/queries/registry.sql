@@ -94,61 +94,57 @@ SELECT EXISTS (
     SELECT FROM mlops.artifact_files
     WHERE path = %(path)s OR path >= %(path)s || '/' AND path < %(path)s || '0');
 
--- name: tags_of_versions
--- The tags of these model versions, one row a version.
-SELECT tag.name::text, tag.version, array_agg(tag.key::text), array_agg(tag.value)
-FROM unnest(%(names)b::text[], %(versions)b::integer[]) AS wanted (name, version)
-JOIN model_version_tags AS tag
-    ON tag.workspace = %(workspace)s AND tag.name = wanted.name AND tag.version = wanted.version
-GROUP BY tag.name, tag.version;
+-- name: children_of_versions
+-- The tags and aliases of these model versions, a row each in their order. One look into the index
+-- for each version, whatever the planner thinks of joins.
+SELECT tag.keys, tag.values, alias.names
+FROM unnest(%(names)b::text[], %(versions)b::integer[])
+    WITH ORDINALITY AS wanted (name, version, position)
+CROSS JOIN LATERAL (
+    SELECT array_agg(key::text) AS keys, array_agg(value) AS values
+    FROM model_version_tags
+    WHERE workspace = %(workspace)s AND name = wanted.name AND version = wanted.version
+) AS tag
+CROSS JOIN LATERAL (
+    SELECT array_agg(alias::text ORDER BY alias) AS names
+    FROM registered_model_aliases
+    WHERE workspace = %(workspace)s AND name = wanted.name AND version = wanted.version
+) AS alias
+ORDER BY wanted.position;
 
--- name: aliases_of_versions
--- The aliases that point to these model versions, one row a version.
-SELECT alias.name::text, alias.version, array_agg(alias.alias::text ORDER BY alias.alias)
-FROM unnest(%(names)b::text[], %(versions)b::integer[]) AS wanted (name, version)
-JOIN registered_model_aliases AS alias
-    ON alias.workspace = %(workspace)s
-    AND alias.name = wanted.name
-    AND alias.version = wanted.version
-GROUP BY alias.name, alias.version;
+-- name: children_of_models
+-- The tags and aliases of these models, a row each in their order.
+SELECT tag.keys, tag.values, alias.names, alias.versions
+FROM unnest(%(names)b::text[]) WITH ORDINALITY AS wanted (name, position)
+CROSS JOIN LATERAL (
+    SELECT array_agg(key::text) AS keys, array_agg(value::text) AS values
+    FROM registered_model_tags
+    WHERE workspace = %(workspace)s AND name = wanted.name
+) AS tag
+CROSS JOIN LATERAL (
+    SELECT array_agg(alias::text) AS names, array_agg(version) AS versions
+    FROM registered_model_aliases
+    WHERE workspace = %(workspace)s AND name = wanted.name
+) AS alias
+ORDER BY wanted.position;
 
 -- name: latest_versions
--- The latest version of these models in each stage.
-SELECT DISTINCT ON (name, current_stage)
-    name::text, version, creation_time, last_updated_time, description::text, user_id::text,
-    current_stage::text, source::text, run_id::text, status::text, status_message::text,
-    run_link::text
-FROM model_versions
-WHERE workspace = %(workspace)s
-    AND name = ANY(%(names)b::text[])
-    AND current_stage <> 'Deleted_Internal'
-ORDER BY name, current_stage, version DESC;
-
--- name: tags_of_latest_versions
--- The tags of the latest version of these models in each stage, one row a version.
-SELECT tag.name::text, tag.version, array_agg(tag.key::text), array_agg(tag.value)
+-- The latest version of these models in each stage, with its tags.
+SELECT
+    latest.name::text, latest.version, latest.creation_time, latest.last_updated_time,
+    latest.description::text, latest.user_id::text, latest.current_stage::text,
+    latest.source::text, latest.run_id::text, latest.status::text, latest.status_message::text,
+    latest.run_link::text, tag.keys, tag.values
 FROM (
-    SELECT name, max(version) AS version
+    SELECT DISTINCT ON (name, current_stage) *
     FROM model_versions
     WHERE workspace = %(workspace)s
         AND name = ANY(%(names)b::text[])
         AND current_stage <> 'Deleted_Internal'
-    GROUP BY name, current_stage
+    ORDER BY name, current_stage, version DESC
 ) AS latest
-JOIN model_version_tags AS tag
-    ON tag.workspace = %(workspace)s AND tag.name = latest.name AND tag.version = latest.version
-GROUP BY tag.name, tag.version;
-
--- name: tags_of_models
--- The tags of these models, one row a model.
-SELECT name::text, array_agg(key::text), array_agg(value::text)
-FROM registered_model_tags
-WHERE workspace = %(workspace)s AND name = ANY(%(names)b::text[])
-GROUP BY name;
-
--- name: aliases_of_models
--- The aliases of these models, one row a model.
-SELECT name::text, array_agg(alias::text), array_agg(version)
-FROM registered_model_aliases
-WHERE workspace = %(workspace)s AND name = ANY(%(names)b::text[])
-GROUP BY name;
+CROSS JOIN LATERAL (
+    SELECT array_agg(key::text) AS keys, array_agg(value) AS values
+    FROM model_version_tags
+    WHERE workspace = %(workspace)s AND name = latest.name AND version = latest.version
+) AS tag;

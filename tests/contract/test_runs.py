@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
 
 import pytest
+from contract_runs import datasets
 from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    InputTag,
     LoggedModelInput,
     LoggedModelOutput,
     Metric,
@@ -22,7 +18,6 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.dbmodels.models import SqlParam
-from mlflow.utils.search_utils import SearchUtils
 
 
 def test_params_are_written_once_and_never_changed(pair):
@@ -223,149 +218,13 @@ def test_many_writers_to_one_run_neither_fail_nor_lose_anything(pair):
     assert len(pair.ours.get_metric_history(run_id, "m3")) == 64
 
 
-@pytest.fixture(scope="module")
-def searched(pair: Any) -> list[str]:
-    """Two experiments whose runs differ in everything one can search for."""
-    experiments = [pair.call("create_experiment", name) for name in ("searched", "other")]
-    names = itertools.count()
-    for number in range(24):
-        run = pair.run(
-            f"run {next(names)}",
-            experiments[number % 2],
-            start_time=100 + number // 3,
-            user_id=f"user{number % 3}",
-            tags=[RunTag("kind", "abc"[number % 3]), *([RunTag("half", "x")] * (number % 2))],
-        )
-        metrics = [Metric("m", float(number % 5), 1, 1), Metric("a b/ü", -number, 1, 1)]
-        if number % 7 == 0:
-            metrics = [Metric("m", float("nan"), 1, 1)]
-        params = [Param("p", f"v{number % 4}")] if number % 4 else []
-        pair.call("log_batch", run, metrics, params, [])
-        pair.call("log_inputs", run, _datasets(number), None)
-        if number % 5 == 0:
-            pair.call("update_run_info", run, 3, 500 + number, f"renamed {number}")
-        if number % 6 == 0:
-            pair.call("delete_run", run)
-    return experiments
-
-
-def _datasets(number: int) -> list[DatasetInput]:
-    dataset = Dataset(f"data{number % 3}", f"digest{number % 2}", "local", "somewhere", "s", "p")
-    tags = [InputTag("mlflow.data.context", ("train", "test")[number % 2]), InputTag("t", "1")]
-    return [DatasetInput(dataset, tags)] + [
-        DatasetInput(Dataset("both", "d", "local", "x"), [InputTag("mlflow.data.context", "train")])
-    ] * (number % 4 == 0)
-
-
-FILTERS = [
-    "",
-    "metrics.m > 2",
-    "metrics.m != 3",
-    "metrics.m <= 0",
-    "metrics.`a b/ü` >= -10 and metrics.m = 1",
-    "params.p = 'v1'",
-    "params.p != 'v1'",
-    "params.p LIKE 'v%'",
-    "params.p ILIKE 'V_'",
-    "params.p IS NULL",
-    "tags.half IS NOT NULL",
-    "tags.kind = 'a' and tags.half = 'x'",
-    "tags.kind LIKE '%b%'",
-    "attributes.status = 'FINISHED'",
-    "attributes.start_time > 103",
-    "attributes.end_time >= 505",
-    "attributes.user_id = 'user1'",
-    "attributes.run_name LIKE 'renamed%'",
-    "run_name = 'run 4'",
-    "attributes.artifact_uri LIKE '%artifacts'",
-    "datasets.name = 'data1'",
-    "datasets.digest LIKE 'digest%'",
-    "datasets.context = 'train'",
-    "dataset.name IN ('data0', 'both')",
-    "dataset.context = 'train' and dataset.name = 'both' and metrics.m < 4",
-]
-ORDERS = [
-    None,
-    ["metrics.m DESC"],
-    ["metrics.m ASC", "params.p DESC"],
-    ["tags.half", "attributes.run_name DESC"],
-    ["attributes.end_time DESC", "start_time ASC"],
-    ["params.missing ASC", "metrics.`a b/ü`"],
-    ["attributes.status", "attribute.start_time DESC", "tags.kind DESC"],
-]
-
-
-@pytest.mark.parametrize("filter_string", FILTERS)
-def test_every_filter_finds_the_same_runs(pair, searched, filter_string):
-    for view in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY, ViewType.ALL):
-        # Ties are broken by the run's id, which differs: name them by an order of our own.
-        order = ["attributes.start_time", "metrics.`a b/ü` DESC", "tags.kind", "tags.half"]
-        pair.call("search_runs", searched, filter_string, view, 1000, order)
-
-
-@pytest.mark.parametrize("order", ORDERS, ids=str)
-def test_every_order_is_the_same_up_to_ties(pair, searched, order):
-    tie_breaker = [key for key in ("metrics.`a b/ü` DESC",) if key[:-5] not in str(order)]
-    for experiments in (searched, searched[:1]):
-        found = pair.call(
-            "search_runs",
-            experiments,
-            "metrics.`a b/ü` <= 0",
-            ViewType.ALL,
-            1000,
-            [*(order or ["attributes.start_time DESC"]), *tie_breaker],
-        )
-        assert len(found) > 5
-
-
-def test_pages_follow_each_other_to_the_end(pair, searched):
-    order = ["metrics.`a b/ü` DESC"]
-    only = "metrics.`a b/ü` <= 0"
-    for size in (1, 7, 20):
-        token, names = None, []
-        while True:
-            page = pair.call("search_runs", searched, only, ViewType.ALL, size, order, token)
-            names += [run.info.run_name for run in page]
-            if (token := page.token) is None:
-                break
-        assert len(names) == len(set(names)) == 20
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("metrics.m >", None),
-        ("metrics.m > 'x'", None),
-        ("params.p > 'v'", None),
-        ("nothing.m = 1", None),
-        ("datasets.nothing = 'x'", None),
-        ("", ["metrics.m", "metrics.m"]),
-        ("", ["nothing.m"]),
-        ("", ["metrics.m UPWARDS"]),
-    ],
-    ids=str,
-)
-def test_a_search_that_makes_no_sense_is_refused_alike(pair, searched, arguments):
-    filter_string, order = arguments
-    with pytest.raises(MlflowException):
-        pair.call("search_runs", searched, filter_string, ViewType.ALL, 10, order)
-    pair.refused("INVALID_PARAMETER_VALUE", "search_runs", searched, "", 1, 0)
-    pair.refused("INVALID_PARAMETER_VALUE", "search_runs", searched, "", 1, 10**6)
-
-
-def test_a_search_without_experiments_finds_nothing(pair):
-    assert pair.call("search_runs", [], "", ViewType.ALL) == []
-    token = SearchUtils.create_page_token(10_000)
-    assert pair.call("search_runs", ["0"], "", ViewType.ALL, 10, None, token) == []
-
-
 def test_inputs_and_outputs_of_a_run_come_with_it(pair):
     run = pair.run("inputs and outputs")
     ids = [store.create_logged_model("0", "model").model_id for store in (pair.theirs, pair.ours)]
     for store, run_id, model_id in zip(
         (pair.theirs, pair.ours), pair.ids[run.name], ids, strict=True
     ):
-        store.log_inputs(run_id, _datasets(4), [LoggedModelInput(model_id)])
+        store.log_inputs(run_id, datasets(4), [LoggedModelInput(model_id)])
         store.log_outputs(run_id, [LoggedModelOutput(model_id, 3)])
     pair.ids["model"] = (ids[0], ids[1])
     found = pair.call("get_run", run)
