@@ -41,7 +41,6 @@ _RELEASED = (
     "base/0105_drop_points",
     "base/0106_calls",
     "base/0107_checked_points",
-    "base/0108_overtaken_marks",
     "base/0220_version_tags_index",
 )
 

@@ -8,7 +8,7 @@ from psycopg import sql
 
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.tracking.errors import translated
-from mlflow_timescale.tracking.writes import Connection
+from mlflow_timescale.tracking.session import Connection
 
 _queries = load("deletion")
 _RUNS_AT_ONCE = 1000

@@ -14,7 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.tracking.points import Points, columns, model_columns
-from mlflow_timescale.tracking.session import Connection as Connection
+from mlflow_timescale.tracking.session import Connection
 
 _queries = load("tracking")
 

@@ -58,12 +58,26 @@ BEGIN
     END LOOP;
 
     -- Marks that a new point comes before: the least of a series is not below (its step, its time).
+    -- Hardly ever are there any: one look at the last mark of each series, by rank, whatever the
+    -- statistics say.
+    WITH overtaken AS MATERIALIZED (
+        SELECT lowest.run_uuid, lowest.key, lowest.step, lowest.ms
+        FROM unnest(series.runs, series.keys, series.steps, series.firsts)
+            AS lowest (run_uuid, key, step, ms)
+        CROSS JOIN LATERAL (
+            SELECT mark.step, mark."timestamp" AS ms
+            FROM mlops.metric_marks AS mark
+            WHERE mark.run_uuid = lowest.run_uuid AND mark.key = lowest.key
+            ORDER BY mark.rank DESC
+            LIMIT 1
+        ) AS last
+        WHERE (last.step, last.ms) >= (lowest.step, lowest.ms)
+    )
     DELETE FROM mlops.metric_marks AS mark
-    USING unnest(series.runs, series.keys, series.steps, series.firsts)
-        AS lowest (run_uuid, key, step, ms)
-    WHERE mark.run_uuid = lowest.run_uuid
-        AND mark.key = lowest.key
-        AND (mark.step, mark."timestamp") >= (lowest.step, lowest.ms);
+    USING overtaken
+    WHERE mark.run_uuid = overtaken.run_uuid
+        AND mark.key = overtaken.key
+        AND (mark.step, mark."timestamp") >= (overtaken.step, overtaken.ms);
 
     IF true = ANY (series.dues) THEN
         PERFORM mlops.extend_marks(due.run_uuid, due.keys, due.points, known.first_ms, known.last_ms)
