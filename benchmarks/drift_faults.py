@@ -1,9 +1,10 @@
 """What the presets say of a healthy market and of six faults: `python benchmarks/drift_faults.py`.
 
 A panel of names x features with common shocks (AR(1) in time, as markets have), a signal that is
-one of the features, returns that follow it. One reference year, then a year that stays healthy or
-breaks at its start. Counted over several seeds: alarms in the healthy year, sessions until a fault
-is seen, by which rule.
+one of the features, returns that follow it. Of the features one is a flag, one is computed every
+fifth session only, and one lacks 2% of its values. One reference year, then a year that stays
+healthy or breaks at its start. Counted over several seeds: alarms in the healthy year, sessions
+until a fault is seen, by which rule.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
-from drift.metrics import ic, psi, sharpe
+from drift.metrics import feeds, ic, psi, sharpe
 from drift.metrics.cusum import Baseline
 from drift.presets import PRESETS
 from drift.rules import evaluate
 
-NAMES, FEATURES, YEAR, FAULT_SESSIONS = 500, 20, 250, 60
+UNIVERSES = (500, 20)
+FEATURES, YEAR, FAULT_SESSIONS = 20, 250, 60
+FLAG, WEEKLY, SPARSE = 2, 3, 4  # features that are not what PSI is made for
 # Standard deviation of the common shock, in units of a name's own: none is what features have that
 # are standardised across names each session.
 COMMON = (0.0, 0.15)
@@ -45,16 +49,19 @@ class Market:
     returns: np.ndarray
 
 
-def market(generator: np.random.Generator, sessions: int, common: float) -> Market:
+def market(generator: np.random.Generator, sessions: int, names: int, common: float) -> Market:
     shock = np.zeros((sessions, FEATURES))
-    own = np.zeros((sessions, NAMES, FEATURES), dtype=np.float32)
+    own = np.zeros((sessions, names, FEATURES), dtype=np.float32)
     fresh = (1 - PERSISTENCE**2) ** 0.5
     for t in range(sessions):
         previous = max(t - 1, 0)
         shock[t] = PERSISTENCE * shock[previous] + fresh * generator.normal(0, common, FEATURES)
-        step = generator.normal(size=(NAMES, FEATURES))
+        step = generator.normal(size=(names, FEATURES))
         own[t] = PERSISTENCE * own[previous] + fresh * step if t else step
     features = own + shock[:, None, :]
+    features[:, :, FLAG] = features[:, :, FLAG] > 1
+    features[:, :, WEEKLY] = features[np.arange(sessions) // 5 * 5, :, WEEKLY]
+    features[:, :, SPARSE][generator.random((sessions, names)) < 0.02] = np.nan
     signal = features[:, :, 0].astype(float)
     skill = generator.normal(SKILL, 0.08, (sessions, 1))
     returns = 0.01 * (skill * stats_z(signal) + generator.normal(size=signal.shape))
@@ -75,7 +82,7 @@ def broken(healthy: Market, fault: str, generator: np.random.Generator) -> Marke
     elif fault == "one feature constant":
         features[YEAR:, :, 1] = 0.0
     elif fault == "missing for 30% of names":
-        features[YEAR:, generator.random(NAMES) < 0.3, 1] = np.nan
+        features[YEAR:, generator.random(features.shape[1]) < 0.3, 1] = np.nan
     elif fault == "sign flip of the signal":
         signal[YEAR:] *= -1
     elif fault == "features shifted by one day":
@@ -91,7 +98,7 @@ def monitored(seen: Market) -> dict[str, np.ndarray]:
     portfolio = np.nanmean(stats_z(seen.signal) * seen.returns, axis=1)
     for window in (20, 60):
         series[f"sharpe_{window}d"] = sharpe.rolling(portfolio, window)
-    days = np.repeat(np.arange(YEAR), NAMES)
+    days = np.repeat(np.arange(YEAR), seen.signal.shape[1])
     references = [psi.fit(seen.features[:YEAR, :, f].ravel(), days=days) for f in range(FEATURES)]
     day, week = [], []
     recent: list[list[psi.PSIResult]] = []
@@ -106,7 +113,25 @@ def monitored(seen: Market) -> dict[str, np.ndarray]:
     series["psi_max"] = np.array([d.value for d in day], dtype=float)
     series["psi_ratio"] = np.array([d.ratio for d in day], dtype=float)
     series["psi_5d_ratio"] = np.array(week, dtype=float)
-    return series
+    return series | feed_metrics(seen)
+
+
+def feed_metrics(seen: Market) -> dict[str, np.ndarray]:
+    """The worst feature's excess of each kind, one value per session."""
+    watched = [seen.signal, *np.moveaxis(seen.features.astype(float), 2, 0)]
+    by_feature = []
+    for values in watched:
+        own = [feeds.prints(np.arange(len(row)), row) for row in values]
+        shares = list(map(feeds.shares, values, own, [None, *own[:-1]]))
+        habits = feeds.Habits.fit(shares[:YEAR])
+        by_feature.append(
+            [
+                [feeds.excess(getattr(s, kind), getattr(habits, kind)) for kind in feeds.KINDS]
+                for s in shares
+            ]
+        )
+    worst = np.fmax.reduce(np.array(by_feature), axis=0)
+    return {f"{kind}_excess": worst[:, i] for i, kind in enumerate(feeds.KINDS)}
 
 
 def enumerate_names(results: list[psi.PSIResult]) -> Iterator[tuple[str, psi.PSIResult]]:
@@ -120,13 +145,13 @@ def judged(series: dict[str, np.ndarray], preset: str) -> dict[str, np.ndarray]:
     return {name: s.open for name, s in evaluate(PRESETS[preset](), after, level).states.items()}
 
 
-def healthy_years(common: float) -> None:
-    print(f"\n## A healthy year, common shock {common} sd\n")
+def healthy_years(names: int, common: float) -> None:
+    print(f"\n## A healthy year, {names} names, common shock {common} sd\n")
     print("| preset | rule | alarms | years with one | open |")
     print("|---|---|---|---|---|")
     found: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for seed in range(HEALTHY_SEEDS):
-        series = monitored(market(np.random.default_rng(seed), 2 * YEAR, common))
+        series = monitored(market(np.random.default_rng(seed), 2 * YEAR, names, common))
         for preset in PRESETS:
             for rule, is_open in judged(series, preset).items():
                 opened = int((np.diff(is_open.astype(int), prepend=0) > 0).sum())
@@ -138,16 +163,15 @@ def healthy_years(common: float) -> None:
         print(f"| {preset} | {rule} | {means} |", flush=True)
 
 
-def faulty_years(common: float) -> None:
-    print(f"\n## Sessions until a fault is seen, common shock {common} sd\n")
+def faulty_years(names: int, common: float) -> None:
+    print(f"\n## Sessions until a fault is seen, {names} names, common shock {common} sd\n")
     print("| fault | preset | first rule | sessions | seen |\n|---|---|---|---|---|")
     for fault in FAULTS:
         delays: dict[tuple[str, str], list[float]] = {}
         for seed in range(100, 100 + FAULT_SEEDS):
             generator = np.random.default_rng(seed)
-            series = monitored(
-                broken(market(generator, YEAR + FAULT_SESSIONS, common), fault, generator)
-            )
+            healthy = market(generator, YEAR + FAULT_SESSIONS, names, common)
+            series = monitored(broken(healthy, fault, generator))
             for preset in PRESETS:
                 for rule, is_open in judged(series, preset).items():
                     delay = is_open.argmax() + 1 if is_open.any() else np.inf
@@ -163,6 +187,6 @@ def faulty_years(common: float) -> None:
 
 
 if __name__ == "__main__":
-    for common in COMMON:
-        healthy_years(common)
-        faulty_years(common)
+    for names, common in product(UNIVERSES, COMMON):
+        healthy_years(names, common)
+        faulty_years(names, common)

@@ -189,6 +189,40 @@ def writing(uri: DatabaseURI, rng: np.random.Generator, rounds: int) -> None:
         conn.execute(f"TRUNCATE {tables} RESTART IDENTITY")
 
 
+def writing_wide(uri: DatabaseURI, rounds: int, entities: int = 1_000, features: int = 500) -> None:
+    """A session of many features: a point for each of half a million series."""
+    count = entities * features
+    names = [f"E{i:05d}" for i in range(entities)]
+    values = np.random.default_rng(5).normal(size=(entities, features))
+    frame = pd.DataFrame(values, columns=[f"w{i:03d}" for i in range(features)])
+    frame["entity_key"] = names
+    costs: dict[str, list[Cost]] = {"first, all series new": [], "bare COPY": [], "write_frame": []}
+    with FeatureStore(uri) as store, db.connect(uri, autocommit=True) as conn:
+        meter = Meter(uri)
+
+        def ours(event: pd.Timestamp) -> int:
+            return store.write_frame(frame.assign(event_time=event), availability_lag=timedelta(0))
+
+        def bare(event: pd.Timestamp) -> None:
+            time_of = timestamps(np.full(count, event.value // 1000))
+            write = np.full(count, 1, dtype=np.int64)
+            fields = [series, time_of, time_of, write, values.ravel()]
+            copy_numbers(conn.cursor(), queries.copy_points, fields)
+
+        costs["first, all series new"].append(meter(lambda: ours(FIRST)))
+        series = np.arange(1, count + 1, dtype=np.int32)
+        for i in range(1, rounds + 1):
+            for j, (name, call) in enumerate((("bare COPY", bare), ("write_frame", ours))):
+                conn.execute("CHECKPOINT")
+                day = FIRST + timedelta(days=2 * i + j)
+                costs[name].append(meter(lambda c=call, d=day: c(d)))
+        tables = "mlops.feature_points, mlops.feature_writes, mlops.feature_series"
+        conn.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+    print(f"\n| {entities:,} x {features} values in one session | s | CPU s |\n|---|---|---|")
+    for name, taken in costs.items():
+        print(f"| {name} | {Cost(*map(statistics.median, zip(*taken, strict=True)))} |")
+
+
 def reading(store: FeatureStore, entities: int, rng: np.random.Generator, rounds: int) -> None:
     """Both plans, and which one is chosen, for spines of growing size."""
     print("\n| spine rows x 20 | plan | s | CPU s | cells/s |\n|---|---|---|---|---|")
@@ -325,6 +359,7 @@ def main() -> None:
         try:
             uri = server.with_database(name)
             writing(uri, np.random.default_rng(1), options.rounds)
+            writing_wide(uri, options.rounds)
             with FeatureStore(uri, producer="benchmark") as store:
                 rng = np.random.default_rng(2)
                 load(store, entities, rng)

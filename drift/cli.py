@@ -416,7 +416,7 @@ def _print_daily(item: Daily) -> None:
 
 
 def _daily_rows(item: Daily) -> Iterator[tuple[str, str, str]]:
-    fresh = sum(not feature.stale for feature in item.features)
+    fresh = sum(not feature.is_stale for feature in item.features)
     yield "features", f"{fresh} of {len(item.features)} fresh", _stale(item)
     model = f"{item.model.name} {item.model.version}".strip() or "unknown"
     yield "model", model, item.model.note or _registered(item)
@@ -427,7 +427,11 @@ def _daily_rows(item: Daily) -> Iterator[tuple[str, str, str]]:
 
 
 def _stale(item: Daily) -> str:
-    return ", ".join(f"{f.feature} since {f.last_event:%Y-%m-%d}" for f in item.features if f.stale)
+    return ", ".join(
+        f"{f.feature_name} since {f.event_time:%Y-%m-%d}" if f.event_time else f"{f.feature_name}"
+        for f in item.features
+        if f.is_stale
+    )
 
 
 def _registered(item: Daily) -> str:
@@ -440,7 +444,7 @@ def _daily_json(item: Daily) -> dict[str, Any]:
         "strategy_id": item.strategy_id,
         "session": item.session,
         "healthy": item.healthy,
-        "features": [dataclasses.asdict(feature) for feature in item.features],
+        "features": [feature.to_dict() for feature in item.features],
         "model": dataclasses.asdict(item.model),
         "metrics": _metrics_json(item.metrics),
         "alerts": [dataclasses.asdict(alert) for alert in item.alerts],

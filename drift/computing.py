@@ -12,8 +12,9 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from drift.metrics import ic, sharpe
+from drift.metrics import feeds, ic, sharpe
 from drift.metrics.cusum import Baseline
+from drift.metrics.feeds import Shares
 from drift.metrics.psi import (
     POOLED_SESSIONS,
     PSIResult,
@@ -128,6 +129,27 @@ def of_features(
         yield _worst(session, "psi_fixed_ratio", unmoved.ratio, unmoved)
     week = session_psi(pooled(recent)) if len(recent) == POOLED_SESSIONS else None
     yield _worst(session, "psi_5d_ratio", week.ratio if week else None, week)
+
+
+def of_feeds(
+    session: date, found: Mapping[str, Shares], references: Mapping[str, Reference]
+) -> Iterator[Value]:
+    """How far each feature's feed is beyond what its reference's days did, where it is, and the
+    worst of them.
+    """
+    for kind in feeds.KINDS:
+        metric, above = f"{kind}_excess", {}
+        for name, shares in found.items():
+            habits = references[name].habits
+            if habits is not None:
+                above[name] = feeds.excess(getattr(shares, kind), getattr(habits, kind))
+        known = {name: value for name, value in above.items() if np.isfinite(value)}
+        for name, value in known.items():
+            if value > 0:
+                yield Value(session, metric, name, value, len(known), "ok")
+        worst = max(known.values(), default=None)
+        status = "no_data" if worst is None else "ok"
+        yield Value(session, metric, "", worst, len(known), status)
 
 
 def pooled(recent: Sequence[Histograms]) -> dict[str, PSIResult]:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drift import features
 from drift.alerts import Alert
@@ -18,19 +18,13 @@ from drift.monitor import DriftMonitor
 from drift.results import DriftMetrics
 from mlflow_timescale.db import DatabaseURI, Error, connect, load
 
+if TYPE_CHECKING:
+    from feature_store.health import Freshness
+
 _queries = load("drift")
 
+NAMES = 50  # enough to see a feed that stopped
 HEALTHY = "All metrics are within their accepted range."
-
-
-@dataclass(frozen=True)
-class Freshness:
-    """When a feature was last written. `stale`: not since the session before this one closed."""
-
-    feature: str
-    last_event: datetime | None
-    last_ingest: datetime | None
-    stale: bool
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ class Daily:
     @property
     def healthy(self) -> bool:
         """Nothing open that nobody has acknowledged or silenced, and no stale feature."""
-        return not self.alerts and not any(feature.stale for feature in self.features)
+        return not self.alerts and not any(feature.is_stale for feature in self.features)
 
 
 def daily_job(
@@ -91,7 +85,7 @@ def _strategies(uri: str | DatabaseURI) -> list[str]:
 def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) -> Daily:
     metrics = monitor.run_daily(session, now=now)
     found = tuple(a for a in monitor.alerts(states=["open"]) if not a.inhibited)
-    fresh = tuple(_freshness(monitor, metrics.date))
+    fresh = _freshness(monitor, metrics.date, now)
     return Daily(
         strategy_id=monitor.strategy_id,
         session=metrics.date,
@@ -103,19 +97,23 @@ def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) ->
     )
 
 
-def _freshness(monitor: DriftMonitor, session: date) -> Iterator[Freshness]:
-    """A feature is stale if nothing was written of it since the previous session's close."""
-    due = monitor.sessions.close(monitor.sessions.shift(session, -1))
-    as_of = monitor.sessions.open(monitor.sessions.shift(session, 1))
+def _freshness(monitor: DriftMonitor, session: date, now: datetime | None) -> tuple[Freshness, ...]:
+    """Of some of the names that the strategy trades, as known now, or when the session was over."""
+    over = monitor.sessions.open(monitor.sessions.shift(session, 1))
+    as_of = min(now or datetime.now(timezone.utc), over)
+    asked = {
+        "strategy_id": monitor.strategy_id,
+        "signal": monitor.config.signal,
+        "session": session,
+        "names": NAMES,
+    }
     with monitor.connect() as conn:
         if not features.exist(conn):
-            return
-        rows = conn.execute(_queries.feature_freshness, {"as_of": as_of}).fetchall()
-    for name, version, last_event, last_ingest in rows:
-        label = features.label(name, version)
-        if monitor.config.features is None or name in monitor.config.features:
-            stale = last_event is None or last_event <= due
-            yield Freshness(label, last_event, last_ingest, stale)
+            return ()
+        names = [row[0] for row in conn.execute(_queries.names_predicted, asked)]
+        wanted = monitor.config.features
+        found = features.freshness(conn, monitor.sessions, session, names, wanted, as_of=as_of)
+    return tuple(found)
 
 
 def _model(monitor: DriftMonitor, session: date) -> Model:
@@ -152,7 +150,7 @@ def _registered(monitor: DriftMonitor, name: str, version: str) -> Model:
 
 
 def _decide(found: Sequence[Alert], fresh: Sequence[Freshness]) -> Iterator[str]:
-    stale = [feature.feature for feature in fresh if feature.stale]
+    stale = [feature.feature_name for feature in fresh if feature.is_stale]
     if stale:
         yield f"Check the feature job: nothing new of {', '.join(stale[:10])}."
     for alert in found:

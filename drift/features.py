@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drift.sessions import Sessions
 from mlflow_timescale.db import Connection, load
+
+if TYPE_CHECKING:
+    from feature_store.health import Freshness
 
 _queries = load("drift")
 # A value known longer than this before its event (a forecast) is not looked for.
@@ -38,11 +42,26 @@ class Window:
     entities: NDArray[np.int64]
 
 
+class Section(NamedTuple):
+    """One feature in one session: the values of names with numbers `entities`, and how many have
+    none.
+    """
+
+    entities: NDArray[np.int64]
+    known: Floats
+    without: int = 0
+
+    @property
+    def values(self) -> Floats:
+        """By name, NaN where a predicted name has none."""
+        return np.concatenate([self.known, np.full(self.without, np.nan)])
+
+
 class Sample(NamedTuple):
-    """One feature's values in each session, by name; NaN where a predicted name has none."""
+    """One feature in each session."""
 
     feature: str
-    values: dict[date, Floats]
+    sections: dict[date, Section]
 
 
 def exist(conn: Connection) -> bool:
@@ -54,6 +73,29 @@ def exist(conn: Connection) -> bool:
 def names(conn: Connection) -> list[str]:
     """The names of all features in the store."""
     return [row[0] for row in conn.execute(_queries.feature_names)]
+
+
+def freshness(
+    conn: Connection,
+    calendar: Sessions,
+    session: date,
+    entities: Sequence[str],
+    features: Sequence[str] | None,
+    *,
+    as_of: datetime,
+) -> list[Freshness]:
+    """How fresh each feature of some names is, on the strategy's calendar.
+
+    A feature is stale beyond the maximum staleness of its definition; without one, if nothing of
+    it happened since the session before closed.
+    """
+    from feature_store import arrays, health
+
+    arrays.register(conn)
+    days = calendar.clock(as_of)
+    due = _micros(calendar.close(calendar.shift(session, -1)))
+    allowed = timedelta(microseconds=int(days.age(np.array([due]), as_of)[0]) - 1)
+    return health.newest(conn, features, entities, days, as_of=as_of, max_staleness=allowed)
 
 
 def samples(
@@ -77,12 +119,17 @@ def samples(
         )
         for name, version, *arrays in cursor:
             rows = _Rows.sorted(*(np.asarray(array) for array in arrays))
-            yield Sample(label(name, version), {w.session: rows.known(w) for w in windows})
+            yield Sample(label(name, version), {w.session: rows.section(w) for w in windows})
 
 
 def label(feature: str, version: int) -> str:
     """How a feature is called here: "rsi_14", and from its second version on "rsi_14@2"."""
     return feature if version == 1 else f"{feature}@{version}"
+
+
+def base(label: str) -> str:
+    """The feature that a label names, of whichever version."""
+    return label.partition("@")[0]
 
 
 def _load_arrays(cursor: Any) -> None:
@@ -111,16 +158,17 @@ class _Rows(NamedTuple):
         order = np.lexsort((ingests, events, entities))
         return cls(entities[order].astype(np.int64), events[order], ingests[order], values[order])
 
-    def known(self, window: Window) -> Floats:
-        """The newest value of each name by the window's end, then NaN for every name without."""
+    def section(self, window: Window) -> Section:
+        """The newest value of each name by the window's end."""
         after, as_of = _micros(window.after), _micros(window.as_of)
         seen = (self.events > after) & (self.events <= as_of) & (self.ingests <= as_of)
         if len(window.entities):
-            seen &= np.isin(self.entities, window.entities)
+            at = np.searchsorted(window.entities, self.entities)
+            seen &= window.entities[np.minimum(at, len(window.entities) - 1)] == self.entities
         entities, values = self.entities[seen], self.values[seen]
         newest = np.append(entities[1:] != entities[:-1], True)[: len(entities)]
-        missing = max(len(window.entities) - int(newest.sum()), 0)
-        return np.concatenate([values[newest], np.full(missing, np.nan)])
+        without = max(len(window.entities) - int(newest.sum()), 0)
+        return Section(entities[newest], values[newest], without)
 
 
 def _micros(instant: datetime) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
-from numpy.typing import NDArray
 
 from drift import features, pipeline
 from drift.computing import PREDICTIONS
+from drift.features import Section
 from drift.judging import Config
-from drift.metrics import psi
+from drift.metrics import feeds, psi
+from drift.metrics.feeds import Habits, Prints, Shares
 from drift.observed import Observed
 from drift.sessions import Sessions
 from mlflow_timescale.db import Connection
@@ -23,7 +25,11 @@ def distributions(
     conn: Connection, config: Config, calendar: Sessions, seen: Sequence[Observed], bins: int
 ) -> Iterator[tuple[str, psi.Reference]]:
     """The reference of the predictions and of every feature, with its day-to-day variation."""
-    said = {o.session: o.primary.values for o in seen if o.primary is not None}
+    said = {
+        o.session: Section(o.primary.entities, o.primary.values)
+        for o in seen
+        if o.primary is not None
+    }
     if said:
         yield PREDICTIONS, _fit(said, bins)
     if config.features == () or not features.exist(conn):
@@ -32,10 +38,19 @@ def distributions(
     names = features.names(conn) if config.features is None else list(config.features)
     for start in range(0, len(names), GROUP):
         for sample in features.samples(conn, windows, names[start : start + GROUP]):
-            yield sample.feature, _fit(sample.values, bins)
+            yield sample.feature, _fit(sample.sections, bins)
 
 
-def _fit(by_session: dict[date, NDArray[np.float64]], bins: int) -> psi.Reference:
-    pooled = np.concatenate(list(by_session.values()))
-    days = np.repeat(np.arange(len(by_session)), [len(v) for v in by_session.values()])
-    return psi.fit(pooled, bins, days=days)
+def _fit(sections: dict[date, Section], bins: int) -> psi.Reference:
+    values = [section.values for section in sections.values()]
+    days = np.repeat(np.arange(len(values)), [len(v) for v in values])
+    fitted = psi.fit(np.concatenate(values), bins, days=days)
+    return replace(fitted, habits=Habits.fit(list(_shares(sections))))
+
+
+def _shares(sections: dict[date, Section]) -> Iterator[Shares]:
+    before: Prints | None = None
+    for section in sections.values():
+        own = feeds.prints(section.entities, section.known)
+        yield feeds.shares(section.values, own, before)
+        before = own

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from drift import alerts, computing, values
 from drift.computing import Histograms, Series
+from drift.feeds import Feeds
 from drift.metrics.cusum import Baseline
 from drift.observed import strategy_returns
 from drift.references import References
@@ -46,7 +47,7 @@ class Batch:
     """What was found in `days`: their values, and those of later sessions that follow from them.
 
     `episodes` are all runs of open sessions later than `judged_after`; `recent` the histograms of
-    the last sessions, for the next one's pooled PSI.
+    the last sessions, for the next one's pooled PSI; `feeds` knows the last one's values.
     """
 
     days: Sequence[date]
@@ -54,6 +55,7 @@ class Batch:
     runs: list[Run] = field(default_factory=list)
     histograms: list[tuple[date, int, str, Counts]] = field(default_factory=list)
     recent: list[Histograms] = field(default_factory=list)
+    feeds: Feeds = field(default_factory=Feeds)
     episodes: list[alerts.Episode] = field(default_factory=list)
     judged_after: date = FIRST
 
@@ -198,13 +200,12 @@ def _flags(
 
 def note(episode: alerts.Episode, found: Sequence[Value]) -> str:
     """The features that an alert on features is about, worst first."""
-    if not episode.rule.metric.startswith("psi"):
-        return ""
     here = {(v.metric, v.dimension): v.value for v in found if v.session == episode.opened}
-    ratios = {
-        name: (psi / (here.get(("psi_limit", name)) or 1.0), psi)
-        for (metric, name), psi in here.items()
-        if metric == "psi" and name and psi is not None
-    }
-    worst = sorted(ratios, key=lambda name: -ratios[name][0])[:5]
-    return ", ".join(f"{name} {ratios[name][1]:.2f}" for name in worst if ratios[name][0] > 1)
+    metric = episode.rule.metric
+    shown = "psi" if metric.startswith("psi") else metric
+    if shown != "psi" and not metric.endswith("_excess"):
+        return ""
+    values = {n: v for (m, n), v in here.items() if m == shown and n and v is not None}
+    limits = {n: here.get(("psi_limit", n)) or 1.0 if shown == "psi" else 0.0 for n in values}
+    worst = sorted(values, key=lambda n: -values[n] / (limits[n] or 1.0))[:5]
+    return ", ".join(f"{name} {values[name]:.2f}" for name in worst if values[name] > limits[name])

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from drift import alerts, computing, features, judging, values
 from drift.computing import PREDICTIONS, Histograms
+from drift.feeds import Feeds
 from drift.judging import Batch, Config
 from drift.metrics.buckets import count
 from drift.metrics.psi import POOLED_SESSIONS, Reference
@@ -47,10 +48,7 @@ def compute(
     batch = Batch(days)
     references = References(conn, config.strategy_id)
     for chunk in _chunks(days):
-        seen = [
-            observe(conn, config.strategy_id, day, signal=config.signal, model=config.model_name)
-            for day in chunk
-        ]
+        seen = [_observe(conn, config, day) for day in chunk]
         for observed in seen:
             batch.values += computing.of_session(observed, config.min_n)
         whole = [observed for observed in seen if observed.session not in only_returns]
@@ -59,6 +57,10 @@ def compute(
         batch.runs += _runs(conn, config, calendar, whole, batch.values)
     judging.follow(conn, config, calendar, references, batch)
     return batch
+
+
+def _observe(conn: Connection, config: Config, day: date) -> Observed:
+    return observe(conn, config.strategy_id, day, signal=config.signal, model=config.model_name)
 
 
 def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
@@ -80,6 +82,7 @@ def store(conn: Connection, config: Config, calendar: Sessions, batch: Batch) ->
         conn.execute(_queries.anchor_strategy, {**strategy, "session": batch.runs[0].session})
     changed = values.save(conn, config.strategy_id, batch.values, batch.runs)
     _store_histograms(conn, config, batch)
+    batch.feeds.save(conn, config.strategy_id)
     alerts.reconcile(
         conn,
         config.strategy_id,
@@ -156,8 +159,10 @@ def _feature_values(
     batch: Batch,
 ) -> Iterator[Value]:
     judges = {o.session: _judges(references, o.session) for o in seen}
-    counted = _counted(conn, config, calendar, references, seen, judges)
     before = calendar.shift(seen[0].session, -1)
+    known = batch.feeds.knows(conn, config.strategy_id, before)
+    earlier = [] if known else [_observe(conn, config, before)]
+    counted = _counted(conn, config, calendar, [*earlier, *seen], judges, batch.feeds)
     if not batch.recent or batch.recent[-1].session != before:
         batch.recent = _stored(conn, config, before, judges[seen[0].session][0], calendar)
     for observed in seen:
@@ -176,6 +181,11 @@ def _feature_values(
         alike = [h for h in batch.recent if h.references is accepted.references]
         batch.recent = [*alike, accepted][-POOLED_SESSIONS:]
         yield from computing.of_features(accepted, None if same else fixed, batch.recent)
+        watched = [name for name in accepted.references if _is_watched(config, name)]
+        expected = bool(len(observed.entities))
+        shares = batch.feeds.of(session, calendar.shift(session, -1), watched, expected=expected)
+        yield from computing.of_feeds(session, shares, accepted.references)
+    batch.feeds.forget(seen[-1].session)
 
 
 Judges = Mapping[date, Sequence[tuple[Window, Mapping[str, Reference]]]]
@@ -191,26 +201,29 @@ def _counted(
     conn: Connection,
     config: Config,
     calendar: Sessions,
-    references: References,
     seen: Sequence[Observed],
     judges: Judges,
+    feeds: Feeds,
 ) -> dict[tuple[date, int], dict[str, Counts]]:
-    """Values per bucket, by session and reference, then feature."""
+    """Values per bucket, by session and reference, then feature; `feeds` sees each of them, too."""
     counted: dict[tuple[date, int], dict[str, Counts]] = {
         (session, judge.reference_id): {} for session in judges for judge, _ in judges[session]
     }
 
-    def add(session: date, name: str, sample: Floats) -> None:
-        for judge, distributions in judges[session]:
+    def add(session: date, name: str, section: features.Section) -> None:
+        feeds.add(session, name, section)
+        for judge, distributions in judges.get(session, ()):
             if name in distributions:
-                counted[session, judge.reference_id][name] = count(distributions[name], sample)
+                counts = count(distributions[name], section.values)
+                counted[session, judge.reference_id][name] = counts
 
     for observed in seen:
         if observed.primary is not None:
-            add(observed.session, PREDICTIONS, observed.primary.values)
-    names = {name.partition("@")[0] for found in judges.values() for _, d in found for name in d}
-    for sample in _samples(conn, config, calendar, seen, sorted(names)):
-        for session, found in sample.values.items():
+            primary = features.Section(observed.primary.entities, observed.primary.values)
+            add(observed.session, PREDICTIONS, primary)
+    names = {name for found in judges.values() for _, d in found for name in d}
+    for sample in _samples(conn, config, calendar, seen, names):
+        for session, found in sample.sections.items():
             add(session, sample.feature, found)
     return counted
 
@@ -220,12 +233,16 @@ def _samples(
     config: Config,
     calendar: Sessions,
     seen: Sequence[Observed],
-    names: Sequence[str],
+    names: Collection[str],
 ) -> Iterator[features.Sample]:
-    wanted = [name for name in names if config.features is None or name in config.features]
+    wanted = {features.base(n) for n in names if n != PREDICTIONS and _is_watched(config, n)}
     if not wanted or not features.exist(conn):
         return iter(())
-    return features.samples(conn, [window(o, calendar) for o in seen], wanted)
+    return features.samples(conn, [window(o, calendar) for o in seen], sorted(wanted))
+
+
+def _is_watched(config: Config, name: str) -> bool:
+    return name == PREDICTIONS or config.features is None or features.base(name) in config.features
 
 
 def window(observed: Observed, calendar: Sessions) -> features.Window:

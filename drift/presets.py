@@ -12,6 +12,9 @@ psi_max            largest PSI of the session's features
 psi_ratio          the same in units of its limit, false discoveries controlled (`SessionPSI.ratio`)
 psi_5d_ratio       the same of the last five sessions' values pooled
 psi_fixed_ratio    the same as psi_ratio, against the first reference ever accepted
+missing_excess     largest share of names without a value, beyond what the reference's days had
+repeated_excess    the same of the share that has the commonest value
+unchanged_excess   the same of the share that has the value of the session before
 sharpe_20d         Sharpe ratio of the last 20 strategy returns, annualised
 sharpe_60d         the same of the last 60
 n_signals          signals of the session; null or 0 is absent
@@ -82,7 +85,7 @@ def default() -> tuple[Rule, ...]:
     >>> [rule.name for rule in default() if rule.severity == "emergency"]
     ['ic drift emergency']
     """
-    return (*_ic_drift(), *_feature_drift(), *_performance(), *_silence())
+    return (*_ic_drift(), *_feature_drift(), *_feeds(), *_performance(), *_silence())
 
 
 def _family(*rules: Rule) -> tuple[Rule, ...]:
@@ -122,6 +125,27 @@ def _feature_drift() -> tuple[Rule, ...]:
     return (
         *_family(replace(drift, action=compare), replace(broken, action=check)),
         replace(far, resolve_sessions=5, action=review),
+    )
+
+
+def _feeds() -> tuple[Rule, ...]:
+    """Faults that show in each name, so that a few names suffice: see `drift.metrics.feeds`.
+
+    A feed that is late by a session repeats one session when it begins to be, and never again: that
+    stays open for a week.
+    """
+
+    def broken(name: str, metric: str, limit: float, sessions: int, action: str) -> Rule:
+        rule = Rule(name, metric, ">", limit, severity="critical", action=action)
+        return replace(rule, resolve=limit / 2, resolve_sessions=sessions)
+
+    source = "Check the source of these features: names have lost their values."
+    same = "Check the job of these features: most names have one and the same value."
+    late = "Check the dates of these features: they repeat the session before, or lag behind."
+    return (
+        broken("feature missing", "missing_excess", 0.1, 1, source),
+        broken("feature constant", "repeated_excess", 0.5, 1, same),
+        broken("feature frozen", "unchanged_excess", 0.5, 5, late),
     )
 
 

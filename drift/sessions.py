@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from exchange_calendars import ExchangeCalendar
 
+    from feature_store.sessions import Sessions as Clock
+
 WEEKDAYS = "weekdays"
 _FIRST_DAY = date(1985, 1, 1)
 _AHEAD = timedelta(days=400)
@@ -101,6 +103,22 @@ class Sessions:
     def has_hours(self) -> bool:
         """Whether sessions open at some time of day, rather than at midnight."""
         return bool((self._opens[-20:] != self._opens[-20:].astype("datetime64[D]")).any())
+
+    @property
+    def zone(self) -> str:
+        """Where its days begin: the exchange's time zone."""
+        if self.calendar == WEEKDAYS:
+            return "UTC"
+        import exchange_calendars
+
+        return str(exchange_calendars.get_calendar(self.calendar).tz)
+
+    def clock(self, until: datetime) -> Clock:
+        """A clock that runs on these sessions' days only, to say how old a feature is."""
+        from feature_store.sessions import Sessions as Clock
+
+        days = self._days.astype(np.int64)
+        return Clock(self.zone, days, days[self._closes <= _utc64(until)])
 
     def shift(self, session: date, count: int) -> date:
         """The session `count` sessions later (earlier if negative). Raises NotASession."""

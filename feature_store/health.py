@@ -43,6 +43,10 @@ class Freshness:
             self.age is None or self.age > self.max_staleness
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: times in ISO 8601, durations in seconds."""
+        return {**_plain(asdict(self)), "is_stale": self.is_stale}
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -125,8 +129,7 @@ class Health:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: times in ISO 8601, durations in seconds."""
         plain: dict[str, Any] = _plain(asdict(self))
-        for entry, freshness in zip(plain["freshness"], self.freshness, strict=True):
-            entry["is_stale"] = freshness.is_stale
+        plain["freshness"] = [entry.to_dict() for entry in self.freshness]
         return plain | {"is_stale": self.is_stale}
 
 
@@ -169,6 +172,39 @@ def check_health(
         expected = _expected(freshness, statistics, calendar, days.last(sessions))
         gaps = [Gap(**row) for row in _rows(conn, _queries.gaps, window | expected)]
     return Health(now, calendar, days.last(sessions), freshness, gaps, statistics, lags, never)
+
+
+def newest(
+    conn: db.Connection,
+    features: Sequence[str] | None,
+    entities: Sequence[str],
+    days: Sessions,
+    *,
+    as_of: datetime,
+    max_staleness: timedelta,
+) -> list[Freshness]:
+    """The newest value of each feature that any of some entities has: which feeds have stopped?
+
+    Only `days` age a value. `max_staleness` is for features without a definition. A feature that is
+    defined and was never written, and one of `features` that none of the entities has, come
+    without an entity ("") and without a time.
+    """
+    wanted = {"features": _list(features), "entities": _list(entities), "as_of": as_of}
+    rows = _rows(conn, _queries.freshness, wanted)
+    found: dict[str, Freshness] = {}
+    for entry in _freshness(rows, days, as_of, max_staleness):
+        best = found.get(entry.feature_name)
+        if best is None or (entry.age is not None and (best.age is None or entry.age < best.age)):
+            found[entry.feature_name] = entry
+    for row in _rows(conn, _queries.never_written, wanted):
+        found[row["feature_name"]] = _without(row["feature_name"], row["max_staleness"], row)
+    for name in set(features or ()) - set(found):
+        found[name] = _without(name, max_staleness, {})
+    return [found[name] for name in sorted(found)]
+
+
+def _without(name: str, allowed: timedelta | None, row: dict[str, Any]) -> Freshness:
+    return Freshness("", name, row.get("feature_version", 1), None, None, None, allowed)
 
 
 def _freshness(

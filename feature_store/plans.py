@@ -1,13 +1,12 @@
 """The two ways to find what was known: look up each cell, or stream whole series past the spine.
 
-A lookup costs 12 to 15 microseconds a cell, a streamed point 0.3, so streaming wins where fewer
-than about 45 points are stored for each cell that is asked for. Both give the same answers.
+A lookup costs 3 to 5 microseconds a cell, a streamed point 0.3, so streaming wins where fewer than
+about 15 points are stored for each cell that is asked for. Both give the same answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -15,37 +14,26 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_store.arrays import Int4Array, TimestampArray
-from feature_store.cells import Cells, Rows, Winners
+from feature_store.cells import Cells, Winners
 from feature_store.frontier import search, strict_frontier
+from feature_store.lookups import Asked, Bounds, look_up
 from feature_store.series import Ids
 from feature_store.times import Micros, from_micros
 from mlflow_timescale import db
 
 _queries = db.load("features")
-POINTS_PER_CELL = 45
-_BOUNDED_POINTS_PER_CELL = 20  # with a lower bound a lookup costs half
+POINTS_PER_CELL = 15
+_LOOKBACK = 3  # times the usual time between two points: a few more to read, few are missed
 _ALWAYS_LOOK_UP = 500  # cells; the question which plan is better would cost more than the answer
 _SAMPLE = 16
-_LOOKUPS_AT_ONCE = 20_000
 _SERIES_AT_ONCE = 20_000
 
 
-class Asked(NamedTuple):
-    """One series, and the rows of the spine that ask for it, in the order of their as_of."""
+class Density(NamedTuple):
+    """About how many points all that is asked for would read, and how far apart they are."""
 
-    series: int
-    feature: int
-    version: int
-    rows: Rows
-    as_of: Micros
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What a read may leave out: older than `max_age`, written after `written_by`."""
-
-    max_age: timedelta | None = None
-    written_by: datetime | None = None
+    points: float
+    spacing: timedelta | None
 
 
 class Series(NamedTuple):
@@ -65,46 +53,36 @@ def fill(
     asked = [one for one in asked if len(one.rows)]
     if not asked:
         return
-    plan = plan or choose(conn, asked, bounds)
+    density = measure(conn, asked, bounds)
     writes = cells.write is not None or bounds.written_by is not None
-    execute = look_up if plan == "lookup" else stream
-    for found in execute(conn, asked, bounds, writes=writes):
-        cells.put(found)
+    if (plan or choose(asked, density)) == "stream":
+        found = stream(conn, asked, bounds, writes=writes)
+    else:
+        near = None if density is None or not density.spacing else _LOOKBACK * density.spacing
+        found = look_up(conn, asked, bounds, writes=writes, lookback=near)
+    for winners in found:
+        cells.put(winners)
     _fetch_structures(conn, cells)
 
 
-def choose(conn: db.Connection, asked: list[Asked], bounds: Bounds) -> str:
-    """ "lookup" or "stream", by counting the points of a few of the series."""
-    wanted = sum(len(one.rows) for one in asked)
-    if wanted <= _ALWAYS_LOOK_UP:
-        return "lookup"
+def measure(conn: db.Connection, asked: list[Asked], bounds: Bounds) -> Density | None:
+    """Count the points of a few of the series; None where so little is asked that it costs more."""
+    if sum(len(one.rows) for one in asked) <= _ALWAYS_LOOK_UP:
+        return None
     sample = asked[:: max(1, len(asked) // _SAMPLE)]
     first, last = _stretch(asked, bounds)
     ids = {"series": [one.series for one in sample], "first": first, "last": last}
     row: Any = conn.execute(_queries.count_points, ids).fetchone()
-    stored = row[0] / len(sample) * len(asked)
-    ratio = POINTS_PER_CELL if bounds.max_age is None else _BOUNDED_POINTS_PER_CELL
-    return "stream" if stored < ratio * wanted else "lookup"
+    count, begun = row
+    spacing = (last - begun) * len(sample) / count if count else None
+    return Density(count / len(sample) * len(asked), spacing)
 
 
-def look_up(
-    conn: db.Connection, asked: list[Asked], bounds: Bounds, *, writes: bool
-) -> Iterator[Winners]:
-    """Ask the index for each cell."""
-    query = _queries.lookup_points_writes if writes else _queries.lookup_points
-    for part in _chunks(asked, _LOOKUPS_AT_ONCE):
-        series = np.repeat([one.series for one in part], [len(one.rows) for one in part])
-        as_of = np.concatenate([one.as_of for one in part])
-        parameters = {
-            "series": Int4Array(series),
-            "as_of": TimestampArray(as_of),
-            "max_age": bounds.max_age,
-            "written_by": bounds.written_by,
-        }
-        with conn.cursor(binary=True) as cursor:
-            row: Any = cursor.execute(query, parameters).fetchone()
-        if row[0] is not None:
-            yield from _split(part, *row)
+def choose(asked: list[Asked], density: Density | None) -> str:
+    """ "lookup" or "stream", whichever is the cheaper."""
+    wanted = sum(len(one.rows) for one in asked)
+    too_many = density is None or density.points >= POINTS_PER_CELL * wanted
+    return "lookup" if too_many else "stream"
 
 
 def stream(
@@ -155,49 +133,6 @@ def _stretch(asked: list[Asked], bounds: Bounds) -> tuple[datetime | str, dateti
     if bounds.max_age is None:
         return "-infinity", from_micros(last)
     return from_micros(first) - bounds.max_age, from_micros(last)
-
-
-def _chunks(asked: list[Asked], size: int) -> Iterator[list[Asked]]:
-    """Cut into parts of about `size` cells; a series with more is cut itself."""
-    part: list[Asked] = []
-    count = 0
-    for one in asked:
-        for start in range(0, len(one.rows), size):
-            piece = one._replace(
-                rows=one.rows[start : start + size], as_of=one.as_of[start : start + size]
-            )
-            part.append(piece)
-            count += len(piece.rows)
-            if count >= size:
-                yield part
-                part, count = [], 0
-    if part:
-        yield part
-
-
-def _split(part: list[Asked], position: Any, *columns: Any) -> Iterator[Winners]:
-    """Cut the answer to many lookups into one for each series."""
-    order = np.argsort(position, kind="stable")
-    position = position[order] - 1
-    event, ingest, value, is_json = (column[order] for column in columns[:4])
-    write = None if columns[4] is None else columns[4][order]
-    ends = np.cumsum([len(one.rows) for one in part])
-    cuts = np.searchsorted(position, np.concatenate([[0], ends]))
-    for i, one in enumerate(part):
-        at = slice(cuts[i], cuts[i + 1])
-        if at.stop > at.start:
-            rows = one.rows[position[at] - (ends[i] - len(one.rows))]
-            yield Winners(
-                one.feature,
-                rows,
-                one.series,
-                one.version,
-                event[at],
-                ingest[at],
-                value[at],
-                None if write is None else write[at],
-                bool(is_json[at].any()),
-            )
 
 
 def _fetch_structures(conn: db.Connection, cells: Cells) -> None:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from psycopg.rows import dict_row
 
 from feature_store.cells import Cells
-from feature_store.plans import Asked, Bounds, fill
+from feature_store.lookups import Asked, Bounds
+from feature_store.plans import fill
 from feature_store.selection import (
     ANY_VERSION,
     Selection,

@@ -12,7 +12,8 @@ from psycopg.rows import dict_row
 
 from feature_store.errors import InvalidTime
 from feature_store.frontier import search, search_by_event, strict_frontier
-from feature_store.plans import Asked, Series, stream_series
+from feature_store.lookups import Asked
+from feature_store.plans import Series, stream_series
 from feature_store.read import asked_of
 from feature_store.selection import Selection, check_known, select
 from feature_store.spine import Spine

@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from feature_store.arrays import Int4Array
 from feature_store.points import Points
 from mlflow_timescale import db
 
 _queries = db.load("features")
-_PAIRS_AT_ONCE = 20_000
+_PAIRS_AT_ONCE = 200_000
 Ids = npt.NDArray[np.int32]
+Keys = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.intp]
+
+
+class _Pairs(NamedTuple):
+    """Distinct (entity, feature) of a batch, as positions in its two lists of names, in order."""
+
+    entities: list[str]
+    features: list[str]
+    entity: Positions
+    feature: Positions
+
+    def take(self, rows: npt.NDArray[Any] | slice) -> _Pairs:
+        return self._replace(entity=self.entity[rows], feature=self.feature[rows])
+
+    def parameters(self) -> dict[str, Any]:
+        """The pairs as positions (from 1) among the names that they use."""
+        (entities, entity), (features, feature) = (
+            np.unique(codes, return_inverse=True) for codes in (self.entity, self.feature)
+        )
+        return {
+            "entities": [self.entities[code] for code in entities.tolist()],
+            "features": [self.features[code] for code in features.tolist()],
+            "entity": Int4Array(entity + 1),
+            "feature": Int4Array(feature + 1),
+        }
 
 
 class SeriesWriter:
-    """The ids of the series of one version, created when first written."""
+    """The ids of the series of one version, created when first written.
+
+    What it has learned it keeps as two arrays, 12 bytes a series: a wide frame has millions.
+    """
 
     def __init__(self, conn: db.Connection, version: int) -> None:
         self._conn = conn
         self._version = version
-        self._ids: dict[tuple[str, str], int] = {}
+        self._numbers: dict[str, int] = {}
+        self._keys: Keys = np.empty(0, dtype=np.int64)
+        self._ids: Ids = np.empty(0, dtype=np.int32)
 
     def ids(self, points: Points) -> Ids:
         """The series of each point.
@@ -32,32 +64,55 @@ class SeriesWriter:
         width = len(points.features)
         flat = points.entity.astype(np.int64) * width + points.feature
         used, grid = _distinct(flat, len(points.entities) * width)
-        pairs = [(points.entities[k // width], points.features[k % width]) for k in used.tolist()]
-        self._learn([pair for pair in pairs if pair not in self._ids])
-        ids = np.fromiter((self._ids[pair] for pair in pairs), dtype=np.int32, count=len(pairs))
-        return ids[grid]
+        pairs = _Pairs(points.entities, points.features, *np.divmod(used, max(1, width)))
+        keys = self._key(points.entities, points.features, pairs.entity, pairs.feature)
+        self._learn(pairs.take(~self._knows(keys)))
+        return self._ids[np.searchsorted(self._keys, keys)][grid]
 
-    def _learn(self, pairs: list[tuple[str, str]]) -> None:
-        for first in range(0, len(pairs), _PAIRS_AT_ONCE):
-            part = pairs[first : first + _PAIRS_AT_ONCE]
-            missing = self._find(part)
-            if missing:
+    def _key(
+        self, entities: list[str], features: list[str], entity: Positions, feature: Positions
+    ) -> Keys:
+        """One integer for each pair of names, the same in every batch."""
+        high, low = (
+            np.array([self._numbers.setdefault(n, len(self._numbers)) for n in names], np.int64)
+            for names in (entities, features)
+        )
+        return (high[entity] << 32) | low[feature]
+
+    def _learn(self, unknown: _Pairs) -> None:
+        for first in range(0, len(unknown.entity), _PAIRS_AT_ONCE):
+            part = unknown.take(slice(first, first + _PAIRS_AT_ONCE))
+            missing = part.take(~self._find(part))
+            if len(missing.entity):
                 self._conn.execute(_queries.create_series, self._parameters(missing))
                 self._find(missing)
 
-    def _find(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Look ids up, and return the pairs that have none."""
+    def _find(self, pairs: _Pairs) -> npt.NDArray[np.bool_]:
+        """Look ids up, and say which pairs have one."""
+        parameters = self._parameters(pairs)
         with self._conn.cursor(binary=True) as cursor:
-            row: Any = cursor.execute(_queries.find_series, self._parameters(pairs)).fetchone()
-        positions, ids = row
-        if positions is not None:
-            for position, series_id in zip(positions.tolist(), ids.tolist(), strict=True):
-                self._ids[pairs[position - 1]] = series_id
-        return [pair for pair in pairs if pair not in self._ids]
+            # Unprepared: how to join depends on how long the arrays are.
+            row: Any = cursor.execute(_queries.find_series, parameters, prepare=False).fetchone()
+        if row[0] is None:
+            return np.zeros(len(pairs.entity), dtype=bool)
+        names = parameters["entities"], parameters["features"]
+        self._keep(self._key(*names, row[0] - 1, row[1] - 1), row[2])
+        keys = self._key(pairs.entities, pairs.features, pairs.entity, pairs.feature)
+        return self._knows(keys)
 
-    def _parameters(self, pairs: list[tuple[str, str]]) -> dict[str, Any]:
-        entities, features = map(list, zip(*pairs, strict=True))
-        return {"entities": entities, "features": features, "version": self._version}
+    def _knows(self, keys: Keys) -> npt.NDArray[np.bool_]:
+        if not len(self._keys):
+            return np.zeros(len(keys), dtype=bool)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        found: npt.NDArray[np.bool_] = self._keys[at] == keys
+        return found
+
+    def _keep(self, keys: Keys, ids: Ids) -> None:
+        self._keys, first = np.unique(np.concatenate([self._keys, keys]), return_index=True)
+        self._ids = np.concatenate([self._ids, ids])[first]
+
+    def _parameters(self, pairs: _Pairs) -> dict[str, Any]:
+        return {**pairs.parameters(), "version": self._version}
 
 
 def _distinct(

@@ -2,8 +2,9 @@
 
 The series of a write are locked first and the clock is read afterwards, so that for every series
 the order of the stamps is the order of the commits, and a comparison with what is stored cannot be
-overtaken. Where nothing is stored yet between the first and the last new event of any series,
-points are copied straight into the table; else they are staged and merged as a set.
+overtaken. Points that cannot meet a stored one are copied straight into the table: those with
+ingest times where no key is stored, the others where nothing is stored between the first and the
+last new event of any series. Else they are staged and merged as a set.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from feature_store.batch import Batch
 from feature_store.calendars import Availability
 from feature_store.errors import ConflictingValues
 from feature_store.points import check_order
-from feature_store.times import from_micros, to_micros
+from feature_store.series import Ids
+from feature_store.times import Micros, from_micros, to_micros
 from mlflow_timescale import db
 
 _queries = db.load("features")
 CLOCK_SKEW = 60_000_000  # how far a producer's clock may be ahead of the server's, in microseconds
+_PROBES = 1_000
 _ANALYZE = 10_000  # staged points from which on the planner should know how many there are
 _ADVICE = "Nothing was written; restate=True stores these values as revisions known from now on"
 _TWICE = "Nothing was written: the frame itself gives two values for one key"
@@ -103,13 +106,10 @@ class WriteTransaction:
         entry = self._entry("write")
         if batch.ingest is None:
             check_order(batch.event, to_micros(entry.stamp), self._spec.forecast, CLOCK_SKEW)
-        ranges = {
-            "series": Int4Array(ids),
-            "first": TimestampArray(first),
-            "last": TimestampArray(last),
-        }
-        if not _value(self._conn.execute(_queries.overlaps, ranges)):
-            self._copy(entry, batch)
+            meets = self._overlaps(ids, first, last)
+        else:
+            meets = self._repeats(batch)
+        if not meets and self._copy(entry, batch):
             return
         self.stage(batch)
         if len(batch) > _ANALYZE:
@@ -162,15 +162,43 @@ class WriteTransaction:
             self._entries[name] = _Entry(*row)
         return self._entries[name]
 
-    def _copy(self, entry: _Entry, batch: Batch) -> None:
+    def _overlaps(self, ids: Ids, first: Micros, last: Micros) -> bool:
+        """Whether any series holds a point between its first and its last new event."""
+        ranges = {
+            "series": Int4Array(ids),
+            "first": TimestampArray(first),
+            "last": TimestampArray(last),
+        }
+        return bool(_value(self._conn.execute(_queries.overlaps, ranges)))
+
+    def _repeats(self, batch: Batch) -> bool:
+        """Whether a key of the batch is stored, going by a sample: a rerun is found out at once.
+
+        The few that it misses end the COPY, and what that had stored is left to be vacuumed.
+        """
+        rows = np.unique(np.linspace(0, len(batch) - 1, _PROBES).astype(np.intp))
+        assert batch.ingest is not None
+        keys = {
+            "series": Int4Array(batch.series[rows]),
+            "event": TimestampArray(batch.event[rows]),
+            "ingest": TimestampArray(batch.ingest[rows]),
+        }
+        return bool(_value(self._conn.execute(_queries.any_stored, keys)))
+
+    def _copy(self, entry: _Entry, batch: Batch) -> bool:
+        """Copy straight into the table; False, and nothing stored, if a key is there already."""
         if batch.ingest is None:
             stamp = np.full(len(batch), to_micros(entry.stamp), dtype=np.int64)
             batch = replace(batch, ingest=stamp)
         write_id = np.full(len(batch), entry.write_id, dtype=np.int64)
-        with self._conn.cursor() as cursor:
-            batch.copy(cursor, _queries.copy_points, _queries.copy_json_points, write_id)
+        try:
+            with self._conn.transaction(), self._conn.cursor() as cursor:
+                batch.copy(cursor, _queries.copy_points, _queries.copy_json_points, write_id)
+        except psycopg.errors.UniqueViolation:
+            return False
         assert batch.ingest is not None
         entry.add(len(batch), from_micros(batch.ingest.min()), from_micros(batch.ingest.max()))
+        return True
 
     def _merge_observed(self, entry: _Entry, batch: Batch) -> None:
         assert batch.ingest is not None

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from drift.metrics.feeds import Habits
+
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -58,6 +60,8 @@ class Reference:
     daily, pooled
         How much the window's own days, and runs of five of them, differ from its other days; None
         where the window came without days.
+    habits
+        How many of a day's names had no value, the same value, or that of the day before.
     """
 
     kind: str
@@ -66,6 +70,7 @@ class Reference:
     counts: tuple[int, ...]
     daily: Variation | None = None
     pooled: Variation | None = None
+    habits: Habits | None = None
 
     @classmethod
     def fit(cls, values: ArrayLike, bins: int = 10) -> Reference:
@@ -166,7 +171,8 @@ class Reference:
         """The reference that `to_json` wrote."""
         fields: dict[str, Any] = json.loads(text)
         fields |= {key: tuple(fields[key]) for key in ("edges", "values", "counts")}
-        fields |= {k: v and Variation(**v) for k, v in fields.items() if k in ("daily", "pooled")}
+        for key, kind in (("daily", Variation), ("pooled", Variation), ("habits", Habits)):
+            fields[key] = kind(**fields[key]) if fields.get(key) else None
         return cls(**fields)
 
 

@@ -471,6 +471,22 @@ WHERE strategy_id = %(strategy_id)s AND reference_id = %(reference_id)s
     AND session BETWEEN %(start)s AND %(end)s
 ORDER BY session, dimension;
 
+-- name: feature_prints
+-- What were a session's feature values, as hashes of groups of names?
+SELECT dimension, prints FROM mlops.drift_feature_prints
+WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
+
+-- name: save_feature_prints
+-- Keep them for the next session.
+INSERT INTO mlops.drift_feature_prints (strategy_id, session, dimension, prints)
+VALUES (%(strategy_id)s, %(session)s, %(dimension)s, %(prints)s)
+ON CONFLICT (strategy_id, session, dimension) DO UPDATE SET prints = excluded.prints;
+
+-- name: drop_feature_prints
+-- Sessions long before are no longer next to one that is computed; if one is, they are made again.
+DELETE FROM mlops.drift_feature_prints
+WHERE strategy_id = %(strategy_id)s AND session < %(session)s::date - 14;
+
 -- name: alerts
 -- Which alerts does a strategy have? All, the unresolved ones, or those that touch the time since.
 SELECT alert_id, session, rule, severity, state, metric, value, action, note, last_session,
@@ -594,22 +610,21 @@ WHERE strategy_id = %(strategy_id)s AND session <= %(session)s AND last_session 
     AND note <> 'no longer so after a revision'
 ORDER BY array_position(ARRAY['emergency', 'critical', 'warning'], severity), rule;
 
--- name: feature_freshness
--- When was each feature last written? (Of some fifty names each: enough to see a feed that stopped.)
-WITH sample AS (
-    SELECT feature_name, feature_version, series_id,
-        row_number() OVER (PARTITION BY feature_name, feature_version ORDER BY series_id) AS place
-    FROM mlops.feature_series
+-- name: names_predicted
+-- Some of the names of which a signal spoke, the last time that it did, up to a session.
+WITH numbers AS (
+    SELECT signal_id FROM mlops.drift_signals
+    WHERE strategy_id = %(strategy_id)s AND signal_name = %(signal)s
+), spoken AS (
+    SELECT DISTINCT p.entity_id
+    FROM mlops.drift_prediction_points AS p
+    WHERE p.signal_id = ANY (ARRAY(SELECT signal_id FROM numbers)) AND p.session = (
+        SELECT max(session) FROM mlops.drift_runs
+        WHERE strategy_id = %(strategy_id)s AND session <= %(session)s AND status = 'ok'
+    )
 )
-SELECT s.feature_name, s.feature_version, max(p.event_time) AS last_event,
-    max(p.ingest_time) AS last_ingest
-FROM sample AS s
-LEFT JOIN LATERAL (
-    SELECT f.event_time, f.ingest_time FROM mlops.feature_points AS f
-    WHERE f.series_id = s.series_id AND f.ingest_time <= %(as_of)s
-    ORDER BY f.event_time DESC, f.ingest_time DESC
-    LIMIT 1
-) AS p ON true
-WHERE s.place <= 50
-GROUP BY s.feature_name, s.feature_version
-ORDER BY s.feature_name, s.feature_version;
+SELECT e.entity_key
+FROM spoken AS s
+JOIN mlops.drift_entities AS e USING (entity_id)
+ORDER BY hashint4(s.entity_id)
+LIMIT %(names)s;

@@ -3,21 +3,31 @@
 SET jit = off;
 
 -- name: find_series
--- Which ids have these (entity, feature) pairs, by position, where they exist?
-SELECT array_agg(wanted.position::integer), array_agg(s.series_id)
-FROM unnest(%(entities)s::text[], %(features)s::text[]) WITH ORDINALITY
-    AS wanted (entity_key, feature_name, position)
-JOIN mlops.feature_series AS s
-    ON s.entity_key = wanted.entity_key
-    AND s.feature_name = wanted.feature_name
-    AND s.feature_version = %(version)s;
+-- Which ids have the series of these entities and features, by position of both, where they exist?
+-- All series of an entity lie together in the index, so they are read in one go. (OFFSET 0 keeps it
+-- so: while the table is new the planner knows nothing of it.)
+SELECT array_agg(e.position::integer), array_agg(f.position::integer), array_agg(s.series_id)
+FROM unnest(%(entities)s::text[]) WITH ORDINALITY AS e (entity_key, position)
+CROSS JOIN LATERAL (
+    SELECT s.feature_name, s.series_id
+    FROM mlops.feature_series AS s
+    WHERE s.entity_key = e.entity_key AND s.feature_version = %(version)s
+    OFFSET 0
+) AS s
+JOIN unnest(%(features)s::text[]) WITH ORDINALITY AS f (feature_name, position)
+    ON f.feature_name = s.feature_name;
 
 -- name: create_series
--- Give ids to these pairs; in one order, so that writers that meet cannot deadlock.
+-- Give ids to these pairs, which are positions among the names; in one order, so that writers that
+-- meet cannot deadlock.
 INSERT INTO mlops.feature_series (entity_key, feature_name, feature_version)
-SELECT wanted.entity_key, wanted.feature_name, %(version)s
-FROM unnest(%(entities)s::text[], %(features)s::text[]) AS wanted (entity_key, feature_name)
-ORDER BY wanted.entity_key COLLATE "C", wanted.feature_name COLLATE "C"
+SELECT e.entity_key, f.feature_name, %(version)s
+FROM unnest(%(entity)s::integer[], %(feature)s::integer[]) AS wanted (entity, feature)
+JOIN unnest(%(entities)s::text[]) WITH ORDINALITY AS e (entity_key, position)
+    ON e.position = wanted.entity
+JOIN unnest(%(features)s::text[]) WITH ORDINALITY AS f (feature_name, position)
+    ON f.position = wanted.feature
+ORDER BY e.entity_key COLLATE "C", f.feature_name COLLATE "C"
 ON CONFLICT DO NOTHING;
 
 -- name: lock_series
@@ -75,6 +85,20 @@ SELECT EXISTS (
         SELECT FROM mlops.feature_points AS p
         WHERE p.series_id = new.series_id
             AND p.event_time BETWEEN new.first_event AND new.last_event
+        LIMIT 1
+    ) AS stored
+);
+
+-- name: any_stored
+-- Is there a point under any of these keys?
+SELECT EXISTS (
+    SELECT FROM unnest(%(series)s::integer[], %(event)s::timestamptz[], %(ingest)s::timestamptz[])
+        AS key (series_id, event_time, ingest_time)
+    CROSS JOIN LATERAL (
+        SELECT FROM mlops.feature_points AS p
+        WHERE p.series_id = key.series_id
+            AND p.event_time = key.event_time
+            AND p.ingest_time = key.ingest_time
         LIMIT 1
     ) AS stored
 );
@@ -256,8 +280,8 @@ FROM mlops.feature_series
 ORDER BY feature_name, feature_version;
 
 -- name: count_points
--- How many points lie in this stretch of these series?
-SELECT count(*) FROM mlops.feature_points
+-- How many points lie in this stretch of these series, and when is the first?
+SELECT count(*), min(event_time) FROM mlops.feature_points
 WHERE series_id = ANY (%(series)s)
     AND event_time BETWEEN %(first)s::timestamptz AND %(last)s::timestamptz;
 
@@ -312,6 +336,34 @@ CROSS JOIN LATERAL (
     ) AS sorted
 ) AS found
 WHERE found.event_times IS NOT NULL;
+
+-- name: recent_points
+-- Which points of any of an entity's series happened shortly before an as_of and were known at it?
+-- By position of the as_of; what wins is for the caller to find out.
+WITH entities AS MATERIALIZED (
+    SELECT e.entity, array_agg(e.series_id ORDER BY e.series_id) AS series
+    FROM unnest(%(series)s::integer[], %(entity)s::integer[]) AS e (series_id, entity)
+    GROUP BY e.entity
+)
+SELECT
+    array_agg(asked.position::integer),
+    array_agg(p.series_id),
+    array_agg(p.event_time),
+    array_agg(p.ingest_time),
+    array_agg(coalesce(p.value_double, 'NaN')),
+    array_agg((p.value_double IS NULL)::integer)
+FROM unnest(%(asked)s::integer[], %(as_of)s::timestamptz[]) WITH ORDINALITY
+    AS asked (entity, as_of, position)
+JOIN entities AS e ON e.entity = asked.entity
+CROSS JOIN LATERAL (
+    SELECT p.series_id, p.event_time, p.ingest_time, p.value_double
+    FROM mlops.feature_points AS p
+    WHERE p.series_id = ANY (e.series)
+        AND p.event_time <= asked.as_of
+        AND p.event_time >= asked.as_of - %(lookback)s::interval
+        AND p.ingest_time <= asked.as_of
+    OFFSET 0
+) AS p;
 
 -- name: lookup_points
 -- Which point wins at each (series, as_of), by position?

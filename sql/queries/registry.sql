@@ -93,3 +93,62 @@ FROM best JOIN mlops.models USING (workspace, name, version);
 SELECT EXISTS (
     SELECT FROM mlops.artifact_files
     WHERE path = %(path)s OR path >= %(path)s || '/' AND path < %(path)s || '0');
+
+-- name: tags_of_versions
+-- The tags of these model versions, one row a version.
+SELECT tag.name::text, tag.version, array_agg(tag.key::text), array_agg(tag.value)
+FROM unnest(%(names)b::text[], %(versions)b::integer[]) AS wanted (name, version)
+JOIN model_version_tags AS tag
+    ON tag.workspace = %(workspace)s AND tag.name = wanted.name AND tag.version = wanted.version
+GROUP BY tag.name, tag.version;
+
+-- name: aliases_of_versions
+-- The aliases that point to these model versions, one row a version.
+SELECT alias.name::text, alias.version, array_agg(alias.alias::text ORDER BY alias.alias)
+FROM unnest(%(names)b::text[], %(versions)b::integer[]) AS wanted (name, version)
+JOIN registered_model_aliases AS alias
+    ON alias.workspace = %(workspace)s
+    AND alias.name = wanted.name
+    AND alias.version = wanted.version
+GROUP BY alias.name, alias.version;
+
+-- name: latest_versions
+-- The latest version of these models in each stage.
+SELECT DISTINCT ON (name, current_stage)
+    name::text, version, creation_time, last_updated_time, description::text, user_id::text,
+    current_stage::text, source::text, run_id::text, status::text, status_message::text,
+    run_link::text
+FROM model_versions
+WHERE workspace = %(workspace)s
+    AND name = ANY(%(names)b::text[])
+    AND current_stage <> 'Deleted_Internal'
+ORDER BY name, current_stage, version DESC;
+
+-- name: tags_of_latest_versions
+-- The tags of the latest version of these models in each stage, one row a version.
+SELECT tag.name::text, tag.version, array_agg(tag.key::text), array_agg(tag.value)
+FROM (
+    SELECT name, max(version) AS version
+    FROM model_versions
+    WHERE workspace = %(workspace)s
+        AND name = ANY(%(names)b::text[])
+        AND current_stage <> 'Deleted_Internal'
+    GROUP BY name, current_stage
+) AS latest
+JOIN model_version_tags AS tag
+    ON tag.workspace = %(workspace)s AND tag.name = latest.name AND tag.version = latest.version
+GROUP BY tag.name, tag.version;
+
+-- name: tags_of_models
+-- The tags of these models, one row a model.
+SELECT name::text, array_agg(key::text), array_agg(value::text)
+FROM registered_model_tags
+WHERE workspace = %(workspace)s AND name = ANY(%(names)b::text[])
+GROUP BY name;
+
+-- name: aliases_of_models
+-- The aliases of these models, one row a model.
+SELECT name::text, array_agg(alias::text), array_agg(version)
+FROM registered_model_aliases
+WHERE workspace = %(workspace)s AND name = ANY(%(names)b::text[])
+GROUP BY name;

@@ -13,7 +13,7 @@ from drift_data import Strategy
 
 from drift import DriftMonitor
 from drift.daily import HEALTHY, daily_job
-from feature_store import FeatureStore
+from feature_store import FeatureStore, FeatureView
 from mlflow_timescale.cli import main
 from mlflow_timescale.db import Error
 
@@ -141,12 +141,43 @@ def test_the_daily_job_says_features_model_drift_and_decision(
     store.write_features("N00", old, {"momentum": 0.1}, ingest_time=old)
     [found] = shell.json("daily", "--no-mlflow", "--session", str(day))
     assert shell.code == 2
-    assert {f["feature"]: f["stale"] for f in found["features"]} == {"rsi": False, "momentum": True}
+    stale = {f["feature_name"]: f["is_stale"] for f in found["features"]}
+    assert stale == {"rsi": False, "momentum": True}
     assert "nothing new of momentum" in found["decision"][0]
     assert found["metrics"]["n_signals"] == 40
     store.write_features("N00", close, {"momentum": 0.1}, ingest_time=close)
     assert HEALTHY in shell("daily", "--no-mlflow", "--session", str(day))
     assert shell.code == 0
+
+
+def test_the_daily_job_allows_a_feature_the_age_that_its_definition_does(
+    shell: Shell, recorded: Strategy, monitor: DriftMonitor
+) -> None:
+    """Age is counted on sessions: two of them, over a weekend, are not four days."""
+    store, friday = FeatureStore(monitor.uri), date(2024, 1, 12)
+    assert recorded.days[8] == friday
+    store.register(FeatureView("slow", ["rsi"], max_staleness=timedelta(days=3)))
+    store.register(FeatureView("lost", ["never"], max_staleness=timedelta(days=3)))
+    wednesday = monitor.sessions.close(date(2024, 1, 10))
+    store.write_features("N00", wednesday, {"rsi": 50.0}, ingest_time=wednesday)
+    [found] = shell.json("daily", "--no-mlflow", "--session", str(friday))
+    assert shell.code == 2
+    assert {f["feature_name"]: f["is_stale"] for f in found["features"]} == {
+        "rsi": False,
+        "never": True,
+    }
+    assert "never" in shell("daily", "--no-mlflow", "--session", str(friday))
+    [tuesday] = shell.json("daily", "--no-mlflow", "--session", "2024-01-16")
+    assert next(f for f in tuesday["features"] if f["feature_name"] == "rsi")["is_stale"]
+
+
+def test_another_strategys_features_are_not_this_ones_concern(
+    shell: Shell, recorded: Strategy, monitor: DriftMonitor
+) -> None:
+    old = monitor.sessions.close(recorded.days[0])
+    FeatureStore(monitor.uri).write_features("GOLD", old, {"carry": 1.0}, ingest_time=old)
+    [found] = shell.json("daily", "--no-mlflow", "--session", str(recorded.days[9]))
+    assert (found["features"], shell.code) == ([], 0)
 
 
 def test_the_daily_job_names_the_model(

@@ -45,7 +45,7 @@ def write(
 def known(monitor: DriftMonitor, window: Window) -> dict[str, list[float]]:
     with monitor.connect() as conn, conn.transaction():
         found = features.samples(conn, [window])
-        return {s.feature: sorted(s.values[window.session].tolist()) for s in found}
+        return {s.feature: sorted(s.sections[window.session].values.tolist()) for s in found}
 
 
 def window_of(monitor: DriftMonitor, session: date, as_of: datetime) -> Window:
@@ -136,7 +136,8 @@ def test_sessions_read_together_are_as_read_one_by_one(
         for window in windows:
             [alone] = features.samples(conn, [window])
             np.testing.assert_array_equal(
-                np.sort(together.values[window.session]), np.sort(alone.values[window.session])
+                np.sort(together.sections[window.session].values),
+                np.sort(alone.sections[window.session].values),
             )
 
 
@@ -203,6 +204,55 @@ def test_a_broken_feature_is_found_and_named(watched: Watched, broken: Any) -> N
     assert "momentum" not in found[0].note
 
 
+@pytest.mark.parametrize(
+    ("rule", "broken"),
+    [
+        ("feature missing", lambda values: np.where(np.arange(40) < 12, np.nan, values)),
+        ("feature constant", lambda values: np.ones_like(values)),
+        ("feature frozen", lambda values: np.broadcast_to(values[:1], values.shape)),
+    ],
+    ids=["missing for 30% of names", "constant", "frozen"],
+)
+def test_a_broken_feed_is_found_on_its_first_session(
+    watched: Watched, rule: str, broken: Any
+) -> None:
+    rsi = watched.values["rsi"].copy()
+    first = 91 if rule == "feature frozen" else 90  # which starts by being right once
+    rsi[90:] = broken(rsi[90:])
+    watched.write(rsi=rsi)
+    [alert] = [a for a in watched.monitor.alerts() if a.rule == rule]
+    assert (alert.session, alert.severity) == (watched.strategy.days[first], "critical")
+    assert alert.note.startswith("rsi ")
+    assert "momentum" not in alert.note
+
+
+def test_a_feature_that_is_late_by_a_session_is_found_when_it_begins(watched: Watched) -> None:
+    rsi = watched.values["rsi"].copy()
+    rsi[80:] = rsi[79:-1]  # the first session after the accepted ones
+    watched.write(rsi=rsi)
+    [alert] = [a for a in watched.monitor.alerts() if a.rule == "feature frozen"]
+    assert alert.session == watched.strategy.days[80]
+    assert alert.state == "resolved"
+
+
+def test_a_feature_that_never_changes_is_not_frozen(watched: Watched) -> None:
+    watched.write(rsi=np.broadcast_to(watched.values["rsi"][:1], (100, 40)))
+    assert [a.rule for a in watched.monitor.alerts() if a.rule == "feature frozen"] == []
+
+
+def test_one_daily_run_after_another_sees_what_a_backfill_does(watched: Watched) -> None:
+    """Between them the values of the last session are known by their prints."""
+    rsi = watched.values["rsi"].copy()
+    rsi[85] = rsi[84]
+    watched.write(rsi=rsi)
+    monitor, days = watched.monitor, watched.strategy.days
+    before = [m.value("unchanged_excess") for m in monitor.metrics(days[80], days[99])]
+    for day in days[80:90]:
+        monitor.backfill(day, day)
+    assert [m.value("unchanged_excess") for m in monitor.metrics(days[80], days[99])] == before
+    assert before[5] == 1.0
+
+
 def test_a_feature_nobody_writes_any_more_is_no_data(watched: Watched) -> None:
     watched.write()
     watched.monitor.run_daily(watched.strategy.days[-1])
@@ -214,6 +264,7 @@ def test_a_feature_nobody_writes_any_more_is_no_data(watched: Watched) -> None:
     # The predictions' own distribution is the third: only that one has values.
     assert metrics.value("n_features") == 1.0
     assert metrics.value("psi", "rsi") is None
+    assert "feature missing" in [alert.rule for alert in watched.monitor.alerts()]
 
 
 def test_the_fixed_reference_keeps_hearing_what_the_accepted_one_no_longer_does(

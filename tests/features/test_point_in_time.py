@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from bitemporal import Point, at, winner
 
-from feature_store import FeatureStore, MixedVersions, UnknownFeature
+from feature_store import FeatureStore, MixedVersions, UnknownFeature, lookups, plans
 
 PLANS = ("lookup", "stream")
 
@@ -62,14 +62,17 @@ def random_spine(rng: np.random.Generator) -> pd.DataFrame:
 @pytest.mark.filterwarnings("ignore::feature_store.MixedVersions")
 @pytest.mark.parametrize("max_age", [None, timedelta(0), timedelta(hours=2)])
 @pytest.mark.parametrize("version", [None, 1, 2, {"f0": 2, "f1": "newest"}])
-def test_both_plans_answer_as_brute_force_does(store, version, max_age):
+def test_both_plans_answer_as_brute_force_does(store, version, max_age, monkeypatch):
+    """And lookups by either way: cell by cell, as few are, and what is recent first."""
     for seed in range(4):
         rng = np.random.default_rng([seed, 0 if max_age is None else max_age.seconds])
         points = [p._replace(entity=f"{seed}{p.entity}") for p in random_points(rng)]
         points += [Point("other", f"f{i}", v, at(0), at(0), 0.0) for i in range(3) for v in (1, 2)]
         write(store, points)
         spine = random_spine(rng).assign(entity_key=lambda s, n=seed: f"{n}" + s["entity_key"])
-        for plan in PLANS:
+        for plan, few in (("lookup", 500), ("lookup", 0), ("stream", 0)):
+            monkeypatch.setattr(plans, "_ALWAYS_LOOK_UP", few)
+            monkeypatch.setattr(lookups, "_CELLS_AT_ONCE", 7 if seed % 2 else 20_000)
             frame = store.training_frame(
                 spine, ["f0", "f1", "f2"], feature_version=version, max_age=max_age,
                 event_times=True, plan=plan,
@@ -184,7 +187,8 @@ def test_structures_and_numbers_come_back_as_they_were(store, plan):
 
 
 def test_the_plan_follows_the_size_of_the_question(store):
-    from feature_store.plans import Bounds, choose
+    from feature_store.lookups import Bounds
+    from feature_store.plans import choose, measure
     from feature_store.read import asked_of
     from feature_store.selection import select
     from feature_store.spine import read_spine
@@ -193,11 +197,9 @@ def test_the_plan_follows_the_size_of_the_question(store):
     few = read_spine([("E1", at(5))], ["f"], "entity_key", "as_of")
     many = read_spine([(f"E{i}", at(h / 9)) for i in range(3) for h in range(400)], ["f"], "entity_key", "as_of")  # fmt: skip # noqa: E501
     with store.connection() as conn:
-        plans = [
-            choose(conn, asked_of(conn, spine, select("f", None)), Bounds())
-            for spine in (few, many)
-        ]
-    assert plans == ["lookup", "stream"]
+        asked = [asked_of(conn, spine, select("f", None)) for spine in (few, many)]
+        chosen = [choose(one, measure(conn, one, Bounds())) for one in asked]
+    assert chosen == ["lookup", "stream"]
 
 
 def test_a_read_by_written_by_is_the_same_after_a_backfill_of_the_past(store):

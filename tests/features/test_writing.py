@@ -23,6 +23,8 @@ from feature_store import (
     InvalidValue,
     SessionRule,
     UnknownCalendar,
+    series,
+    transaction,
 )
 from mlflow_timescale import db
 
@@ -69,6 +71,35 @@ def test_the_same_frame_again_writes_nothing(store, caplog):
     assert str(rows(store)) == str(before)
     with db.connect(store.uri) as conn:
         assert conn.execute("SELECT count(*) FROM mlops.feature_writes").fetchone() == (1,)
+
+
+def test_keys_that_a_sample_misses_end_the_copy_and_are_merged(store, monkeypatch):
+    """A batch with ingest times is copied if none of some keys is stored; here of one."""
+    monkeypatch.setattr(transaction, "_PROBES", 1)
+    lag = {"availability_lag": timedelta(hours=1)}
+    assert store.write_frame(wide(rsi=np.arange(20.0)).iloc[5:9], **lag) == 4
+    assert store.write_frame(wide(rsi=np.arange(20.0)), **lag) == 16
+    assert store.write_frame(wide(rsi=np.arange(20.0)), **lag) == 0
+    assert len(rows(store)) == 20
+    with pytest.raises(ConflictingValues, match="rsi"):
+        store.write_frame(wide(rsi=np.where(np.arange(30) == 7, -1.0, np.arange(30.0))), **lag)
+    assert len(rows(store)) == 20
+
+
+def test_series_that_others_have_made_meanwhile_are_found_across_batches(store, monkeypatch):
+    """Names come in any order, with features of some entities only, in several batches."""
+    monkeypatch.setattr(series, "_PAIRS_AT_ONCE", 2)
+    store.write_features("B", at(0), {"g": 0.0}, ingest_time=at(0))
+    batches = [
+        {"entity_key": ["C", "A", "B"], "event_time": [at(1)] * 3, "f": [1.0, 2.0, 3.0]},
+        {"entity_key": ["B", "D"], "event_time": [at(2)] * 2, "g": [4.0, 5.0], "f": [6.0, None]},
+    ]
+    assert store.write_frame(iter(batches), availability_lag=timedelta(0)) == 6
+    found = [(row[0], row[1], row[4]) for row in rows(store)]
+    assert found == [
+        ("A", "f", 2.0), ("B", "f", 3.0), ("B", "f", 6.0), ("B", "g", 0.0), ("B", "g", 4.0),
+        ("C", "f", 1.0), ("D", "g", 5.0),
+    ]  # fmt: skip
 
 
 def test_a_contradiction_names_its_rows_and_writes_nothing(store):
