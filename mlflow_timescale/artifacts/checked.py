@@ -173,7 +173,7 @@ class _SpooledStreams(StreamUploadMixin):  # type: ignore[misc]
     ) -> None:
         reader = HashingReader(stream)
         with tempfile.TemporaryDirectory() as directory:
-            file = Path(directory, artifact_file_name)
+            file = Path(directory, Path(artifact_file_name).name)
             with file.open("wb") as target:
                 shutil.copyfileobj(reader, target, BLOCK)
             self.inner.log_artifact(str(file), artifact_path)

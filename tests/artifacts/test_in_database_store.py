@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import psycopg
 import pytest
+from matplotlib.figure import Figure
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -83,12 +85,16 @@ def test_the_ledger_has_checksum_size_type_and_owner(
     with mlflow.start_run() as run:
         mlflow.log_text("alpha", "notes/a.txt")
         mlflow.log_dict({"a": 1}, "b.json")
+        mlflow.log_figure(Figure(), "c.png")
+        mlflow.log_image(np.zeros((2, 2, 3), np.uint8), "d.png")
+        mlflow.log_table({"ic": [0.1]}, "e.json")
+        mlflow.log_table({"ic": [0.2]}, "e.json")  # reads the table, adds to it, logs it again
     rows = conn.execute(
         "SELECT run_id, artifact_path, artifact_type, checksum, size_bytes, origin, ended_at "
-        "FROM mlops.model_artifacts ORDER BY artifact_path"
+        "FROM mlops.model_artifacts WHERE ended_at IS NULL ORDER BY artifact_path"
     ).fetchall()
     run_id = run.info.run_id
-    assert rows[1] == (
+    assert rows[-1] == (
         run_id,
         "notes/a.txt",
         "config",
@@ -97,7 +103,8 @@ def test_the_ledger_has_checksum_size_type_and_owner(
         "logged",
         None,
     )
-    assert [row[1] for row in rows] == ["b.json", "notes/a.txt"]
+    paths = ["b.json", "c.png", "d.png", "e.json", "notes/a.txt"]
+    assert [row[1] for row in rows] == paths
 
 
 def test_logging_a_path_again_keeps_the_old_row_as_history(

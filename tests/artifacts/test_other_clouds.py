@@ -1,4 +1,4 @@
-"""`sha256+gs:`, `sha256+wasbs:`, `sha256+hdfs:`: MLflow's own repositories, on emulators."""
+"""`sha256+<scheme>:` for gs, wasbs, hdfs, mlflow-artifacts and http: MLflow's own, on emulators."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import psycopg
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow_process import mlflow_server
 from pyarrow.fs import LocalFileSystem
 
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
@@ -93,6 +95,35 @@ def hadoop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Put]:
     return f"hdfs://namenode{root}", lambda path, data: (root / path).write_bytes(data)
 
 
+@pytest.fixture
+def proxy(
+    tracking: DatabaseURI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, Put]]:
+    """Another tracking server, plain MLflow's, whose proxy keeps files in a directory.
+
+    MLflow wants to be pointed at a server then; which database keeps the ledger is a setting.
+    """
+    monkeypatch.setenv("MLFLOW_TIMESCALE_URI", tracking.url)
+    kept = tmp_path / "served"
+    backend = ("--backend-store-uri", f"sqlite:///{tmp_path}/other.db", "--workers", "1")
+    where = (*backend, "--artifacts-destination", str(kept))
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with mlflow_server(*where, log_file=tmp_path / "log", environment=quiet) as server:
+        mlflow.set_tracking_uri(server.url)
+        yield (
+            f"{server.url.replace('http', 'mlflow-artifacts')}/1/run/artifacts",
+            lambda path, data: (kept / "1/run/artifacts" / path).write_bytes(data),
+        )
+
+
+@pytest.fixture
+def http(proxy: tuple[str, Put]) -> tuple[str, Put]:
+    """The same by the address of its REST interface."""
+    uri, put = proxy
+    host, _, path = uri.removeprefix("mlflow-artifacts://").partition("/")
+    return f"http://{host}/api/2.0/mlflow-artifacts/artifacts/{path}", put
+
+
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
@@ -107,6 +138,8 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     params=[
         pytest.param("google", marks=pytest.mark.slow),
         pytest.param("azure", marks=pytest.mark.slow),
+        pytest.param("proxy", marks=[pytest.mark.slow, pytest.mark.server]),
+        pytest.param("http", marks=[pytest.mark.slow, pytest.mark.server]),
         "hadoop",
     ]
 )
@@ -115,15 +148,15 @@ def cloud(request: pytest.FixtureRequest) -> tuple[str, Put]:
 
 
 def test_a_tree_goes_to_another_cloud_and_back_and_a_changed_object_is_refused(
-    cloud: tuple[str, Put],
     tracking: DatabaseURI,
+    cloud: tuple[str, Put],
     files: Path,
     tmp_path: Path,
     toolbox: Any,
     conn: psycopg.Connection,
 ) -> None:
     uri, put = cloud
-    repository = get_artifact_repository(f"sha256+{uri}", tracking_uri=tracking.url)
+    repository = get_artifact_repository(f"sha256+{uri}", tracking_uri=mlflow.get_tracking_uri())
     repository.log_artifacts(str(files))
     (target := tmp_path / "back").mkdir()
     repository.download_artifacts("", str(target))
