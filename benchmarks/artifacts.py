@@ -38,7 +38,7 @@ PLAIN, WRAPPED, STORED, UNCHECKED = (
 )
 
 
-class NoHash(hashing.BackgroundHasher):
+class NoHash(hashing.BackgroundHasher[hashing.Hasher]):
     """Stands in for the hasher, to see what hashing costs."""
 
     def update(self, key: object, data: bytes) -> None:

@@ -1,11 +1,12 @@
 """MLflow's tracking calls on our store and on MLflow's own, same server, interleaved.
 
-    python benchmarks/tracking.py [URI] [--runs 20000 ...] [--points 1000000 ...]
+    python benchmarks/tracking.py [URI] [--only PART ...] [--runs 20000 ...] [--points 1000000 ...]
 
 Makes two databases on the server that URI names (an embedded one without), fills both alike, and
-prints a table in Markdown: median milliseconds of ours and of SqlAlchemyStore on psycopg2, and the
-ratio. The floor is the least that psycopg and PostgreSQL take for the same rows, and a commit. The
-last table is in benchmarks/tracking.md.
+prints a table in Markdown: median milliseconds of ours and of SqlAlchemyStore on psycopg2, the
+ratio, and the floor. Of a write it is one prepared statement that psycopg runs alone (a COPY for
+many points, a commit of one row for few); of a read, psycopg and MLflow's entities; over HTTP, what
+is left when the store's own time is taken away. The last table is in benchmarks/tracking.md.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -109,13 +110,24 @@ def fill_runs(side: Side, count: int) -> None:
 
 
 def fill_series(side: Side, points: int) -> str:
-    """One run with one long series."""
+    """One run with one long series, loaded without triggers and foreign keys, marked afterwards."""
     run = side.store.create_run("0", "me", 1, [], "long").info.run_id
+    side.conn.execute("SET session_replication_role = replica")
+    for first in range(1, points + 1, 1_000_000):
+        side.conn.execute(
+            f"INSERT INTO metrics {POINT} SELECT %s, 'loss', random(), %s + i * 1000::bigint, i,"
+            " false FROM generate_series(%s::bigint, %s) i",
+            [run, T0, first, min(points, first + 999_999)],
+        )
     side.conn.execute(
-        f"INSERT INTO metrics {POINT} SELECT %s, 'loss', random(), %s + i * 1000::bigint, i, false"
-        " FROM generate_series(1, %s) i",
-        [run, T0, points],
+        "INSERT INTO latest_metrics (run_uuid, key, value, timestamp, step, is_nan)"
+        " VALUES (%s, 'loss', 0, %s, %s, false)",
+        [run, T0 + points * 1000, points],
     )
+    side.conn.execute("RESET session_replication_role")
+    if side.name == "ours":
+        side.conn.execute("SELECT mlops.mark_run(%s)", [run])
+    side.conn.execute("VACUUM ANALYZE metrics")
     return run
 
 
@@ -155,30 +167,25 @@ def writes(sides: list[Side], repeats: int) -> None:
     ours = sides[0]
 
     def batch(keys: int) -> Callable[[Side, int], Any]:
-        def call(side: Side, i: int) -> Any:
-            each = 1000 // keys
-            return side.store.log_batch(
-                side.run,
-                [
-                    Metric(
-                        f"k{keys}_{j % keys}",
-                        float(j),
-                        T0 + i * each + j // keys,
-                        i * each + j // keys,
-                    )
-                    for j in range(1000)
-                ],
-                [],
-                [],
-            )
-
-        return call
+        each = 1000 // keys
+        batches = [
+            [
+                Metric(f"k{keys}_{j % keys}", float(j), T0 + step, step)
+                for j in range(1000)
+                for step in (i * each + j // keys,)
+            ]
+            for i in range(repeats + 1)
+        ]
+        return lambda side, i: side.store.log_batch(side.run, batches[i], [], [])
 
     def commit(i: int) -> None:
-        with ours.conn.transaction():
-            ours.conn.execute("UPDATE runs SET name = %s WHERE run_uuid = %s", [str(i), ours.run])
+        update = "UPDATE runs SET name = %s WHERE run_uuid = %s"
+        ours.conn.execute(update, [str(i), ours.run], prepare=True)
 
-    ours.conn.execute("CREATE TABLE raw (LIKE metrics)")
+    ours.conn.execute(
+        "CREATE TABLE raw (LIKE metrics, "
+        " PRIMARY KEY (run_uuid, key, step, timestamp, value, is_nan))"
+    )
 
     def copy(i: int) -> None:
         with ours.conn.cursor() as cursor, cursor.copy(f"COPY raw {POINT} FROM STDIN") as out:
@@ -188,26 +195,20 @@ def writes(sides: list[Side], repeats: int) -> None:
     one, raw = floor_of(commit), floor_of(copy)
     report("log_batch, 1,000 points of 10 series", *compare(sides, batch(10), repeats), raw)
     report("log_batch, 1,000 points of 1,000 series", *compare(sides, batch(1000), repeats), raw)
+    often = max(repeats, 21)
+    turns = range(often + 1)
+    params = [[Param(f"p{i}_{j}", "v") for j in range(100)] for i in turns]
+    tags = [[RunTag(f"t{j}", str(i)) for j in range(100)] for i in turns]
     calls: list[tuple[str, Callable[[Side, int], Any]]] = [
         ("log_metric", lambda s, i: s.store.log_metric(s.run, Metric("one", 1.0, T0 + i, i))),
         ("log_param", lambda s, i: s.store.log_param(s.run, Param(f"one{i}", "v"))),
         ("set_tag", lambda s, i: s.store.set_tag(s.run, RunTag("one", str(i)))),
-        (
-            "log_batch, 100 params",
-            lambda s, i: s.store.log_batch(
-                s.run, [], [Param(f"p{i}_{j}", "v") for j in range(100)], []
-            ),
-        ),
-        (
-            "log_batch, 100 tags",
-            lambda s, i: s.store.log_batch(
-                s.run, [], [], [RunTag(f"t{j}", str(i)) for j in range(100)]
-            ),
-        ),
+        ("log_batch, 100 params", lambda s, i: s.store.log_batch(s.run, [], params[i], [])),
+        ("log_batch, 100 tags", lambda s, i: s.store.log_batch(s.run, [], [], tags[i])),
         ("create_run", lambda s, i: s.store.create_run("0", "me", i, [RunTag("a", "b")], "r")),
     ]
     for name, call in calls:
-        report(name, *compare(sides, call, max(repeats, 21)), one)
+        report(name, *compare(sides, call, often), one)
 
 
 def searches(sides: list[Side], repeats: int, label: str) -> None:
@@ -253,15 +254,26 @@ def searches(sides: list[Side], repeats: int, label: str) -> None:
         ),
     )
     report(
-        "get_run (20 metrics, 20 params, 10 tags)",
-        *compare(sides, lambda s, i: s.store.get_run(FIRST_RUN), repeats),
+        f"get_run of {label} (20 metrics, 20 params, 10 tags)",
+        *compare(sides, lambda s, i: s.store.get_run(FIRST_RUN), max(repeats, 21)),
+        floor_of(lambda _: info_alone(ours), 21),
     )
+    report(
+        f"create_run beside {label}",
+        *compare(sides, lambda s, i: s.store.create_run("0", "me", i, [], "r"), max(repeats, 21)),
+    )
+
+
+def info_alone(side: Side) -> None:
+    """The least that a run's 52 rows take: a statement for each table, no entities."""
+    for table in ("runs", "latest_metrics", "params", "tags"):
+        query = f"SELECT * FROM {table} WHERE run_uuid = %s"
+        side.conn.execute(query, [FIRST_RUN], prepare=True, binary=True).fetchall()
 
 
 def series(sides: list[Side], points: int, repeats: int) -> None:
     for side in sides:
         side.long = fill_series(side, points)
-        side.conn.execute("VACUUM ANALYZE metrics")
 
     def chart(side: Side, i: int) -> Any:
         return side.store.get_metric_history_bulk_interval([side.long], "loss", 320, None, None)
@@ -295,6 +307,28 @@ def series(sides: list[Side], points: int, repeats: int) -> None:
     report(
         f"max step of {points:,} points",
         *compare(sides, lambda s, i: s.store.get_max_step_for_metric(s.long, "loss"), short),
+    )
+    end = T0 + points * 1000
+    batches = [
+        [
+            Metric("loss", float(j), end + i * 1000 + j, points + i * 1000 + j)
+            for j in range(1, 1001)
+        ]
+        for i in range(repeats + 1)
+    ]
+    report(
+        f"log_batch, 1,000 points after {points:,}",
+        *compare(sides, lambda s, i: s.store.log_batch(s.long, batches[i], [], []), repeats),
+    )
+    report(
+        f"log_metric after {points:,} points",
+        *compare(
+            sides,
+            lambda s, i: s.store.log_metric(
+                s.long, Metric("loss", 1.0, 2 * end + i, 2 * points + i)
+            ),
+            repeats,
+        ),
     )
 
 
@@ -385,48 +419,94 @@ def over_http(sides: list[Side], repeats: int) -> None:
                 f"{url}/ajax-api/2.0/mlflow/metrics/get-history-bulk-interval", query, timeout=60
             ).raise_for_status()
 
-        calls: list[tuple[str, Callable[[Side, int], Any]]] = [
-            ("log_batch, 1,000 points of 10 series", batch),
-            ("log_metric", lambda s, i: clients[s.name].log_metric(s.run, "h", 1.0, T0 + i, i)),
-            ("search_runs, 100", lambda s, i: clients[s.name].search_runs(["0"], max_results=100)),
-            ("get_run", lambda s, i: clients[s.name].get_run(FIRST_RUN)),
-            ("chart", chart),
+        def direct(call: Callable[[Any], Any]) -> Callable[[int], Any]:
+            return lambda i: call(sides[0].store)
+
+        run = sides[0].run
+        calls: list[tuple[str, Callable[[Side, int], Any], Callable[[Any], Any]]] = [
+            (
+                "log_batch, 1,000 points of 10 series",
+                batch,
+                lambda store: store.log_batch(
+                    run, [Metric(f"d{j % 10}", float(j), T0, j // 10) for j in range(1000)], [], []
+                ),
+            ),
+            (
+                "log_metric",
+                lambda s, i: clients[s.name].log_metric(s.run, "h", 1.0, T0 + i, i),
+                lambda store: store.log_metric(run, Metric("d", 1.0, T0, 1)),
+            ),
+            (
+                "search_runs, 100",
+                lambda s, i: clients[s.name].search_runs(["0"], max_results=100),
+                lambda store: store.search_runs(["0"], "", ViewType.ACTIVE_ONLY, 100),
+            ),
+            (
+                "get_run",
+                lambda s, i: clients[s.name].get_run(FIRST_RUN),
+                lambda store: store.get_run(FIRST_RUN),
+            ),
+            (
+                "chart",
+                chart,
+                lambda store: store.get_metric_history_bulk_interval(
+                    [sides[0].long], "loss", 320, None, None
+                ),
+            ),
         ]
-        for name, call in calls:
-            report(f"HTTP: {name}", *compare(sides, call, repeats))
+        for name, call, native in calls:
+            ours_ms, theirs_ms = compare(sides, call, repeats)
+            floor = max(ours_ms - floor_of(direct(native), repeats), 0)
+            report(f"HTTP: {name}", ours_ms, theirs_ms, floor)
+
+
+def run_parts(
+    server: DatabaseURI, parts: Sequence[str], runs: list[int], points: list[int], repeats: int
+) -> None:
+    """Measure on two databases; on two new ones for each number of runs."""
+    sides = make_sides(server)
+    try:
+        if "writes" in parts:
+            writes(sides, repeats)
+        for number, count in enumerate(runs if {"searches", "http"} & {*parts} else []):
+            if number:
+                drop(server, sides)
+                sides = make_sides(server)
+            for side in sides:
+                fill_runs(side, count)
+                side.conn.execute("VACUUM ANALYZE")
+            if "searches" in parts:
+                searches(sides, repeats, f"{count:,}")
+        for count in points if {"series", "http", "chunks"} & {*parts} else []:
+            series(sides, count, repeats)
+        if "series" in parts:
+            sizes(sides)
+        for side in sides:
+            side.run = side.store.create_run("0", "me", 1, [], "written").info.run_id
+        if "http" in parts:
+            over_http(sides, repeats)
+        if "chunks" in parts:
+            chunks(sides, repeats)
+    finally:
+        drop(server, sides)
+
+
+PARTS = ("writes", "searches", "series", "http", "chunks")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("uri", nargs="?")
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--runs", type=int, nargs="*", default=[20_000])
     parser.add_argument("--points", type=int, nargs="*", default=[1_000, 100_000, 1_000_000])
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
     given = contextlib.nullcontext(DatabaseURI.parse(arguments.uri)) if arguments.uri else None
     with given or temporary() as server:
-        sides = make_sides(server)
-        try:
-            print("| call | ours ms | SqlAlchemyStore ms | ratio | floor ms |")
-            print("|---|--:|--:|--:|--:|")
-            writes(sides, arguments.repeats)
-            for number, runs in enumerate(arguments.runs):
-                if number:
-                    drop(server, sides)
-                    sides = make_sides(server)
-                for side in sides:
-                    fill_runs(side, runs)
-                    side.conn.execute("VACUUM ANALYZE")
-                searches(sides, arguments.repeats, f"{runs:,}")
-            for points in arguments.points:
-                series(sides, points, arguments.repeats)
-            sizes(sides)
-            for side in sides:
-                side.run = side.store.create_run("0", "me", 1, [], "written").info.run_id
-            over_http(sides, arguments.repeats)
-            chunks(sides, arguments.repeats)
-        finally:
-            drop(server, sides)
+        print("| call | ours ms | SqlAlchemyStore ms | ratio | floor ms |")
+        print("|---|--:|--:|--:|--:|")
+        run_parts(server, arguments.only, arguments.runs, arguments.points, arguments.repeats)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Report:
         Shape (sessions,) by metric, NaN where there is no value. Drawn are "ic", the longest
         "ic_Nd_avg", "ic_cusum" and "sharpe_Nd"; all of them are listed.
     evaluation
-        The rules over those sessions.
+        The rules over `judged`.
     baseline, onset
         The accepted level of the IC, and when it began to fall, if it did.
     psi_ratios
@@ -52,6 +52,9 @@ class Report:
         The session's features: reference and result.
     facts
         What else the reader should know, in order: model, version, as-of time, reference.
+    judged
+        The sessions that the rules looked at, which end with those drawn; by default the same.
+        An alert may have been open for longer than the pictures reach back.
     """
 
     strategy: str
@@ -65,6 +68,7 @@ class Report:
     features: Mapping[str, tuple[Reference, PSIResult]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     periods_per_year: float = 252
+    judged: Sequence[date] = ()
 
 
 def figures(report: Report) -> dict[str, bytes]:
@@ -113,7 +117,8 @@ def _figures(report: Report) -> Iterator[tuple[str, Figure]]:
             ),
         )
     if rules:
-        yield "alerts", drawing.timeline(report.sessions, report.evaluation)
+        drawn = report.evaluation.cut(slice(-len(report.sessions), None))
+        yield "alerts", drawing.timeline(report.sessions, drawn)
 
 
 def _ic_figure(report: Report, levels: Sequence[Rule]) -> Figure:
@@ -188,12 +193,11 @@ def _onset_text(report: Report) -> str:
 
 def _open_alerts(report: Report) -> list[dict[str, Any]]:
     """Open at the session, the most severe first, inhibited ones last."""
+    judged = report.judged or report.sessions
     since = {
-        t.rule.name: report.sessions[t.since]
-        for t in report.evaluation.transitions()
-        if t.state == "open"
+        t.rule.name: judged[t.session] for t in report.evaluation.transitions() if t.state == "open"
     }
-    last = len(report.sessions) - 1
+    last = len(judged) - 1
     found = [
         {
             "rule": state.rule,

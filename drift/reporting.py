@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -15,7 +14,6 @@ from drift.metrics import cusum
 from drift.metrics.psi import PSIResult, Reference, psi_from_counts
 from drift.references import References, Window
 from drift.report import Report
-from drift.rules import Evaluation
 from drift.sessions import NotASession, Sessions
 from mlflow_timescale.db import Connection, load
 
@@ -63,13 +61,14 @@ def gather(
         session=session,
         sessions=history.sessions[shown],
         series={name: history.arrays[name][shown] for name in SERIES if name in history.arrays},
-        evaluation=_sliced(history.judge(config.rules), shown),
+        evaluation=history.judge(config.rules).cut(slice(end)),
         baseline=baseline,
         onset=cusum.onset(ic, baseline) if baseline is not None else None,
         psi_ratios=_ratios(conn, config, features, history.sessions[shown]),
         features=features,
         facts=_facts(config, calendar, runs[0], judge),
         periods_per_year=config.periods_per_year,
+        judged=history.sessions[:end],
     )
 
 
@@ -77,21 +76,6 @@ def read_history(conn: Connection, config: Config, calendar: Sessions) -> Histor
     """All that reports draw, read once for any number of them."""
     references = References(conn, config.strategy_id)
     return History.read(conn, config, calendar, references, metrics=SERIES)
-
-
-def _sliced(judged: Evaluation, shown: slice) -> Evaluation:
-    return Evaluation(
-        {
-            name: replace(
-                states,
-                statistic=states.statistic[shown],
-                breached=states.breached[shown],
-                open=states.open[shown],
-                inhibited=states.inhibited[shown],
-            )
-            for name, states in judged.states.items()
-        }
-    )
 
 
 def _features(

@@ -174,6 +174,11 @@ class RuleStates:
     open: Flags
     inhibited: Flags
 
+    def cut(self, sessions: slice) -> RuleStates:
+        at = (..., sessions)
+        flags = self.breached[at], self.open[at], self.inhibited[at]
+        return RuleStates(self.rule, self.statistic[at], *flags)
+
 
 @dataclass(frozen=True)
 class Transition:
@@ -211,6 +216,10 @@ class Evaluation:
         """What changed, in order of session, then of the rules; for series of one dimension."""
         found = [t for states in self.states.values() for t in _transitions(states)]
         return sorted(found, key=lambda transition: transition.session)
+
+    def cut(self, sessions: slice) -> Evaluation:
+        """Some of the sessions, judged as they were among all of them."""
+        return Evaluation({name: states.cut(sessions) for name, states in self.states.items()})
 
     def open_at(self, session: int) -> list[Rule]:
         """The rules that are open at a session, inhibited ones left out."""

@@ -30,6 +30,8 @@ from skfolio.datasets import load_sp500_dataset
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
+from mlflow_timescale import run_context
+
 FEATURES = ["ret_5d", "ret_20d", "mom_12_1", "vol_20d", "rsi_14"]
 SESSIONS_PER_YEAR = 252
 # The model's file holds this class of scikit-learn's; MLflow asks that its reader trusts it.
@@ -364,11 +366,15 @@ def params(settings: Settings) -> dict[str, Any]:
 
 def tags(settings: Settings) -> dict[str, str]:
     """The run's tags: what kind of strategy it is, and which code made it."""
-    commit = get_git_commit(str(Path(__file__).resolve().parent))
+    here = Path(__file__).resolve().parent
+    code = {
+        MLFLOW_GIT_COMMIT: get_git_commit(str(here)),
+        run_context.DIRTY: run_context.dirty(here),
+    }
     return {
         "strategy_type": settings.strategy_type,
         MLFLOW_RUN_NOTE: NOTE,
-        **({MLFLOW_GIT_COMMIT: commit} if commit else {}),
+        **{key: value for key, value in code.items() if value is not None},
     }
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from feature_store.cli_options import Duration, as_of_option, json_option
 from feature_store.health import Health, check_health
 from feature_store.store import FeatureStore
-from mlflow_timescale.cli.options import uri_option
+from mlflow_timescale.cli.options import console, uri_option
 from mlflow_timescale.db.uri import DatabaseURI
 
 _SHOWN = 10
@@ -56,7 +56,7 @@ def health(
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
     else:
-        show(report, Console())
+        show(report, console())
     ctx.exit(2 if report.is_stale else 0)
 
 

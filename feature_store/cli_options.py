@@ -6,15 +6,15 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from feature_store.errors import FeatureError
 from feature_store.times import to_micros
+from mlflow_timescale.cli.options import console
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -105,7 +105,7 @@ def read_table(path: str) -> Any:
 
 
 def show(columns: Mapping[str, Any], as_json: bool, title: str = "") -> None:
-    """Print columns as a table, or as JSON: one object a row."""
+    """Print columns as a table without its empty columns, or as JSON: one object a row."""
     names = list(columns)
     rows = list(zip(*(_listed(columns[name]) for name in names), strict=True))
     if as_json:
@@ -113,11 +113,13 @@ def show(columns: Mapping[str, Any], as_json: bool, title: str = "") -> None:
         click.echo(json.dumps(records, indent=2))
         return
     table = Table(title=title or None, title_justify="left")
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(_text, row))
-    Console(highlight=False, width=None if Console().is_terminal else 200).print(table)
+    texts = [[_cell(row[i]) for row in rows] for i in range(len(names))]
+    shown = [i for i, column in enumerate(texts) if not rows or any(column)]
+    for i in shown:
+        table.add_column(names[i], overflow="fold")
+    for row in zip(*(texts[i] for i in shown), strict=True):
+        table.add_row(*row)
+    console().print(table)
 
 
 def _listed(column: Any) -> list[Any]:
@@ -135,6 +137,14 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, (int, float, str, list, dict)) or value is None:
         return value
     return _text(value) or None
+
+
+def _cell(value: Any) -> str:
+    """As people read it: a time in UTC without the digits that are zero."""
+    if isinstance(value, datetime) and type(value).__name__ != "NaTType":
+        text = value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+        return text.removesuffix(".000000").removesuffix(":00") + "Z"
+    return _text(value)
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import select
+import time
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg, PGDialect_psycopg
 from sqlalchemy.engine import URL
@@ -35,6 +38,10 @@ class TimescaleCompiler(PGCompiler_psycopg):
         return super().visit_binary(binary, *args, **kwargs)
 
 
+# How long an answer of the server vouches for a connection whose socket has been silent since.
+_TRUSTED_SECONDS = 5.0
+
+
 class TimescaleDialect(PGDialect_psycopg):
     """psycopg 3 under the URIs of `DatabaseURI`.
 
@@ -43,6 +50,10 @@ class TimescaleDialect(PGDialect_psycopg):
 
     supports_statement_cache = True
     statement_compiler = TimescaleCompiler
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self._answered: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
     def create_connect_args(self, url: URL) -> ConnectArgsType:
         """Keep the URI as it is: an embedded server is started when a connection is opened."""
@@ -53,4 +64,26 @@ class TimescaleDialect(PGDialect_psycopg):
     def connect(self, *arguments: Any, uri: DatabaseURI, **keywords: Any) -> DBAPIConnection:
         """Open a connection; an embedded server that has gone away is started again."""
         named = {"application_name": "mlflow", **embedded.keywords(uri)}
-        return super().connect(*arguments, **named, **keywords)
+        connection = super().connect(*arguments, **named, **keywords)
+        self._answered[connection] = time.monotonic()
+        return connection
+
+    def do_ping(self, dbapi_connection: DBAPIConnection) -> bool:
+        """Is a pooled connection alive? MLflow's pools ask before each use.
+
+        A server that ends a connection says so: the socket becomes readable. Only who has rested
+        for a while could have been cut off silently, and costs a round trip.
+        """
+        now = time.monotonic()
+        recent = now - self._answered.get(dbapi_connection, -_TRUSTED_SECONDS) < _TRUSTED_SECONDS
+        if recent and not _readable(dbapi_connection):
+            return True
+        alive = bool(super().do_ping(dbapi_connection))
+        self._answered[dbapi_connection] = now
+        return alive
+
+
+def _readable(connection: Any) -> bool:
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

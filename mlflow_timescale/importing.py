@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import mlflow.store.db.utils as mlflow_db
 import psycopg
+from alembic.script import ScriptDirectory
 from mlflow.store.db.base_sql_model import Base
+from mlflow.version import VERSION
 from psycopg import sql
-from sqlalchemy import JSON, Table, func, select
+from sqlalchemy import JSON, Engine, Table, TypeDecorator, func, make_url, select, type_coerce
 from sqlalchemy import Connection as Source
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from mlflow_timescale import db
 
@@ -34,20 +37,66 @@ def import_from(
     """Copy everything from `source` in one transaction; return the number of rows by table.
 
     `source` is a database URI of MLflow's, or the directory of a file store. Raises ImportFailed
-    if ours is not empty, or if a table's number of rows differs afterwards; nothing is kept then.
+    if ours is not empty, if the source cannot be read or is of another version of MLflow, if a row
+    does not fit, or if a table's number of rows differs afterwards; nothing is kept then.
     """
     with _as_database(source) as url, conn.transaction():
         if _one(conn.execute(_queries.occupied)):
             raise ImportFailed(
                 "the target holds runs, models or experiments already: import into a new database"
             )
-        engine = mlflow_db.create_sqlalchemy_engine(url)
+        with _reading(url) as rows:
+            _require_another_database(rows, conn)
+            return _copy_all(rows, conn, on_table)
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[Source]:
+    """A connection to the source that sees one state of it."""
+    with ExitStack() as until_done:
         try:
-            mlflow_db._verify_schema(engine)
-            with engine.connect() as rows:
-                return _copy_all(rows, conn, on_table)
-        finally:
-            engine.dispose()
+            engine = mlflow_db.create_sqlalchemy_engine(url)
+            until_done.callback(engine.dispose)
+            _require_this_schema(engine)
+            rows = until_done.enter_context(engine.connect())
+        except (ArgumentError, NoSuchModuleError, DatabaseError) as exc:
+            reason = str(getattr(exc, "orig", exc)).strip().splitlines()[0]
+            raise ImportFailed(f"the source cannot be read: {reason}") from exc
+        if engine.dialect.name == "postgresql":
+            rows = rows.execution_options(isolation_level="REPEATABLE READ")
+        yield rows
+
+
+def _require_this_schema(engine: Engine) -> None:
+    found, expected = mlflow_db._get_schema_version(engine), _revisions()
+    if found == expected[0]:
+        return
+    if found is None:
+        raise ImportFailed("there are no MLflow tables in the source")
+    name = engine.url.render_as_string(hide_password=True)
+    raise ImportFailed(
+        f"the source is of an older MLflow (schema {found}, this one has {expected[0]}): take a "
+        f"backup and run `mlflow db upgrade '{name}'` first"
+        if found in expected
+        else f"the source is of a newer MLflow (schema {found} is not known to {VERSION}): install "
+        f"that version here first"
+    )
+
+
+def _revisions() -> list[str]:
+    """The schema revisions that this MLflow knows, the newest first."""
+    config = mlflow_db._get_alembic_config(db_url="")
+    return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+
+
+def _require_another_database(source: Source, conn: Connection) -> None:
+    if source.dialect.name != "postgresql":
+        return
+    statement = _queries.identity.as_string(conn)
+    if tuple(source.exec_driver_sql(statement).one()) == conn.execute(statement).fetchone():
+        raise ImportFailed(
+            "the source is the target itself: name another database, or `adopt` this one in place"
+        )
 
 
 @contextmanager
@@ -55,6 +104,7 @@ def _as_database(source: str) -> Iterator[str]:
     """The URI of a database; a file store is converted into a temporary one, by MLflow's tool."""
     directory = Path(source.removeprefix("file://"))
     if "://" in source.removeprefix("file://"):
+        _require_file(source)
         yield source
         return
     if not directory.is_dir():
@@ -69,30 +119,56 @@ def _as_database(source: str) -> Iterator[str]:
         yield url
 
 
+def _require_file(url: str) -> None:
+    """Opening a sqlite database that does not exist would create it."""
+    name = make_url(url).database
+    if url.startswith("sqlite") and name and not Path(name).is_file():
+        raise ImportFailed(f"there is no file {name}")
+
+
 def _copy_all(source: Source, conn: Connection, on_table: Progress) -> dict[str, int]:
     tables = Base.metadata.sorted_tables
     for table in tables:
         conn.execute(_queries.empty.format(table=sql.Identifier(table.name)))
     copied = {}
-    for table in tables:
-        copied[table.name] = _copy_table(source, conn, table)
-        on_table(table.name, copied[table.name])
+    with _history_from_here(conn):
+        for table in tables:
+            copied[table.name] = _copy_table(source, conn, table)
+            on_table(table.name, copied[table.name])
     for table in tables:
         _compare(source, conn, table)
         _advance_sequences(conn, table)
     return copied
 
 
+@contextmanager
+def _history_from_here(conn: Connection) -> Iterator[None]:
+    """Begin the registry's history with all that was imported: its triggers take row by row."""
+    triggers = conn.execute(_queries.history_triggers).fetchall()
+    names = [{"table": sql.SQL(table), "trigger": sql.Identifier(name)} for table, name in triggers]
+    for each in names:
+        conn.execute(_queries.pause_trigger.format(**each))
+    yield
+    for each in names:
+        conn.execute(_queries.resume_trigger.format(**each))
+    conn.execute(_queries.begin_history)
+
+
 def _copy_table(source: Source, conn: Connection, table: Table) -> int:
     columns = [column for column in table.columns if column.computed is None]
+    # What MLflow encrypts stays encrypted: only its key opens it, here as there.
+    stored = [
+        type_coerce(column, column.type.impl) if isinstance(column.type, TypeDecorator) else column
+        for column in columns
+    ]
     as_json = [isinstance(column.type, JSON) for column in columns]
     statement = _queries.copy_in.format(
         table=sql.Identifier(table.name),
         columns=sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
     )
     rows = 0
-    result = source.execution_options(yield_per=_ROWS_AT_ONCE).execute(select(*columns))
-    with conn.cursor() as cursor, cursor.copy(statement) as copy:
+    result = source.execution_options(yield_per=_ROWS_AT_ONCE).execute(select(*stored))
+    with _told_of(table), conn.cursor() as cursor, cursor.copy(statement) as copy:
         for row in result:
             copy.write_row(
                 [
@@ -102,6 +178,17 @@ def _copy_table(source: Source, conn: Connection, table: Table) -> int:
             )
             rows += 1
     return rows
+
+
+@contextmanager
+def _told_of(table: Table) -> Iterator[None]:
+    """Sqlite keeps what PostgreSQL refuses: text that is too long, NUL, rows without a parent."""
+    try:
+        yield
+    except psycopg.DatabaseError as exc:
+        reason = (exc.diag.message_primary, exc.diag.message_detail, exc.diag.context)
+        known = "; ".join(line.splitlines()[0] for line in reason if line) or exc
+        raise ImportFailed(f"{table.name}: {known}; nothing was imported") from exc
 
 
 def _compare(source: Source, conn: Connection, table: Table) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -32,10 +32,10 @@ from mlflow_timescale import registry_history
 from mlflow_timescale.artifacts import ledger
 from mlflow_timescale.artifacts.databases import Connection, connection
 from mlflow_timescale.artifacts.locations import IN_DATABASE, canonical
+from mlflow_timescale.attribution import because
 from mlflow_timescale.db import load
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.registry_audit import because
-from mlflow_timescale.registry_history import DEFAULT_WORKSPACE, Change
+from mlflow_timescale.registry_history import Change, active_workspace
 
 DATASET_TYPES = ("train", "val", "test", "backtest", "live")
 _queries = load("registry")
@@ -54,7 +54,7 @@ class ModelInfo:
     created_at: datetime
 
     @classmethod
-    def from_row(cls, row: tuple[Any, ...]) -> ModelInfo:
+    def from_row(cls, row: Sequence[Any]) -> ModelInfo:
         name, version, run_id, *rest = row
         return cls(UUID(run_id) if run_id else None, name, version, *rest)
 
@@ -68,7 +68,7 @@ class ModelWithMetrics:
 
 
 class ModelRegistry:
-    """The model registry of a database.
+    """The model registry of a database, in the workspace that MLflow works in.
 
     registry = ModelRegistry("postgresql+timescaledb://ann@db.example/trading")
     model_id = registry.register_model("momentum_xgb", "momentum", {"max_depth": 5})
@@ -188,22 +188,24 @@ class ModelRegistry:
         dataset_type: str | None = "test",
         higher_is_better: bool = True,
     ) -> ModelWithMetrics | None:
-        """The version with the best latest value of a metric: never NaN; of equals the newest."""
+        """The version with the best latest value of a metric: never NaN; of equals the newest.
+
+        Metrics count wherever they were logged: with the version's run, or for its logged model by
+        an evaluation in another run. They are those of the view `mlops.models`.
+        """
         values = {
             "strategy_type": strategy_type,
             "key": _metric_key(metric_name, dataset_type),
             "higher_is_better": higher_is_better,
-            "workspace": DEFAULT_WORKSPACE,
+            "workspace": active_workspace(),
         }
         with connection(self.uri) as conn:
             row = conn.execute(_queries.best_model, values).fetchone()
-            if row is None:
-                return None
-            (model,) = self._models(conn, name=row[0], version=row[1], limit=1)
-        run = self.client.get_run(self._run_id(model))
-        return ModelWithMetrics(
-            model, {_flat(key): run.data.metrics[key] for key in run.data.metrics}
-        )
+        if row is None:
+            return None
+        *model, metrics = row
+        found = {_flat(key): float(value) for key, value in metrics.items()}
+        return ModelWithMetrics(ModelInfo.from_row(model), found)
 
     def load_model(self, version: str, **keywords: Any) -> Any:
         """Load a pyfunc model, "momentum/3" or "momentum@champion", every byte of it checked."""
@@ -288,11 +290,10 @@ class ModelRegistry:
         *,
         name: str | None = None,
         version: int | None = None,
-        run_id: str | None = None,
         limit: int | None = None,
     ) -> list[ModelInfo]:
-        values = {"name": name, "version": version, "run_id": run_id, "limit": limit}
-        values["workspace"] = DEFAULT_WORKSPACE
+        values: dict[str, Any] = {"name": name, "version": version, "limit": limit}
+        values["workspace"] = active_workspace()
         return [ModelInfo.from_row(row) for row in conn.execute(_queries.models, values)]
 
     def _run_id(self, model_id: UUID | str | ModelInfo) -> str:
@@ -366,7 +367,8 @@ class ModelRegistry:
     ) -> int:
         # MLflow gives up after three collisions, which eight trainers that end together exceed.
         with connection(self.uri) as conn:
-            conn.execute(_queries.serialize_versions, {"name": name})
+            values = {"name": name, "workspace": active_workspace()}
+            conn.execute(_queries.serialize_versions, values)
             if version is None:
                 made = self.client.create_model_version(
                     name, source, run_id, description=description
@@ -393,7 +395,7 @@ class ModelRegistry:
             "run_id": run_id,
             "description": description,
             "now": int(time.time() * 1000),
-            "workspace": DEFAULT_WORKSPACE,
+            "workspace": active_workspace(),
         }
         try:
             conn.execute(_queries.insert_version, values)

@@ -1,51 +1,21 @@
-"""Who changed the registry and why; and no protected alias for a version that does not verify."""
+"""Tells the triggers who and why; no protected alias for a version that does not verify."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_STATE
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
+from mlflow_timescale import attribution
 from mlflow_timescale.db import load
 
 PROTECTED = "MLFLOW_TIMESCALE_PROTECTED_ALIASES"
 _queries = load("registry")
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """Why something is done to the registry, and whether a failed check is overridden."""
-
-    reason: str = ""
-    override: bool = False
-
-
-_NOTHING = Attribution()
-_current: ContextVar[Attribution] = ContextVar("registry_attribution", default=_NOTHING)
-
-
-@contextmanager
-def because(reason: str, *, override: bool = False) -> Iterator[None]:
-    """Record why the registry is changed in this block.
-
-    With `override` a protected alias may go to a version whose artifacts do not verify; the
-    history says so.
-
-    >>> with because("IC fell below 0.02 for ten days"):
-    ...     pass  # client.set_registered_model_alias("momentum", "champion", 3)
-    """
-    token = _current.set(Attribution(reason, override))
-    try:
-        yield
-    finally:
-        _current.reset(token)
 
 
 def protected_aliases() -> frozenset[str]:
@@ -70,7 +40,7 @@ class AuditedRegistry(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ig
 
     def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
         """Refuse a protected alias to a version that does not verify, unless overridden."""
-        if alias in protected_aliases() and not _current.get().override:
+        if alias in protected_aliases() and not attribution.current().override:
             self._require_verified(name, alias, version)
         super().set_registered_model_alias(name, alias, version)
 
@@ -109,9 +79,13 @@ def _attributed(
     return make
 
 
-def _values() -> dict[str, str]:
-    from mlflow_timescale.artifacts.databases import mlflow_user
-
-    now = _current.get()
-    override = "true" if now.override else "false"
-    return {"user": mlflow_user() or "", "reason": now.reason, "override": override}
+def _values() -> dict[str, str | None]:
+    now = attribution.current()
+    given = os.environ.get(PROTECTED) is not None
+    return {
+        "user": now.user or "",
+        "reason": now.reason,
+        "override": "true" if now.override else "false",
+        # None leaves it to the database's own setting; "-" is no alias.
+        "protected": (",".join(sorted(protected_aliases())) or "-") if given else None,
+    }

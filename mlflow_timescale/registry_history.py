@@ -16,6 +16,15 @@ _queries = load("registry")
 DEFAULT_WORKSPACE = "default"
 
 
+def active_workspace() -> str:
+    """The workspace that MLflow works in: the default one, unless workspaces are enabled."""
+    from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
+    from mlflow.utils.workspace_context import get_request_workspace
+
+    active = get_request_workspace() if MLFLOW_ENABLE_WORKSPACES.get() else None
+    return active or DEFAULT_WORKSPACE
+
+
 @dataclass(frozen=True)
 class Change:
     """One state of an alias, a stage, a version, a tag or a model, from when to when, by whom, why.
@@ -59,18 +68,19 @@ def history(
     kind: str | None = None,
     subject: str | None = None,
     as_of: datetime | None = None,
-    workspace: str = DEFAULT_WORKSPACE,
+    workspace: str | None = None,
 ) -> list[Change]:
     """A model's history, oldest first, also under names it had before; `as_of` what held then.
 
-    Raises ValueError for a time without a time zone.
+    The workspace is the active one unless another is given. Raises ValueError for a time without a
+    time zone.
     """
     values = {
         "name": name,
         "kind": kind,
         "subject": subject,
         "as_of": aware(as_of) if as_of else None,
-        "workspace": workspace,
+        "workspace": workspace or active_workspace(),
     }
     return [Change.from_row(row) for row in conn.execute(_queries.history, values)]
 
@@ -81,7 +91,7 @@ def version_at(
     alias: str,
     as_of: datetime,
     *,
-    workspace: str = DEFAULT_WORKSPACE,
+    workspace: str | None = None,
 ) -> Change | None:
     """The one state that an alias had at a moment; None if it was not set.
 

@@ -1,7 +1,7 @@
 """MLflow's tracking store on TimescaleDB: overridden where the database does better.
 
-Native statements run on the psycopg connection of MLflow's own session: one pool, one transaction,
-and the read replica where there is one.
+Native statements run on the connections of MLflow's own pool. A write is one round trip: a
+statement that is a transaction of its own, or a pipeline of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
@@ -33,21 +33,22 @@ from mlflow.utils.validation import (
 )
 
 from mlflow_timescale.schema import prepare
-from mlflow_timescale.tracking import create, history, runs, sampling, search, writes
+from mlflow_timescale.tracking import create, deletion, history, runs, sampling, search, writes
+from mlflow_timescale.tracking.errors import ParamsChanged
 from mlflow_timescale.tracking.points import Points, points
-from mlflow_timescale.tracking.session import driver
+from mlflow_timescale.tracking.session import Connection, autocommit, driver
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
-    """A call whose parts are written in one transaction."""
+    """A call whose parts are sent together when it ends."""
 
-    run: writes.OpenRun
     metrics: list[Metric]
     points: Points
+    statements: list[writes.Statement] = field(default_factory=list)
 
 
 class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ignore[misc]
@@ -60,6 +61,7 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         prepare(db_uri)
         self._thread = threading.local()
         self._marked = False
+        self._artifact_roots: dict[int, str] = {}
         super().__init__(db_uri, default_artifact_root, read_db_uri=read_db_uri)
 
     def _workspace(self) -> str | None:
@@ -71,24 +73,26 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         """The batch that this thread is writing."""
         return getattr(self._thread, "batch", None)
 
-    @contextmanager
-    def _writing(self, run_id: str) -> Iterator[writes.OpenRun]:
-        """A run in a transaction: the batch's where one is under way, else one of its own."""
-        if self._batch is not None and self._batch.run.run_id == run_id:
-            yield self._batch.run
+    def _to(self, run_id: str) -> writes.RunWrites:
+        """The statements that write to a run."""
+        return writes.RunWrites(run_id, self._workspace())
+
+    def _send(self, *statements: writes.Statement) -> None:
+        """Run statements as one transaction, now; those of a batch, when it ends."""
+        if self._batch is not None:
+            self._batch.statements.extend(statements)
             return
-        with self.ManagedSessionMaker(read_only=False) as session:
-            yield writes.open_run(driver(session), run_id, self._workspace())
+        with autocommit(self.engine) as conn:
+            writes.send(conn, statements)
 
     @contextmanager
-    def _batching(self, run_id: str, metrics: list[Metric], checked: Points) -> Iterator[Batch]:
+    def _batching(self, metrics: list[Metric], checked: Points) -> Iterator[Batch]:
         """Make one transaction of what the methods called inside would do in one each."""
-        with self._writing(run_id) as run:
-            self._thread.batch = Batch(run, metrics, checked)
-            try:
-                yield self._thread.batch
-            finally:
-                self._thread.batch = None
+        batch = self._thread.batch = Batch(metrics, checked)
+        try:
+            yield batch
+        finally:
+            self._thread.batch = None
 
     def log_batch(
         self, run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]
@@ -99,90 +103,72 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         _, params, tags = _validate_batch_log_data([], params, tags)
         _validate_batch_log_limits(metrics, params, tags)
         _validate_param_keys_unique(params)
-        self._run_with_deadlock_retry(self._log_batch_once, run_id, metrics, checked, params, tags)
-
-    def _log_batch_once(
-        self,
-        run_id: str,
-        metrics: list[Metric],
-        checked: Points,
-        params: list[Param],
-        tags: list[RunTag],
-    ) -> None:
-        with self._batching(run_id, metrics, checked) as batch:
+        with self._batching(metrics, checked) as batch:
             try:
                 self._log_params(run_id, params)
                 self._log_metrics(run_id, metrics)
-                self._log_model_metrics(run_id, metrics, str(batch.run.experiment_id))
+                self._log_model_metrics(run_id, metrics)
                 self._set_tags(run_id, tags)
             except MlflowException:
                 raise
             except Exception as exc:
                 raise MlflowException(exc, INTERNAL_ERROR) from exc
+        self._send_batch(run_id, batch)
+
+    def _send_batch(self, run_id: str, batch: Batch) -> None:
+        statements = batch.statements or [self._to(run_id).check()]
+        with _refusing_changed_params(run_id):
+            self._run_with_deadlock_retry(self._send, *statements)
 
     def log_metric(self, run_id: str, metric: Metric) -> None:
         if metric.model_id is None:
-            return self._log_metrics(run_id, [metric])
-        return self._run_with_deadlock_retry(self._log_model_metric_once, run_id, metric)
-
-    def _log_model_metric_once(self, run_id: str, metric: Metric) -> None:
-        with self._batching(run_id, [metric], points([metric])) as batch:
+            self._log_metrics(run_id, [metric])
+            return
+        with self._batching([metric], points([metric])) as batch:
             self._log_metrics(run_id, batch.metrics)
-            self._log_model_metrics(run_id, batch.metrics, str(batch.run.experiment_id))
+            self._log_model_metrics(run_id, batch.metrics)
+        self._send_batch(run_id, batch)
 
     def _log_metrics(self, run_id: str, metrics: list[Metric]) -> None:
-        if self._batch is None:
-            return self._run_with_deadlock_retry(self._log_metrics_once, run_id, metrics)
-        # Inside a batch it is the batch that is tried again, not a part of its transaction.
-        return self._log_metrics_once(run_id, metrics)
-
-    def _log_metrics_once(self, run_id: str, metrics: list[Metric]) -> None:
         batch = self._batch
-        checked = batch.points if batch and batch.metrics is metrics else points(metrics)
-        with self._writing(run_id) as run:
-            writes.log_metrics(run, checked)
+        if batch is None:
+            statement = self._to(run_id).metrics(points(metrics))
+            self._run_with_deadlock_retry(self._send, statement)
+        elif metrics:
+            checked = batch.points if batch.metrics is metrics else points(metrics)
+            self._send(self._to(run_id).metrics(checked))
 
     def _log_model_metrics(
         self,
         run_id: str,
         metrics: list[Metric],
-        experiment_id: str,
+        experiment_id: str | None = None,
         dataset_uuid: str | None = None,
     ) -> None:
-        if all(metric.model_id is None for metric in metrics):
-            return
-        with self._writing(run_id) as run:
-            writes.log_model_metrics(run, metrics, experiment_id, dataset_uuid)
+        # The database looks the experiment up itself.
+        if any(metric.model_id is not None for metric in metrics):
+            self._send(self._to(run_id).model_metrics(metrics, dataset_uuid))
 
     def log_param(self, run_id: str, param: Param) -> None:
         param = _validate_param(param.key, param.value)
-        with self._writing(run_id) as run:
-            for key, old, new in writes.log_params(run, [param]):
-                raise MlflowException(
-                    f"Changing param values is not allowed. Param with key='{key}' was already "
-                    f"logged with value='{old}' for run ID='{run_id}'. Attempted logging new value "
-                    f"'{new}'.",
-                    INVALID_PARAMETER_VALUE,
-                )
+        try:
+            self._send(self._to(run_id).params([param]))
+        except ParamsChanged as exc:
+            [(key, old, new)] = exc.changed
+            raise MlflowException(
+                f"Changing param values is not allowed. Param with key='{key}' was already "
+                f"logged with value='{old}' for run ID='{run_id}'. Attempted logging new value "
+                f"'{new}'.",
+                INVALID_PARAMETER_VALUE,
+            ) from None
 
     def _log_params(self, run_id: str, params: list[Param]) -> None:
-        if not params:
-            return
-        with self._writing(run_id) as run:
-            if changed := writes.log_params(run, params):
-                clashes = [
-                    {"key": key, "old_value": old, "new_value": new} for key, old, new in changed
-                ]
-                raise MlflowException(
-                    f"Changing param values is not allowed. Params were already "
-                    f"logged='{clashes}' for run ID='{run_id}'.",
-                    INVALID_PARAMETER_VALUE,
-                )
+        if params:
+            with _refusing_changed_params(run_id):
+                self._send(self._to(run_id).params(params))
 
     def set_tag(self, run_id: str, tag: RunTag) -> None:
-        tag = _validate_tag(tag.key, tag.value)
-        with self._writing(run_id) as run:
-            writes.set_tags(run, [tag])
+        self._send(self._to(run_id).tags([_validate_tag(tag.key, tag.value)]))
 
     def _set_tags(self, run_id: str, tags: list[RunTag]) -> None:
         if not tags:
@@ -191,8 +177,7 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
             _validate_tag(tag.key, tag.value, path=f"tags[{index}]")
             for index, tag in enumerate(tags)
         ]
-        with self._writing(run_id) as run:
-            writes.set_tags(run, tags)
+        self._send(self._to(run_id).tags(tags))
 
     def create_run(
         self,
@@ -202,24 +187,23 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         tags: list[RunTag] | None,
         run_name: str | None,
     ) -> Run:
-        with self.ManagedSessionMaker(read_only=False) as session:
-            conn = driver(session)
-            number = _parse_experiment_id(experiment_id or self.DEFAULT_EXPERIMENT_ID)
-            root = create.artifact_root(conn, number, self._workspace())
-            name, tags = create.name_and_tags(run_name, tags)
+        number = _parse_experiment_id(experiment_id or self.DEFAULT_EXPERIMENT_ID)
+        name, tags = create.name_and_tags(run_name, tags)
+        with autocommit(self.engine) as conn:
             return create.create_run(
                 conn,
-                experiment_id=experiment_id,
+                self._artifact_roots,
+                experiment_id=number,
+                workspace=self._workspace(),
                 user_id=user_id,
                 start_time=start_time,
                 name=name,
                 tags=tags,
-                artifact_root=root,
             )
 
     def get_run(self, run_id: str) -> Run:
-        with self.ManagedSessionMaker() as session:
-            return runs.get_run(driver(session), run_id, self._workspace())
+        with autocommit(self.read_engine or self.engine) as conn:
+            return runs.get_run(conn, run_id, self._workspace())
 
     def _search_runs(
         self,
@@ -249,12 +233,19 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
             page = runs.load_runs(driver(session), found[:max_results])
         return page, SearchUtils.create_page_token(offset + len(page)) if more else None
 
+    def _hard_delete_experiment(self, experiment_id: str) -> None:
+        # MLflow loads every point, tag and span below an experiment in order to delete it.
+        with self.ManagedSessionMaker(read_only=False) as session:
+            number = _parse_experiment_id(experiment_id)
+            deletion.empty_experiment(driver(session), number, self._workspace())
+        super()._hard_delete_experiment(experiment_id)
+
     @contextmanager
-    def _reading(self) -> Iterator[tuple[Session, writes.Connection | None]]:
+    def _reading(self) -> Iterator[tuple[Session, Connection | None]]:
         with self.ManagedSessionMaker() as session:
             yield session, self._marked_connection(session)
 
-    def _marked_connection(self, session: Session) -> writes.Connection | None:
+    def _marked_connection(self, session: Session) -> Connection | None:
         """The session's connection if the database was adopted (0101), None before that."""
         conn = driver(session)
         self._marked = self._marked or history.has_marks(conn)
@@ -337,6 +328,21 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
 
 def _with_run(run_id: str, key: str, rows: Sequence[history.Row]) -> list[MetricWithRunId]:
     return [MetricWithRunId(run_id=run_id, metric=metric) for metric in history.metrics(key, rows)]
+
+
+@contextmanager
+def _refusing_changed_params(run_id: str) -> Iterator[None]:
+    try:
+        yield
+    except ParamsChanged as exc:
+        clashes = [
+            {"key": key, "old_value": old, "new_value": new} for key, old, new in exc.changed
+        ]
+        raise MlflowException(
+            f"Changing param values is not allowed. Params were already "
+            f"logged='{clashes}' for run ID='{run_id}'.",
+            INVALID_PARAMETER_VALUE,
+        ) from None
 
 
 class TimescaleTrackingStore(TimescaleTracking, SqlAlchemyStore):

@@ -181,6 +181,8 @@ def onset(
     """
     data = np.asarray(series, dtype=np.float64)
     known = np.flatnonzero(np.isfinite(data))
+    if not len(known):
+        return None
     values = data[known]
     statistic = path(baseline.shortfall(values), k, max(CAP, 1.5 * h))
     starts, alarms = _last_excursion(statistic[None, :], h)

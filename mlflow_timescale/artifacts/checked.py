@@ -9,6 +9,7 @@ basics (streams, multipart uploads, presigned URLs) this one offers too: MLflow'
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator
 from functools import cache
@@ -25,8 +26,10 @@ from mlflow.store.artifact.artifact_repo import (
 )
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from mlflow_timescale import attribution
 from mlflow_timescale.artifacts import ledger
 from mlflow_timescale.artifacts.hashing import (
+    BLOCK,
     Fingerprint,
     Hasher,
     HashingReader,
@@ -36,6 +39,7 @@ from mlflow_timescale.artifacts.hashing import (
 )
 from mlflow_timescale.artifacts.locations import canonical, inner_uri, join
 from mlflow_timescale.artifacts.repository import LedgeredRepository, destination, tree
+from mlflow_timescale.artifacts.streams import in_thread
 from mlflow_timescale.db.uri import DatabaseURI
 
 
@@ -154,10 +158,40 @@ class _Streams(StreamUploadMixin):  # type: ignore[misc]
         artifact_path: str | None = None,
     ) -> None:
         path, hasher = destination(artifact_file_name, artifact_path), Hasher()
-        await self.inner.log_artifact_from_async_stream(
-            _hashed(chunks, hasher), artifact_file_name, artifact_path
-        )
-        self._record([(path, hasher.fingerprint)])
+        with attribution.uploading(chunks):
+            await self.inner.log_artifact_from_async_stream(
+                _hashed(chunks, hasher), artifact_file_name, artifact_path
+            )
+            self._record([(path, hasher.fingerprint)])
+
+
+class _SpooledStreams(StreamUploadMixin):  # type: ignore[misc]
+    """Streams into repositories that take files only: hashed on the way into a temporary one."""
+
+    def log_artifact_from_stream(
+        self: Any, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        reader = HashingReader(stream)
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory, artifact_file_name)
+            with file.open("wb") as target:
+                shutil.copyfileobj(reader, target, BLOCK)
+            self.inner.log_artifact(str(file), artifact_path)
+        self._record([(destination(artifact_file_name, artifact_path), reader.fingerprint)])
+
+    async def log_artifact_from_async_stream(
+        self: Any,
+        chunks: AsyncIterable[bytes],
+        artifact_file_name: str,
+        artifact_path: str | None = None,
+    ) -> None:
+        with attribution.uploading(chunks):
+            await in_thread(
+                chunks,
+                lambda stream: self.log_artifact_from_stream(
+                    stream, artifact_file_name, artifact_path
+                ),
+            )
 
 
 class _MultipartUploads(MultipartUploadMixin):  # type: ignore[misc]
@@ -193,7 +227,6 @@ class _PresignedUploads(PresignedUploadMixin):  # type: ignore[misc]
 
 
 _ABILITIES = {
-    StreamUploadMixin: _Streams,
     MultipartUploadMixin: _MultipartUploads,
     MultipartDownloadMixin: _PresignedDownloads,
     PresignedUploadMixin: _PresignedUploads,
@@ -203,8 +236,9 @@ _ABILITIES = {
 @cache
 def _class_for(inner: type[ArtifactRepository]) -> type[CheckedRepository]:
     """A CheckedRepository that can do what the wrapped class can."""
+    streams = _Streams if issubclass(inner, StreamUploadMixin) else _SpooledStreams
     abilities = [ours for theirs, ours in _ABILITIES.items() if issubclass(inner, theirs)]
-    return type(CheckedRepository.__name__, (*abilities, CheckedRepository), {})
+    return type(CheckedRepository.__name__, (streams, *abilities, CheckedRepository), {})
 
 
 def wrap(

@@ -11,8 +11,9 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import DATA_LOSS, INVALID_PARAMETER_VALUE, INVALID_STATE
 
+from mlflow_timescale import attribution
 from mlflow_timescale.artifacts import ledger
-from mlflow_timescale.artifacts.databases import Connection, mlflow_user
+from mlflow_timescale.artifacts.databases import Connection
 from mlflow_timescale.artifacts.hashing import Fingerprint
 from mlflow_timescale.db import load
 
@@ -132,6 +133,6 @@ def remember(
             "sizes": [check.found.size if check.found else None for check in checks],
             "purpose": purpose,
             "audit_id": audit_id,
-            "mlflow_user": mlflow_user(),
+            "mlflow_user": attribution.current().user,
         },
     )

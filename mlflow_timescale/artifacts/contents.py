@@ -10,10 +10,11 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from mlflow_timescale.artifacts.databases import Connection
-from mlflow_timescale.artifacts.hashing import Fingerprint, Hasher, blocks
+from mlflow_timescale.artifacts.hashing import BackgroundHasher, ChunkHasher, Fingerprint, blocks
 from mlflow_timescale.db import load
 
 CHUNK = 1 << 20
@@ -72,14 +73,14 @@ def _write_large(conn: Connection, first: bytes, rest: Iterable[bytes]) -> Conte
     """Stream chunks in while hashing them; give them up if the content turns out to be known."""
     row = conn.execute(_queries.next_content_id).fetchone()
     content_id: int = row[0]  # type: ignore[index]
-    hasher, digests = _copy_in(conn, content_id, first, rest)
+    hasher = _copy_in(conn, content_id, first, rest)
     sha256 = bytes.fromhex(hasher.fingerprint.sha256)
     values = {
         "content_id": content_id,
         "sha256": sha256,
         "size_bytes": hasher.fingerprint.size,
         "chunk_size": CHUNK,
-        "chunk_sha256": digests,
+        "chunk_sha256": hasher.digests,
     }
     # The one who entered the same content first may delete it before we can hold it: ask again.
     while conn.execute(_queries.add_content, values).fetchone() is None:
@@ -89,22 +90,16 @@ def _write_large(conn: Connection, first: bytes, rest: Iterable[bytes]) -> Conte
     return Content(content_id, hasher.fingerprint)
 
 
-def _copy_in(
-    conn: Connection, content_id: int, first: bytes, rest: Iterable[bytes]
-) -> tuple[Hasher, list[bytes]]:
-    hasher, digests = Hasher(), []
-    with conn.cursor().copy(_queries.copy_chunks_in) as copy:
+def _copy_in(conn: Connection, content_id: int, first: bytes, rest: Iterable[bytes]) -> ChunkHasher:
+    with (
+        BackgroundHasher(ChunkHasher) as hasher,
+        conn.cursor().copy(_queries.copy_chunks_in) as copy,
+    ):
         copy.set_types(("int8", "int4", "bytea"))
-        for number, data in enumerate(_chain(first, rest)):
+        for number, data in enumerate(chain([first], rest)):
+            hasher.update(content_id, data)
             copy.write_row((content_id, number, data))
-            hasher.update(data)
-            digests.append(hashlib.sha256(data).digest())
-    return hasher, digests
-
-
-def _chain(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
+    return hasher.of(content_id)
 
 
 def _write_small(conn: Connection, files: dict[str, bytes]) -> dict[str, Content]:

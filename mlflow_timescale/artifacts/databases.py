@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +14,10 @@ from psycopg.rows import TupleRow
 from sqlalchemy import Engine, create_engine
 
 from mlflow_timescale import schema
+from mlflow_timescale.attribution import SERVER_BACKEND
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.plugin import OURS
 
-_SERVER_BACKEND = "_MLFLOW_SERVER_FILE_STORE"
 _SETTING = "MLFLOW_TIMESCALE_URI"
 Connection = psycopg.Connection[TupleRow]
 
@@ -33,7 +32,7 @@ def database_of(tracking_uri: str | None, registry_uri: str | None) -> DatabaseU
     import mlflow
 
     setting = os.environ.get(_SETTING)
-    for uri in (tracking_uri, registry_uri, os.environ.get(_SERVER_BACKEND), setting):
+    for uri in (tracking_uri, registry_uri, os.environ.get(SERVER_BACKEND), setting):
         if uri and (uri.startswith(OURS) or uri == setting):
             return DatabaseURI.parse(uri)
     if tracking_uri and tracking_uri.startswith(("http:", "https:")):
@@ -80,21 +79,3 @@ def _engine(url: str, pid: int) -> Engine:
     """
     schema.prepare(url)
     return create_engine(url, pool_size=4, max_overflow=28, pool_pre_ping=True)
-
-
-def mlflow_user() -> str | None:
-    """Who asks: in a server the request's authenticated user, elsewhere this process's user."""
-    if os.environ.get(_SERVER_BACKEND):
-        return _request_user()
-    try:
-        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number without a name
-        return None
-
-
-def _request_user() -> str | None:
-    from flask import has_request_context, request
-
-    if has_request_context() and request.authorization:
-        return request.authorization.username
-    return None

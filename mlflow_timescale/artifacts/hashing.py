@@ -6,14 +6,15 @@ import hashlib
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Generic, TypeVar
 
 BLOCK = 1 << 20
+AnyHasher = TypeVar("AnyHasher", bound="Hasher")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,24 @@ class Hasher:
     @property
     def fingerprint(self) -> Fingerprint:
         return Fingerprint(self._sha256.hexdigest(), self._size)
+
+
+class ChunkHasher(Hasher):
+    """Takes a file chunk by chunk, and keeps the SHA-256 of each as well.
+
+    >>> hasher = ChunkHasher()
+    >>> hasher.update(b"momentum")
+    >>> hasher.digests[0].hex() == hasher.fingerprint.sha256
+    True
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.digests: list[bytes] = []
+
+    def update(self, data: bytes | memoryview) -> None:
+        super().update(data)
+        self.digests.append(hashlib.sha256(data).digest())
 
 
 class HashingReader:
@@ -98,23 +117,25 @@ def hash_file(path: str | os.PathLike[str]) -> Fingerprint:
     return hasher.fingerprint
 
 
-class BackgroundHasher:
+class BackgroundHasher(Generic[AnyHasher]):
     """Hashes streams, told apart by a key, in another thread while the caller writes them.
 
     hashlib lets go of the interpreter, so that with a second core the hash costs next to nothing.
 
-    >>> with BackgroundHasher() as hasher:
+    >>> with BackgroundHasher(Hasher) as hasher:
     ...     hasher.update("a", b"momentum")
-    >>> hasher.fingerprint("a").size, hasher.fingerprint("never seen").size
+    >>> hasher.of("a").fingerprint.size, hasher.of("never seen").fingerprint.size
     (8, 0)
     """
 
-    def __init__(self) -> None:
-        self._hashers: dict[object, Hasher] = {}
-        self._pending: queue.Queue[tuple[object, bytes] | None] = queue.Queue(maxsize=8)
+    def __init__(self, make: Callable[[], AnyHasher]) -> None:
+        self._make = make
+        self._hashers: dict[object, AnyHasher] = {}
+        # One only: a buffer that is given back soon is used again while it is in the core's cache.
+        self._pending: queue.Queue[tuple[object, bytes] | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._work, name="sha256", daemon=True)
 
-    def __enter__(self) -> BackgroundHasher:
+    def __enter__(self) -> BackgroundHasher[AnyHasher]:
         self._thread.start()
         return self
 
@@ -125,14 +146,14 @@ class BackgroundHasher:
     def update(self, key: object, data: bytes) -> None:
         self._pending.put((key, data))
 
-    def fingerprint(self, key: object) -> Fingerprint:
-        """What a stream was; ask when the `with` block has ended."""
-        return self._hashers.get(key, Hasher()).fingerprint
+    def of(self, key: object) -> AnyHasher:
+        """What was found of a stream; ask when the `with` block has ended."""
+        return self._hashers.get(key) or self._make()
 
     def _work(self) -> None:
         while item := self._pending.get():
             key, data = item
-            self._hashers.setdefault(key, Hasher()).update(data)
+            self._hashers.setdefault(key, self._make()).update(data)
 
 
 def copy_hashed(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Fingerprint:
@@ -140,12 +161,12 @@ def copy_hashed(source: str | os.PathLike[str], target: str | os.PathLike[str]) 
     with (
         Path(source).open("rb", buffering=0) as read,
         Path(target).open("wb", 0) as write,
-        BackgroundHasher() as hasher,
+        BackgroundHasher(Hasher) as hasher,
     ):
         while data := read.read(BLOCK):
             hasher.update(target, data)
             write.write(data)
-    return hasher.fingerprint(target)
+    return hasher.of(target).fingerprint
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.store.artifact.artifact_repo import StreamUploadMixin
 from mlflow.utils.uri import validate_path_within_directory
 
+from mlflow_timescale import attribution
 from mlflow_timescale.artifacts import contents, ledger
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
 from mlflow_timescale.artifacts.databases import Connection
@@ -85,7 +86,8 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
     ) -> None:
         """Store what an asynchronous stream yields."""
         path = destination(artifact_file_name, artifact_path)
-        await in_thread(chunks, lambda stream: self._store([(path, stream)]))
+        with attribution.uploading(chunks):
+            await in_thread(chunks, lambda stream: self._store([(path, stream)]))
 
     def _store(self, files: Iterable[tuple[str, Path | BinaryIO]]) -> None:
         with self.connection() as conn:
@@ -204,7 +206,7 @@ def _receive(conn: Connection, placed: list[tuple[Stored, Path]]) -> dict[int, F
     for stored, path in placed:
         targets.setdefault(stored.content_id, []).append(path)
         path.touch()
-    with BackgroundHasher() as hasher, ExitStack() as stack:
+    with BackgroundHasher(Hasher) as hasher, ExitStack() as stack:
         current = -1
         files: list[FileIO] = []
         for content_id, _, data in contents.read(conn, targets):
@@ -215,7 +217,7 @@ def _receive(conn: Connection, placed: list[tuple[Stored, Path]]) -> dict[int, F
             for file in files:
                 file.write(data)
             hasher.update(current, data)
-    return {content_id: hasher.fingerprint(content_id) for content_id in targets}
+    return {content_id: hasher.of(content_id).fingerprint for content_id in targets}
 
 
 def _manifest(conn: Connection, path: str) -> list[Stored]:

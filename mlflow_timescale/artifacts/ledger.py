@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 
-from mlflow_timescale.artifacts.databases import Connection, mlflow_user
+from mlflow_timescale import attribution
+from mlflow_timescale.artifacts.databases import Connection
 from mlflow_timescale.artifacts.hashing import Fingerprint
 from mlflow_timescale.artifacts.locations import guess_type
 from mlflow_timescale.db import load
@@ -75,7 +76,7 @@ def record(
         "checksums": [fingerprint.sha256 for _, fingerprint in files],
         "sizes": [fingerprint.size for _, fingerprint in files],
         "origin": origin,
-        "mlflow_user": mlflow_user(),
+        "mlflow_user": attribution.current().user,
     }
     for _attempt in range(_ATTEMPTS):
         try:

@@ -88,7 +88,7 @@ def _is_missing(exc: Exception) -> bool:
 def failing(
     database: DatabaseURI, selection: Selection, *, purpose: str, location: str | None = None
 ) -> list[Check]:
-    """Check a selection now, and record and return what fails.
+    """Check a selection now; record what was found, and return what fails.
 
     With `location` an empty selection fails too where the policy is to refuse unknown files.
     """
@@ -96,11 +96,10 @@ def failing(
         entries = ledger.select(conn, selection)
     if location and not entries and checks.policy() == "refuse":
         return [Check(location, "unknown")]
-    failures = [found for found in _checked(entries, database, 4) if found.outcome != "match"]
-    if failures:
-        with connection(database) as conn:
-            checks.remember(conn, failures, purpose=purpose)
-    return failures
+    found = list(_checked(entries, database, 4))
+    with connection(database) as conn:
+        checks.remember(conn, found, purpose=purpose)
+    return [item for item in found if item.outcome != "match"]
 
 
 def audit(
@@ -145,7 +144,22 @@ def _begin(
     if resumed:
         done = conn.execute(_queries.audit_outcomes, {"audit_id": audit_id}).fetchall()
         report.outcomes.update(dict(done))
+        failed = conn.execute(_queries.audit_failures, {"audit_id": audit_id})
+        report.failures += [_found_before(*row) for row in failed]
     return report, entries
+
+
+def _found_before(
+    location: str,
+    outcome: str,
+    artifact_id: int,
+    checksum: str,
+    size: int,
+    found_checksum: str | None,
+    found_size: int | None,
+) -> Check:
+    found = Fingerprint(found_checksum, found_size or 0) if found_checksum else None
+    return Check(location, outcome, artifact_id, Fingerprint(checksum, size), found)
 
 
 def _checked(entries: Iterable[Entry], database: DatabaseURI, jobs: int) -> Iterator[Check]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.progress import Progress
 from mlflow_timescale import db
 from mlflow_timescale.cli.options import uri_option
 from mlflow_timescale.db.uri import DatabaseURI
+
+if TYPE_CHECKING:
+    from mlflow_timescale.adopt import Layout
 
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would be done and how long it takes; change nothing."
@@ -53,26 +56,31 @@ def release(uri: DatabaseURI, dry_run: bool) -> None:
 def _rebuild(
     uri: DatabaseURI, dry_run: bool, work: Callable[..., None], done_already: Callable[[Any], bool]
 ) -> None:
-    from mlflow_timescale.adopt import layout
+    from mlflow_timescale.adopt import copied, layout
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     with db.connect(uri, autocommit=True) as conn:
         before = layout(conn)
-        if done_already(before):
-            console.print("metrics: in this layout already")
-        else:
-            console.print(
-                f"metrics: about {before.points:,} points of {before.runs:,} runs, "
-                f"{_size(before.bytes)}; about {_time(before.seconds)}, and up to "
-                f"{_size(before.bytes)} of free space until it is done"
-            )
+        done = done_already(before)
+        console.print("metrics: in this layout already" if done else _forecast(before))
+        if not done and (runs := copied(conn)):
+            console.print(f"interrupted before: goes on after {runs:,} of {before.runs:,} runs")
         if dry_run:
             return
-        with Progress(console=console, transient=True) as bar:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("copying runs", total=before.runs)
             work(conn, progress=lambda done, total: bar.update(task, completed=done, total=total))
         after = layout(conn)
-    console.print(f"done: {_size(before.bytes)} before, {_size(after.bytes)} now")
+    if not done:
+        console.print(f"done: {_size(before.bytes)} before, {_size(after.bytes)} now")
+
+
+def _forecast(before: Layout) -> str:
+    return (
+        f"metrics: about {before.points:,} points of {before.runs:,} runs, {_size(before.bytes)}; "
+        f"about {_time(before.seconds)}, and up to {_size(before.space)} of free space until it is "
+        f"done"
+    )
 
 
 def _size(count: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,10 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mlflow_timescale.cli.options import uri_option
+from mlflow_timescale.cli.options import uri_option, workspace_option
 from mlflow_timescale.db.uri import DatabaseURI
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 FAILED = 2
 
 
@@ -27,6 +28,7 @@ def artifacts() -> None:
 def selection_options(command: Callable[..., None]) -> Callable[..., None]:
     """--run, --model, --version: which artifacts; without any, all."""
     for option in (
+        workspace_option,
         click.option(
             "--version", "version", metavar="NAME/N", help="A model version, or NAME@ALIAS."
         ),

@@ -1,11 +1,13 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what they print on."""
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
 
 from mlflow_timescale.db.embedded import default_directory
 from mlflow_timescale.db.uri import DatabaseURI
@@ -39,6 +41,21 @@ def default_uri() -> DatabaseURI:
     return DatabaseURI("mlflow", embedded=default_directory())
 
 
+def _enter_workspace(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value:
+        import mlflow
+        from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
+
+        MLFLOW_ENABLE_WORKSPACES.set(True)
+        mlflow.set_workspace(value)
+
+
+workspace_option = click.option(
+    "--workspace",
+    expose_value=False,
+    callback=_enter_workspace,
+    help="The workspace of the model; else MLflow's active one.",
+)
 uri_option = click.option(
     "--uri",
     type=URIType(),
@@ -46,3 +63,8 @@ uri_option = click.option(
     show_default="MLFLOW_TIMESCALE_URI, else the embedded database",
     help="The database: postgresql+timescaledb://user:password@host:5432/database.",
 )
+
+
+def console() -> Console:
+    """As wide as the terminal; cron and pipes have no width, and no table is folded there."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)

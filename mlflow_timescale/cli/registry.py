@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime, timezone
 from typing import Any
 
@@ -10,10 +11,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from mlflow_timescale.cli.options import uri_option
+from mlflow_timescale.cli.options import uri_option, workspace_option
 from mlflow_timescale.db.uri import DatabaseURI
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 class MomentType(click.ParamType):  # type: ignore[type-arg]
@@ -47,6 +48,7 @@ def registry() -> None:
 
 @registry.command()
 @uri_option
+@workspace_option
 @click.argument("name")
 @click.argument("alias", required=False)
 @click.option(
@@ -65,6 +67,9 @@ def history(uri: DatabaseURI, name: str, alias: str | None, kind: str, as_json: 
     if as_json:
         click.echo(json.dumps([change.as_dict() for change in changes], indent=2))
         return
+    if not changes:
+        console.print(f"The registry never said anything of {name}{'@' + alias if alias else ''}.")
+        return
     table = Table("Kind", "Of", "Value", "From", "To", "By", "Reason", box=None)
     for change in changes:
         end = f"{_time(change.valid_to)} {change.ended}" if change.valid_to else ""
@@ -82,6 +87,7 @@ def history(uri: DatabaseURI, name: str, alias: str | None, kind: str, as_json: 
 
 @registry.command()
 @uri_option
+@workspace_option
 @click.argument("name")
 @click.argument("alias")
 @click.argument("moment", type=MomentType())
@@ -110,6 +116,7 @@ def at(
 
 @registry.command()
 @uri_option
+@workspace_option
 @click.argument("name")
 @click.argument("alias")
 @click.option("--reason", required=True, help="Why; it stays in the history.")

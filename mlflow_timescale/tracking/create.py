@@ -1,4 +1,4 @@
-"""Starting a run: one look at the experiment, then everything at once."""
+"""Starting a run: the run, its tags and the look at its experiment are one statement."""
 
 from __future__ import annotations
 
@@ -16,36 +16,15 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, _get_run_name_from_tags
 from mlflow.utils.name_utils import _generate_random_name
 from mlflow.utils.uri import append_to_uri_path
 
 from mlflow_timescale.db.queries import load
-from mlflow_timescale.tracking.errors import translated
-from mlflow_timescale.tracking.writes import Connection
+from mlflow_timescale.tracking.session import Connection
 
 _queries = load("tracking")
-
-
-def artifact_root(conn: Connection, experiment_id: int, workspace: str | None) -> str:
-    """Where the runs of an active experiment keep their artifacts."""
-    with translated():
-        found = conn.execute(
-            _queries.experiment, {"experiment_id": experiment_id, "workspace": workspace}
-        ).fetchone()
-    if found is None:
-        raise MlflowException(
-            f"No Experiment with id={experiment_id} exists", RESOURCE_DOES_NOT_EXIST
-        )
-    _, location, stage = found
-    if stage != LifecycleStage.ACTIVE:
-        raise MlflowException(
-            f"The experiment {experiment_id} must be in the 'active' state. "
-            f"Current state is {stage}.",
-            INVALID_PARAMETER_VALUE,
-        )
-    return str(location)
 
 
 def name_and_tags(run_name: str | None, tags: Sequence[RunTag] | None) -> tuple[str, list[RunTag]]:
@@ -66,37 +45,38 @@ def name_and_tags(run_name: str | None, tags: Sequence[RunTag] | None) -> tuple[
 
 def create_run(
     conn: Connection,
+    roots: dict[int, str],
     *,
-    experiment_id: str,
+    experiment_id: int,
+    workspace: str | None,
     user_id: str,
     start_time: int,
     name: str,
     tags: Sequence[RunTag],
-    artifact_root: str,
 ) -> Run:
-    """Insert a run with its tags, and return it as MLflow does."""
+    """Insert a run with its tags, and return it as MLflow does.
+
+    `roots` remembers where each experiment's artifacts go, of which MLflow makes the run's URI:
+    only the first run of an experiment has to ask.
+    """
     run_id = uuid.uuid4().hex
-    info = RunInfo(
-        run_id=run_id,
-        run_name=name,
-        experiment_id=str(experiment_id),
-        user_id=user_id,
-        status=RunStatus.to_string(RunStatus.RUNNING),
-        start_time=start_time,
-        end_time=None,
-        lifecycle_stage=LifecycleStage.ACTIVE,
-        artifact_uri=append_to_uri_path(artifact_root, run_id, "artifacts"),
-    )
-    with translated(), conn.pipeline():
-        conn.execute(_queries.insert_run, _row(info))
-        conn.execute(
-            _queries.insert_tags,
-            {
-                "run_id": run_id,
-                "keys": [tag.key for tag in tags],
-                "values": [None if tag.value is None else str(tag.value) for tag in tags],
-            },
+    root, found = None, roots.get(experiment_id, "")
+    while found != root:
+        root = found
+        info = RunInfo(
+            run_id=run_id,
+            run_name=name,
+            experiment_id=str(experiment_id),
+            user_id=user_id,
+            status=RunStatus.to_string(RunStatus.RUNNING),
+            start_time=start_time,
+            end_time=None,
+            lifecycle_stage=LifecycleStage.ACTIVE,
+            artifact_uri=append_to_uri_path(root, run_id, "artifacts"),
         )
+        arguments = {"workspace": workspace, "root": root, **_row(info), **_columns(tags)}
+        [(found,)] = conn.execute(_queries.create_run, arguments, prepare=True)
+    roots[experiment_id] = found
     return Run(info, RunData(metrics=[], params=[], tags=list(tags)), RunInputs(dataset_inputs=[]))
 
 
@@ -107,7 +87,13 @@ def _row(info: RunInfo) -> dict[str, Any]:
         "user_id": info.user_id,
         "status": info.status,
         "start_time": info.start_time,
-        "stage": info.lifecycle_stage,
         "artifact_uri": info.artifact_uri,
         "experiment_id": int(info.experiment_id),
+    }
+
+
+def _columns(tags: Sequence[RunTag]) -> dict[str, list[str | None]]:
+    return {
+        "keys": [tag.key for tag in tags],
+        "values": [None if tag.value is None else str(tag.value) for tag in tags],
     }

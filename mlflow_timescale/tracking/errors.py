@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
+from mlflow.protos.databricks_pb2 import (
+    BAD_REQUEST,
+    INTERNAL_ERROR,
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_DOES_NOT_EXIST,
+    TEMPORARILY_UNAVAILABLE,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+# What the functions of 0106 raise, as MLflow's codes.
+_OURS = {"ML400": INVALID_PARAMETER_VALUE, "ML404": RESOURCE_DOES_NOT_EXIST}
+
+
+class ParamsChanged(Exception):
+    """Params of a run have other values already: (key, old value, new value) of each."""
+
+    def __init__(self, changed: list[tuple[str, str, str]]) -> None:
+        self.changed = changed
 
 
 @contextmanager
@@ -15,13 +33,23 @@ def translated() -> Iterator[None]:
     """Raise MlflowException for what the database refuses: see MLflow's ManagedSessionMaker."""
     try:
         yield
+    except (MlflowException, ParamsChanged):
+        raise
     except psycopg.errors.CharacterNotInRepertoire as exc:
         # psycopg2 raises ValueError for it, which MLflow gives this code.
         raise MlflowException(f"text must not hold NUL (0x00): {exc}", INTERNAL_ERROR) from exc
     except psycopg.OperationalError as exc:
         raise MlflowException(_message(exc), TEMPORARILY_UNAVAILABLE) from exc
     except psycopg.Error as exc:
+        if exc.sqlstate == "ML409":
+            raise ParamsChanged(json.loads(exc.diag.message_detail or "[]")) from exc
+        if exc.sqlstate in _OURS:
+            raise MlflowException(exc.diag.message_primary, _OURS[exc.sqlstate]) from exc
         raise MlflowException(_message(exc), BAD_REQUEST) from exc
+    except SQLAlchemyError as exc:
+        raise MlflowException(str(exc), BAD_REQUEST) from exc
+    except Exception as exc:
+        raise MlflowException(str(exc), INTERNAL_ERROR) from exc
 
 
 def _message(exc: psycopg.Error) -> str:

@@ -14,7 +14,7 @@ from mlflow.entities import Metric
 
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.tracking.errors import translated
-from mlflow_timescale.tracking.writes import Connection
+from mlflow_timescale.tracking.session import Connection
 
 _queries = load("tracking")
 _NAN = float("nan")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from mlflow.entities import Metric
@@ -15,16 +16,22 @@ from mlflow.utils.validation import _validate_metric
 _BIGINT = 2**63
 _LARGEST = 1.7976931348623157e308  # what MLflow stores for infinity
 
-COLUMNS = ("keys", "values", "timestamps", "steps", "nans")
-Point = tuple[str, float, int, int, bool]
+_COLUMNS = ("keys", "steps", "timestamps", "values", "nans", "newest")
+_MODEL_COLUMNS = ("model_ids", "dataset_names", "dataset_digests", *_COLUMNS[:5])
+Point = tuple[str, int, int, float, bool]
 
 
 @dataclass(frozen=True)
 class Points:
-    """The points of one call, in the order of their keys, and the last of each series."""
+    """The points of one call, in the order of the database's index: by key, step, time, value."""
 
     every: list[Point]
-    latest: list[Point]
+
+    @property
+    def newest(self) -> list[bool]:
+        """Is each the last of its series?"""
+        keys = [item[0] for item in self.every]
+        return [key != following for key, following in zip(keys, [*keys[1:], None], strict=True)]
 
 
 def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> Points:
@@ -37,41 +44,54 @@ def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> Points:
     unique: dict[Point, None] = {}
     checked: set[str] = set()
     for index, metric in enumerate(metrics):
+        key, value, timestamp, step = metric.key, metric.value, metric.timestamp, metric.step
         # MLflow's check costs more than the rest together: once a key, unless a value is unusual.
-        if not (_usual(metric) and metric.key in checked):
-            path = f"metrics[{index}]" if numbered else ""
-            _validate_metric(metric.key, metric.value, metric.timestamp, metric.step, path=path)
-            checked.add(metric.key)
+        if (
+            type(key) is str
+            and key in checked
+            and type(value) is float
+            and isfinite(value)
+            and type(timestamp) is int
+            and 0 <= timestamp < _BIGINT
+            and type(step) is int
+            and -_BIGINT <= step < _BIGINT
+        ):
+            unique[key, step, timestamp, value, False] = None
+            continue
+        path = f"metrics[{index}]" if numbered else ""
+        _validate_metric(key, value, timestamp, step, path=path)
+        checked.add(key)
         unique[point(metric)] = None
     # One order for all writers: two that insert the same points cannot wait for each other.
-    every = sorted(unique)
-    return Points(every, _latest(every))
-
-
-def _usual(metric: Metric) -> bool:
-    timestamp = metric.timestamp
-    return (
-        type(metric.key) is str
-        and type(metric.value) in (float, int)
-        and type(timestamp) is int
-        and timestamp >= 0
-        and type(metric.step) is int
-    )
+    return Points(sorted(unique))
 
 
 def point(metric: Metric) -> Point:
     """A metric as MLflow stores it: NaN is a flag beside 0, infinity the largest float."""
     value = float(metric.value)
+    timestamp, step = _position(metric)
     if math.isnan(value):
-        return (metric.key, 0.0, *_position(metric), True)
+        return metric.key, step, timestamp, 0.0, True
     if math.isinf(value):
-        return (metric.key, math.copysign(_LARGEST, value), *_position(metric), False)
-    return (metric.key, value, *_position(metric), False)
+        value = math.copysign(_LARGEST, value)
+    return metric.key, step, timestamp, value, False
 
 
-def columns(rows: Iterable[Point]) -> dict[str, list[Any]]:
+def columns(batch: Points) -> dict[str, list[Any]]:
     """One array for each column, as the statements take them."""
-    return dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+    arrays = map(list, zip(*batch.every, strict=True)) if batch.every else ([] for _ in range(5))
+    return dict(zip(_COLUMNS, [*arrays, batch.newest], strict=True))
+
+
+def model_columns(metrics: Sequence[Metric]) -> dict[str, list[Any]]:
+    """The same for those metrics that belong to logged models."""
+    unique = {
+        (metric.model_id, metric.dataset_name, metric.dataset_digest, *point(metric)): None
+        for metric in metrics
+        if metric.model_id is not None
+    }
+    rows = sorted(unique, key=str)
+    return dict(zip(_MODEL_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
 
 
 def _position(metric: Metric) -> tuple[int, int]:
@@ -101,12 +121,3 @@ def _whole(number: Any) -> int:
 
 def _finite(number: Any) -> bool:
     return math.isfinite(float(number))
-
-
-def _latest(every: list[Point]) -> list[Point]:
-    latest: dict[str, Point] = {}
-    for item in every:
-        known = latest.get(item[0])
-        if known is None or (item[3], item[2], item[1]) > (known[3], known[2], known[1]):
-            latest[item[0]] = item
-    return list(latest.values())

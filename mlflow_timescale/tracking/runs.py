@@ -28,7 +28,7 @@ from mlflow.utils.mlflow_tags import _get_run_name_from_tags
 
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.tracking.errors import translated
-from mlflow_timescale.tracking.writes import Connection
+from mlflow_timescale.tracking.session import Connection
 
 _queries = load("tracking")
 Row = tuple[Any, ...]

@@ -13,8 +13,9 @@ from mlflow_timescale.tracking.history import Row, Series, Shape, shape
 _queries = load("tracking")
 # Up to this length one walk along the index costs less than a short one for each of 320 points.
 _SHORT = 16384
-# As far as that, points after the last mark may be walked over for each point.
-_SHORT_TAIL = 1024
+# Points after the last mark are walked over for each point wanted among them: cheap as long as they
+# are a small part of the series, of which few points are wanted then.
+_SMALL_PART = 12
 
 
 def ranks(points: int, buckets: int) -> list[int]:
@@ -49,6 +50,6 @@ def _before(of: Series, step: int, measured: Shape) -> int:
 
 
 def _at(of: Series, wanted: list[int], measured: Shape) -> list[Row]:
-    if measured.points > _SHORT and measured.tail <= _SHORT_TAIL:
+    if measured.points > max(_SHORT, measured.tail * _SMALL_PART):
         return of.ask(_queries.points_at, ranks=wanted, marked=measured.marked)
     return of.ask(_queries.points_at_by_scan, ranks=wanted)

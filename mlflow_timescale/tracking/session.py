@@ -1,15 +1,43 @@
-"""From MLflow's session to the connection below it: one pool, one transaction, the read replica."""
+"""From MLflow's stores to the connections below them: one pool, and the read replica."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from mlflow_timescale.tracking.errors import translated
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
     from sqlalchemy.orm import Session
 
-    from mlflow_timescale.tracking.writes import Connection
+Connection = psycopg.Connection[Any]
 
 
 def driver(session: Session) -> Connection:
-    """The psycopg connection that a session holds."""
+    """The psycopg connection that a session holds, in the session's transaction."""
     return cast("Connection", session.connection().connection.driver_connection)
+
+
+@contextmanager
+def autocommit(engine: Engine) -> Iterator[Connection]:
+    """A connection of MLflow's pool on which a statement, or a pipeline, is a transaction.
+
+    A session asks the server three times more: before the first statement, to begin, to commit.
+    """
+    with translated():
+        pooled = engine.raw_connection()
+        conn = cast("Connection", pooled.driver_connection)
+        try:
+            conn.autocommit = True
+            yield conn
+        finally:
+            if conn.info.transaction_status == TransactionStatus.IDLE:
+                conn.autocommit = False
+                pooled.close()
+            else:  # broken, or interrupted
+                pooled.invalidate()

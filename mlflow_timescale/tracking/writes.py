@@ -1,4 +1,7 @@
-"""Writing to a run: few statements, each over arrays, sent together."""
+"""Writing to a run: a call is one statement over arrays, a batch is one pipeline of them.
+
+The functions they call look at the run themselves (0106).
+"""
 
 from __future__ import annotations
 
@@ -6,112 +9,70 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-from mlflow.entities import LifecycleStage, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import (
-    INVALID_PARAMETER_VALUE,
-    RESOURCE_DOES_NOT_EXIST,
-)
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from mlflow_timescale.db.queries import load
-from mlflow_timescale.tracking.errors import translated
-from mlflow_timescale.tracking.points import COLUMNS, Points, columns, points
+from mlflow_timescale.tracking.points import Points, columns, model_columns
+from mlflow_timescale.tracking.session import Connection as Connection
 
-Connection = psycopg.Connection[Any]
 _queries = load("tracking")
 
 
 @dataclass(frozen=True)
-class OpenRun:
-    """A run that may be written to, and the connection of the transaction that found it so."""
+class Statement:
+    """A query and its arguments."""
 
-    conn: Connection
+    query: Any
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunWrites:
+    """The statements that write to one run."""
+
     run_id: str
-    experiment_id: int
+    workspace: str | None
+
+    def check(self) -> Statement:
+        """Nothing is written; raises as MLflow does where the run is not there, or deleted."""
+        return self._statement(_queries.open_run)
+
+    def metrics(self, batch: Points) -> Statement:
+        """Add points and move the latest metrics on."""
+        return self._statement(_queries.log_metrics, columns(batch))
+
+    def model_metrics(self, metrics: Sequence[Metric], dataset_uuid: str | None) -> Statement:
+        """Add those metrics that belong to logged models."""
+        arguments = {"dataset_uuid": dataset_uuid, **model_columns(metrics)}
+        return self._statement(_queries.log_model_metrics, arguments)
+
+    def params(self, params: Sequence[Param]) -> Statement:
+        """Add params; raises ParamsChanged where one has another value already."""
+        return self._statement(_queries.log_params, _pairs(params))
+
+    def tags(self, tags: Sequence[RunTag]) -> Statement:
+        """Set tags; of two with one key the later holds. The name tag renames the run."""
+        last = {tag.key: tag for tag in tags}
+        # MLflow ignores an empty name.
+        if MLFLOW_RUN_NAME in last and not last[MLFLOW_RUN_NAME].value:
+            del last[MLFLOW_RUN_NAME]
+        return self._statement(_queries.set_tags, _pairs(last.values()))
+
+    def _statement(self, query: Any, arguments: dict[str, Any] | None = None) -> Statement:
+        run = {"run_id": self.run_id, "workspace": self.workspace}
+        return Statement(query, {**run, **(arguments or {})})
 
 
-def open_run(conn: Connection, run_id: str, workspace: str | None) -> OpenRun:
-    """Look a run up for writing; raises as MLflow does if it does not exist or is deleted."""
-    with translated():
-        found = conn.execute(
-            _queries.run_state, {"run_id": run_id, "workspace": workspace}
-        ).fetchone()
-    if found is None:
-        raise MlflowException(f"Run with id={run_id} not found", RESOURCE_DOES_NOT_EXIST)
-    stage, experiment_id = found
-    if stage != LifecycleStage.ACTIVE:
-        raise MlflowException(
-            f"The run {run_id} must be in the 'active' state. Current state is {stage}.",
-            INVALID_PARAMETER_VALUE,
-        )
-    return OpenRun(conn, run_id, experiment_id)
-
-
-def log_metrics(run: OpenRun, batch: Points) -> None:
-    """Add points and move the latest metrics on.
-
-    The points go first: their trigger takes the run's lock, which every writer of the run waits
-    for before it touches anything else that writers share.
-    """
-    if not batch.every:
+def send(conn: Connection, statements: Sequence[Statement]) -> None:
+    """Run statements as one transaction, in one round trip; `conn` is in autocommit mode."""
+    if len(statements) == 1:
+        # A pipeline costs the client four times as much.
+        conn.execute(statements[0].query, statements[0].arguments, prepare=True)
         return
-    with translated(), run.conn.pipeline():
-        run.conn.execute(_queries.insert_metrics, {"run_id": run.run_id, **columns(batch.every)})
-        run.conn.execute(_queries.upsert_latest, {"run_id": run.run_id, **columns(batch.latest)})
-
-
-def log_model_metrics(
-    run: OpenRun, metrics: Sequence[Metric], experiment_id: str, dataset_uuid: str | None
-) -> None:
-    """Add those metrics that belong to logged models."""
-    unique = {
-        (metric.model_id, metric.dataset_name, metric.dataset_digest, *item): None
-        for metric in metrics
-        if metric.model_id is not None
-        for item in points([metric]).every
-    }
-    if not unique:
-        return
-    names = ("model_ids", "dataset_names", "dataset_digests", *COLUMNS)
-    rows = sorted(unique, key=str)
-    with translated():
-        run.conn.execute(
-            _queries.insert_model_metrics,
-            {
-                **dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)),
-                "run_id": run.run_id,
-                "experiment_id": experiment_id,
-                "dataset_uuid": dataset_uuid,
-            },
-        )
-
-
-def log_params(run: OpenRun, params: Sequence[Param]) -> list[tuple[str, str, str]]:
-    """Add params; return (key, old value, new value) of those that have another value already."""
-    arguments = {"run_id": run.run_id, **_pairs(params)}
-    with translated():
-        added = run.conn.execute(_queries.insert_params, arguments).rowcount
-        if added == len(params):
-            return []
-        return run.conn.execute(_queries.changed_params, arguments).fetchall()
-
-
-def set_tags(run: OpenRun, tags: Sequence[RunTag]) -> None:
-    """Set tags; of two with one key the later holds. The name tag renames the run."""
-    last = {tag.key: tag for tag in tags}
-    # MLflow ignores an empty name.
-    named = last.get(MLFLOW_RUN_NAME)
-    if named is not None and not named.value:
-        del last[MLFLOW_RUN_NAME]
-        named = None
-    if not last:
-        return
-    with translated(), run.conn.pipeline():
-        if named is not None:
-            run.conn.execute(_queries.rename_run, {"run_id": run.run_id, "name": named.value})
-        run.conn.execute(_queries.upsert_tags, {"run_id": run.run_id, **_pairs(last.values())})
+    with conn.pipeline():
+        for statement in statements:
+            conn.execute(statement.query, statement.arguments, prepare=True)
 
 
 def _pairs(items: Any) -> dict[str, list[str | None]]:

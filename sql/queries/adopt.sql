@@ -115,9 +115,13 @@ INSERT INTO mlops.metrics_copied (run_uuid, points, checksum)
 SELECT * FROM unnest(%(run_ids)s::text[], %(points)s::bigint[], %(checksums)s::numeric[])
 ON CONFLICT (run_uuid) DO NOTHING;
 
+-- name: is_under_way
+-- Did a rebuild begin that has not ended?
+SELECT to_regclass('mlops.metrics_copied') IS NOT NULL;
+
 -- name: copied
--- How far are we?
-SELECT count(*), coalesce(sum(points), 0)::bigint FROM mlops.metrics_copied;
+-- How many runs are copied?
+SELECT count(*) FROM mlops.metrics_copied;
 
 -- name: lock_tables
 -- Nobody writes while the tables change places.
@@ -144,9 +148,25 @@ ON CONFLICT DO NOTHING;
 DELETE FROM mlops.migrations WHERE name = ANY(%(names)s);
 
 -- name: drop_marks
--- Remove what 0101 and 0102 added to MLflow's tables.
+-- Remove what our migrations of tracking added to MLflow's tables.
+DROP FUNCTION IF EXISTS mlops.log_metrics(
+    text, text, text[], float8[], bigint[], bigint[], boolean[], boolean[]
+);
+DROP FUNCTION IF EXISTS mlops.log_model_metrics(
+    text, text, text[], text[], float8[], bigint[], bigint[], text, text[], text[]
+);
+DROP FUNCTION IF EXISTS mlops.log_params(text, text, text[], text[]);
+DROP FUNCTION IF EXISTS mlops.set_tags(text, text, text[], text[]);
+DROP FUNCTION IF EXISTS mlops.create_run(
+    integer, text, text, text, text, text, text, bigint, text, text[], text[]
+);
+DROP FUNCTION IF EXISTS mlops.open_run(text, text);
 DROP TRIGGER IF EXISTS mlops_forget_deleted_runs ON runs;
 DROP TRIGGER IF EXISTS mlops_index_new_points ON metrics;
+DROP TRIGGER IF EXISTS mlops_keep_points_renamed ON runs;
+DROP TRIGGER IF EXISTS mlops_keep_points_truncated ON runs;
+DROP FUNCTION IF EXISTS mlops.keep_points();
+DROP FUNCTION IF EXISTS mlops.refuse_orphans(text);
 DROP FUNCTION IF EXISTS mlops.index_new_points();
 DROP FUNCTION IF EXISTS mlops.forget_deleted_runs();
 DROP FUNCTION IF EXISTS mlops.extend_marks(text, text[], bigint[], bigint, bigint);
@@ -156,6 +176,7 @@ DROP TABLE IF EXISTS mlops.metric_marks;
 DROP TABLE IF EXISTS mlops.run_ranges;
 DROP FUNCTION IF EXISTS mlops.insert_points(text, text[], float8[], bigint[], bigint[], boolean[]);
 DROP INDEX IF EXISTS {schema}.mlops_runs_by_start;
+DROP INDEX IF EXISTS {schema}.mlops_version_tags;
 
 -- name: analyze
 -- New tables have no statistics.

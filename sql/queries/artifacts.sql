@@ -88,6 +88,13 @@ UPDATE mlops.artifact_audits SET finished_at = clock_timestamp() WHERE audit_id 
 -- What has an audit found so far?
 SELECT outcome, count(*) FROM mlops.artifact_checks WHERE audit_id = %(audit_id)s GROUP BY outcome;
 
+-- name: audit_failures
+-- What has an audit found so far that is not as it was logged?
+SELECT seen.location, outcome, artifact_id, checksum, size_bytes, found_checksum, found_size
+FROM mlops.artifact_checks AS seen JOIN mlops.model_artifacts USING (artifact_id)
+WHERE audit_id = %(audit_id)s AND outcome <> 'match'
+ORDER BY seen.location;
+
 -- name: roots
 -- Where do the runs and logged models keep their files?
 SELECT artifact_uri, coalesce(experiment_id, 0) AS experiment_id FROM runs

@@ -1,22 +1,27 @@
 -- name: attribute
--- Say for the rest of this transaction who asks for what the triggers record, and why.
+-- Say for the rest of this transaction who asks for what the triggers record, and why; and which
+-- aliases are protected, where that is set here and not in the database.
 SELECT set_config('mlops.user', %(user)s, true), set_config('mlops.reason', %(reason)s, true),
-    set_config('mlops.override', %(override)s, true);
+    set_config('mlops.override', %(override)s, true),
+    set_config('mlops.protected_aliases', coalesce(
+        %(protected)s::text, current_setting('mlops.protected_aliases', true), ''), true);
 
 -- name: history
--- What was said of a model, also under its earlier names?
-WITH RECURSIVE called (name, until) AS (
-    SELECT %(name)s::text, 'infinity'::timestamptz
+-- What was said of a model, also under its earlier names and in its earlier workspaces?
+WITH RECURSIVE called (workspace, name, until) AS (
+    SELECT %(workspace)s::text, %(name)s::text, 'infinity'::timestamptz
     UNION
-    SELECT model.detail ->> 'renamed_from', model.valid_from
+    SELECT coalesce(model.detail ->> 'workspace_from', model.workspace),
+        coalesce(model.detail ->> 'renamed_from', model.name), model.valid_from
     FROM called JOIN mlops.registry_history AS model
-        ON model.workspace = %(workspace)s AND model.kind = 'model' AND model.name = called.name
-        AND model.detail ? 'renamed_from' AND model.valid_from < called.until
+        ON model.workspace = called.workspace AND model.kind = 'model' AND model.name = called.name
+        AND model.detail ?| ARRAY['renamed_from', 'workspace_from']
+        AND model.valid_from < called.until
 )
 SELECT history.workspace, history.name, kind, subject, version, value, detail, valid_from, valid_to,
     db_user, mlflow_user, reason, ended, ended_db_user, ended_mlflow_user, ended_reason
 FROM called JOIN mlops.registry_history AS history
-    ON history.workspace = %(workspace)s AND history.name = called.name
+    ON history.workspace = called.workspace AND history.name = called.name
     AND history.valid_from < called.until
 WHERE (%(kind)s::text IS NULL OR kind = %(kind)s)
     AND (%(subject)s::text IS NULL OR subject = %(subject)s)
@@ -26,7 +31,7 @@ ORDER BY valid_from, history_id;
 
 -- name: serialize_versions
 -- Wait until nobody else gives a version number to this model.
-SELECT pg_advisory_xact_lock(hashtextextended('mlops model version ' || %(name)s, 0));
+SELECT pg_advisory_xact_lock(hashtextextended('mlops model version ' || %(workspace)s || '/' || %(name)s, 0));
 
 -- name: insert_version
 -- Enter a model version under a number of the caller's choice: MLflow only counts up.
@@ -38,41 +43,112 @@ VALUES
     %(source)s, %(run_id)s, 'READY', %(workspace)s);
 
 -- name: models
--- Which versions match: of a name, a number, an id; the newest first?
-SELECT model.name, model.version, model.run_id, strategy.value AS strategy_type, model.description,
-    to_timestamp(model.creation_time / 1000.0) AS created_at
-FROM model_versions AS model
-LEFT JOIN model_version_tags AS strategy
-    ON strategy.workspace = model.workspace AND strategy.name = model.name
-    AND strategy.version = model.version AND strategy.key = 'strategy_type'
-WHERE model.current_stage <> 'Deleted_Internal' AND model.workspace = %(workspace)s
-    AND (%(name)s::text IS NULL OR model.name = %(name)s)
-    AND (%(version)s::integer IS NULL OR model.version = %(version)s)
-    AND (%(run_id)s::text IS NULL OR model.run_id = %(run_id)s)
-ORDER BY model.name, model.version DESC
+-- Which versions match: of a name, a number; the newest first?
+SELECT name, version, run_id, strategy_type, description, created_at
+FROM mlops.models
+WHERE workspace = %(workspace)s
+    AND (%(name)s::text IS NULL OR name = %(name)s)
+    AND (%(version)s::integer IS NULL OR version = %(version)s)
+ORDER BY name, version DESC
 LIMIT %(limit)s;
 
 -- name: best_model
--- Which version of a strategy has the best latest value of a metric? NaN never wins, and of equal
--- ones the newest does.
-SELECT model.name, model.version
-FROM model_versions AS model
-JOIN latest_metrics AS metric ON metric.run_uuid = model.run_id AND metric.key = %(key)s
-WHERE model.current_stage <> 'Deleted_Internal' AND model.workspace = %(workspace)s
-    AND NOT metric.is_nan AND metric.value <> 'NaN'
-    AND (%(strategy_type)s::text IS NULL OR coalesce(
-        (SELECT tag.value FROM model_version_tags AS tag
-            WHERE tag.workspace = model.workspace AND tag.name = model.name
-                AND tag.version = model.version AND tag.key = 'strategy_type'),
-        (SELECT tag.value FROM registered_model_tags AS tag
-            WHERE tag.workspace = model.workspace AND tag.name = model.name
-                AND tag.key = 'strategy_type')) = %(strategy_type)s)
-ORDER BY CASE WHEN %(higher_is_better)s THEN -metric.value ELSE metric.value END,
-    model.creation_time DESC, model.version DESC
-LIMIT 1;
+-- Which version of a strategy has the best latest value of a metric, and what are its others? NaN
+-- never wins, and of equal ones the newest does. A version's value is the one that mlops.models shows:
+-- what was logged of its model alone (an evaluation in another run, a checkpoint), else what its run
+-- logged.
+WITH best AS MATERIALIZED (
+    SELECT workspace, name, version
+    FROM mlops.models AS model
+    JOIN mlops.mlflow_model_versions() AS shared USING (workspace, name, version)
+    LEFT JOIN LATERAL (
+        SELECT own.metric_value AS value, own.metric_value = 0 AND EXISTS (
+            SELECT FROM metrics AS point
+            WHERE point.run_uuid = own.run_id AND point.key = own.metric_name
+                AND point.step = own.metric_step
+                AND point."timestamp" = own.metric_timestamp_ms AND point.is_nan) AS is_nan
+        FROM logged_model_metrics AS own
+        WHERE own.model_id = model.model_id AND own.metric_name = %(key)s
+            AND (shared.shares_run OR own.run_id IS DISTINCT FROM model.run_id)
+        ORDER BY own.metric_step DESC, own.metric_timestamp_ms DESC, own.metric_value DESC
+        LIMIT 1
+    ) AS own ON true
+    LEFT JOIN latest_metrics AS run
+        ON run.run_uuid = model.run_id AND run.key = %(key)s AND own.value IS NULL
+    CROSS JOIN LATERAL (
+        SELECT coalesce(own.value, run.value) AS value, coalesce(own.is_nan, run.is_nan) AS is_nan
+    ) AS metric
+    WHERE workspace = %(workspace)s
+        AND metric.value <> 'NaN' AND NOT metric.is_nan
+        AND (%(strategy_type)s::text IS NULL OR model.strategy_type = %(strategy_type)s)
+    ORDER BY CASE WHEN %(higher_is_better)s THEN -metric.value ELSE metric.value END,
+        model.created_at DESC, version DESC
+    LIMIT 1
+)
+SELECT name, version, run_id, strategy_type, description, created_at, metrics
+FROM best JOIN mlops.models USING (workspace, name, version);
 
 -- name: in_database
 -- Does the in-database store hold anything below this path?
 SELECT EXISTS (
     SELECT FROM mlops.artifact_files
     WHERE path = %(path)s OR path >= %(path)s || '/' AND path < %(path)s || '0');
+
+-- name: tags_of_versions
+-- The tags of these model versions, one row a version.
+SELECT tag.name::text, tag.version, array_agg(tag.key::text), array_agg(tag.value)
+FROM unnest(%(names)b::text[], %(versions)b::integer[]) AS wanted (name, version)
+JOIN model_version_tags AS tag
+    ON tag.workspace = %(workspace)s AND tag.name = wanted.name AND tag.version = wanted.version
+GROUP BY tag.name, tag.version;
+
+-- name: aliases_of_versions
+-- The aliases that point to these model versions, one row a version.
+SELECT alias.name::text, alias.version, array_agg(alias.alias::text ORDER BY alias.alias)
+FROM unnest(%(names)b::text[], %(versions)b::integer[]) AS wanted (name, version)
+JOIN registered_model_aliases AS alias
+    ON alias.workspace = %(workspace)s
+    AND alias.name = wanted.name
+    AND alias.version = wanted.version
+GROUP BY alias.name, alias.version;
+
+-- name: latest_versions
+-- The latest version of these models in each stage.
+SELECT DISTINCT ON (name, current_stage)
+    name::text, version, creation_time, last_updated_time, description::text, user_id::text,
+    current_stage::text, source::text, run_id::text, status::text, status_message::text,
+    run_link::text
+FROM model_versions
+WHERE workspace = %(workspace)s
+    AND name = ANY(%(names)b::text[])
+    AND current_stage <> 'Deleted_Internal'
+ORDER BY name, current_stage, version DESC;
+
+-- name: tags_of_latest_versions
+-- The tags of the latest version of these models in each stage, one row a version.
+SELECT tag.name::text, tag.version, array_agg(tag.key::text), array_agg(tag.value)
+FROM (
+    SELECT name, max(version) AS version
+    FROM model_versions
+    WHERE workspace = %(workspace)s
+        AND name = ANY(%(names)b::text[])
+        AND current_stage <> 'Deleted_Internal'
+    GROUP BY name, current_stage
+) AS latest
+JOIN model_version_tags AS tag
+    ON tag.workspace = %(workspace)s AND tag.name = latest.name AND tag.version = latest.version
+GROUP BY tag.name, tag.version;
+
+-- name: tags_of_models
+-- The tags of these models, one row a model.
+SELECT name::text, array_agg(key::text), array_agg(value::text)
+FROM registered_model_tags
+WHERE workspace = %(workspace)s AND name = ANY(%(names)b::text[])
+GROUP BY name;
+
+-- name: aliases_of_models
+-- The aliases of these models, one row a model.
+SELECT name::text, array_agg(alias::text), array_agg(version)
+FROM registered_model_aliases
+WHERE workspace = %(workspace)s AND name = ANY(%(names)b::text[])
+GROUP BY name;

@@ -1,103 +1,35 @@
--- name: run_state
--- Does this run exist (in this workspace), and may it be written to?
-SELECT runs.lifecycle_stage, runs.experiment_id
-FROM runs
-WHERE runs.run_uuid = %(run_id)s
-    AND (
-        %(workspace)s::text IS NULL
-        OR EXISTS (
-            SELECT FROM experiments
-            WHERE experiments.experiment_id = runs.experiment_id
-                AND experiments.workspace = %(workspace)s
-        )
-    );
+-- name: open_run
+-- May this run (of this workspace) be written to?
+SELECT mlops.open_run(%(run_id)b, %(workspace)b);
 
--- name: insert_metrics
--- Add the points of one run that are not there yet.
-SELECT mlops.insert_points(
-    %(run_id)s, %(keys)b::text[], %(values)b::float8[], %(timestamps)b::bigint[],
-    %(steps)b::bigint[], %(nans)b::boolean[]
+-- name: log_metrics
+-- Add the points of one run that are not there yet, and move its latest metrics on.
+SELECT mlops.log_metrics(
+    %(run_id)b, %(workspace)b, %(keys)b::text[], %(values)b::float8[], %(timestamps)b::bigint[],
+    %(steps)b::bigint[], %(nans)b::boolean[], %(newest)b::boolean[]
 );
 
--- name: upsert_latest
--- Keep the greatest (step, timestamp, value) of each series.
-INSERT INTO latest_metrics AS latest (run_uuid, key, value, "timestamp", step, is_nan)
-SELECT %(run_id)s, point.key, point.value, point.ms, point.step, point.is_nan
-FROM unnest(
-    %(keys)b::text[], %(values)b::float8[], %(timestamps)b::bigint[], %(steps)b::bigint[],
-    %(nans)b::boolean[]
-) AS point (key, value, ms, step, is_nan)
-ON CONFLICT (key, run_uuid) DO UPDATE SET
-    value = excluded.value,
-    "timestamp" = excluded."timestamp",
-    step = excluded.step,
-    is_nan = excluded.is_nan
-WHERE (excluded.step, excluded."timestamp", excluded.value)
-    > (latest.step, latest."timestamp", latest.value);
-
--- name: insert_model_metrics
+-- name: log_model_metrics
 -- Add metrics of logged models that are not there yet.
-INSERT INTO logged_model_metrics (
-    model_id, metric_name, metric_timestamp_ms, metric_step, metric_value,
-    experiment_id, run_id, dataset_uuid, dataset_name, dataset_digest
-)
-SELECT
-    point.model_id, point.key, point.ms, point.step, point.value,
-    %(experiment_id)s, %(run_id)s, %(dataset_uuid)s, point.dataset_name, point.dataset_digest
-FROM unnest(
-    %(model_ids)b::text[], %(keys)b::text[], %(timestamps)b::bigint[], %(steps)b::bigint[],
-    %(values)b::float8[], %(dataset_names)b::text[], %(dataset_digests)b::text[]
-) AS point (model_id, key, ms, step, value, dataset_name, dataset_digest)
-ON CONFLICT DO NOTHING;
+SELECT mlops.log_model_metrics(
+    %(run_id)b, %(workspace)b, %(model_ids)b::text[], %(keys)b::text[], %(values)b::float8[],
+    %(timestamps)b::bigint[], %(steps)b::bigint[], %(dataset_uuid)b, %(dataset_names)b::text[],
+    %(dataset_digests)b::text[]
+);
 
--- name: insert_params
+-- name: log_params
 -- Add the params of one run that are not there yet.
-INSERT INTO params (run_uuid, key, value)
-SELECT %(run_id)s, param.key, param.value
-FROM unnest(%(keys)b::text[], %(values)b::text[]) AS param (key, value)
-ON CONFLICT DO NOTHING;
+SELECT mlops.log_params(%(run_id)b, %(workspace)b, %(keys)b::text[], %(values)b::text[]);
 
--- name: changed_params
--- Which of these params have another value already?
-SELECT params.key, params.value AS old_value, given.value AS new_value
-FROM unnest(%(keys)b::text[], %(values)b::text[]) WITH ORDINALITY AS given (key, value, position)
-JOIN params ON params.run_uuid = %(run_id)s AND params.key = given.key
-WHERE params.value <> given.value
-ORDER BY given.position;
-
--- name: upsert_tags
+-- name: set_tags
 -- Set the tags of one run.
-INSERT INTO tags (run_uuid, key, value)
-SELECT %(run_id)s, tag.key, tag.value
-FROM unnest(%(keys)b::text[], %(values)b::text[]) AS tag (key, value)
-ON CONFLICT (key, run_uuid) DO UPDATE SET value = excluded.value;
+SELECT mlops.set_tags(%(run_id)b, %(workspace)b, %(keys)b::text[], %(values)b::text[]);
 
--- name: insert_tags
--- Set the tags of a run that has none yet.
-INSERT INTO tags (run_uuid, key, value)
-SELECT %(run_id)s, tag.key, tag.value
-FROM unnest(%(keys)b::text[], %(values)b::text[]) AS tag (key, value);
-
--- name: rename_run
--- Give a run another name.
-UPDATE runs SET name = %(name)s WHERE run_uuid = %(run_id)s;
-
--- name: experiment
--- Where do the artifacts of an experiment go, and may it be written to?
-SELECT experiment_id, artifact_location, lifecycle_stage
-FROM experiments
-WHERE experiment_id = %(experiment_id)s
-    AND (%(workspace)s::text IS NULL OR workspace = %(workspace)s);
-
--- name: insert_run
--- Start a run.
-INSERT INTO runs (
-    run_uuid, name, source_type, source_name, entry_point_name, source_version, user_id, status,
-    start_time, lifecycle_stage, artifact_uri, experiment_id
-)
-VALUES (
-    %(run_id)s, %(name)s, 'UNKNOWN', '', '', '', %(user_id)s, %(status)s,
-    %(start_time)s, %(stage)s, %(artifact_uri)s, %(experiment_id)s
+-- name: create_run
+-- Start a run whose artifacts go where the experiment's do; where is that?
+SELECT mlops.create_run(
+    %(experiment_id)b::integer, %(workspace)b, %(root)b, %(run_id)b, %(name)b, %(user_id)b,
+    %(status)b, %(start_time)b::bigint, %(artifact_uri)b, %(keys)b::text[], %(values)b::text[]
 );
 
 -- name: run_infos
@@ -275,8 +207,9 @@ LEFT JOIN LATERAL (
     FROM mlops.metric_marks
     WHERE run_uuid = %(run_id)s
         AND key = %(key)s
-        AND rank = least(wanted.rank - wanted.rank %% 128, %(marked)s)
-    LIMIT 1 -- one look into the index for each rank, whatever the planner thinks
+        AND rank <= least(wanted.rank, %(marked)s)
+    ORDER BY rank DESC -- by the index of ranks, whatever the statistics say
+    LIMIT 1
 ) AS mark ON true
 CROSS JOIN LATERAL (
     SELECT metrics.value, metrics."timestamp" AS ms, metrics.step, metrics.is_nan
@@ -359,16 +292,6 @@ LIMIT %(limit)s;
 -- name: max_step
 -- The greatest step of a series: the latest point is the one of the greatest step.
 SELECT step FROM latest_metrics WHERE run_uuid = %(run_id)s AND key = %(key)s;
-
--- name: aliases_of_versions
--- Which aliases point to these model versions?
-SELECT registered_model_aliases.name, registered_model_aliases.version, registered_model_aliases.alias
-FROM unnest(%(names)b::text[], %(versions)b::integer[]) AS wanted (name, version)
-JOIN registered_model_aliases
-    ON registered_model_aliases.workspace = %(workspace)s
-    AND registered_model_aliases.name = wanted.name
-    AND registered_model_aliases.version = wanted.version
-ORDER BY registered_model_aliases.alias;
 
 -- name: drop_points
 -- Remove every point before a time.

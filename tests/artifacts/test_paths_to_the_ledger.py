@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -16,9 +19,12 @@ import mlflow
 import psycopg
 import pytest
 import requests
+from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from mlflow_timescale import because
+from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
 
 pytestmark = pytest.mark.server
@@ -115,6 +121,15 @@ def test_a_client_of_the_server_reaches_the_ledger_and_is_checked(
     mlflow.set_tracking_uri(database.url)
     with pytest.raises(MlflowException, match="cannot become"):
         MlflowClient(proxied, proxied).set_registered_model_alias("momentum", "champion", "1")
+    with because("\u7d27\u6025 \u2014 only the README differs", override=True):
+        MlflowClient(proxied, proxied).set_registered_model_alias("momentum", "champion", "1")
+    command = ["registry", "history", "--uri", database.url, "momentum", "champion", "--json"]
+    (moved,) = json.loads(CliRunner().invoke(cli, command).stdout)
+    assert moved["reason"] == "\u7d27\u6025 \u2014 only the README differs"
+    assert moved["mlflow_user"] == getpass.getuser()
+    assert moved["detail"] == {"override": True}
+    who = conn.execute("SELECT DISTINCT mlflow_user FROM mlops.model_artifacts").fetchall()
+    assert who == [(getpass.getuser(),)]
 
 
 @pytest.mark.slow
@@ -150,6 +165,84 @@ def test_a_server_wraps_a_directory_and_gc_removes_what_was_deleted(
         collect_garbage(database, "--tracking-uri", url)
     assert not stored.exists()
     assert locations(conn) == set()
+
+
+PART = 5 << 20  # S3 takes no smaller ones, except for the last
+
+
+def multipart(url: str, step: str, path: str, **values: Any) -> dict[str, Any]:
+    directory, _, name = path.rpartition("/")
+    answer = requests.post(
+        f"{url}/api/2.0/mlflow-artifacts/mpu/{step}/{directory}",
+        json={"path": name, **values},
+        timeout=60,
+    )
+    assert answer.ok, answer.text
+    return answer.json()
+
+
+@pytest.mark.slow
+def test_multipart_uploads_through_a_server_are_in_the_ledger_when_they_are_complete(
+    database: DatabaseURI,
+    tmp_path: Path,
+    conn: psycopg.Connection,
+    s3: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = "sha256+s3://models/root"
+    with mlflow_server(database, tmp_path, "--artifacts-destination", store) as url:
+        mlflow.set_tracking_uri(url)
+        with mlflow.start_run() as run:
+            path = f"{run.info.artifact_uri.removeprefix('mlflow-artifacts:/')}/big.bin"
+            begun = multipart(url, "create", path, num_parts=2)
+            parts = [os.urandom(PART), b"the rest"]
+            for data, part in zip(parts, begun["credentials"], strict=True):
+                part["etag"] = requests.put(part["url"], data=data, timeout=60).headers["ETag"]
+            assert locations(conn) == set()
+            assert MlflowClient().list_artifacts(run.info.run_id) == []
+            done = [
+                {"part_number": part["part_number"], "etag": part["etag"], "url": part["url"]}
+                for part in begun["credentials"]
+            ]
+            multipart(url, "complete", path, upload_id=begun["upload_id"], parts=done)
+            ledger = "SELECT location, checksum, origin FROM mlops.model_artifacts"
+            expected = hashlib.sha256(b"".join(parts)).hexdigest()
+            assert conn.execute(ledger).fetchall() == [
+                (f"s3://models/root/{path}", expected, "read back")
+            ]
+
+            given_up = multipart(url, "create", f"{path}.2", num_parts=1)
+            requests.put(given_up["credentials"][0]["url"], data=b"half", timeout=60)
+            multipart(url, "abort", f"{path}.2", upload_id=given_up["upload_id"])
+            assert [item.path for item in MlflowClient().list_artifacts(run.info.run_id)] == [
+                "big.bin"
+            ]
+            assert len(locations(conn)) == 1
+
+            # MLflow's own client, for which such a file is large.
+            monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", str(PART))
+            monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", str(PART))
+            (tmp_path / "own.bin").write_bytes(parts[0] + b"more")
+            mlflow.log_artifact(str(tmp_path / "own.bin"))
+            who = "SELECT origin, mlflow_user FROM mlops.model_artifacts WHERE location LIKE %s"
+            assert conn.execute(who, ["%own.bin"]).fetchone() == ("read back", getpass.getuser())
+            s3.put_object(Bucket="models", Key=f"root/{path}", Body=b"swapped")
+            with pytest.raises(MlflowException, match="not what was logged"):
+                mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="big.bin")
+
+
+@pytest.mark.slow
+def test_a_client_that_insists_on_parts_falls_back_to_one_stream_into_the_database(
+    proxied: str, conn: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "true")
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", str(PART))
+    data = os.urandom(PART + 1)
+    (tmp_path / "big.bin").write_bytes(data)
+    with mlflow.start_run():
+        mlflow.log_artifact(str(tmp_path / "big.bin"))
+    row = conn.execute("SELECT checksum, origin FROM mlops.model_artifacts").fetchone()
+    assert row == (hashlib.sha256(data).hexdigest(), "logged")
 
 
 def collect_garbage(database: DatabaseURI, *arguments: str) -> None:

@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from mlflow_process import plain
 
 from mlflow_timescale import ModelRegistry, because
 from mlflow_timescale.artifacts import verify
@@ -73,8 +75,11 @@ def test_an_audit_can_be_of_one_run_only(
     assert not verify.audit(tracking, Selection()).passed
 
 
-def test_an_interrupted_audit_goes_on_where_it_was(tracking: DatabaseURI) -> None:
+def test_an_interrupted_audit_goes_on_where_it_was(
+    tracking: DatabaseURI, toolbox: Any, conn: psycopg.Connection
+) -> None:
     log_texts(100)
+    toolbox.flip_stored_byte(conn, "/10.txt")  # among the first
     seen: list[str] = []
 
     def stop(check: Any) -> None:
@@ -87,7 +92,10 @@ def test_an_interrupted_audit_goes_on_where_it_was(tracking: DatabaseURI) -> Non
     report = verify.audit(tracking, Selection(), resume=True)
     assert report.resumed
     assert report.total == 100 - 64  # a batch is recorded at a time
-    assert dict(report.outcomes) == {"match": 100}
+    assert dict(report.outcomes) == {"match": 99, "mismatch": 1}
+    (failure,) = report.failures  # of the part that was interrupted
+    assert failure.location.endswith("/10.txt")
+    assert failure.expected != failure.found
     assert not verify.audit(tracking, Selection(), resume=True).resumed
 
 
@@ -201,6 +209,74 @@ def test_a_protected_alias_needs_artifacts_that_verify(
         "WHERE alias = 'champion' ORDER BY valid_from"
     ).fetchall()
     assert rows == [(1, False, None), (2, True, "only the README differs")]
+
+
+def point_champion_in_sql(conn: psycopg.Connection, version: int) -> None:
+    conn.execute(
+        "INSERT INTO registered_model_aliases (workspace, name, alias, version) "
+        "VALUES ('default', 'momentum', 'champion', %(version)s) "
+        "ON CONFLICT (workspace, name, alias) DO UPDATE SET version = %(version)s",
+        {"version": version},
+    )
+
+
+def test_the_database_itself_refuses_what_is_known_to_be_bad(
+    tracking: DatabaseURI, toolbox: Any, conn: psycopg.Connection
+) -> None:
+    for _ in range(2):
+        with mlflow.start_run():
+            logged = toolbox.log_model(registered_model_name="momentum")
+    point_champion_in_sql(conn, 1)
+    point_champion_in_sql(conn, 2)  # nobody has looked at it since it was logged
+    point_champion_in_sql(conn, 1)
+    toolbox.flip_stored_byte(conn, f"{logged.model_id}/artifacts/MLmodel")
+    assert not verify.audit(tracking, Selection()).passed
+    with pytest.raises(psycopg.errors.RaiseException, match=r"MLmodel did not verify") as refused:
+        point_champion_in_sql(conn, 2)
+    assert "mlops.override" in refused.value.diag.message_hint
+    with pytest.raises(MlflowException, match="did not verify"):
+        SqlAlchemyStore(plain(tracking)).set_registered_model_alias("momentum", "champion", 2)
+    failures = conn.execute("SELECT name, version, outcome FROM mlops.version_failures")
+    assert failures.fetchall() == [("momentum", 2, "mismatch")]
+
+    with conn.transaction():
+        conn.execute("SET LOCAL mlops.override = 'true'")
+        conn.execute("SET LOCAL mlops.reason = 'only the README differs'")
+        point_champion_in_sql(conn, 2)
+    states = ModelRegistry(tracking).alias_history("momentum", "champion")
+    assert states[-1].detail == {"override": True}
+    assert states[-1].reason == "only the README differs"
+    MlflowClient().rename_registered_model("momentum", "momentum_v2")  # points nowhere new
+
+
+def test_what_was_restored_and_verified_again_is_bad_no_longer(
+    tracking: DatabaseURI, toolbox: Any, conn: psycopg.Connection
+) -> None:
+    with mlflow.start_run():
+        toolbox.log_model(registered_model_name="momentum")
+    toolbox.flip_stored_byte(conn, "MLmodel")
+    client = MlflowClient()
+    with pytest.raises(AliasRefused):
+        client.set_registered_model_alias("momentum", "champion", "1")
+    toolbox.flip_stored_byte(conn, "MLmodel")
+    with pytest.raises(psycopg.errors.RaiseException, match="did not verify"):
+        point_champion_in_sql(conn, 1)
+    client.set_registered_model_alias("momentum", "champion", "1")  # reads the files again
+    client.delete_registered_model_alias("momentum", "champion")
+    point_champion_in_sql(conn, 1)
+
+
+def test_which_aliases_the_database_protects_is_a_setting_of_the_database(
+    tracking: DatabaseURI, toolbox: Any, conn: psycopg.Connection
+) -> None:
+    with mlflow.start_run():
+        toolbox.log_model(registered_model_name="momentum")
+    toolbox.flip_stored_byte(conn, "MLmodel")
+    verify.audit(tracking, Selection())
+    conn.execute("SET mlops.protected_aliases = 'live, gold'")
+    point_champion_in_sql(conn, 1)
+    with pytest.raises(psycopg.errors.RaiseException, match="cannot become gold"):
+        conn.execute("UPDATE registered_model_aliases SET alias = 'gold'")
 
 
 def test_which_aliases_are_protected_is_a_setting(

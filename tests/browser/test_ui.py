@@ -18,6 +18,7 @@ import mlflow
 import pytest
 from mlflow_timescale.examples import demo
 
+from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -99,8 +100,12 @@ def keep(page: sync_api.Page) -> Callable[[str], None]:
     return _keep
 
 
-def test_the_demo_can_be_browsed(
-    page: sync_api.Page, address: str, outcome: demo.Outcome, keep: Callable[[str], None]
+def test_the_demo_can_be_browsed_and_damaged_artifacts_are_not_shown(
+    page: sync_api.Page,
+    address: str,
+    database: DatabaseURI,
+    outcome: demo.Outcome,
+    keep: Callable[[str], None],
 ) -> None:
     failed: list[str] = []
     page.on("response", lambda answer: failed.append(answer.url) if _is_bad(answer) else None)
@@ -147,6 +152,23 @@ def test_the_demo_can_be_browsed(
     keep("8-version")
 
     assert failed == []
+
+    client = mlflow.MlflowClient(database.url)
+    client.log_text(outcome.run_id, "the sharpe ratio is 0.42", "note.txt")
+    with db.connect(database, autocommit=True) as conn:
+        conn.execute("UPDATE mlops.artifact_chunks SET data = set_byte(data, 5, 42)")
+    page.goto(f"{run}/artifacts")
+    page.reload()
+    for folder, name in (("plots", "equity.png"), (None, "note.txt")):
+        if folder:
+            page.get_by_text(folder, exact=True).first.click()
+        with page.expect_response(lambda answer: "get-artifact" in answer.url) as refused:
+            page.get_by_text(name).first.click()
+        assert refused.value.status == 409
+    _see(page, "Loading artifact failed")
+    keep("9-refused")
+    assert not page.get_by_text("the sharpe ratio").count()
+    assert not page.evaluate("[...document.images].some(i => i.src.startsWith('blob:'))")
 
 
 def _is_bad(answer: sync_api.Response) -> bool:

@@ -6,7 +6,6 @@ entities in every field (a field that only one has fails, too), or the same erro
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,8 +13,8 @@ from typing import Any
 
 import pytest
 from conftest import _clone, _dispose_engines, _execute, vanilla_url
+from entities import plain
 from mlflow.exceptions import MlflowException
-from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as MlflowRegistry
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as MlflowTracking
 
@@ -97,29 +96,6 @@ class Pair:
 
     def _labels(self, side: int) -> dict[str, str]:
         return {ids[side]: name for name, ids in self.ids.items()}
-
-
-def plain(value: Any, labels: dict[str, str]) -> Any:
-    """An entity as nested tuples of all it has, run ids by name, what has no order sorted."""
-    if isinstance(value, float) and math.isnan(value):
-        return "NaN"
-    if isinstance(value, str):
-        for run_id, name in labels.items():
-            value = value.replace(run_id, f"<{name}>")
-        return value
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, PagedList):
-        return ("page", [plain(item, labels) for item in value], value.token)
-    if isinstance(value, (list, tuple)):
-        return [plain(item, labels) for item in value]
-    if isinstance(value, dict):
-        return sorted((key, plain(item, labels)) for key, item in value.items())
-    fields = {key: plain(item, labels) for key, item in vars(value).items()}
-    for unordered in ("_metric_objs", "_model_inputs", "_model_outputs", "_dataset_inputs"):
-        if isinstance(fields.get(unordered), list):
-            fields[unordered] = sorted(fields[unordered], key=repr)
-    return type(value).__name__, sorted(fields.items())
 
 
 @pytest.fixture(scope="module")

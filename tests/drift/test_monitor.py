@@ -293,3 +293,20 @@ def test_a_password_is_not_in_the_repr() -> None:
     hidden.uri = DatabaseURI.parse("postgresql+timescaledb://ann:s3cret@db/trading")
     hidden.strategy_id = "x"
     assert "s3cret" not in repr(hidden)
+
+
+def test_a_session_long_after_the_last_data_has_its_alert_and_its_report(
+    monitor: DriftMonitor, days: list[date], make: Callable[..., Strategy]
+) -> None:
+    strategy = make(days, [0.3] * 70 + [-0.3] * 30)
+    strategy.record(monitor)
+    monitor.backfill(days[0], days[-1])
+    monitor.accept(days[0], days[69], "calm", min_sessions=60)
+    monitor.backfill(days[70], days[-1])
+    long_after = date(2025, 12, 1)
+    assert monitor.run_daily(long_after).statuses["ic"] == "no_predictions"
+    since = {alert.rule: alert.session for alert in monitor.alerts()}
+    assert since["no signals"] == long_after
+    assert days[70] < since["ic drift emergency"] <= days[-1]
+    page = monitor.report(long_after)
+    assert all(f">{session}</td>" in page for session in since.values())

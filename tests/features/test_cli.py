@@ -73,7 +73,7 @@ def test_latest_shows_what_was_known_then(run, written):
         "assumed_lag": "event_time + 4:00:00",
     }
     assert json.loads(run("latest", "AAPL", "--max-age", "1d", "--json")) == []
-    assert "2024-01-17T00:00:00+00:00" in run("latest", "AAPL", "--feature-version", "rsi=1")
+    assert "2024-01-17 00:00Z" in run("latest", "AAPL", "--feature-version", "rsi=1")
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])

@@ -55,7 +55,7 @@ def write(store: FeatureStore, *seeds: int, **options) -> int:
 
 def spine(count: int = 300) -> pd.DataFrame:
     rng = np.random.default_rng(11)
-    moments = START + pd.to_timedelta(rng.integers(-10, 700, count), "D")
+    moments = (START + pd.to_timedelta(rng.integers(-10, 700, count), "D")).as_unit("us")
     entities = [f"E{e}" for e in rng.integers(0, 7, count)]
     return pd.DataFrame({"entity_key": entities, "as_of": moments})
 
@@ -177,7 +177,7 @@ def test_structures_are_those_of_the_database(store, tmp_path):
         at = START + timedelta(days=day)
         store.write_features("E0", at, {"curve": curve}, ingest_time=at, feature_version=version)
         export_lake(store, tmp_path)
-    rows = pd.DataFrame({"entity_key": "E0", "as_of": pd.date_range(START, periods=6, freq="D")})
+    rows = pd.DataFrame({"entity_key": "E0", "as_of": pd.date_range(START, periods=6, unit="us")})
     rows.loc[4, "as_of"] = pd.NaT
     answer = Lake(tmp_path).training_frame(rows, ["curve"])
     pd.testing.assert_frame_equal(answer, store.training_frame(rows, ["curve"]))

@@ -48,7 +48,7 @@ def prices() -> pd.DataFrame:
 
 def spine() -> pd.DataFrame:
     rng = np.random.default_rng(5)
-    moments = START + pd.to_timedelta(rng.integers(0, 90 * 24, 200), "h")
+    moments = (START + pd.to_timedelta(rng.integers(0, 90 * 24, 200), "h")).as_unit("us")
     frame = pd.DataFrame({"entity_key": [f"E{i % 5}" for i in range(200)], "as_of": moments})
     return frame.assign(label=rng.normal(size=200))
 

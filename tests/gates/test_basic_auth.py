@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
@@ -13,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.server.auth.db.cli import commands
 from mlflow_process import Server, mlflow_server, plain, shows_password, with_password
 
+from mlflow_timescale import ModelRegistry, attribution, db
 from mlflow_timescale.db.uri import DatabaseURI
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -33,6 +35,8 @@ def server_process(
             with_password(shared_database).url,
             "--app-name",
             "basic-auth",
+            "--artifacts-destination",
+            "timescaledb-artifacts:/",
             "--workers",
             "2",
             log_file=directory / "log",
@@ -90,6 +94,30 @@ def test_a_user_sees_only_what_was_granted(server_process: Server, log_in: LogIn
     assert client.get_run(run.info.run_id).data.metrics == {"ic": 0.1}
     with pytest.raises(MlflowException, match="Permission denied"):
         client.get_experiment(admins)
+
+
+def test_the_authenticated_user_is_who_logged_and_who_moved_the_alias(
+    server_process: Server,
+    log_in: LogIn,
+    shared_database: DatabaseURI,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = log_in("ann", "ann's long passphrase")
+    monkeypatch.setattr(attribution.RequestHeaders, "request_headers", claims_to_be_somebody_else)
+    run = client.create_run(client.create_experiment("ann's models"))
+    client.log_text(run.info.run_id, "alpha", "note.txt")
+    client.create_registered_model("momentum")
+    client.create_model_version("momentum", f"{run.info.artifact_uri}", run.info.run_id)
+    client.set_registered_model_alias("momentum", "champion", "1")
+    (change,) = ModelRegistry(shared_database).alias_history("momentum")
+    assert (change.mlflow_user, change.reason) == ("ann", "IC > 0,05 \u2014 go")
+    with db.connect(shared_database) as conn:
+        logged = conn.execute("SELECT artifact_path, mlflow_user FROM mlops.model_artifacts")
+        assert logged.fetchall() == [("note.txt", "ann")]
+
+
+def claims_to_be_somebody_else(self: object) -> dict[str, str]:
+    return {attribution.USER: "the%20chief", attribution.REASON: quote("IC > 0,05 \u2014 go")}
 
 
 def test_the_log_names_no_password(server_process: Server) -> None:

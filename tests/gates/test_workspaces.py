@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Iterator
+from datetime import datetime, timezone
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow_process import Server, mlflow_server, shows_password, with_password
+from mlflow_process import Server, mlflow_server, run, shows_password, with_password
 
+from mlflow_timescale import ModelRegistry, because, db
 from mlflow_timescale.db.uri import DatabaseURI
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
+MAIN = "from mlflow_timescale.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +30,8 @@ def server_process(
         "--backend-store-uri",
         with_password(shared_database).url,
         "--enable-workspaces",
+        "--artifacts-destination",
+        "timescaledb-artifacts:/",
         "--workers",
         "2",
         log_file=directory / "log",
@@ -68,6 +75,86 @@ def test_runs_and_models_of_one_workspace_are_not_seen_in_another() -> None:
     mlflow.set_workspace("desk-rates")
     with pytest.raises(MlflowException, match="not found"):
         client.get_run(run.info.run_id)
+
+
+def moves(name: str, reasons: list[str]) -> None:
+    """The same model and alias in a workspace of its own, once to each new version."""
+    mlflow.create_workspace(name)
+    mlflow.set_workspace(name)
+    client = MlflowClient()
+    client.create_registered_model("carry")
+    for reason in reasons:
+        version = client.create_model_version("carry", f"s3://models/{name}").version
+        with because(reason):
+            client.set_registered_model_alias("carry", "champion", version)
+
+
+def registry_command(database: DatabaseURI, *arguments: str) -> str:
+    command = [sys.executable, "-c", MAIN, "registry", *arguments]
+    return run([*command, "--uri", database.url]).stdout
+
+
+def test_each_workspace_has_a_history_of_its_own(shared_database: DatabaseURI) -> None:
+    moves("desk-asia", ["a1", "a2"])
+    moves("desk-europe", ["e1", "e2", "e3"])
+    for desk, last in (("desk-asia", "2"), ("desk-europe", "3")):
+        where = ("carry", "champion", "--workspace", desk)
+        rows = json.loads(registry_command(shared_database, "history", *where, "--json"))
+        assert [row["reason"] for row in rows] == [f"{desk[5]}{n + 1}" for n in range(int(last))]
+        at = registry_command(shared_database, "at", *where, "2100-01-01T00:00:00Z")
+        assert f"carry@champion was version {last} " in at
+    rolled = registry_command(
+        shared_database, "rollback", "carry", "champion", "--workspace", "desk-europe",
+        "--reason", "too much turnover",
+    )  # fmt: skip
+    assert rolled == "carry@champion: version 3 -> 2.\n"
+    for desk in ("desk-asia", "desk-europe"):
+        mlflow.set_workspace(desk)
+        assert int(MlflowClient().get_model_version_by_alias("carry", "champion").version) == 2
+    nothing = registry_command(shared_database, "at", "carry", "champion", "2100-01-01T00:00:00Z")
+    assert "pointed at no version" in nothing
+
+
+def test_models_keep_their_past_when_their_workspace_is_deleted(
+    shared_database: DatabaseURI,
+) -> None:
+    moves("desk-closed", ["c1", "c2"])
+    before = datetime.now(timezone.utc)
+    mlflow.set_workspace(None)
+    os.environ.pop("MLFLOW_WORKSPACE", None)
+    MlflowClient().create_registered_model("unrelated")
+    mlflow.delete_workspace("desk-closed", mode="SET_DEFAULT")
+    registry = ModelRegistry(shared_database)
+    states = registry.alias_history("carry", "champion")
+    assert [(state.workspace, state.version) for state in states] == [
+        ("desk-closed", 1),
+        ("desk-closed", 2),
+        ("default", 2),
+    ]
+    assert [state.ended for state in states] == ["changed", "renamed", None]
+    assert states[1].valid_to == states[2].valid_from
+    assert registry.version_at("carry", "champion", before) == 2
+
+
+def test_artifacts_of_a_workspace_are_in_the_ledger_and_checked(
+    shared_database: DatabaseURI,
+) -> None:
+    mlflow.create_workspace("desk-vol")
+    mlflow.set_workspace("desk-vol")
+    with mlflow.start_run(experiment_id=mlflow.create_experiment("vol")) as active:
+        mlflow.log_text("alpha", "note.txt")
+    client = MlflowClient()
+    client.create_registered_model("vol")
+    client.create_model_version("vol", active.info.artifact_uri, active.info.run_id)
+    with db.connect(shared_database, autocommit=True) as conn:
+        (row,) = conn.execute(
+            "SELECT workspace, checksum FROM mlops.models WHERE name = 'vol'"
+        ).fetchall()
+        assert row[0] == "desk-vol"
+        assert row[1]
+        conn.execute("UPDATE mlops.artifact_chunks SET data = 'omega'")
+    with pytest.raises(MlflowException, match="cannot become 'champion'"):
+        client.set_registered_model_alias("vol", "champion", "1")
 
 
 def test_the_log_names_no_password(server_process: Server) -> None:

@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_timescale import registry_history
+from mlflow_timescale.attribution import because
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.registry_audit import because
 
 NAME = "momentum"
 

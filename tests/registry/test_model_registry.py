@@ -12,6 +12,7 @@ from uuid import UUID
 import mlflow
 import psycopg
 import pytest
+from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 
 import mlflow_timescale
@@ -93,6 +94,62 @@ def test_the_best_model_is_by_strategy_metric_and_dataset(registry: ModelRegistr
     assert worst.model.name == "a"
     assert registry.get_best_model("momentum", "sharpe_ratio", "live") is None
     assert registry.get_best_model("carry", "sharpe_ratio") is None
+
+
+def logged_version(registry: ModelRegistry, name: str, run_id: str) -> str:
+    """A version of a logged model, and the model's id."""
+    client = registry.client
+    experiment = client.get_run(run_id).info.experiment_id
+    model = client.create_logged_model(experiment, name=name, source_run_id=run_id)
+    outputs = [LoggedModelOutput(model.model_id, 0)]
+    client.log_outputs(run_id, outputs)
+    client.finalize_logged_model(model.model_id, "READY")
+    registry.register_model(name, "momentum", source=f"models:/{model.model_id}", run_id=run_id)
+    return str(model.model_id)
+
+
+def test_metrics_of_the_logged_model_count_like_those_of_the_run(registry: ModelRegistry) -> None:
+    client = registry.client
+    mlflow.set_tracking_uri(registry.uri.url)  # MLflow's registry looks for logged models there
+    experiment = client.create_experiment("models")
+    training, evaluation = (client.create_run(experiment).info.run_id for _ in range(2))
+    first, second = (logged_version(registry, name, training) for name in ("early", "late"))
+    client.log_metric(training, "test/ic", 0.09)  # of both checkpoints, says the run
+    client.log_metric(training, "test/ic", 0.03, model_id=first)
+    for step, value in enumerate((0.20, 0.05)):
+        client.log_metric(evaluation, "test/ic", value, model_id=second, step=step)
+    client.log_metric(evaluation, "test/sharpe", math.nan, model_id=second)
+    best = registry.get_best_model("momentum", "ic")
+    assert (best.model.name, best.metrics["ic_test"]) == ("late", 0.05)
+    worst = registry.get_best_model("momentum", "ic", higher_is_better=False)
+    assert (worst.model.name, worst.metrics["ic_test"]) == ("early", 0.03)
+    assert registry.get_best_model("momentum", "sharpe") is None
+
+
+def test_the_best_model_is_the_one_that_the_view_shows(
+    registry: ModelRegistry, conn: psycopg.Connection
+) -> None:
+    for number, value in enumerate((0.1, math.inf, -math.inf)):
+        registry.log_metrics(registry.register_model(f"m{number}", "carry"), {"ic": value}, "test")
+    shown = conn.execute(
+        "SELECT name FROM mlops.models ORDER BY (metrics ->> 'test/ic')::float8 DESC"
+    ).fetchall()
+    assert registry.get_best_model("carry", "ic").model.name == shown[0][0] == "m1"
+    assert registry.get_best_model("carry", "ic").metrics == {"ic_test": math.inf}
+
+
+def test_a_strategy_may_be_a_tag_of_the_version_the_model_or_the_run(
+    registry: ModelRegistry,
+) -> None:
+    client = registry.client
+    client.set_tag(registry.register_model("of_run").hex, "strategy_type", "run")
+    registry.register_model("of_model")
+    client.set_registered_model_tag("of_model", "strategy_type", "model")
+    for name in ("of_run", "of_model"):
+        registry.log_metrics(f"{name}/1", {"ic": 0.1}, "test")
+        best = registry.get_best_model(name.removeprefix("of_"), "ic")
+        assert best.model.name == name
+        assert best.model == registry.get_model(name)
 
 
 def test_of_equal_models_the_newest_is_best(registry: ModelRegistry) -> None:

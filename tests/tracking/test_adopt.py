@@ -1,4 +1,4 @@
-"""Adopting plain MLflow's database, releasing it again, importing from elsewhere."""
+"""Adopting plain MLflow's database, and releasing it again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from sqlalchemy import text
 from mlflow_timescale import adopt as module
 from mlflow_timescale import db
 from mlflow_timescale.cli.adopt import adopt, release
-from mlflow_timescale.cli.import_ import import_
-from mlflow_timescale.importing import ImportFailed, import_from
 from mlflow_timescale.tracking_store import TimescaleTrackingStore
 
 STRUCTURE = """
@@ -100,7 +98,7 @@ def test_adoption_and_release_lose_nothing_and_end_where_they_began(vanilla):
 def test_an_interrupted_adoption_goes_on_and_sees_what_was_written_meanwhile(vanilla, monkeypatch):
     uri, store = vanilla
     ids = log_runs(store)
-    monkeypatch.setattr(module, "_RUNS_AT_ONCE", 10)
+    monkeypatch.setattr(module, "_MOST_RUNS_AT_ONCE", 10)
 
     def interrupt(done, total):
         if done >= 10:
@@ -120,7 +118,7 @@ def test_an_interrupted_adoption_goes_on_and_sees_what_was_written_meanwhile(van
         before = histories(store, ids)
         seen = []
         module.adopt(conn, progress=lambda done, total: seen.append(done))
-        assert seen[0] == 20
+        assert seen[0] >= 10  # not from the beginning
         assert module.layout(conn).ours
         assert conn.execute("SELECT to_regclass('mlops.metrics_next')").fetchone() == (None,)
     assert histories(TimescaleTrackingStore(uri.url, "/artifacts"), ids) == before
@@ -176,50 +174,3 @@ def test_our_store_works_on_a_large_database_before_it_is_adopted(vanilla):
         method, *arguments = call
         found = [getattr(one, method)(*arguments) for one in (ours, store)]
         assert repr(found[0]) == repr(found[1])
-
-
-@pytest.mark.slow  # MLflow's migrations on sqlite
-def test_import_copies_everything_from_sqlite(database, tmp_path):
-    source = f"sqlite:///{tmp_path}/mlflow.db"
-    theirs = SqlAlchemyStore(source, "/artifacts")
-    experiment = theirs.create_experiment("imported", tags=[])
-    run = theirs.create_run(experiment, "me", 1, [RunTag("ü", "b")], "run").info.run_id
-    theirs.log_batch(
-        run, [Metric("m", math.nan, 5, 0), Metric("m", 2, 6, 1)], [Param("p", "1")], []
-    )
-
-    result = CliRunner().invoke(import_, [source, "--uri", database.url], catch_exceptions=False)
-    assert "rows imported" in result.output
-    ours = TimescaleTrackingStore(database.url, "/artifacts")
-    assert repr(ours.get_run(run).data) == repr(theirs.get_run(run).data)
-    assert ours.get_experiment(experiment).name == "imported"
-    assert int(ours.create_experiment("next")) > int(experiment)
-    assert len(ours.get_metric_history_bulk_interval([run], "m", 9, None, None)) == 2
-
-    with (
-        db.connect(database, autocommit=True) as conn,
-        pytest.raises(ImportFailed, match="holds runs"),
-    ):
-        import_from(source, conn)
-
-
-@pytest.mark.slow  # MLflow's migrations on sqlite
-def test_import_takes_a_file_store(database, tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    from mlflow.store.tracking.file_store import FileStore
-
-    files = FileStore(str(tmp_path / "mlruns"))
-    run = files.create_run("0", "me", 1, [], "of files").info.run_id
-    files.log_metric(run, Metric("m", 1.5, 5, 3))
-    with db.connect(database, autocommit=True) as conn:
-        import_from(str(tmp_path / "mlruns"), conn)
-    ours = TimescaleTrackingStore(database.url, "/artifacts")
-    assert ours.get_run(run).data.metrics == {"m": 1.5}
-
-
-def test_import_names_what_it_cannot_read(database, tmp_path):
-    with (
-        db.connect(database, autocommit=True) as conn,
-        pytest.raises(ImportFailed, match="neither a database URI nor the directory"),
-    ):
-        import_from(str(tmp_path / "nowhere"), conn)

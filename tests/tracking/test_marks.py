@@ -6,6 +6,7 @@ import random
 
 import pytest
 from mlflow.entities import Metric
+from psycopg.sql import SQL
 
 from mlflow_timescale import db
 from mlflow_timescale.db.migrations import facts
@@ -171,3 +172,21 @@ def test_a_read_of_one_run_opens_its_own_chunks_only(conn, store):
     ).fetchall()
     chunks = {word for (line,) in plan for word in line.split() if word.startswith("_hyper")}
     assert 1 <= len({chunk for chunk in chunks if chunk.endswith("chunk")}) <= 3
+
+
+def test_marks_are_found_by_rank_before_they_are_analyzed(conn, run):
+    conn.execute(
+        "INSERT INTO metrics (run_uuid, key, step, timestamp, value, is_nan)"
+        " SELECT %s, 'm', i, i, i, false FROM generate_series(1, 20000) i",
+        [run],
+    )
+    series = history.series(conn, run, "m")
+    arguments = {"ranks": [5, 9999], "marked": 19968, "run_id": run, "key": "m"}
+    plan = conn.execute(
+        SQL("EXPLAIN {}").format(sampling._queries.points_at),
+        {**arguments, "first_ms": series.first_ms, "last_ms": series.last_ms},
+        prepare=False,
+    ).fetchall()
+    indexes = {word for (line,) in plan for word in line.split() if word.startswith("metric_marks")}
+    assert "metric_marks_pkey" in indexes
+    assert not any("step" in index for index in indexes)

@@ -71,6 +71,10 @@ def test_no_fall_has_no_onset() -> None:
     assert cusum.onset(IC[:120], baseline()) is None
 
 
+def test_a_series_without_any_value_has_no_onset() -> None:
+    assert cusum.onset(np.full(20, np.nan), baseline()) is None
+
+
 def test_an_onset_counts_sessions_without_a_value() -> None:
     gapped = np.insert(IC[:290], [100, 200, 240], np.nan)
     plain, shifted = cusum.onset(IC[:290], baseline()), cusum.onset(gapped, baseline())

@@ -1,0 +1,142 @@
+"""Who asks for something, and why: here, or at the other end of a request to a tracking server.
+
+A client that reaches the database says it in the database's session; one that reaches only a
+server says it in headers, which MLflow's client puts on each of its requests (entry point
+`mlflow.request_header_provider`). Loaded by that client: nothing here may be slow to import.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote
+
+SERVER_BACKEND = "_MLFLOW_SERVER_FILE_STORE"  # MLflow sets it in the processes of its server
+SEND_USER = "MLFLOW_TIMESCALE_SEND_USER"
+REASON, USER, OVERRIDE = (f"X-Mlflow-Timescale-{name}" for name in ("Reason", "User", "Override"))
+LONGEST_REASON = 2000  # bytes; three times that in a header, which proxies still let pass
+_LONGEST_USER = 256
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Who does something, why, and whether a failed check is overridden."""
+
+    user: str | None = None
+    reason: str = ""
+    override: bool = False
+
+
+@dataclass(frozen=True)
+class _Because:
+    reason: str = ""
+    override: bool = False
+
+
+_NOTHING = _Because()
+_because: ContextVar[_Because] = ContextVar("because", default=_NOTHING)
+_upload: ContextVar[Any] = ContextVar("upload_request", default=None)
+
+
+@contextmanager
+def because(reason: str, *, override: bool = False) -> Iterator[None]:
+    """Record why the registry is changed in this block, directly or through a tracking server.
+
+    With `override` a protected alias may go to a version whose artifacts do not verify; the
+    history says so. Raises ValueError for a reason of more than 2,000 bytes.
+
+    >>> with because("IC fell below 0.02 for ten days"):
+    ...     pass  # client.set_registered_model_alias("momentum", "champion", 3)
+    """
+    if len(reason.encode()) > LONGEST_REASON:
+        raise ValueError(
+            f"a reason is at most {LONGEST_REASON} bytes long, this one {len(reason.encode())}: "
+            f"{reason[:60]!r}...; say it shorter and link to the rest"
+        )
+    token = _because.set(_Because(reason, override))
+    try:
+        yield
+    finally:
+        _because.reset(token)
+
+
+def current() -> Attribution:
+    """Who asks for what is being done now: in a server the one who sent the request."""
+    if os.environ.get(SERVER_BACKEND):
+        return _of_request()
+    now = _because.get()
+    return Attribution(_own_name(), now.reason, now.override)
+
+
+def _own_name() -> str | None:
+    try:
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        return None
+
+
+class RequestHeaders:
+    """Headers of MLflow's requests: the user's name, and the reason inside of `because`."""
+
+    def in_context(self) -> bool:
+        """Whether there is something to say."""
+        return bool(self.request_headers())
+
+    def request_headers(self) -> dict[str, str]:
+        """What is to be said, percent-encoded: a header holds ASCII only."""
+        now = _because.get()
+        said = {REASON: now.reason, OVERRIDE: "true" if now.override else ""}
+        if os.environ.get(SEND_USER, "true").lower() not in ("false", "0", "off"):
+            said[USER] = (_own_name() or "")[:_LONGEST_USER]
+        return {name: quote(text, safe=" ") for name, text in said.items() if text}
+
+
+def _of_request() -> Attribution:
+    """What the headers say; of the user, rather whom the server has authenticated."""
+    from flask import g, has_request_context, request
+
+    if has_request_context():
+        authenticated = getattr(g, "mlflow_authenticated_user", None) or _basic_user(request)
+        return _said(request.headers, authenticated)
+    uploading = _upload.get()
+    if uploading is None:
+        return Attribution()
+    return _said(uploading.headers, getattr(uploading.state, "username", None))
+
+
+def _basic_user(request: Any) -> str | None:
+    return request.authorization.username if request.authorization else None
+
+
+def _said(headers: Any, authenticated: str | None) -> Attribution:
+    def said(name: str, longest: int) -> str:
+        text = unquote(headers.get(name, ""), errors="replace").replace("\x00", "")
+        return text.encode()[:longest].decode(errors="ignore")
+
+    return Attribution(
+        authenticated or said(USER, _LONGEST_USER) or None,
+        said(REASON, LONGEST_REASON),
+        headers.get(OVERRIDE) == "true",
+    )
+
+
+@contextmanager
+def uploading(chunks: Any) -> Iterator[None]:
+    """Let `current` see the request that a stream of chunks is the body of.
+
+    MLflow's upload route, which runs outside of Flask, hands over `request.stream()` and nothing
+    else of the request. Without it the ledger would not know who logged what through a server;
+    remove this when MLflow says who asks.
+    """
+    frame = getattr(chunks, "ag_frame", None)
+    request = frame.f_locals.get("self") if frame else None
+    token = _upload.set(request if hasattr(request, "headers") else None)
+    try:
+        yield
+    finally:
+        _upload.reset(token)

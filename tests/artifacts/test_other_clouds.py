@@ -1,0 +1,143 @@
+"""`sha256+gs:`, `sha256+wasbs:`, `sha256+hdfs:`: MLflow's own repositories, on emulators."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from pyarrow.fs import LocalFileSystem
+
+from mlflow_timescale.artifacts.checks import ArtifactMismatch
+from mlflow_timescale.db.uri import DatabaseURI
+
+ACCOUNT, KEY = (
+    "devstoreaccount1",
+    (  # Azurite's own, the same everywhere
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+    ),
+)
+Put = Callable[[str, bytes], object]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Put]]:
+    """A bucket, and how to change an object in it behind everybody's back."""
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    storage = pytest.importorskip("google.cloud.storage")
+    server = emulator.create_server("127.0.0.1", port := free_port(), in_memory=True)
+    server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "tests")
+    try:
+        bucket = storage.Client.create_anonymous_client().create_bucket("models")
+        yield (
+            "gs://models/1/run/artifacts",
+            lambda path, data: bucket.blob(f"1/run/artifacts/{path}").upload_from_string(data),
+        )
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Put]]:
+    """A container of Azurite (npm install azurite), where that is installed."""
+    program = shutil.which("azurite-blob") or pytest.skip("azurite-blob is not on the PATH")
+    blob = pytest.importorskip("azure.storage.blob")
+    port = free_port()
+    command = [program, "--silent", "--skipApiVersionCheck", "--blobPort", str(port)]
+    process = subprocess.Popen([*command, "--location", str(tmp_path / "azurite")])
+    where = f"http://127.0.0.1:{port}/{ACCOUNT}"
+    monkeypatch.setenv(
+        "AZURE_STORAGE_CONNECTION_STRING",
+        f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
+        f"BlobEndpoint={where};",
+    )
+    try:
+        wait_for(port, process)
+        service = blob.BlobServiceClient(where, credential=KEY)
+        container = service.create_container("models")
+        yield (
+            f"wasbs://models@{ACCOUNT}.blob.core.windows.net/1/run/artifacts",
+            lambda path, data: container.upload_blob(
+                f"1/run/artifacts/{path}", data, overwrite=True
+            ),
+        )
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def hadoop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Put]:
+    """A directory that pyarrow shows in place of a cluster, which would need Java."""
+    monkeypatch.setattr(
+        "mlflow.store.artifact.hdfs_artifact_repo.HadoopFileSystem",
+        lambda **connection: LocalFileSystem(),
+    )
+    root = tmp_path / "hadoop"
+    return f"hdfs://namenode{root}", lambda path, data: (root / path).write_bytes(data)
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"nothing listens on {port}")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("google", marks=pytest.mark.slow),
+        pytest.param("azure", marks=pytest.mark.slow),
+        "hadoop",
+    ]
+)
+def cloud(request: pytest.FixtureRequest) -> tuple[str, Put]:
+    return request.getfixturevalue(request.param)
+
+
+def test_a_tree_goes_to_another_cloud_and_back_and_a_changed_object_is_refused(
+    cloud: tuple[str, Put],
+    tracking: DatabaseURI,
+    files: Path,
+    tmp_path: Path,
+    toolbox: Any,
+    conn: psycopg.Connection,
+) -> None:
+    uri, put = cloud
+    repository = get_artifact_repository(f"sha256+{uri}", tracking_uri=tracking.url)
+    repository.log_artifacts(str(files))
+    (target := tmp_path / "back").mkdir()
+    repository.download_artifacts("", str(target))
+    assert toolbox.contents_of(target) == toolbox.contents_of(files)
+    rows = conn.execute("SELECT location, checksum FROM mlops.model_artifacts").fetchall()
+    assert dict(rows) == {
+        f"{uri}/{path}": hashlib.sha256(data).hexdigest()
+        for path, data in toolbox.contents_of(files).items()
+    }
+    put("model/deep/a.json", b"[]")
+    with pytest.raises(ArtifactMismatch, match=r"a\.json"):
+        repository.download_artifacts("model/deep/a.json")
+    repository.delete_artifacts("model")
+    left = [item.path for item in repository.list_artifacts() if not item.is_dir]
+    assert left == ["empty.txt"]
+    current = "SELECT artifact_path FROM mlops.model_artifacts WHERE ended_at IS NULL"
+    assert len(conn.execute(current).fetchall()) == 1
