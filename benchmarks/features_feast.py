@@ -163,6 +163,7 @@ def main() -> None:
     parser.add_argument("--uri", default=None, help="a server on which a database may be created")
     parser.add_argument("--entities", type=int, default=50, help="of 20 x 1,000 rows each")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--spines", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     options = parser.parse_args()
     server = DatabaseURI.parse(options.uri) if options.uri else default_uri()
     server = server.with_database("postgres")
@@ -187,7 +188,7 @@ def run(uri: DatabaseURI, options: argparse.Namespace) -> None:
         feast = start_feast(options.feast, uri, conn)
         print("| spine rows x 20, max_age 5 d | ours s | Feast s | ratio | same sum |")
         print("|---|---|---|---|---|")
-        for rows in (1_000, 10_000, 100_000):
+        for rows in options.spines:
             compare(store, feast, rows, options)
         assert feast.stdin is not None
         feast.stdin.close()

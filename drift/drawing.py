@@ -70,7 +70,7 @@ def ic_figure(
         label = f"mean of {max(averages)} sessions"
         top.plot(days, _array(averages[max(averages)]), color=BLUE, linewidth=1.8, label=label)
     if baseline is not None:
-        label = f"accepted {baseline.mean:.3f}"
+        label = f"accepted {round(baseline.mean, 3) + 0.0:.3f}"  # never -0.000
         top.axhline(baseline.mean, color=INK, linewidth=1, linestyle="--", label=label)
     top.axhline(0, color=INK, linewidth=0.8)
     bottom.plot(days, _array(cusum), color=BLUE, linewidth=1.8, label="CUSUM of the shortfall")
