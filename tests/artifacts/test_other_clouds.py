@@ -21,12 +21,9 @@ from pyarrow.fs import LocalFileSystem
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
 from mlflow_timescale.db.uri import DatabaseURI
 
-ACCOUNT, KEY = (
-    "devstoreaccount1",
-    (  # Azurite's own, the same everywhere
-        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-    ),
-)
+# Azurite's own, the same everywhere.
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 Put = Callable[[str, bytes], object]
 
 
