@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from feature_store.arrays import Int4Array, TimestampArray
 from feature_store.cells import Rows, Winners
+from feature_store.readers import Readers
 from feature_store.times import Micros
 from mlflow_timescale import db
 
 _queries = db.load("features")
-_CELLS_AT_ONCE = 20_000
+_LARGEST_PART, _SMALLEST_PART = 20_000, 4_000  # cells
 
 
 class Asked(NamedTuple):
@@ -45,7 +46,7 @@ class Bounds(NamedTuple):
 
 
 def look_up(
-    conn: db.Connection,
+    readers: Readers,
     asked: list[Asked],
     bounds: Bounds,
     *,
@@ -53,56 +54,70 @@ def look_up(
     lookback: timedelta | None = None,
 ) -> Iterator[Winners]:
     """Ask the index, first for the last points within `lookback`, if one is given."""
+    cells = sum(len(one.rows) for one in asked)
+    size = readers.share(cells, _SMALLEST_PART, _LARGEST_PART)
     if lookback is None or writes:
-        yield from search_each(conn, asked, bounds, writes=writes)
+        for each in readers.map(
+            lambda conn, part: _search(conn, part, bounds, writes=writes), _chunks(asked, size)
+        ):
+            yield from each
         return
-    is_all = bounds.max_age is not None and bounds.max_age <= lookback
-    for groups in _parts(asked):
-        recent = _recent(conn, groups, bounds.max_age if is_all else lookback)
-        older: dict[int, list[Winners]] = {}
-        if not is_all:
-            missed = list(_without(groups, recent))
-            for found in search_each(conn, missed, bounds, writes=False):
-                older.setdefault(found.series, []).append(found)
-        # In the order of `asked`: a newer version of a feature comes after an older one.
-        for one in (one for group in groups for one in group):
-            if one.series in recent:
-                yield recent[one.series]
-            yield from older.get(one.series, ())
+    for recent_first in readers.map(
+        lambda conn, groups: list(_look_back(conn, groups, bounds, lookback)), _parts(asked, size)
+    ):
+        yield from recent_first
 
 
-def search_each(
-    conn: db.Connection, asked: list[Asked], bounds: Bounds, *, writes: bool
+def _look_back(
+    conn: db.Connection, groups: list[list[Asked]], bounds: Bounds, lookback: timedelta
 ) -> Iterator[Winners]:
+    """The last points of a part's series, and where that finds nothing, a search."""
+    is_all = bounds.max_age is not None and bounds.max_age <= lookback
+    recent = _recent(conn, groups, bounds.max_age if is_all else lookback)
+    older: dict[int, Winners] = {}
+    if not is_all:
+        missed = list(_without(groups, recent))
+        older = {found.series: found for found in _search(conn, missed, bounds, writes=False)}
+    # In the order of `asked`: a newer version of a feature comes after an older one.
+    for one in (one for group in groups for one in group):
+        if one.series in recent:
+            yield recent[one.series]
+        if one.series in older:
+            yield older[one.series]
+
+
+def _search(
+    conn: db.Connection, part: list[Asked], bounds: Bounds, *, writes: bool
+) -> list[Winners]:
     """Search the index for each cell."""
+    if not part:
+        return []
     query = _queries.lookup_points_writes if writes else _queries.lookup_points
-    for part in _chunks(asked, _CELLS_AT_ONCE):
-        series = np.repeat([one.series for one in part], [len(one.rows) for one in part])
-        parameters = {
-            "series": Int4Array(series),
-            "as_of": TimestampArray(np.concatenate([one.as_of for one in part])),
-            "max_age": bounds.max_age,
-            "written_by": bounds.written_by,
-        }
-        with conn.cursor(binary=True) as cursor:
-            row: Any = cursor.execute(query, parameters).fetchone()
-        if row[0] is not None:
-            yield from _split(part, *row)
+    series = np.repeat([one.series for one in part], [len(one.rows) for one in part])
+    parameters = {
+        "series": Int4Array(series),
+        "as_of": TimestampArray(np.concatenate([one.as_of for one in part])),
+        "max_age": bounds.max_age,
+        "written_by": bounds.written_by,
+    }
+    with conn.cursor(binary=True) as cursor:
+        row: Any = cursor.execute(query, parameters).fetchone()
+    return [] if row[0] is None else list(_split(part, *row))
 
 
-def _parts(asked: list[Asked]) -> Iterator[list[list[Asked]]]:
-    """Series by entity, whose rows are the same, cut where a part has some number of cells."""
+def _parts(asked: list[Asked], size: int) -> Iterator[list[list[Asked]]]:
+    """Series by entity, whose rows are the same, cut where a part has about `size` cells."""
     by_entity: dict[int, list[Asked]] = {}
     for one in asked:
         by_entity.setdefault(int(one.rows[0]), []).append(one)
     part: list[list[Asked]] = []
     cells = 0
     for group in by_entity.values():
-        step = max(1, _CELLS_AT_ONCE // len(group))
+        step = max(1, size // len(group))
         for start in range(0, len(group[0].rows), step):
             part.append([one.take(slice(start, start + step)) for one in group])
             cells += len(group) * len(part[-1][0].rows)
-            if cells >= _CELLS_AT_ONCE or step < len(group[0].rows):
+            if cells >= size or step < len(group[0].rows):
                 yield part
                 part, cells = [], 0
     if part:

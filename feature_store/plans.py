@@ -17,6 +17,7 @@ from feature_store.arrays import Int4Array, TimestampArray
 from feature_store.cells import Cells, Winners
 from feature_store.frontier import search, strict_frontier
 from feature_store.lookups import Asked, Bounds, look_up
+from feature_store.readers import Readers
 from feature_store.series import Ids
 from feature_store.times import Micros, from_micros
 from mlflow_timescale import db
@@ -26,7 +27,7 @@ POINTS_PER_CELL = 15
 _LOOKBACK = 3  # times the usual time between two points: a few more to read, few are missed
 _ALWAYS_LOOK_UP = 500  # cells; the question which plan is better would cost more than the answer
 _SAMPLE = 16
-_SERIES_AT_ONCE = 20_000
+_SERIES_AT_ONCE, _SMALLEST_PART = 20_000, 100
 
 
 class Density(NamedTuple):
@@ -47,22 +48,22 @@ class Series(NamedTuple):
 
 
 def fill(
-    conn: db.Connection, cells: Cells, asked: list[Asked], bounds: Bounds, plan: str | None = None
+    readers: Readers, cells: Cells, asked: list[Asked], bounds: Bounds, plan: str | None = None
 ) -> None:
     """Enter the winners of all that is asked, in the given order, by `plan` or the cheaper one."""
     asked = [one for one in asked if len(one.rows)]
     if not asked:
         return
-    density = measure(conn, asked, bounds)
+    density = measure(readers.conn, asked, bounds)
     writes = cells.write is not None or bounds.written_by is not None
     if (plan or choose(asked, density)) == "stream":
-        found = stream(conn, asked, bounds, writes=writes)
+        found = stream(readers, asked, bounds, writes=writes)
     else:
         near = None if density is None or not density.spacing else _LOOKBACK * density.spacing
-        found = look_up(conn, asked, bounds, writes=writes, lookback=near)
+        found = look_up(readers, asked, bounds, writes=writes, lookback=near)
     for winners in found:
         cells.put(winners)
-    _fetch_structures(conn, cells)
+    _fetch_structures(readers.conn, cells)
 
 
 def measure(conn: db.Connection, asked: list[Asked], bounds: Bounds) -> Density | None:
@@ -86,12 +87,23 @@ def choose(asked: list[Asked], density: Density | None) -> str:
 
 
 def stream(
-    conn: db.Connection, asked: list[Asked], bounds: Bounds, *, writes: bool
+    readers: Readers, asked: list[Asked], bounds: Bounds, *, writes: bool
 ) -> Iterator[Winners]:
     """Read the series once each, reduce them to their frontier, and search it."""
     first, last = _stretch(asked, bounds)
-    ids = np.array([one.series for one in asked], dtype=np.int32)
     window = {"first": first, "last": last, "last_ingest": last, "written_by": bounds.written_by}
+    size = readers.share(len(asked), _SMALLEST_PART, _SERIES_AT_ONCE)
+    parts = (asked[start : start + size] for start in range(0, len(asked), size))
+    for found in readers.map(
+        lambda conn, part: list(_reduce(conn, part, window, writes=writes)), parts
+    ):
+        yield from found
+
+
+def _reduce(
+    conn: db.Connection, asked: list[Asked], window: dict[str, Any], *, writes: bool
+) -> Iterator[Winners]:
+    ids = np.array([one.series for one in asked], dtype=np.int32)
     for position, series in stream_series(conn, ids, window, writes=writes):
         one = asked[position]
         found = search(strict_frontier(series.event, series.ingest), one.as_of)

@@ -16,13 +16,18 @@ from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 
 _queries = db.load("features")
+_MOST_READERS = 4  # more wait for each other in the database
 
 
 class Pool:
-    """Connections to one database, opened when needed; safe for threads and after a fork."""
+    """Connections to one database, opened when needed; safe for threads and after a fork.
 
-    def __init__(self, uri: DatabaseURI) -> None:
+    `readers` is how many of them one large read may use: the machine's cores, and not too many.
+    """
+
+    def __init__(self, uri: DatabaseURI, readers: int | None = None) -> None:
         self.uri = uri
+        self.readers = readers or min(_MOST_READERS, os.cpu_count() or 1)
         self._idle: list[db.Connection] = []
         self._lock = threading.Lock()
         self._pid = os.getpid()

@@ -15,6 +15,8 @@ from psycopg.rows import dict_row
 from feature_store.cells import Cells
 from feature_store.lookups import Asked, Bounds
 from feature_store.plans import fill
+from feature_store.pool import Pool
+from feature_store.readers import Readers
 from feature_store.selection import (
     ANY_VERSION,
     Selection,
@@ -57,13 +59,14 @@ class FeatureValue:
 
 
 class Options(NamedTuple):
-    """What a read of many cells may leave out, and what it must keep."""
+    """What a read of many cells may leave out, what it must keep, and who may share the work."""
 
     max_age: timedelta | None = None
     written_by: datetime | None = None
     details: bool = False
     warn_of_mixes: bool = True
     plan: str | None = None
+    pool: Pool | None = None
 
 
 def latest(
@@ -123,14 +126,14 @@ def read_cells(
     """
     several = ANY_VERSION in selection.versions
     cells = Cells.empty(len(selection.names), len(spine), details=options.details, versions=several)
-    with conn.transaction():
+    with conn.transaction(), Readers(conn, options.pool) as readers:
         conn.execute(_queries.one_snapshot)
         written_by = _late_writes_matter(conn, spine, options)
         for group in spine.groups:
             table = series_table(conn, group.entities, part_of(selection, group))
             asked = _asked(table, list(slices(group, spine.as_of)), group.features)
             push = None if _mixes(table) or options.details else options.max_age
-            fill(conn, cells, asked, Bounds(push, written_by), options.plan)
+            fill(readers, cells, asked, Bounds(push, written_by), options.plan)
     if several and options.warn_of_mixes:
         _warn_of_mixed_versions(cells, selection)
     if options.max_age is None:

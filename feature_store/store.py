@@ -46,7 +46,9 @@ class FeatureStore:
     needed. `producer` (default: the running script) and `producer_version` (default: the git commit
     of the working directory) are recorded with every write, and so is the active MLflow run.
 
-    A store may be shared by threads. Close it, or use it in a `with` block.
+    A large read is shared by up to `readers` connections that see one snapshot of the database
+    (default: as many as this machine has cores, at most 4). A store may be shared by threads. Close
+    it, or use it in a `with` block.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class FeatureStore:
         uri: str | DatabaseURI,
         producer: str | None = None,
         producer_version: str | None = None,
+        *,
+        readers: int | None = None,
     ) -> None:
         self.uri = DatabaseURI.parse(uri)
         self.producer = producer or default_producer()
         self._producer_version = producer_version
-        self._pool = Pool(self.uri)
+        self._pool = Pool(self.uri, readers)
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.uri)!r}, producer={self.producer!r})"
@@ -246,7 +250,8 @@ class FeatureStore:
         """
         chosen = select(features, feature_version)
         wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
-        options = Options(max_age, written_by, warn_of_mixes=feature_version is None, plan=plan)
+        warn = feature_version is None
+        options = Options(max_age, written_by, warn_of_mixes=warn, plan=plan, pool=self._pool)
         with self.connection() as conn:
             cells, _ = read.read_cells(conn, wanted, chosen, options)
         added: dict[str, Any] = {}

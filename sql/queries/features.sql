@@ -493,6 +493,15 @@ WHERE feature_name = ANY (%(features)s);
 -- Let everything that this transaction reads be of one moment.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
+-- name: export_snapshot
+-- Let other connections see what this transaction sees.
+SELECT pg_export_snapshot();
+
+-- name: join_snapshot
+-- See what another transaction sees.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+SET TRANSACTION SNAPSHOT %(snapshot)s;
+
 -- name: features_of_entities
 -- Which features has any of these entities?
 SELECT DISTINCT feature_name

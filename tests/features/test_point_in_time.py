@@ -72,7 +72,8 @@ def test_both_plans_answer_as_brute_force_does(store, version, max_age, monkeypa
         spine = random_spine(rng).assign(entity_key=lambda s, n=seed: f"{n}" + s["entity_key"])
         for plan, few in (("lookup", 500), ("lookup", 0), ("stream", 0)):
             monkeypatch.setattr(plans, "_ALWAYS_LOOK_UP", few)
-            monkeypatch.setattr(lookups, "_CELLS_AT_ONCE", 7 if seed % 2 else 20_000)
+            monkeypatch.setattr(lookups, "_SMALLEST_PART", 7 if seed % 2 else 20_000)
+            monkeypatch.setattr(plans, "_SMALLEST_PART", 2 if seed % 2 else 20_000)
             frame = store.training_frame(
                 spine, ["f0", "f1", "f2"], feature_version=version, max_age=max_age,
                 event_times=True, plan=plan,
