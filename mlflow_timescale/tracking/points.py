@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isfinite
+from operator import ne
 from typing import Any
 
 from mlflow.entities import Metric
@@ -23,15 +25,13 @@ Point = tuple[str, int, int, float, bool]
 
 @dataclass(frozen=True)
 class Points:
-    """The points of one call, in the order of the database's index: by key, step, time, value."""
+    """The points of one call, in the order of the database's index, by key, step, time, value.
+
+    `newest` says of each whether it is the last of its series.
+    """
 
     every: list[Point]
-
-    @property
-    def newest(self) -> list[bool]:
-        """Is each the last of its series?"""
-        keys = [item[0] for item in self.every]
-        return [key != following for key, following in zip(keys, [*keys[1:], None], strict=True)]
+    newest: list[bool]
 
 
 def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> Points:
@@ -63,7 +63,8 @@ def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> Points:
         checked.add(key)
         unique[point(metric)] = None
     # One order for all writers: two that insert the same points cannot wait for each other.
-    return Points(sorted(unique))
+    every = sorted(unique)
+    return Points(every, _newest(every, unique))
 
 
 def point(metric: Metric) -> Point:
@@ -92,6 +93,17 @@ def model_columns(metrics: Sequence[Metric]) -> dict[str, list[Any]]:
     }
     rows = sorted(unique, key=str)
     return dict(zip(_MODEL_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def _newest(every: list[Point], given: Iterable[Point]) -> list[bool]:
+    keys = [item[0] for item in every]
+    newest = list(map(ne, keys, [*keys[1:], None]))
+    for index, (zero, item) in enumerate(pairwise(every)):
+        # NaN and 0 at one step and time: to MLflow the newest is the one that was given first.
+        if item[4] and newest[index + 1] and zero[:4] == item[:4]:
+            newest[index] = zero == next(one for one in given if one[:4] == zero[:4])
+            newest[index + 1] = not newest[index]
+    return newest
 
 
 def _position(metric: Metric) -> tuple[int, int]:

@@ -53,6 +53,17 @@ def test_any_batches_read_the_same_on_both_stores(pair, batches, singly):
     read_everything(pair, run)
 
 
+@pytest.mark.parametrize("first", [0.0, math.nan])
+def test_of_nan_and_zero_at_one_step_and_time_the_first_is_the_latest(pair, first):
+    run = pair.run(f"ties {first}")
+    second = 0.0 if math.isnan(first) else math.nan
+    batch = [Metric("loss", value, 0, 0) for value in (first, second, first)]
+    pair.call("log_batch", run, [*batch, Metric("other", first, 0, 0)], [], [])
+    assert repr(pair.call("get_run", run).data.metrics["loss"]) == repr(first)
+    pair.call("log_batch", run, [Metric("loss", second, 0, 0)], [], [])
+    pair.call("get_run", run)
+
+
 @pytest.mark.parametrize("disorder", ["none", "timestamps", "steps", "one step"])
 def test_a_long_series_reads_the_same_whatever_its_order(pair, disorder):
     run = pair.run(f"long-{disorder}")
