@@ -346,26 +346,35 @@ def series(sides: list[Side], points: int, repeats: int) -> None:
     )
 
 
-def sizes(sides: list[Side]) -> None:
-    found = []
+def sizes(sides: list[Side], runs: int = 100) -> None:
+    """Bytes a point, of runs that log ten metrics each, in turns, as they do while they train."""
+    call = batches(10, 2)
+    added = []
     for side in sides:
-        side.conn.execute("VACUUM metrics")
-        tables = "mlops.metric_marks, mlops.run_ranges" if side.name == "ours" else ""
-        extra = sum(
-            side.conn.execute(
-                "SELECT pg_total_relation_size(%s::regclass)", [name.strip()]
-            ).fetchone()[0]
-            for name in tables.split(",")
-            if name
-        )
-        total = side.conn.execute(
-            "SELECT pg_total_relation_size('metrics') + coalesce((SELECT"
-            " sum(pg_total_relation_size(inhrelid)) FROM pg_inherits"
-            " WHERE inhparent = 'metrics'::regclass), 0)"
-        ).fetchone()[0]
-        points = side.conn.execute("SELECT count(*) FROM metrics").fetchone()[0]
-        found.append(float(total + extra) / points)
-    report("bytes a point, indexes and marks included", *found)
+        bytes_before, points_before = measured(side)
+        made = [side.store.create_run("0", "me", 1, [], f"r{i}").info.run_id for i in range(runs)]
+        for i in range(3):
+            for side.run in made:
+                call(side, i)
+        bytes_after, points_after = measured(side)
+        added.append((bytes_after - bytes_before) / (points_after - points_before))
+    report("bytes a point, indexes and marks included", *added)
+
+
+def measured(side: Side) -> tuple[int, int]:
+    """Bytes of the points with all that belongs to them, and how many points there are."""
+    tables = ["metrics"]
+    if side.name == "ours":
+        tables += ["mlops.metric_marks", "mlops.run_ranges"]
+    side.conn.execute("VACUUM metrics")
+    found = side.conn.execute(
+        "SELECT sum(pg_total_relation_size(whole.id)) FROM unnest(%s::regclass[]) AS given (id),"
+        " LATERAL (SELECT given.id UNION SELECT inhrelid FROM pg_inherits"
+        " WHERE inhparent = given.id) AS whole (id)",
+        [tables],
+    ).fetchone()
+    [points] = side.conn.execute("SELECT count(*) FROM metrics").fetchone()
+    return int(found[0]), points
 
 
 def chunks(sides: list[Side], repeats: int) -> None:
@@ -493,7 +502,7 @@ def run_parts(
                 searches(sides, repeats, f"{count:,}")
         for count in points if {"series", "http", "chunks"} & {*parts} else []:
             series(sides, count, repeats)
-        if "series" in parts:
+        if "sizes" in parts:
             sizes(sides)
         for side in sides:
             side.run = side.store.create_run("0", "me", 1, [], "written").info.run_id
@@ -505,7 +514,7 @@ def run_parts(
         drop(server, sides)
 
 
-PARTS = ("writes", "searches", "series", "http", "chunks")
+PARTS = ("writes", "searches", "series", "sizes", "http", "chunks")
 
 
 def main() -> None:

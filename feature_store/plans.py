@@ -24,7 +24,7 @@ from mlflow_timescale import db
 
 _queries = db.load("features")
 POINTS_PER_CELL = 15
-_LOOKBACK = 3  # times the usual time between two points: a few more to read, few are missed
+_LOOKBACK = 2  # times the usual time between two points: one more to read, few are missed
 _ALWAYS_LOOK_UP = 500  # cells; the question which plan is better would cost more than the answer
 _SAMPLE = 16
 _SERIES_AT_ONCE, _SMALLEST_PART = 20_000, 100

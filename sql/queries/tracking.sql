@@ -199,32 +199,49 @@ WHERE run_uuid = %(run_id)s
     AND step < %(step)s;
 
 -- name: points_at
--- The points of these ranks, each a short walk from its mark.
+-- The points of these ranks, each a short walk from the mark that is nearest: 32 points on average.
 SELECT point.value, point.ms, point.step, point.is_nan
 FROM unnest(%(ranks)b::bigint[]) WITH ORDINALITY AS wanted (rank, position)
 LEFT JOIN LATERAL (
-    SELECT rank, step, "timestamp", value, is_nan
+    SELECT rank, step, "timestamp" AS ms, value, is_nan
     FROM mlops.metric_marks
     WHERE run_uuid = %(run_id)s
         AND key = %(key)s
-        AND rank <= least(wanted.rank, %(marked)s)
+        AND rank <= least(wanted.rank + 64, %(marked)s)
     ORDER BY rank DESC -- by the index of ranks, whatever the statistics say
     LIMIT 1
 ) AS mark ON true
 CROSS JOIN LATERAL (
-    SELECT metrics.value, metrics."timestamp" AS ms, metrics.step, metrics.is_nan
-    FROM metrics
-    WHERE metrics.run_uuid = %(run_id)s
-        AND metrics.key = %(key)s
-        AND metrics."timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
-        AND (metrics.step, metrics."timestamp", metrics.value, metrics.is_nan) >= (
-            coalesce(mark.step, -9223372036854775808),
-            coalesce(mark."timestamp", -9223372036854775808),
-            coalesce(mark.value, '-Infinity'), coalesce(mark.is_nan, false)
-        )
-    ORDER BY metrics.step, metrics."timestamp", metrics.value, metrics.is_nan
-    LIMIT 1
-    OFFSET wanted.rank - coalesce(mark.rank, 0)
+    (
+        SELECT metrics.value, metrics."timestamp" AS ms, metrics.step, metrics.is_nan
+        FROM metrics
+        WHERE coalesce(mark.rank, 0) <= wanted.rank
+            AND metrics.run_uuid = %(run_id)s
+            AND metrics.key = %(key)s
+            AND metrics."timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
+            AND (metrics.step, metrics."timestamp", metrics.value, metrics.is_nan) >= (
+                coalesce(mark.step, -9223372036854775808), coalesce(mark.ms, -9223372036854775808),
+                coalesce(mark.value, '-Infinity'), coalesce(mark.is_nan, false)
+            )
+        ORDER BY metrics.step, metrics."timestamp", metrics.value, metrics.is_nan
+        LIMIT 1
+        OFFSET greatest(wanted.rank - coalesce(mark.rank, 0), 0)
+    )
+    UNION ALL
+    (
+        SELECT metrics.value, metrics."timestamp" AS ms, metrics.step, metrics.is_nan
+        FROM metrics
+        WHERE mark.rank > wanted.rank
+            AND metrics.run_uuid = %(run_id)s
+            AND metrics.key = %(key)s
+            AND metrics."timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
+            AND (metrics.step, metrics."timestamp", metrics.value, metrics.is_nan)
+                <= (mark.step, mark.ms, mark.value, mark.is_nan)
+        ORDER BY
+            metrics.step DESC, metrics."timestamp" DESC, metrics.value DESC, metrics.is_nan DESC
+        LIMIT 1
+        OFFSET greatest(mark.rank - wanted.rank, 0)
+    )
 ) AS point
 ORDER BY wanted.position;
 
