@@ -25,7 +25,14 @@ def plain(value: Any, labels: dict[str, str]) -> Any:
     if isinstance(value, dict):
         return sorted((key, plain(item, labels)) for key, item in value.items())
     fields = {key: plain(item, labels) for key, item in vars(value).items()}
-    for unordered in ("_metric_objs", "_model_inputs", "_model_outputs", "_dataset_inputs"):
+    # The tags of a run are a dictionary, those of a dataset's use a list.
+    for unordered in (
+        "_metric_objs",
+        "_model_inputs",
+        "_model_outputs",
+        "_dataset_inputs",
+        "_tags",
+    ):
         if isinstance(fields.get(unordered), list):
             fields[unordered] = sorted(fields[unordered], key=repr)
     return type(value).__name__, sorted(fields.items())
