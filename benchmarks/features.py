@@ -19,6 +19,7 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,19 @@ FEATURES = [f"f{i:02d}" for i in range(20)]
 FIRST = pd.Timestamp("2020-01-01 21:00", tz="UTC")
 DAY = 86_400_000_000
 queries = db.load("features")
+
+
+@contextmanager
+def new_database(uri: str | None) -> Iterator[DatabaseURI]:
+    """A database that goes when the block ends, on this server or the embedded one."""
+    server = (DatabaseURI.parse(uri) if uri else default_uri()).with_database("postgres")
+    name = f"benchmark_{uuid.uuid4().hex[:8]}"
+    with db.connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield server.with_database(name)
+        finally:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def frames(entities: int, rng: np.random.Generator) -> Iterator[pd.DataFrame]:
@@ -350,25 +364,17 @@ def main() -> None:
     parser.add_argument("--seed", action="store_true", help="also the seed's table and SQL")
     parser.add_argument("--uri", default=None, help="a server on which a database may be created")
     options = parser.parse_args()
-    server = DatabaseURI.parse(options.uri) if options.uri else default_uri()
-    server = server.with_database("postgres")
-    name = f"benchmark_{uuid.uuid4().hex[:8]}"
     entities = max(1, options.rows // (len(FEATURES) * SESSIONS))
-    with db.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            uri = server.with_database(name)
-            writing(uri, np.random.default_rng(1), options.rounds)
-            writing_wide(uri, options.rounds)
-            with FeatureStore(uri, producer="benchmark") as store:
-                rng = np.random.default_rng(2)
-                load(store, entities, rng)
-                latest(store, entities, rng)
-                reading(store, entities, rng, options.rounds)
-                if options.seed:
-                    seed(store, entities, rng, 1_000)
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with new_database(options.uri) as uri:
+        writing(uri, np.random.default_rng(1), options.rounds)
+        writing_wide(uri, options.rounds)
+        with FeatureStore(uri, producer="benchmark") as store:
+            rng = np.random.default_rng(2)
+            load(store, entities, rng)
+            latest(store, entities, rng)
+            reading(store, entities, rng, options.rounds)
+            if options.seed:
+                seed(store, entities, rng, 1_000)
 
 
 if __name__ == "__main__":

@@ -17,21 +17,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from psycopg import sql
 
 sys.path.insert(0, str(Path(__file__).parent))
 import features as common
 
 from feature_store import FeatureStore
 from mlflow_timescale import db
-from mlflow_timescale.cli.options import default_uri
 from mlflow_timescale.db.uri import DatabaseURI
 
 MAX_AGE = timedelta(days=5)
@@ -165,15 +162,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--spines", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     options = parser.parse_args()
-    server = DatabaseURI.parse(options.uri) if options.uri else default_uri()
-    server = server.with_database("postgres")
-    name = f"benchmark_{uuid.uuid4().hex[:8]}"
-    with db.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            run(server.with_database(name), options)
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with common.new_database(options.uri) as uri:
+        run(uri, options)
 
 
 def run(uri: DatabaseURI, options: argparse.Namespace) -> None:

@@ -13,12 +13,10 @@ import argparse
 import gc
 import sys
 import time
-import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-from psycopg import sql
 
 sys.path.insert(0, str(Path(__file__).parent))
 import features as common
@@ -26,7 +24,6 @@ import features as common
 from feature_store import FeatureStore
 from feature_store.copying import copy_numbers, timestamps
 from mlflow_timescale import db
-from mlflow_timescale.cli.options import default_uri
 from mlflow_timescale.db.uri import DatabaseURI
 
 AT_ONCE = 50  # entities: a million rows
@@ -132,15 +129,8 @@ def main() -> None:
     parser.add_argument("--spines", type=int, nargs="*", default=list(SPINES))
     parser.add_argument("--uri", default=None, help="a server on which a database may be created")
     options = parser.parse_args()
-    server = DatabaseURI.parse(options.uri) if options.uri else default_uri()
-    server = server.with_database("postgres")
-    name = f"benchmark_{uuid.uuid4().hex[:8]}"
-    with db.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            run(server.with_database(name), sorted(options.sizes), options.spines)
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with common.new_database(options.uri) as uri:
+        run(uri, sorted(options.sizes), options.spines)
 
 
 if __name__ == "__main__":

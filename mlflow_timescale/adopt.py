@@ -196,9 +196,8 @@ def _summary(conn: Connection, table: str, run_ids: list[str]) -> dict[str, tupl
 
 def _swap(conn: Connection, before: Layout) -> None:
     conn.execute(_queries.lock_tables)
-    while run_ids := _to_copy(
-        conn, _MOST_RUNS_AT_ONCE
-    ):  # runs that were started since the last look
+    # Runs that were started since the last look.
+    while run_ids := _to_copy(conn, _MOST_RUNS_AT_ONCE):
         conn.execute(_queries.copy_runs, {"run_ids": run_ids})
         conn.execute(
             _queries.remember_runs,

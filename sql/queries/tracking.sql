@@ -32,15 +32,6 @@ SELECT mlops.create_run(
     %(status)b, %(start_time)b::bigint, %(artifact_uri)b, %(keys)b::text[], %(values)b::text[]
 );
 
--- name: run_infos
--- The attributes of runs, in the order asked for.
-SELECT
-    runs.run_uuid, runs.name, runs.experiment_id::text, runs.user_id, runs.status,
-    runs.start_time, runs.end_time, runs.lifecycle_stage, runs.artifact_uri
-FROM unnest(%(run_ids)b::text[]) WITH ORDINALITY AS wanted (run_id, position)
-JOIN runs ON runs.run_uuid = wanted.run_id
-ORDER BY wanted.position;
-
 -- name: run_info
 -- The attributes of a run (in this workspace).
 SELECT
