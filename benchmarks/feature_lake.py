@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import uuid
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,12 @@ import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
-from features import DAY, FEATURES, FIRST, SESSIONS, Meter, load, spine
-from psycopg import sql
+from features import DAY, FEATURES, FIRST, SESSIONS, Meter, load, new_database, spine
 
 from feature_store import FeatureStore, Lake, load_snapshot
 from feature_store.distributed import daft_training_frame
 from feature_store.fingerprint import fingerprint
 from feature_store.snapshots import rebuild
-from mlflow_timescale import db
-from mlflow_timescale.cli.options import default_uri
-from mlflow_timescale.db.uri import DatabaseURI
 
 
 def by_polars(lake: Lake, rows: pd.DataFrame) -> pl.DataFrame:
@@ -119,18 +114,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--uri", type=DatabaseURI.parse, default=None)
+    parser.add_argument("--uri", default=None)
     options = parser.parse_args()
-    server = options.uri or default_uri()
-    name = sql.Identifier(f"benchmark_{uuid.uuid4().hex[:12]}")
-    with db.connect(server, autocommit=True) as admin, tempfile.TemporaryDirectory() as folder:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(name))
-        try:
-            uri = server.with_database(name.as_string().strip('"'))
-            with FeatureStore(uri) as store:
-                run(store, options.rows, options.rounds, Path(folder))
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+    with (
+        new_database(options.uri) as uri,
+        tempfile.TemporaryDirectory() as folder,
+        FeatureStore(uri) as store,
+    ):
+        run(store, options.rows, options.rounds, Path(folder))
 
 
 if __name__ == "__main__":
