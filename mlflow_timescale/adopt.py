@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from mlflow_timescale import db
-from mlflow_timescale.db.migrations import facts, shipped
+from mlflow_timescale.db.migrations import LAYOUT, facts, shipped
 
 Connection = psycopg.Connection[Any]
 Progress = Callable[[int, int], None]
@@ -31,9 +31,8 @@ _MLFLOW_POINT = 420
 _SECONDS_AT_ONCE = 2.0
 _MOST_RUNS_AT_ONCE = 1000
 # Layout migrations that a rebuild replaces, and those that live on top of them.
-_LAYOUT = ("base/0001_metrics_layout", "timescale/0002_metrics_hypertable")
 _RELEASED = (
-    *_LAYOUT,
+    *LAYOUT,
     "base/0101_metric_marks",
     "base/0102_runs_by_start",
     "base/0103_insert_points",
@@ -41,6 +40,7 @@ _RELEASED = (
     "base/0105_drop_points",
     "base/0106_calls",
     "base/0107_checked_points",
+    "base/0108_charts",
     "base/0220_version_tags_index",
 )
 
@@ -98,7 +98,7 @@ def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) ->
             timescale = "timescale" in facts(conn)
             _begin(conn, _queries.use_our_layout, hypertable=timescale)
             _copy(conn, before, progress)
-            done = _LAYOUT if timescale else _LAYOUT[:1]
+            done = LAYOUT if timescale else LAYOUT[:1]
             with conn.transaction():
                 _swap(conn, before)
                 for migration in shipped():

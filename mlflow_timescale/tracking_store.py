@@ -33,7 +33,7 @@ from mlflow.utils.validation import (
 )
 
 from mlflow_timescale.schema import prepare
-from mlflow_timescale.tracking import create, deletion, history, runs, sampling, search, writes
+from mlflow_timescale.tracking import create, deletion, history, runs, search, writes
 from mlflow_timescale.tracking.errors import ParamsChanged
 from mlflow_timescale.tracking.points import Points, points
 from mlflow_timescale.tracking.session import Connection, autocommit, driver
@@ -246,9 +246,9 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
             yield session, self._marked_connection(session)
 
     def _marked_connection(self, session: Session) -> Connection | None:
-        """The session's connection if the database was adopted (0101), None before that."""
+        """The session's connection if the database was adopted (0108), None before that."""
         conn = driver(session)
-        self._marked = self._marked or history.has_marks(conn)
+        self._marked = self._marked or history.can_measure(conn)
         return conn if self._marked else None
 
     def get_metric_history(
@@ -321,8 +321,7 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
             return super()._sample_metric_history_single_run(
                 session, run_id, metric_key, max_results, start_step, end_step
             )
-        series = history.series(conn, run_id, metric_key)
-        rows = sampling.sample(series, max_results, start_step, end_step) if series else []
+        rows = history.sample(conn, run_id, metric_key, max_results, start_step, end_step)
         return _with_run(run_id, metric_key, rows)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +28,8 @@ from mlflow_timescale.db.queries import SQL_PACKAGE, load
 
 Connection = psycopg.Connection[TupleRow]
 TIERS = ("base", "timescale", "community")
+# The two that lay MLflow's `metrics` out anew; what requires `metrics_rebuild` beside them needs that done.
+LAYOUT = ("base/0001_metrics_layout", "timescale/0002_metrics_hypertable")
 _REQUIRES = re.compile(r"\A--! requires:(.*)$", re.MULTILINE)
 _NO_TRANSACTION = re.compile(r"^--! no-transaction$", re.MULTILINE)
 _server = load("server")
@@ -89,7 +91,8 @@ def _read(tier: str, filename: str, text: str) -> Migration:
 def plan(conn: Connection, *, rebuild_metrics: bool = False) -> Plan:
     """Compare the database with the files.
 
-    MLflow's `metrics` is laid out anew only while it is small, or where `rebuild_metrics` says so.
+    MLflow's `metrics` is laid out anew only while it is small, or where `rebuild_metrics` says so;
+    what builds on that layout is applied wherever it is there.
     Raises MigrationError if a migration that was applied has changed since, or is unknown here.
     """
     applied = _applied(conn)
@@ -97,7 +100,7 @@ def plan(conn: Connection, *, rebuild_metrics: bool = False) -> Plan:
     todo = [migration for migration in shipped() if migration.name not in applied]
     if not todo:
         return Plan((), {})
-    facts = _facts(conn, rebuild_metrics)
+    facts = _facts(conn, rebuild_metrics, applied.keys())
     lacking = {migration.name: migration.requires - facts for migration in todo}
     return Plan(
         pending=tuple(migration for migration in todo if not lacking[migration.name]),
@@ -149,9 +152,13 @@ def facts(conn: Connection) -> frozenset[str]:
     return frozenset(name for name, holds in row.items() if holds)
 
 
-def _facts(conn: Connection, rebuild_metrics: bool) -> frozenset[str]:
+def _facts(conn: Connection, rebuild_metrics: bool, applied: Collection[str]) -> frozenset[str]:
     found = facts(conn)
-    if "mlflow" in found and (rebuild_metrics or _one(conn.execute(_queries.metrics_are_few))):
+    if "mlflow" not in found:
+        return found
+    tiers = {"base", *found}
+    is_rebuilt = all(name in applied for name in LAYOUT if name.partition("/")[0] in tiers)
+    if rebuild_metrics or is_rebuilt or _one(conn.execute(_queries.metrics_are_few)):
         found |= {"metrics_rebuild"}
     return found
 

@@ -24,14 +24,19 @@ Row = tuple[float, int, int, bool]
 
 @dataclass(frozen=True)
 class Series:
-    """A metric of a run, and the range of time in which the run has points.
+    """A metric of a run: how long it is, how far its marks reach, and whether timestamps rise with
+    steps.
 
-    The range is a constant in every statement: TimescaleDB then opens only the run's chunks.
+    The range of time in which the run has points is a constant in every statement: TimescaleDB
+    then opens only the run's chunks.
     """
 
     conn: Connection
     run_id: str
     key: str
+    marked: int
+    points: int
+    ordered: bool
     first_ms: int
     last_ms: int
 
@@ -48,45 +53,47 @@ class Series:
             return cursor.fetchall()
 
 
-@dataclass(frozen=True)
-class Shape:
-    """How long a series is, how far its marks reach, and whether timestamps rise with steps."""
-
-    marked: int
-    tail: int
-    ordered: bool
-    intact: bool
-
-    @property
-    def points(self) -> int:
-        return self.marked + self.tail
-
-
-def has_marks(conn: Connection) -> bool:
+def can_measure(conn: Connection) -> bool:
     """Whether this database was adopted; before that MLflow's own reads are the right ones."""
-    return bool(conn.execute(_queries.has_marks).fetchall()[0][0])
+    return bool(conn.execute(_queries.can_measure).fetchall()[0][0])
 
 
 def series(conn: Connection, run_id: str, key: str) -> Series | None:
-    """The series, or None where the run has no points at all."""
+    """Measure a series, by its marks; None where the run has no points at all."""
+    arguments = {"run_id": run_id, "key": key}
     with translated():
-        found = conn.execute(_queries.run_range, {"run_id": run_id}).fetchone()
-    return None if found is None else Series(conn, run_id, key, found[0], found[1])
-
-
-def shape(of: Series) -> Shape:
-    """Measure a series by its marks; it reads what lies after the last one."""
-    measured = Shape(*of.ask(_queries.series)[0])
-    if measured.intact:
-        return measured
-    return Shape(0, int(of.ask(_queries.series_by_scan)[0][0]), ordered=False, intact=False)
+        found = conn.execute(_queries.measure, arguments, prepare=True, binary=True).fetchone()
+    return None if found is None else Series(conn, run_id, key, *found[:5])
 
 
 def page(of: Series, rank: int, limit: int | None) -> list[Row]:
     """Points from a rank on, in MLflow's order of a history: timestamp, step, value."""
-    measured = shape(of)
-    query = _queries.points_from if measured.ordered else _queries.points_by_time
+    query = _queries.points_from if of.ordered else _queries.points_by_time
     return of.ask(query, rank=rank, limit=limit)
+
+
+def sample(
+    conn: Connection,
+    run_id: str,
+    key: str,
+    buckets: int,
+    start_step: int | None,
+    end_step: int | None,
+) -> list[Row]:
+    """At most `buckets` points between two steps (inclusive), or of all, evenly spread by rank.
+
+    Exactly those that MLflow picks. Marks lead to them, so that a chart costs the same at a
+    thousand points and at ten million.
+    """
+    arguments = {
+        "run_id": run_id,
+        "key": key,
+        "buckets": buckets,
+        "start_step": start_step,
+        "end_step": end_step,
+    }
+    with translated():
+        return conn.execute(_queries.sample, arguments, prepare=True, binary=True).fetchall()
 
 
 def of_steps(of: Series, steps: Sequence[int], limit: int | None) -> list[Row]:

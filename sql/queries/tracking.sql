@@ -90,166 +90,24 @@ WHERE source_id = ANY(%(run_ids)b::text[])
     AND (source_type, destination_type)
         IN (('RUN_INPUT', 'MODEL_INPUT'), ('RUN_OUTPUT', 'MODEL_OUTPUT'));
 
--- name: has_marks
--- Was this database adopted (0101)?
-SELECT to_regclass('mlops.metric_marks') IS NOT NULL;
+-- name: can_measure
+-- Was this database adopted (0101, 0108)?
+SELECT to_regproc('mlops.measure') IS NOT NULL;
 
--- name: run_range
--- In which range of time does a run have points? Compiling the reads that follow would take longer
--- than they do.
-SELECT first_ms, last_ms, set_config('jit', 'off', true)
-FROM mlops.run_ranges
-WHERE run_uuid = %(run_id)s;
+-- name: measure
+-- How long is a series, and in which range of time does its run have points? Compiling the reads that
+-- follow would take longer than they do.
+SELECT marked, points, ordered, first_ms, last_ms, set_config('jit', 'off', true)
+FROM mlops.measure(%(run_id)s, %(key)s)
+WHERE first_ms IS NOT NULL;
 
--- name: series
--- How long is a series, how much of it lies after its last mark, and is it in the order of its
--- timestamps? Marks that points were dropped from under do not count.
-WITH last AS (
-    SELECT rank, step, "timestamp" AS ms, value, is_nan
-    FROM mlops.metric_marks
-    WHERE run_uuid = %(run_id)s AND key = %(key)s
-    ORDER BY rank DESC
-    LIMIT 1
-), first AS (
-    SELECT step, "timestamp" AS ms, value, is_nan
-    FROM mlops.metric_marks
-    WHERE run_uuid = %(run_id)s AND key = %(key)s
-    ORDER BY rank
-    LIMIT 1
-), tail AS (
-    SELECT
-        "timestamp" AS ms,
-        lag("timestamp") OVER (ORDER BY step, "timestamp", value, is_nan) AS previous_ms
-    FROM metrics
-    WHERE run_uuid = %(run_id)s
-        AND key = %(key)s
-        AND "timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
-        AND (step, "timestamp", value, is_nan) >= (
-            coalesce((SELECT step FROM last), -9223372036854775808),
-            coalesce((SELECT ms FROM last), -9223372036854775808),
-            coalesce((SELECT value FROM last), '-Infinity'),
-            coalesce((SELECT is_nan FROM last), false)
-        )
-)
-SELECT
-    coalesce((SELECT rank FROM last), 0) AS marked,
-    count(*) AS tail,
-    coalesce(bool_and(previous_ms IS NULL OR ms >= previous_ms), true) AND NOT EXISTS (
-        SELECT FROM mlops.metric_marks
-        WHERE run_uuid = %(run_id)s AND key = %(key)s AND NOT ordered
-    ) AS ordered,
-    NOT EXISTS (SELECT FROM first) OR EXISTS (
-        SELECT FROM first
-        JOIN metrics ON metrics.run_uuid = %(run_id)s
-            AND metrics.key = %(key)s
-            AND metrics."timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
-            AND metrics.step = first.step
-            AND metrics."timestamp" = first.ms
-            AND metrics.value = first.value
-            AND metrics.is_nan = first.is_nan
-    ) AS intact
-FROM tail;
-
--- name: series_by_scan
--- How long is a series whose marks do not count?
-SELECT count(*)
-FROM metrics
-WHERE run_uuid = %(run_id)s
-    AND key = %(key)s
-    AND "timestamp" BETWEEN %(first_ms)s AND %(last_ms)s;
-
--- name: rows_before
--- How many points of a series lie before a step?
-WITH mark AS (
-    SELECT rank, step, "timestamp" AS ms, value, is_nan
-    FROM mlops.metric_marks
-    WHERE run_uuid = %(run_id)s AND key = %(key)s AND step < %(step)s
-    ORDER BY step DESC, "timestamp" DESC, value DESC, is_nan DESC
-    LIMIT 1
-)
-SELECT coalesce((SELECT rank FROM mark), 0) + count(*)
-FROM metrics
-WHERE run_uuid = %(run_id)s
-    AND key = %(key)s
-    AND "timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
-    AND step < %(step)s
-    AND (step, "timestamp", value, is_nan) >= (
-        coalesce((SELECT step FROM mark), -9223372036854775808),
-        coalesce((SELECT ms FROM mark), -9223372036854775808),
-        coalesce((SELECT value FROM mark), '-Infinity'),
-        coalesce((SELECT is_nan FROM mark), false)
-    );
-
--- name: rows_before_by_scan
--- The same, of a series whose marks do not count.
-SELECT count(*)
-FROM metrics
-WHERE run_uuid = %(run_id)s
-    AND key = %(key)s
-    AND "timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
-    AND step < %(step)s;
-
--- name: points_at
--- The points of these ranks, each a short walk from the mark that is nearest: 32 points on average.
-SELECT point.value, point.ms, point.step, point.is_nan
-FROM unnest(%(ranks)b::bigint[]) WITH ORDINALITY AS wanted (rank, position)
-LEFT JOIN LATERAL (
-    SELECT rank, step, "timestamp" AS ms, value, is_nan
-    FROM mlops.metric_marks
-    WHERE run_uuid = %(run_id)s
-        AND key = %(key)s
-        AND rank <= least(wanted.rank + 64, %(marked)s)
-    ORDER BY rank DESC -- by the index of ranks, whatever the statistics say
-    LIMIT 1
-) AS mark ON true
-CROSS JOIN LATERAL (
-    (
-        SELECT metrics.value, metrics."timestamp" AS ms, metrics.step, metrics.is_nan
-        FROM metrics
-        WHERE coalesce(mark.rank, 0) <= wanted.rank
-            AND metrics.run_uuid = %(run_id)s
-            AND metrics.key = %(key)s
-            AND metrics."timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
-            AND (metrics.step, metrics."timestamp", metrics.value, metrics.is_nan) >= (
-                coalesce(mark.step, -9223372036854775808), coalesce(mark.ms, -9223372036854775808),
-                coalesce(mark.value, '-Infinity'), coalesce(mark.is_nan, false)
-            )
-        ORDER BY metrics.step, metrics."timestamp", metrics.value, metrics.is_nan
-        LIMIT 1
-        OFFSET greatest(wanted.rank - coalesce(mark.rank, 0), 0)
-    )
-    UNION ALL
-    (
-        SELECT metrics.value, metrics."timestamp" AS ms, metrics.step, metrics.is_nan
-        FROM metrics
-        WHERE mark.rank > wanted.rank
-            AND metrics.run_uuid = %(run_id)s
-            AND metrics.key = %(key)s
-            AND metrics."timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
-            AND (metrics.step, metrics."timestamp", metrics.value, metrics.is_nan)
-                <= (mark.step, mark.ms, mark.value, mark.is_nan)
-        ORDER BY
-            metrics.step DESC, metrics."timestamp" DESC, metrics.value DESC, metrics.is_nan DESC
-        LIMIT 1
-        OFFSET greatest(mark.rank - wanted.rank, 0)
-    )
-) AS point
-ORDER BY wanted.position;
-
--- name: points_at_by_scan
--- The points of these ranks, of a series without marks.
+-- name: sample
+-- At most so many points of a series between two steps, evenly spread by rank.
 SELECT value, ms, step, is_nan
-FROM (
-    SELECT
-        value, "timestamp" AS ms, step, is_nan,
-        row_number() OVER (ORDER BY step, "timestamp", value, is_nan) - 1 AS rank
-    FROM metrics
-    WHERE run_uuid = %(run_id)s
-        AND key = %(key)s
-        AND "timestamp" BETWEEN %(first_ms)s AND %(last_ms)s
-) AS point
-WHERE rank = ANY(%(ranks)b::bigint[])
-ORDER BY rank;
+FROM mlops.sample_points(
+    %(run_id)b, %(key)b, %(buckets)b::bigint, %(start_step)b::numeric, %(end_step)b::numeric
+)
+ORDER BY step, ms, value, is_nan;
 
 -- name: points_from
 -- The points of an ordered series from a rank on.

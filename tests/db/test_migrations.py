@@ -11,7 +11,7 @@ import pytest
 
 from mlflow_timescale import db
 from mlflow_timescale.db import migrations
-from mlflow_timescale.db.migrations import Migration, facts, plan, shipped
+from mlflow_timescale.db.migrations import LAYOUT, Migration, facts, plan, shipped
 from mlflow_timescale.db.uri import DatabaseURI
 
 SCHEMA = Migration("base/0001_schema", "CREATE TABLE points (n int)", frozenset())
@@ -198,6 +198,24 @@ def test_metrics_are_laid_out_anew_only_while_they_are_few(
     assert db.migrate(empty) == []
     assert plan(empty).waiting == {"base/0001_rebuild": frozenset({"metrics_rebuild"})}
     assert names(db.migrate(empty, rebuild_metrics=True)) == ["base/0001_rebuild"]
+
+
+def test_what_builds_on_our_layout_reaches_a_database_that_has_it_however_large(
+    empty: psycopg.Connection, ship: Ship
+) -> None:
+    needs = frozenset({"mlflow", "metrics_rebuild"})
+    layout = [
+        Migration(name, "SELECT", needs | ({"timescale"} & {name.partition("/")[0]}))
+        for name in LAYOUT
+    ]
+    later = Migration("base/0101_later", "CREATE TABLE later ()", needs)
+    empty.execute("CREATE TABLE job_locks ()")
+    empty.execute("CREATE TABLE metrics AS SELECT FROM generate_series(1, 10000)")
+    ship(*layout)
+    assert db.migrate(empty) == []
+    db.migrate(empty, rebuild_metrics=True)
+    ship(*layout, later)
+    assert names(db.migrate(empty)) == ["base/0101_later"]
 
 
 def test_what_we_ship_is_ordered_by_one_numbering_across_the_tiers() -> None:

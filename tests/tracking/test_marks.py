@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from mlflow.entities import Metric
-from psycopg.sql import SQL
 
 from mlflow_timescale import db
 from mlflow_timescale.db.migrations import facts
-from mlflow_timescale.tracking import history, sampling
+from mlflow_timescale.tracking import history
 from mlflow_timescale.tracking_store import TimescaleTrackingStore
 
 ARTIFACTS = "/artifacts"
@@ -44,29 +44,45 @@ def everything(conn, run):
     ).fetchall()
 
 
+def ntile(rows, buckets):
+    """MLflow's sample: the first of each of so many buckets, and the last of all."""
+    size, larger = divmod(len(rows), buckets)
+    if not size:
+        return rows
+    first = [rows[bucket * size + min(bucket, larger)] for bucket in range(buckets)]
+    return [*first[:-1], rows[-1]]
+
+
 def check(conn, run, rows):
     """Every mark has its rank, and every way over marks gives what a scan gives."""
     marks = conn.execute(
-        "SELECT rank, value, timestamp, step, is_nan FROM mlops.metric_marks"
+        "SELECT rank, stride, value, timestamp, step, is_nan FROM mlops.metric_marks"
         " WHERE run_uuid = %s AND key = 'm' ORDER BY rank",
         [run],
     ).fetchall()
     assert [mark[0] for mark in marks] == [128 * (i + 1) for i in range(len(marks))]
-    for rank, *point in marks:
+    for rank, stride, *point in marks:
         assert tuple(point) == rows[rank]
+        steps = [row[2] for row in rows[rank - 128 : rank + 1]]
+        rises = {after - before for before, after in pairwise(steps)}
+        held = all(abs(step) < 4e18 for step in steps)
+        assert stride == (rises.pop() if held and len(rises) == 1 else 0)
     series = history.series(conn, run, "m")
-    measured = history.shape(series)
-    assert (measured.points, measured.intact) == (len(rows), True)
+    assert (series.points, series.marked) == (len(rows), 128 * len(marks))
     in_time = sorted(rows, key=lambda row: (row[1], row[2], row[0]))
-    assert measured.ordered == (in_time == rows)
-    ranks = sorted({*range(0, len(rows), 37), len(rows) - 1})
-    found = series.ask(sampling._queries.points_at, ranks=ranks, marked=measured.marked)
-    assert found == [rows[rank] for rank in ranks]
+    assert series.ordered == (in_time == rows)
     for start in (0, 100, 128, len(rows) - 3):
         assert history.page(series, start, 50) == in_time[start : start + 50]
-    for step in (rows[0][2], rows[len(rows) // 2][2], rows[-1][2] + 1):
-        before = sum(row[2] < step for row in rows)
-        assert series.ask(sampling._queries.rows_before, step=step) == [(before,)]
+    middle = rows[len(rows) // 2][2]
+    for first, last in ((None, None), (middle, None), (None, middle), (rows[1][2], middle)):
+        between = [
+            row
+            for row in rows
+            if (first is None or row[2] >= first) and (last is None or row[2] <= last)
+        ]
+        for buckets in (1, 7, 64, 128, len(rows)):
+            found = history.sample(conn, run, "m", buckets, first, last)
+            assert found == ntile(between, buckets)
     return marks
 
 
@@ -103,14 +119,44 @@ def test_a_bulk_load_is_marked_at_once(conn, run):
     assert len(marks) == 40_000 // 128
 
 
-def test_a_long_chart_by_marks_is_what_a_scan_gives(conn, run, store, monkeypatch):
-    rng = random.Random(3)
-    store.log_batch(run, [Metric("m", rng.random(), 10 + i, i // 2) for i in range(1000)], [], [])
-    arguments = [(size, *span) for size in (1, 7, 320) for span in ((None, None), (20, 333))]
-    scanned = [store.get_metric_history_bulk_interval([run], "m", *a) for a in arguments]
-    monkeypatch.setattr(sampling, "_SHORT", 0)
-    by_marks = [store.get_metric_history_bulk_interval([run], "m", *a) for a in arguments]
-    assert repr(by_marks) == repr(scanned)
+@pytest.mark.parametrize(
+    ("steps", "strides"),
+    [
+        (range(0, 512), [1, 1, 1]),
+        (range(-9_000, 9_000, 35), [35, 35, 35, 35]),
+        ([*range(200), *range(300, 612)], [1, 0, 1]),  # a jump
+        ([*range(256), 256, 256, *range(257, 511)], [1, 1, 0]),  # the mark's step twice
+        ([i // 2 for i in range(512)], [0, 0, 0]),
+        ([2**63 - 512 + i for i in range(512)], [0, 0, 0]),  # rises that 64 bits may not hold
+        ([-(2**63) + i * 2**54 for i in range(1023)], [0, 0, 0, 2**54, 2**54, 0, 0]),
+    ],
+)
+def test_a_mark_knows_whether_steps_rise_evenly_up_to_it(conn, run, steps, strides):
+    insert(conn, run, [(step, 1_000 + i, float(i)) for i, step in enumerate(steps)])
+    conn.execute("SELECT mlops.mark_run(%s)", [run])
+    assert [mark[1] for mark in check(conn, run, everything(conn, run))] == strides
+
+
+def test_marks_of_an_earlier_version_know_nothing_and_lead_to_the_same_points(conn, run):
+    insert(conn, run, [(i, i, float(i)) for i in range(700)])
+    conn.execute("SELECT mlops.mark_run(%s)", [run])
+    before = history.sample(conn, run, "m", 320, 3, None)
+    conn.execute("UPDATE mlops.metric_marks SET stride = 0")
+    assert history.sample(conn, run, "m", 320, 3, None) == before
+
+
+def test_steps_beyond_every_step_bound_a_chart(conn, run):
+    insert(conn, run, [(-(2**63), 1, 0.0), (0, 2, 0.0), (2**63 - 1, 3, 0.0)])
+    for first, last, expected in (
+        (-(2**63), 2**63 - 1, 3),
+        (-(2**70), 2**70, 3),
+        (2**63, None, 0),
+        (None, -(2**63) - 1, 0),
+        (1, 2**63 - 2, 0),
+        (1, 2**63 - 1, 1),
+        (5, 4, 0),
+    ):
+        assert len(history.sample(conn, run, "m", 9, first, last)) == expected
 
 
 def test_writers_side_by_side_leave_right_marks(database, conn, run):
@@ -150,7 +196,7 @@ def test_points_dropped_behind_our_back_are_noticed(conn, run, store):
     store.log_batch(run, [Metric("m", i, i, i) for i in range(900)], [], [])
     conn.execute("DELETE FROM metrics WHERE step < 400")
     series = history.series(conn, run, "m")
-    assert history.shape(series) == history.Shape(0, 500, ordered=False, intact=False)
+    assert (series.marked, series.points, series.ordered) == (0, 500, False)
     sample = store.get_metric_history_bulk_interval([run], "m", 3, None, None)
     assert [item.step for item in sample] == [400, 567, 899]
     assert [m.step for m in store.get_metric_history(run, "m", 2)] == [400, 401]
@@ -174,19 +220,21 @@ def test_a_read_of_one_run_opens_its_own_chunks_only(conn, store):
     assert 1 <= len({chunk for chunk in chunks if chunk.endswith("chunk")}) <= 3
 
 
-def test_marks_are_found_by_rank_before_they_are_analyzed(conn, run):
+@pytest.mark.parametrize("stride", [1, 0])
+def test_marks_are_found_by_rank_before_they_are_analyzed(conn, run, stride):
     conn.execute(
         "INSERT INTO metrics (run_uuid, key, step, timestamp, value, is_nan)"
-        " SELECT %s, 'm', i, i, i, false FROM generate_series(1, 20000) i",
+        " SELECT %s, 'm', i, i, i, false FROM generate_series(1, 100000) i",
         [run],
     )
-    series = history.series(conn, run, "m")
-    arguments = {"ranks": [5, 9999], "marked": 19968, "run_id": run, "key": "m"}
-    plan = conn.execute(
-        SQL("EXPLAIN {}").format(sampling._queries.points_at),
-        {**arguments, "first_ms": series.first_ms, "last_ms": series.last_ms},
-        prepare=False,
-    ).fetchall()
-    indexes = {word for (line,) in plan for word in line.split() if word.startswith("metric_marks")}
-    assert "metric_marks_pkey" in indexes
-    assert not any("step" in index for index in indexes)
+    conn.execute("UPDATE mlops.metric_marks SET stride = %s", [stride])
+
+    def marks_read():
+        conn.execute("SELECT pg_stat_force_next_flush()")
+        return conn.execute(
+            "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'metric_marks'"
+        ).fetchone()[0]
+
+    before = marks_read()
+    assert len(history.sample(conn, run, "m", 50, None, None)) == 50
+    assert marks_read() - before < 4 * 50  # of 781
