@@ -1,9 +1,15 @@
 --! requires: mlflow metrics_rebuild
 -- A chart is one call of the database, and finds most of its points by arithmetic: where steps rise evenly
 -- between two marks, the step of every rank between them is known, and the index leads to it at once.
+-- Row comparisons do not reach into compressed chunks, comparisons of one column do: wherever marks allow
+-- one, it stands beside the row comparison, and only a few batches are decompressed. (Steps that repeat
+-- allow none on the step: the index would begin with the first of them.)
 ALTER TABLE mlops.metric_marks
     -- How far apart are the steps, from the previous mark to this one? 0: not evenly, or not known.
-    ADD COLUMN stride bigint NOT NULL DEFAULT 0;
+    ADD COLUMN stride bigint NOT NULL DEFAULT 0,
+    -- Between which times do those points lie? NULL: not known.
+    ADD COLUMN first_ms bigint,
+    ADD COLUMN last_ms bigint;
 
 -- Mark the points after the last mark of each series, as far as about four times what was added.
 CREATE OR REPLACE FUNCTION mlops.extend_marks(
@@ -15,12 +21,12 @@ SET enable_bitmapscan = off
 AS $$
 BEGIN
     INSERT INTO mlops.metric_marks (
-        run_uuid, key, rank, step, "timestamp", value, is_nan, ordered, stride
+        run_uuid, key, rank, step, "timestamp", value, is_nan, ordered, stride, first_ms, last_ms
     )
     SELECT
-        run, series.key, point.rank,
-        point.step, point."timestamp", point.value, point.is_nan, point.ordered,
-        CASE WHEN point.even THEN point.rise ELSE 0 END
+        run, series.key, coalesce(last.rank, 0) + segment.number,
+        segment.step, segment."timestamp", segment.value, segment.is_nan,
+        segment.ordered, segment.stride, segment.first_ms, segment.last_ms
     FROM unnest(keys, added) AS series (key, points)
     LEFT JOIN LATERAL (
         SELECT mark.rank, mark.step, mark."timestamp", mark.value, mark.is_nan
@@ -31,22 +37,26 @@ BEGIN
     ) AS last ON true
     CROSS JOIN LATERAL (
         SELECT
-            next.step, next."timestamp", next.value, next.is_nan, next.rise,
-            coalesce(last.rank, 0) - 1 + next.number AS rank,
-            bool_and(next."timestamp" >= next.previous_ms) OVER (
-                ORDER BY next.step, next."timestamp", next.value, next.is_nan
-                ROWS BETWEEN 127 PRECEDING AND CURRENT ROW
-            ) AS ordered,
-            -- The first of the 128 has nothing before it to rise as much as.
-            bool_and(coalesce(next.rise = next.previous_rise, false)) OVER (
-                ORDER BY next.step, next."timestamp", next.value, next.is_nan
-                ROWS BETWEEN 126 PRECEDING AND CURRENT ROW
-            ) AS even
+            max(next.number) AS number,
+            max(next.step) FILTER (WHERE next.number & 127 = 0) AS step,
+            max(next."timestamp") FILTER (WHERE next.number & 127 = 0) AS "timestamp",
+            max(next.value) FILTER (WHERE next.number & 127 = 0) AS value,
+            bool_and(next.is_nan) FILTER (WHERE next.number & 127 = 0) AS is_nan,
+            bool_and(next."timestamp" >= next.previous_ms) AS ordered,
+            -- The first has nothing before it to rise as much as.
+            CASE
+                WHEN bool_and(coalesce(next.rise = next.previous_rise, false))
+                    FILTER (WHERE next.number & 127 <> 1)
+                THEN max(next.rise)
+                ELSE 0
+            END AS stride,
+            min(least(next."timestamp", next.previous_ms)) AS first_ms,
+            max(greatest(next."timestamp", next.previous_ms)) AS last_ms
         FROM (
             SELECT
                 metrics.step, metrics."timestamp", metrics.value, metrics.is_nan,
-                row_number() OVER by_step AS number,
-                lag(metrics."timestamp", 1, metrics."timestamp") OVER by_step AS previous_ms,
+                row_number() OVER by_step - 1 AS number,
+                lag(metrics."timestamp") OVER by_step AS previous_ms,
                 mlops.rise(lag(metrics.step) OVER by_step, metrics.step) AS rise,
                 mlops.rise(lag(metrics.step, 2) OVER by_step, lag(metrics.step) OVER by_step)
                     AS previous_rise
@@ -65,8 +75,10 @@ BEGIN
             ORDER BY metrics.step, metrics."timestamp", metrics.value, metrics.is_nan
             LIMIT 4096 + 4 * series.points
         ) AS next
-    ) AS point
-    WHERE point.rank % 128 = 0 AND point.rank > coalesce(last.rank, 0);
+        WHERE next.number > 0
+        GROUP BY (next.number + 127) / 128
+        HAVING count(*) = 128
+    ) AS segment;
 END
 $$;
 
@@ -142,6 +154,7 @@ BEGIN
                 coalesce(mark."timestamp", -9223372036854775808),
                 coalesce(mark.value, '-Infinity'), coalesce(mark.is_nan, false)
             )
+            AND (coalesce(mark.stride, 0) = 0 OR metrics.step >= mark.step)
     ) AS tail;
 END
 $$;
@@ -174,7 +187,8 @@ BEGIN
             coalesce(mark.step, -9223372036854775808),
             coalesce(mark."timestamp", -9223372036854775808),
             coalesce(mark.value, '-Infinity'), coalesce(mark.is_nan, false)
-        );
+        )
+        AND (coalesce(mark.stride, 0) = 0 OR metrics.step >= mark.step);
     RETURN coalesce(mark.rank, 0) + walked;
 END
 $$;
@@ -203,6 +217,7 @@ SET enable_bitmapscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 SET enable_material = off
+SET enable_sort = off
 AS $$
 DECLARE
     least_step CONSTANT numeric := -9223372036854775808;
@@ -256,6 +271,7 @@ BEGIN
                     coalesce(mark."timestamp", -9223372036854775808),
                     coalesce(mark.value, '-Infinity'), coalesce(mark.is_nan, false)
                 )
+                AND (coalesce(mark.stride, 0) = 0 OR metrics.step >= mark.step)
         ) AS point
         WHERE point.rank = ANY(tail);
     END IF;
@@ -288,22 +304,35 @@ BEGIN
     IF uneven IS NOT NULL THEN
         RETURN QUERY
         SELECT point.value, point.ms, point.step, point.is_nan
-        FROM
-            unnest(uneven) AS wanted (rank),
-            mlops.mark_at(run, series, (wanted.rank | 127) + 1) AS next,
-            LATERAL (
-                SELECT metrics.value, metrics."timestamp" AS ms, metrics.step, metrics.is_nan
-                FROM metrics
-                WHERE metrics.run_uuid = run
-                    AND metrics.key = series
-                    AND metrics."timestamp" BETWEEN shape.first_ms AND shape.last_ms
-                    AND (metrics.step, metrics."timestamp", metrics.value, metrics.is_nan)
-                        <= (next.step, next."timestamp", next.value, next.is_nan)
-                ORDER BY
-                    metrics.step DESC, metrics."timestamp" DESC, metrics.value DESC, metrics.is_nan DESC
-                LIMIT 1
-                OFFSET next.rank - wanted.rank
-            ) AS point;
+        FROM unnest(uneven) AS wanted (rank)
+        CROSS JOIN LATERAL mlops.mark_at(run, series, (wanted.rank | 127) + 1) AS next
+        LEFT JOIN LATERAL mlops.mark_at(run, series, wanted.rank) AS previous ON true
+        CROSS JOIN LATERAL (
+            SELECT
+                coalesce(next.first_ms, shape.first_ms) AS first_ms,
+                coalesce(next.last_ms, shape.last_ms) AS last_ms
+            OFFSET 0
+        ) AS between_times
+        CROSS JOIN LATERAL (
+            SELECT metrics.value, metrics."timestamp" AS ms, metrics.step, metrics.is_nan
+            FROM metrics
+            WHERE metrics.run_uuid = run
+                AND metrics.key = series
+                AND metrics."timestamp" BETWEEN shape.first_ms AND shape.last_ms
+                AND metrics."timestamp" >= between_times.first_ms
+                AND metrics."timestamp" <= between_times.last_ms
+                AND (metrics.step, metrics."timestamp", metrics.value, metrics.is_nan)
+                    <= (next.step, next."timestamp", next.value, next.is_nan)
+                AND (metrics.step, metrics."timestamp", metrics.value, metrics.is_nan) >= (
+                    coalesce(previous.step, -9223372036854775808),
+                    coalesce(previous."timestamp", -9223372036854775808),
+                    coalesce(previous.value, '-Infinity'), coalesce(previous.is_nan, false)
+                )
+            ORDER BY
+                metrics.step DESC, metrics."timestamp" DESC, metrics.value DESC, metrics.is_nan DESC
+            LIMIT 1
+            OFFSET next.rank - wanted.rank
+        ) AS point;
     END IF;
 END
 $$;
