@@ -20,7 +20,7 @@ from typing import Any
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
 from psycopg import sql
-from tracking import vanilla_url
+from tracking_sides import vanilla_url
 
 from mlflow_timescale import db
 from mlflow_timescale.db.embedded import temporary

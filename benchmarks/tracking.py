@@ -13,159 +13,34 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
-import os
-import signal
-import socket
-import statistics
-import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import psycopg
-import requests
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from psycopg import sql
+from tracking_http import over_http
+from tracking_sides import (
+    BURST,
+    FIRST_RUN,
+    POINT,
+    T0,
+    Side,
+    compare,
+    drop,
+    fill_runs,
+    fill_series,
+    floor_of,
+    make_sides,
+    report,
+)
 
-from mlflow_timescale import db
-from mlflow_timescale.db.embedded import keywords, temporary
+from mlflow_timescale.db.embedded import temporary
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.tracking_store import TimescaleTrackingStore
+from mlflow_timescale.packing import pack
 
-T0 = 1_700_000_000_000
-Call = Callable[["Side", int], Any]
-FIRST_RUN = "c4ca4238a0b923820dcc509a6f75849b"  # the first run that fill_runs makes
-POINT = '(run_uuid, key, value, "timestamp", step, is_nan)'
+Call = Callable[[Side, int], Any]
 
 
-@dataclass
-class Side:
-    """One of the two stores, and a connection to its database."""
-
-    name: str
-    uri: DatabaseURI
-    store: Any
-    conn: psycopg.Connection
-    run: str = ""
-    long: str = ""
-
-
-def vanilla_url(uri: DatabaseURI) -> str:
-    parts = {key: str(value) for key, value in keywords(uri).items()}
-    query = "&".join(f"{key}={parts[key]}" for key in ("host", "port", "user") if parts.get(key))
-    return f"postgresql+psycopg2:///{parts['dbname']}?{query}"
-
-
-def make_sides(server: DatabaseURI) -> list[Side]:
-    sides = []
-    for name in ("ours", "mlflow"):
-        uri = server.with_database(f"bench_{name}_{uuid.uuid4().hex[:8]}")
-        with db.connect(server, autocommit=True) as admin:
-            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(uri.dbname)))
-        if name == "ours":
-            store = TimescaleTrackingStore(uri.url, "/artifacts")
-        else:
-            store = SqlAlchemyStore(vanilla_url(uri), "/artifacts")
-        sides.append(Side(name, uri, store, db.connect(uri, autocommit=True)))
-    return sides
-
-
-def drop(server: DatabaseURI, sides: list[Side]) -> None:
-    for side in sides:
-        side.conn.close()
-        side.store._dispose_engine()
-    with db.connect(server, autocommit=True) as admin:
-        for side in sides:
-            admin.execute(
-                sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(side.uri.dbname))
-            )
-
-
-def fill_runs(side: Side, count: int) -> None:
-    """Runs with 20 metrics, 20 params and 10 tags each, in experiment 0; no foreign keys asked."""
-    side.conn.execute("SET session_replication_role = replica")
-    side.conn.execute(
-        "INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name,"
-        " source_version, user_id, status, start_time, lifecycle_stage, artifact_uri,"
-        " experiment_id) SELECT md5(i::text), 'run ' || i, 'UNKNOWN', '', '', '', 'me', 'FINISHED',"
-        " %s + i, 'active', '/artifacts/0/' || md5(i::text) || '/artifacts', 0"
-        " FROM generate_series(1, %s) i",
-        [T0, count],
-    )
-    for table, columns, per_run in (
-        ("latest_metrics", "'metric_' || j, random(), %s, j, false", 20),
-        ("params", "'param_' || j, 'value ' || (i + j) %% 100 || left(%s::text, 0)", 20),
-        ("tags", "'tag_' || j, 'value ' || (i + j) %% 10 || left(%s::text, 0)", 10),
-    ):
-        names = "key, value, timestamp, step, is_nan" if "metric" in table else "key, value"
-        side.conn.execute(
-            f"INSERT INTO {table} (run_uuid, {names}) SELECT md5(i::text), {columns}"
-            f" FROM generate_series(1, %s) i, generate_series(1, {per_run}) j",
-            [T0, count],
-        )
-    side.conn.execute("RESET session_replication_role")
-
-
-def fill_series(side: Side, points: int) -> str:
-    """One run with one long series, loaded without triggers and foreign keys, marked afterwards."""
-    run = side.store.create_run("0", "me", 1, [], "long").info.run_id
-    side.conn.execute("SET session_replication_role = replica")
-    for first in range(1, points + 1, 1_000_000):
-        side.conn.execute(
-            f"INSERT INTO metrics {POINT} SELECT %s, 'loss', random(), %s + i * 1000::bigint, i,"
-            " false FROM generate_series(%s::bigint, %s) i",
-            [run, T0, first, min(points, first + 999_999)],
-        )
-    side.conn.execute(
-        "INSERT INTO latest_metrics (run_uuid, key, value, timestamp, step, is_nan)"
-        " VALUES (%s, 'loss', 0, %s, %s, false)",
-        [run, T0 + points * 1000, points],
-    )
-    side.conn.execute("RESET session_replication_role")
-    if side.name == "ours":
-        side.conn.execute("SELECT mlops.mark_run(%s)", [run])
-    side.conn.execute("VACUUM ANALYZE metrics")
-    return run
-
-
-def compare(
-    sides: list[Side], call: Callable[[Side, int], Any], repeats: int
-) -> tuple[float, float]:
-    """Median milliseconds of both, called in turns; the first call of each does not count."""
-    times: dict[str, list[float]] = {side.name: [] for side in sides}
-    for repeat in range(repeats + 1):
-        for side in sides if repeat % 2 else sides[::-1]:
-            gc.collect()
-            start = time.perf_counter()
-            call(side, repeat)
-            times[side.name].append((time.perf_counter() - start) * 1000)
-    ours, theirs = (statistics.median(times[side.name][1:]) for side in sides)
-    return ours, theirs
-
-
-def report(name: str, ours: float, theirs: float, floor: float | None = None) -> None:
-    low = "" if floor is None else f"{floor:,.2f}"
-    print(f"| {name} | {ours:,.2f} | {theirs:,.1f} | {theirs / ours:,.1f} | {low} |", flush=True)
-
-
-def floor_of(action: Callable[[int], Any], repeats: int = 9) -> float:
-    times = []
-    for repeat in range(repeats + 1):
-        gc.collect()
-        start = time.perf_counter()
-        action(repeat)
-        times.append((time.perf_counter() - start) * 1000)
-    return statistics.median(times[1:])
-
-
-def batches(keys: int, repeats: int) -> Call:
+def batches(keys: int, calls: int) -> Call:
     """log_batch of 1,000 points of so many series; its metrics are made beforehand."""
     each = 1000 // keys
     made = [
@@ -174,13 +49,13 @@ def batches(keys: int, repeats: int) -> Call:
             for j in range(1000)
             for step in (i * each + j // keys,)
         ]
-        for i in range(repeats + 1)
+        for i in range(calls)
     ]
     return lambda side, i: side.store.log_batch(side.run, made[i], [], [])
 
 
-def single_calls(repeats: int) -> dict[str, Call]:
-    turns = range(repeats + 1)
+def single_calls(calls: int) -> dict[str, Call]:
+    turns = range(calls)
     params = [[Param(f"p{i}_{j}", "v") for j in range(100)] for i in turns]
     tags = [[RunTag(f"t{j}", str(i)) for j in range(100)] for i in turns]
     return {
@@ -212,17 +87,19 @@ def writes(sides: list[Side], repeats: int) -> None:
             for j in range(1000):
                 out.write_row((ours.run, f"k{j}", float(j), T0 + j, i, False))
 
-    one, raw = floor_of(commit), floor_of(copy)
-    report(
-        "log_batch, 1,000 points of 10 series", *compare(sides, batches(10, repeats), repeats), raw
-    )
-    report(
-        "log_batch, 1,000 points of 1,000 series",
-        *compare(sides, batches(1000, repeats), repeats),
-        raw,
-    )
-    for name, call in single_calls(max(repeats, 21)).items():
-        report(name, *compare(sides, call, max(repeats, 21)), one)
+    raw = floor_of(copy)
+    for keys, burst in ((10, BURST // 2), (1000, 1)):
+        ms = compare(sides, batches(keys, (repeats + 1) * burst), repeats, burst)
+        report(f"log_batch, 1,000 points of {keys:,} series", *ms, raw)
+    often = max(repeats, 21)
+    calls = single_calls((often + 1) * BURST)
+    one = floor_of(commit, often, BURST)
+    for name, call in calls.items():
+        # MLflow reads all params of a run for each batch of them: more bursts, more of those.
+        report(name, *compare(sides, call, often, 1 if "params" in name else BURST), one)
+    later = (often + 1) * BURST
+    alone = compare(sides, lambda s, i: calls["log_metric"](s, later + i), often)
+    report("log_metric, alone", *alone, floor_of(commit, often))
 
 
 def searches(sides: list[Side], repeats: int, label: str) -> None:
@@ -241,7 +118,7 @@ def searches(sides: list[Side], repeats: int, label: str) -> None:
                 )
                 [entity(*row) for row in rows]
 
-        return floor_of(action, 3)
+        return floor_of(action, 3, BURST // 2 if count == 100 else 1)
 
     for count in (100, 1000):
         report(
@@ -250,6 +127,7 @@ def searches(sides: list[Side], repeats: int, label: str) -> None:
                 sides,
                 lambda s, i, n=count: s.store.search_runs(["0"], "", ViewType.ACTIVE_ONLY, n),
                 repeats if count == 100 else max(3, repeats // 3),
+                BURST // 2 if count == 100 else 1,
             ),
             floor(count),
         )
@@ -265,16 +143,23 @@ def searches(sides: list[Side], repeats: int, label: str) -> None:
                 ["metrics.metric_1 DESC"],
             ),
             max(3, repeats // 3),
+            BURST // 2,
         ),
     )
+    often = max(repeats, 21)
     report(
         f"get_run of {label} (20 metrics, 20 params, 10 tags)",
-        *compare(sides, lambda s, i: s.store.get_run(FIRST_RUN), max(repeats, 21)),
-        floor_of(lambda _: info_alone(ours), 21),
+        *compare(sides, lambda s, i: s.store.get_run(FIRST_RUN), often, BURST),
+        floor_of(lambda _: info_alone(ours), often, BURST),
+    )
+    report(
+        "get_run, alone",
+        *compare(sides, lambda s, i: s.store.get_run(FIRST_RUN), often),
+        floor_of(lambda _: info_alone(ours), often),
     )
     report(
         f"create_run beside {label}",
-        *compare(sides, lambda s, i: s.store.create_run("0", "me", i, [], "r"), max(repeats, 21)),
+        *compare(sides, lambda s, i: s.store.create_run("0", "me", i, [], "r"), often, BURST),
     )
 
 
@@ -310,17 +195,14 @@ def series(sides: list[Side], points: int, repeats: int) -> None:
         )
         [Metric("loss", *row) for row in rows]
 
-    short = max(3, repeats // 3)
-    report(f"chart of {points:,} points", *compare(sides, chart, short))
-    report(f"first page of {points:,} points", *compare(sides, page(0), short), floor_of(raw, 3))
-    report(
-        f"last page of {points:,} points",
-        *compare(sides, page(points // 2), short),
-        floor_of(raw, 3),
-    )
+    short, burst = max(3, repeats // 3), max(1, min(BURST, 3_000_000 // points))
+    report(f"chart of {points:,} points", *compare(sides, chart, short, burst))
+    for name, offset in (("first", 0), ("last", points // 2)):
+        ms = compare(sides, page(offset), short, burst)
+        report(f"{name} page of {points:,} points", *ms, floor_of(raw, 3, burst))
     report(
         f"max step of {points:,} points",
-        *compare(sides, lambda s, i: s.store.get_max_step_for_metric(s.long, "loss"), short),
+        *compare(sides, lambda s, i: s.store.get_max_step_for_metric(s.long, "loss"), short, BURST),
     )
     end = T0 + points * 1000
     batches = [
@@ -328,11 +210,13 @@ def series(sides: list[Side], points: int, repeats: int) -> None:
             Metric("loss", float(j), end + i * 1000 + j, points + i * 1000 + j)
             for j in range(1, 1001)
         ]
-        for i in range(repeats + 1)
+        for i in range((repeats + 1) * BURST // 2)
     ]
     report(
         f"log_batch, 1,000 points after {points:,}",
-        *compare(sides, lambda s, i: s.store.log_batch(s.long, batches[i], [], []), repeats),
+        *compare(
+            sides, lambda s, i: s.store.log_batch(s.long, batches[i], [], []), repeats, BURST // 2
+        ),
     )
     report(
         f"log_metric after {points:,} points",
@@ -342,23 +226,28 @@ def series(sides: list[Side], points: int, repeats: int) -> None:
                 s.long, Metric("loss", 1.0, 2 * end + i, 2 * points + i)
             ),
             repeats,
+            BURST,
         ),
     )
 
 
 def sizes(sides: list[Side], runs: int = 100) -> None:
     """Bytes a point, of runs that log ten metrics each, in turns, as they do while they train."""
-    call = batches(10, 2)
-    added = []
+    call = batches(10, 3)
+    written, packed = [], []
     for side in sides:
         bytes_before, points_before = measured(side)
         made = [side.store.create_run("0", "me", 1, [], f"r{i}").info.run_id for i in range(runs)]
         for i in range(3):
             for side.run in made:
                 call(side, i)
-        bytes_after, points_after = measured(side)
-        added.append((bytes_after - bytes_before) / (points_after - points_before))
-    report("bytes a point, indexes and marks included", *added)
+        for sizes in (written, packed):
+            bytes_after, points_after = measured(side)
+            sizes.append((bytes_after - bytes_before) / (points_after - points_before))
+            if side.name == "ours":
+                pack(side.conn, lambda key, now: None)
+    report("bytes a point, indexes and marks included", *written)
+    report("bytes a point after `mlflow-timescale pack`", *packed)
 
 
 def measured(side: Side) -> tuple[int, int]:
@@ -400,89 +289,6 @@ def chunks(sides: list[Side], repeats: int) -> None:
         ("max step", lambda s, i: s.store.get_max_step_for_metric(s.long, "loss")),
     ):
         report(f"500 chunks: {name}", *compare(sides, call, repeats))
-
-
-@contextmanager
-def served(side: Side) -> Iterator[MlflowClient]:
-    """A client of `mlflow server` on a side's database."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    uri = side.uri.url if side.name == "ours" else vanilla_url(side.uri)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--port", str(port), "--workers", "1", "--default-artifact-root", "/tmp/bench"]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as server:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            for _ in range(240):
-                try:
-                    requests.get(f"{url}/health", timeout=1).raise_for_status()
-                    break
-                except requests.RequestException:
-                    time.sleep(0.5)
-            yield MlflowClient(url)
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-
-
-def over_http(sides: list[Side], repeats: int) -> None:
-    with served(sides[0]) as ours, served(sides[1]) as theirs:
-        clients = {"ours": ours, "mlflow": theirs}
-
-        def batch(side: Side, i: int) -> None:
-            points = [
-                Metric(f"h{j % 10}", float(j), T0 + i, i * 100 + j // 10) for j in range(1000)
-            ]
-            clients[side.name].log_batch(side.run, points)
-
-        def chart(side: Side, i: int) -> None:
-            url = clients[side.name].tracking_uri
-            query = {"run_ids": side.long, "metric_key": "loss", "max_results": 320}
-            requests.get(
-                f"{url}/ajax-api/2.0/mlflow/metrics/get-history-bulk-interval", query, timeout=60
-            ).raise_for_status()
-
-        def direct(call: Callable[[Any], Any]) -> Callable[[int], Any]:
-            return lambda i: call(sides[0].store)
-
-        run = sides[0].run
-        calls: list[tuple[str, Callable[[Side, int], Any], Callable[[Any], Any]]] = [
-            (
-                "log_batch, 1,000 points of 10 series",
-                batch,
-                lambda store: store.log_batch(
-                    run, [Metric(f"d{j % 10}", float(j), T0, j // 10) for j in range(1000)], [], []
-                ),
-            ),
-            (
-                "log_metric",
-                lambda s, i: clients[s.name].log_metric(s.run, "h", 1.0, T0 + i, i),
-                lambda store: store.log_metric(run, Metric("d", 1.0, T0, 1)),
-            ),
-            (
-                "search_runs, 100",
-                lambda s, i: clients[s.name].search_runs(["0"], max_results=100),
-                lambda store: store.search_runs(["0"], "", ViewType.ACTIVE_ONLY, 100),
-            ),
-            (
-                "get_run",
-                lambda s, i: clients[s.name].get_run(FIRST_RUN),
-                lambda store: store.get_run(FIRST_RUN),
-            ),
-            (
-                "chart",
-                chart,
-                lambda store: store.get_metric_history_bulk_interval(
-                    [sides[0].long], "loss", 320, None, None
-                ),
-            ),
-        ]
-        for name, call, native in calls:
-            ours_ms, theirs_ms = compare(sides, call, repeats)
-            floor = max(ours_ms - floor_of(direct(native), repeats), 0)
-            report(f"HTTP: {name}", ours_ms, theirs_ms, floor)
 
 
 def run_parts(

@@ -13,16 +13,8 @@ import time
 from pathlib import Path
 
 from mlflow.entities import ViewType
-from tracking import (
-    FIRST_RUN,
-    Call,
-    Side,
-    batches,
-    drop,
-    fill_runs,
-    make_sides,
-    single_calls,
-)
+from tracking import Call, batches, single_calls
+from tracking_sides import FIRST_RUN, Side, drop, fill_runs, make_sides
 
 from mlflow_timescale.db.embedded import temporary
 from mlflow_timescale.db.uri import DatabaseURI
@@ -36,7 +28,7 @@ def processor(sides: list[Side], repeats: int) -> None:
         side.run = side.store.create_run("0", "me", 1, [], "written").info.run_id
         fill_runs(side, 1_000)
         side.conn.execute("VACUUM ANALYZE")
-    often = WARM + repeats
+    often = WARM + repeats + 1
     calls = {
         "log_batch, 1,000 points of 10 series": batches(10, often),
         "log_batch, 1,000 points of 1,000 series": batches(1000, often),

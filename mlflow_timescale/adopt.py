@@ -41,6 +41,7 @@ _RELEASED = (
     "base/0106_calls",
     "base/0107_checked_points",
     "base/0108_charts",
+    "base/0109_log_metric",
     "base/0220_version_tags_index",
 )
 

@@ -23,6 +23,7 @@ from mlflow_timescale import db
 from mlflow_timescale.db.migrations import facts, plan, shipped
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.indexes import missing_indexes
+from mlflow_timescale.packing import loose_keys
 
 Level = Literal["ok", "note", "action"]
 OLDEST_SERVER = 150000
@@ -211,6 +212,20 @@ def sizes(patient: Patient) -> Iterator[Finding]:
     yield Finding("sizes", "ok", f"{in_bytes(total)}: {shown}{points}", data=data)
 
 
+def packing(patient: Patient) -> Iterator[Finding]:
+    """Whether keys of metrics waste room: points of runs in turns leave their pages half empty."""
+    found = loose_keys(patient.conn)
+    saving = sum(key.saving for key in found)
+    if found:
+        yield Finding(
+            "packing",
+            "note",
+            f"{len(found)} keys of metrics waste about {in_bytes(saving)}",
+            "mlflow-timescale pack",
+            {"keys": len(found), "bytes": saving},
+        )
+
+
 def connections(patient: Patient) -> Iterator[Finding]:
     """Whether the pools of the workers fit into the server, at rest and at their fullest."""
     row = patient.row(_queries.connections)
@@ -297,6 +312,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     our_schema,
     indexes,
     sizes,
+    packing,
     connections,
     clock,
     time_zone,

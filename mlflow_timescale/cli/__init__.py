@@ -25,6 +25,7 @@ COMMANDS = {
     "features": "feature_store.cli:features",
     "import": "mlflow_timescale.cli.import_:import_",
     "migrate": "mlflow_timescale.cli.migrate:migrate",
+    "pack": "mlflow_timescale.cli.pack:pack",
     "registry": "mlflow_timescale.cli.registry:registry",
     "release": "mlflow_timescale.cli.adopt:release",
     "reproduce": "mlflow_timescale.cli.reproduce:reproduce",

@@ -28,7 +28,7 @@ from mlflow_timescale.db.queries import SQL_PACKAGE, load
 
 Connection = psycopg.Connection[TupleRow]
 TIERS = ("base", "timescale", "community")
-# The two that lay MLflow's `metrics` out anew; what requires `metrics_rebuild` beside them needs that done.
+# They lay MLflow's `metrics` out anew; what else requires `metrics_rebuild` needs them done.
 LAYOUT = ("base/0001_metrics_layout", "timescale/0002_metrics_hypertable")
 _REQUIRES = re.compile(r"\A--! requires:(.*)$", re.MULTILINE)
 _NO_TRANSACTION = re.compile(r"^--! no-transaction$", re.MULTILINE)

@@ -14,6 +14,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_PARAMETER_VALUE
 from mlflow.utils.validation import _validate_metric
+from psycopg.types.numeric import Int8
 
 _BIGINT = 2**63
 _LARGEST = 1.7976931348623157e308  # what MLflow stores for infinity
@@ -82,6 +83,18 @@ def columns(batch: Points) -> dict[str, list[Any]]:
     """One array for each column, as the statements take them."""
     arrays = map(list, zip(*batch.every, strict=True)) if batch.every else ([] for _ in range(5))
     return dict(zip(_COLUMNS, [*arrays, batch.newest], strict=True))
+
+
+def fields(of: Point) -> dict[str, Any]:
+    """The arguments of the statement for one point, as the types of its columns."""
+    key, step, timestamp, value, is_nan = of
+    return {
+        "key": key,
+        "step": Int8(step),
+        "timestamp": Int8(timestamp),
+        "value": value,
+        "is_nan": is_nan,
+    }
 
 
 def model_columns(metrics: Sequence[Metric]) -> dict[str, list[Any]]:

@@ -13,7 +13,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from mlflow_timescale.db.queries import load
-from mlflow_timescale.tracking.points import Points, columns, model_columns
+from mlflow_timescale.tracking.points import Points, columns, fields, model_columns
 from mlflow_timescale.tracking.session import Connection
 
 _queries = load("tracking")
@@ -40,6 +40,8 @@ class RunWrites:
 
     def metrics(self, batch: Points) -> Statement:
         """Add points and move the latest metrics on."""
+        if len(batch.every) == 1:
+            return self._statement(_queries.log_metric, fields(batch.every[0]))
         return self._statement(_queries.log_metrics, columns(batch))
 
     def model_metrics(self, metrics: Sequence[Metric], dataset_uuid: str | None) -> Statement:

@@ -149,6 +149,7 @@ DELETE FROM mlops.migrations WHERE name = ANY(%(names)s);
 
 -- name: drop_marks
 -- Remove what our migrations of tracking added to MLflow's tables.
+DROP FUNCTION IF EXISTS mlops.log_metric(text, text, text, float8, bigint, bigint, boolean);
 DROP FUNCTION IF EXISTS mlops.log_metrics(
     text, text, text[], float8[], bigint[], bigint[], boolean[], boolean[]
 );

@@ -2,6 +2,12 @@
 -- May this run (of this workspace) be written to?
 SELECT mlops.open_run(%(run_id)b, %(workspace)b);
 
+-- name: log_metric
+-- Add one point of a run if it is not there yet, and move its latest metric on.
+SELECT mlops.log_metric(
+    %(run_id)b, %(workspace)b, %(key)b, %(value)b, %(timestamp)b, %(step)b, %(is_nan)b
+);
+
 -- name: log_metrics
 -- Add the points of one run that are not there yet, and move its latest metrics on.
 SELECT mlops.log_metrics(

@@ -122,7 +122,7 @@ def test_a_bulk_load_is_marked_at_once(conn, run):
 @pytest.mark.parametrize(
     ("steps", "strides"),
     [
-        (range(0, 512), [1, 1, 1]),
+        (range(512), [1, 1, 1]),
         (range(-9_000, 9_000, 35), [35, 35, 35, 35]),
         ([*range(200), *range(300, 612)], [1, 0, 1]),  # a jump
         ([*range(256), 256, 256, *range(257, 511)], [1, 1, 0]),  # the mark's step twice
