@@ -42,6 +42,7 @@ _RELEASED = (
     "base/0107_checked_points",
     "base/0108_charts",
     "base/0109_log_metric",
+    "community/0110_late_points",
     "base/0220_version_tags_index",
 )
 

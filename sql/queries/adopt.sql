@@ -172,6 +172,7 @@ DROP FUNCTION IF EXISTS mlops.index_new_points();
 DROP FUNCTION IF EXISTS mlops.forget_deleted_runs();
 DROP FUNCTION IF EXISTS mlops.extend_marks(text, text[], bigint[], bigint, bigint);
 DROP FUNCTION IF EXISTS mlops.mark_run(text);
+DROP FUNCTION IF EXISTS mlops.sees_every_point(bigint, bigint);
 DROP FUNCTION IF EXISTS mlops.drop_points(bigint);
 DROP FUNCTION IF EXISTS mlops.sample_points(text, text, bigint, numeric, numeric);
 DROP FUNCTION IF EXISTS mlops.sampled_ranks(bigint, bigint, bigint);
