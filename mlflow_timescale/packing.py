@@ -48,8 +48,10 @@ def pack(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:
     """Build loose keys anew, each beside its old one: nobody waits. `conn` is in autocommit mode.
 
     `done` hears of each key and its size now. Interrupted, it leaves what is finished; the next
-    call removes the rest. Raises PackingError where another one is at it.
+    call removes the rest. Raises PackingError where another one is at it, or nothing to pack.
     """
+    if "mlflow" not in facts(conn):
+        raise PackingError("there are no MLflow tables in this database: name the server's own")
     if not _one(conn, _queries.take_turn):
         raise PackingError("the keys of metrics are being packed already, by another connection")
     for left in conn.execute(_queries.abandoned_keys).fetchall():

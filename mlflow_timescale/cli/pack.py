@@ -27,17 +27,20 @@ def pack(uri: DatabaseURI, dry_run: bool) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
 
+    finished = 0
+
     def say(key: LooseKey, now: int) -> None:
+        nonlocal finished
+        finished += 1
         console.print(f"{key.name}: {in_bytes(key.bytes)} before, {in_bytes(now)} now")
 
     with db.connect(uri, autocommit=True) as conn:
-        found = loose_keys(conn)
-        if not found:
-            console.print("the keys of metrics are packed")
-        elif dry_run:
-            for key in found:
-                console.print(
-                    f"{key.name}: {in_bytes(key.bytes)}, about {in_bytes(key.packed)} if packed"
-                )
-        else:
+        found = loose_keys(conn) if dry_run else []
+        for key in found:
+            console.print(
+                f"{key.name}: {in_bytes(key.bytes)}, about {in_bytes(key.packed)} if packed"
+            )
+        if not dry_run:
             work(conn, say)
+    if not (found or finished):
+        console.print("the keys of metrics are packed")

@@ -11,6 +11,17 @@ ALTER TABLE mlops.metric_marks
     ADD COLUMN first_ms bigint,
     ADD COLUMN last_ms bigint;
 
+-- The last mark up to a rank: by the index of ranks, whatever the statistics say, because of the order.
+-- PostgreSQL inlines it.
+CREATE FUNCTION mlops.mark_at(run text, series text, at bigint) RETURNS SETOF mlops.metric_marks
+LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT *
+    FROM mlops.metric_marks
+    WHERE run_uuid = run AND key = series AND rank <= at
+    ORDER BY rank DESC
+    LIMIT 1
+$$;
+
 -- Does a trigger on `metrics` see every point of these times? (0110 says no.)
 CREATE FUNCTION mlops.sees_every_point(first_ms bigint, last_ms bigint) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$ SELECT true $$;
@@ -36,13 +47,7 @@ BEGIN
         segment.step, segment."timestamp", segment.value, segment.is_nan,
         segment.ordered, segment.stride, segment.first_ms, segment.last_ms
     FROM unnest(keys, added) AS series (key, points)
-    LEFT JOIN LATERAL (
-        SELECT mark.rank, mark.step, mark."timestamp", mark.value, mark.is_nan
-        FROM mlops.metric_marks AS mark
-        WHERE mark.run_uuid = run AND mark.key = series.key
-        ORDER BY mark.rank DESC
-        LIMIT 1
-    ) AS last ON true
+    LEFT JOIN LATERAL mlops.mark_at(run, series.key, 9223372036854775807) AS last ON true
     CROSS JOIN LATERAL (
         SELECT
             max(next.number) AS number,
@@ -71,7 +76,8 @@ BEGIN
             FROM metrics
             WHERE metrics.run_uuid = run
                 AND metrics.key = series.key
-                AND metrics."timestamp" BETWEEN first_ms AND last_ms
+                AND metrics."timestamp"
+                    BETWEEN extend_marks.first_ms AND extend_marks.last_ms
                 AND (metrics.step, metrics."timestamp", metrics.value, metrics.is_nan) >= (
                     coalesce(last.step, -9223372036854775808),
                     coalesce(last."timestamp", -9223372036854775808),
@@ -129,11 +135,7 @@ BEGIN
             AND (metrics.step, metrics.value, metrics.is_nan) = (mark.step, mark.value, mark.is_nan)
     );
     IF ordered THEN
-        SELECT * INTO mark
-        FROM mlops.metric_marks AS each
-        WHERE each.run_uuid = run AND each.key = series
-        ORDER BY each.rank DESC
-        LIMIT 1;
+        SELECT * INTO mark FROM mlops.mark_at(run, series, 9223372036854775807);
         ordered := NOT EXISTS (
             SELECT FROM mlops.metric_marks AS each
             WHERE each.run_uuid = run AND each.key = series AND NOT each.ordered
@@ -199,17 +201,6 @@ BEGIN
         AND (coalesce(mark.stride, 0) = 0 OR metrics.step >= mark.step);
     RETURN coalesce(mark.rank, 0) + walked;
 END
-$$;
-
--- The last mark up to a rank: by the index of ranks, whatever the statistics say, because of the order.
--- PostgreSQL inlines it.
-CREATE FUNCTION mlops.mark_at(run text, series text, at bigint) RETURNS SETOF mlops.metric_marks
-LANGUAGE sql STABLE ROWS 1 AS $$
-    SELECT *
-    FROM mlops.metric_marks
-    WHERE run_uuid = run AND key = series AND rank <= at
-    ORDER BY rank DESC
-    LIMIT 1
 $$;
 
 -- At most so many points of a series between two steps (inclusive; NULL: from its first, to its last),
