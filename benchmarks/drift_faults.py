@@ -16,10 +16,11 @@ from itertools import product
 
 import numpy as np
 
-from drift.metrics import feeds, ic, psi, sharpe
+from drift.alerts.presets import PRESETS
+from drift.alerts.rules import evaluate
+from drift.metrics import ic, psi, sharpe
+from drift.metrics import shares as feeds
 from drift.metrics.cusum import Baseline
-from drift.presets import PRESETS
-from drift.rules import evaluate
 
 UNIVERSES = (500, 20)
 FEATURES, YEAR, FAULT_SESSIONS = 20, 250, 60

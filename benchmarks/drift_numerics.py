@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from drift.alerts.presets import classic, default
+from drift.alerts.simulation import simulate
 from drift.metrics import cusum, ic, psi, sharpe
-from drift.presets import classic, default
-from drift.simulate import simulate
 
 FEATURES, NAMES, REFERENCE_SESSIONS = 500, 5_000, 60
 SIGNALS = 200

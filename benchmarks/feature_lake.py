@@ -22,9 +22,9 @@ import polars as pl
 from features import DAY, FEATURES, FIRST, SESSIONS, Meter, load, new_database, spine
 
 from feature_store import FeatureStore, Lake, load_snapshot
-from feature_store.distributed import daft_training_frame
-from feature_store.fingerprint import fingerprint
-from feature_store.snapshots import rebuild
+from feature_store.files.distributed import daft_training_frame
+from feature_store.files.fingerprint import fingerprint
+from feature_store.files.snapshots import rebuild
 
 
 def by_polars(lake: Lake, rows: pd.DataFrame) -> pl.DataFrame:

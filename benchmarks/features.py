@@ -29,7 +29,7 @@ import pandas as pd
 from psycopg import sql
 
 from feature_store import FeatureStore
-from feature_store.copying import copy_numbers, timestamps
+from feature_store.write.copying import copy_numbers, timestamps
 from mlflow_timescale import db
 from mlflow_timescale.cli.options import default_uri
 from mlflow_timescale.db.uri import DatabaseURI

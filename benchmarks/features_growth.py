@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import features as common
 
 from feature_store import FeatureStore
-from feature_store.copying import copy_numbers, timestamps
+from feature_store.write.copying import copy_numbers, timestamps
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 

@@ -25,8 +25,8 @@ from tracking_sides import vanilla_url
 from mlflow_timescale import db
 from mlflow_timescale.db.embedded import temporary
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.registry_store import TimescaleRegistryStore
-from mlflow_timescale.tracking_store import TimescaleTrackingStore
+from mlflow_timescale.registry.store import TimescaleRegistryStore
+from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 NAMES = ("bench_registry_ours", "bench_registry_mlflow")
 FILL = (

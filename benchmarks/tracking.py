@@ -35,7 +35,7 @@ from tracking_sides import (
 
 from mlflow_timescale.db.embedded import temporary
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.packing import pack
+from mlflow_timescale.operations.packing import pack
 
 Call = Callable[[Side, int], Any]
 

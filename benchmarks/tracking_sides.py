@@ -17,7 +17,7 @@ from psycopg import sql
 from mlflow_timescale import db
 from mlflow_timescale.db.embedded import keywords
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.tracking_store import TimescaleTrackingStore
+from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 T0 = 1_700_000_000_000
 FIRST_RUN = "c4ca4238a0b923820dcc509a6f75849b"  # the first run that fill_runs makes

@@ -6,19 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drift.alerts import Alert
+    from drift.alerts.lifecycle import Alert
+    from drift.alerts.rules import Rule
     from drift.metrics import calculate_ic, calculate_psi, calculate_sharpe
     from drift.monitor import DriftMonitor
-    from drift.results import AlertConfig, DriftMetrics
-    from drift.rules import Rule
+    from drift.results.drift_metrics import AlertConfig, DriftMetrics
 
 # Imported when first used: the numbers need no database driver.
 _HOMES = {
-    "Alert": "alerts",
-    "AlertConfig": "results",
-    "DriftMetrics": "results",
+    "Alert": "alerts.lifecycle",
+    "AlertConfig": "results.drift_metrics",
+    "DriftMetrics": "results.drift_metrics",
     "DriftMonitor": "monitor",
-    "Rule": "rules",
+    "Rule": "alerts.rules",
     "calculate_ic": "metrics",
     "calculate_psi": "metrics",
     "calculate_sharpe": "metrics",

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from drift import features
-from drift.alerts import Alert
+from drift.alerts.lifecycle import Alert
+from drift.inputs import features
 from drift.monitor import DriftMonitor
-from drift.results import DriftMetrics
+from drift.results.drift_metrics import DriftMetrics
 from mlflow_timescale.db import DatabaseURI, Error, connect, load
 
 if TYPE_CHECKING:

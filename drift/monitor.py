@@ -11,16 +11,21 @@ from typing import Any
 import numpy as np
 from psycopg.types.json import Jsonb
 
-from drift import alerts, frames, inputs, notify, pipeline, references, settings, values
-from drift.alerts import Alert
-from drift.judging import Batch, Config, History
+from drift import frames
+from drift.alerts import lifecycle as alerts
+from drift.alerts import notify
+from drift.alerts.lifecycle import Alert
+from drift.alerts.rules import Rule
+from drift.alerts.simulation import RuleSimulation
+from drift.computation import pipeline
+from drift.computation.judging import Batch, Config, History
+from drift.inputs import recording as inputs
+from drift.inputs.observed import observe
 from drift.metrics import cusum, psi
 from drift.metrics.cusum import Onset
-from drift.observed import observe
-from drift.results import DriftMetrics
-from drift.rules import Rule
+from drift.results import references, settings, values
+from drift.results.drift_metrics import DriftMetrics
 from drift.sessions import NotASession, Override, Sessions
-from drift.simulate import RuleSimulation
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection, DatabaseURI, load
 
@@ -303,7 +308,8 @@ class DriftMonitor:
 
         Raises NotASession if it was not computed.
         """
-        from drift import report, reporting
+        from drift.report import contents as reporting
+        from drift.report import page as report
 
         with self._connect() as conn:
             history = reporting.read_history(conn, self.config, self.sessions)
@@ -319,8 +325,8 @@ class DriftMonitor:
 
         Raises ValueError for a history of fewer than 60 sessions.
         """
-        from drift import reporting
-        from drift.simulate import simulate
+        from drift.alerts.simulation import simulate
+        from drift.report import contents as reporting
 
         with self._connect() as conn:
             history = reporting.read_history(conn, self.config, self.sessions)
@@ -427,7 +433,7 @@ class DriftMonitor:
     def _distributions(
         self, conn: Connection, days: Sequence[date], bins: int
     ) -> Iterator[tuple[str, psi.Reference]]:
-        from drift import fitting
+        from drift.computation import fitting
 
         seen = [
             observe(
@@ -456,7 +462,7 @@ class DriftMonitor:
     def _log(self, conn: Connection, *, reports: bool = False) -> None:
         uri = self.tracking_uri
         if uri is not None:
-            from drift.mlflow_log import log_pending
+            from drift.mlflow_runs import log_pending
 
             log_pending(conn, self.config, self.sessions, uri, reports=reports)
 

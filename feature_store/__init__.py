@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feature_store.calendars import SessionRule
-    from feature_store.definitions import FeatureView
+    from feature_store.catalogue.definitions import FeatureView
     from feature_store.errors import (
         ConflictingValues,
         DefinitionError,
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
         UnknownFeature,
         WriteContention,
     )
-    from feature_store.lake import Lake
-    from feature_store.read import FeatureValue, MixedVersions
-    from feature_store.snapshots import Snapshot, load_snapshot
+    from feature_store.files.lake import Lake
+    from feature_store.files.snapshots import Snapshot, load_snapshot
+    from feature_store.read.as_of import FeatureValue, MixedVersions
     from feature_store.store import FeatureStore
 
 # Imported when first used: `import feature_store` loads neither numpy nor a database driver.
 _HOMES = {
     "FeatureStore": "store",
-    "FeatureValue": "read",
-    "MixedVersions": "read",
-    "FeatureView": "definitions",
-    "Lake": "lake",
+    "FeatureValue": "read.as_of",
+    "MixedVersions": "read.as_of",
+    "FeatureView": "catalogue.definitions",
+    "Lake": "files.lake",
     "SessionRule": "calendars",
-    "Snapshot": "snapshots",
-    "load_snapshot": "snapshots",
+    "Snapshot": "files.snapshots",
+    "load_snapshot": "files.snapshots",
     "ConflictingValues": "errors",
     "DefinitionError": "errors",
     "FeatureError": "errors",

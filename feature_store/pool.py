@@ -11,8 +11,8 @@ from functools import cache
 
 from psycopg.pq import TransactionStatus
 
-from feature_store import arrays
 from mlflow_timescale import db
+from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
 _queries = db.load("features")

@@ -8,28 +8,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feature_store import (
-    columns,
-    definitions,
-    explain,
-    health,
-    lake_export,
-    read,
-    revisions,
-    snapshots,
-    spine,
-    watermarks,
-    write,
-)
+from feature_store import columns, health
 from feature_store.calendars import Availability, availability
-from feature_store.definitions import FeatureView
-from feature_store.points import Layout, one_row, points
+from feature_store.catalogue import definitions
+from feature_store.catalogue.definitions import FeatureView
+from feature_store.catalogue.provenance import active_run_id, default_producer, git_version
+from feature_store.catalogue.selection import Versions, feature_names_of, select
+from feature_store.files import lake_export, snapshots
 from feature_store.pool import Pool
-from feature_store.provenance import active_run_id, default_producer, git_version
-from feature_store.read import FeatureValue, Options
-from feature_store.selection import Versions, feature_names_of, select
-from feature_store.spine import EntityColumns
-from feature_store.transaction import WriteSpec
+from feature_store.read import as_of as read
+from feature_store.read import explain, revisions, spine, watermarks
+from feature_store.read.as_of import FeatureValue, Options
+from feature_store.read.spine import EntityColumns
+from feature_store.write import writing as write
+from feature_store.write.points import Layout, one_row, points
+from feature_store.write.transaction import WriteSpec
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -385,7 +378,7 @@ class FeatureStore:
     def export(
         self, path: str | Path, features: list[str] | None = None, *, buckets: int = 8
     ) -> lake_export.Exported:
-        """Bring the feature lake at `path` up to date, or begin one; see `feature_store.lake`."""
+        """Create or update the feature lake at `path`; see `feature_store.files.lake`."""
         return lake_export.export_lake(self, path, features=features, buckets=buckets)
 
     def health(

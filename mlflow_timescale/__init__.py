@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from mlflow_timescale.version import __version__
 
 if TYPE_CHECKING:
-    from mlflow_timescale.attribution import because
-    from mlflow_timescale.model_registry import ModelRegistry
+    from mlflow_timescale.common.attribution import because
+    from mlflow_timescale.registry.model_registry import ModelRegistry
 
 __all__ = ["ModelRegistry", "__version__", "because"]
 _HOMES = {
-    "ModelRegistry": "mlflow_timescale.model_registry",
-    "because": "mlflow_timescale.attribution",
+    "ModelRegistry": "mlflow_timescale.registry.model_registry",
+    "because": "mlflow_timescale.common.attribution",
 }
 
 

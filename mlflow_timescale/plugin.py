@@ -30,7 +30,7 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
     """The tracking store for a URI."""
     if not store_uri.startswith(OURS):
         return _mlflow_tracking_store(store_uri, artifact_uri)
-    from mlflow_timescale import tracking_store as module
+    from mlflow_timescale.tracking import store as module
 
     cls = (
         module.WorkspaceAwareTimescaleTrackingStore
@@ -44,7 +44,7 @@ def registry_store(store_uri: str, **_: Any) -> Any:
     """The model registry store for a URI."""
     if not store_uri.startswith(OURS):
         return _mlflow_registry_store(store_uri)
-    from mlflow_timescale import registry_store as module
+    from mlflow_timescale.registry import store as module
 
     cls = (
         module.WorkspaceAwareTimescaleRegistryStore

@@ -26,7 +26,6 @@ from mlflow.store.artifact.artifact_repo import (
 )
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from mlflow_timescale import attribution
 from mlflow_timescale.artifacts import ledger
 from mlflow_timescale.artifacts.hashing import (
     BLOCK,
@@ -40,6 +39,7 @@ from mlflow_timescale.artifacts.hashing import (
 from mlflow_timescale.artifacts.locations import canonical, inner_uri, join
 from mlflow_timescale.artifacts.repository import LedgeredRepository, destination, tree
 from mlflow_timescale.artifacts.streams import in_thread
+from mlflow_timescale.common import attribution
 from mlflow_timescale.db.uri import DatabaseURI
 
 

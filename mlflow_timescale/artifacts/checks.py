@@ -11,10 +11,10 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import DATA_LOSS, INVALID_PARAMETER_VALUE, INVALID_STATE
 
-from mlflow_timescale import attribution
 from mlflow_timescale.artifacts import ledger
 from mlflow_timescale.artifacts.databases import Connection
 from mlflow_timescale.artifacts.hashing import Fingerprint
+from mlflow_timescale.common import attribution
 from mlflow_timescale.db import load
 
 POLICY = "MLFLOW_TIMESCALE_UNKNOWN_ARTIFACTS"

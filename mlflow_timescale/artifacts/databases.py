@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 from sqlalchemy import Engine, create_engine
 
 from mlflow_timescale import schema
-from mlflow_timescale.attribution import SERVER_BACKEND
+from mlflow_timescale.common.attribution import SERVER_BACKEND
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.plugin import OURS
 

@@ -22,7 +22,6 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.store.artifact.artifact_repo import StreamUploadMixin
 from mlflow.utils.uri import validate_path_within_directory
 
-from mlflow_timescale import attribution
 from mlflow_timescale.artifacts import contents, ledger
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
 from mlflow_timescale.artifacts.databases import Connection
@@ -30,6 +29,7 @@ from mlflow_timescale.artifacts.hashing import BackgroundHasher, Fingerprint, Ha
 from mlflow_timescale.artifacts.locations import IN_DATABASE, join
 from mlflow_timescale.artifacts.repository import LedgeredRepository, destination, tree
 from mlflow_timescale.artifacts.streams import in_thread
+from mlflow_timescale.common import attribution
 from mlflow_timescale.db import load
 from mlflow_timescale.db.uri import DatabaseURI
 

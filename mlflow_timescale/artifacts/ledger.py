@@ -9,10 +9,10 @@ from typing import Any
 
 import psycopg
 
-from mlflow_timescale import attribution
 from mlflow_timescale.artifacts.databases import Connection
 from mlflow_timescale.artifacts.hashing import Fingerprint
 from mlflow_timescale.artifacts.locations import guess_type
+from mlflow_timescale.common import attribution
 from mlflow_timescale.db import load
 
 _queries = load("artifacts")

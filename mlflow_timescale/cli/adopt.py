@@ -14,7 +14,7 @@ from mlflow_timescale.cli.options import uri_option
 from mlflow_timescale.db.uri import DatabaseURI
 
 if TYPE_CHECKING:
-    from mlflow_timescale.adopt import Layout
+    from mlflow_timescale.operations.adopt import Layout
 
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would be done and how long it takes; change nothing."
@@ -31,7 +31,7 @@ def adopt(uri: DatabaseURI, dry_run: bool) -> None:
     and checksum is compared, and only then the tables change places. MLflow may go on writing.
     Interrupted, it goes on where it stopped. `release` is the way back.
     """
-    from mlflow_timescale import adopt as module
+    from mlflow_timescale.operations import adopt as module
     from mlflow_timescale.schema import verify
 
     verify(uri.url)
@@ -48,7 +48,7 @@ def release(uri: DatabaseURI, dry_run: bool) -> None:
     postgresql:// URI before: our store would lay them out anew. Features, artifacts and drift
     results stay in the schema `mlops`; `DROP SCHEMA mlops CASCADE` removes them.
     """
-    from mlflow_timescale import adopt as module
+    from mlflow_timescale.operations import adopt as module
 
     _rebuild(uri, dry_run, module.release, done_already=lambda found: not found.ours)
 
@@ -56,7 +56,7 @@ def release(uri: DatabaseURI, dry_run: bool) -> None:
 def _rebuild(
     uri: DatabaseURI, dry_run: bool, work: Callable[..., None], done_already: Callable[[Any], bool]
 ) -> None:
-    from mlflow_timescale.adopt import copied, layout
+    from mlflow_timescale.operations.adopt import copied, layout
 
     console = Console(highlight=False, soft_wrap=True)
     with db.connect(uri, autocommit=True) as conn:

@@ -198,7 +198,7 @@ def _selection(
         raise click.UsageError(
             "--version says which run or model it is; leave --run and --model out"
         )
-    from mlflow_timescale.model_registry import ModelRegistry
+    from mlflow_timescale.registry.model_registry import ModelRegistry
 
     return selection_of(ModelRegistry(uri).artifact_uri(version))
 

@@ -16,7 +16,7 @@ from mlflow_timescale.cli.options import uri_option
 from mlflow_timescale.db.uri import DatabaseURI
 
 if TYPE_CHECKING:
-    from mlflow_timescale.doctor import Finding
+    from mlflow_timescale.operations.doctor import Finding
 
 NEEDS_ACTION = 2
 _STYLES = {"ok": "green", "note": "yellow", "action": "bold red"}
@@ -39,7 +39,7 @@ def doctor(ctx: click.Context, uri: DatabaseURI, workers: int, as_json: bool) ->
     Nothing is changed. The exit code is 0 if all is well, 2 if something has to be done, and 1 if
     the examination failed.
     """
-    from mlflow_timescale.doctor import examine
+    from mlflow_timescale.operations.doctor import examine
 
     with db.connect(uri, autocommit=True) as conn:
         findings = examine(conn, uri, workers=workers)

@@ -20,7 +20,7 @@ def import_(source: str, uri: DatabaseURI) -> None:
     store (./mlruns). All or nothing: every table's rows are counted before anything is kept.
     Artifacts stay where they are.
     """
-    from mlflow_timescale.importing import import_from
+    from mlflow_timescale.operations.importing import import_from
     from mlflow_timescale.schema import initialize
 
     console = Console(highlight=False)

@@ -21,9 +21,9 @@ def pack(uri: DatabaseURI, dry_run: bool) -> None:
     while MLflow goes on reading and writing. Run it from cron, once a month or so. Compressed
     chunks need none of it.
     """
-    from mlflow_timescale.doctor import in_bytes
-    from mlflow_timescale.packing import LooseKey, loose_keys
-    from mlflow_timescale.packing import pack as work
+    from mlflow_timescale.operations.doctor import in_bytes
+    from mlflow_timescale.operations.packing import LooseKey, loose_keys
+    from mlflow_timescale.operations.packing import pack as work
 
     console = Console(highlight=False, soft_wrap=True)
 

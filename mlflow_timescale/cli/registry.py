@@ -61,7 +61,7 @@ def registry() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def history(uri: DatabaseURI, name: str, alias: str | None, kind: str, as_json: bool) -> None:
     """What the registry said of a model, and from when to when."""
-    from mlflow_timescale.model_registry import ModelRegistry
+    from mlflow_timescale.registry.model_registry import ModelRegistry
 
     changes = ModelRegistry(uri).history(name, kind=None if kind == "all" else kind, subject=alias)
     if as_json:
@@ -97,7 +97,7 @@ def at(
     ctx: click.Context, uri: DatabaseURI, name: str, alias: str, moment: datetime, as_json: bool
 ) -> None:
     """Which version an alias pointed at, at a moment. Exits with 1 if it pointed at none."""
-    from mlflow_timescale.model_registry import ModelRegistry
+    from mlflow_timescale.registry.model_registry import ModelRegistry
 
     state = ModelRegistry(uri).state_at(name, alias, moment)
     if as_json:
@@ -123,7 +123,7 @@ def at(
 @click.option("--override", is_flag=True, help="Even if the version's artifacts do not verify.")
 def rollback(uri: DatabaseURI, name: str, alias: str, reason: str, override: bool) -> None:
     """Point an alias back at the version it had before the current one."""
-    from mlflow_timescale.model_registry import ModelRegistry
+    from mlflow_timescale.registry.model_registry import ModelRegistry
 
     model = ModelRegistry(uri)
     before = model.version_at(name, alias, datetime.now(timezone.utc))

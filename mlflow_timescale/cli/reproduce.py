@@ -24,7 +24,7 @@ def reproduce(ctx: click.Context, uri: DatabaseURI, run_id: str, as_json: bool) 
     Exits with 1 if anything is missing. Artifacts and feature snapshots are read again and
     compared with their fingerprints.
     """
-    from mlflow_timescale.reproduce import checklist
+    from mlflow_timescale.operations.reproduce import checklist
 
     items = checklist(uri, run_id)
     if as_json:

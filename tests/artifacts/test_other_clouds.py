@@ -15,8 +15,8 @@ import mlflow
 import psycopg
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow_process import mlflow_server
 from pyarrow.fs import LocalFileSystem
+from support.mlflow_process import mlflow_server
 
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
 from mlflow_timescale.db.uri import DatabaseURI

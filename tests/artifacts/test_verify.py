@@ -14,14 +14,14 @@ from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
-from mlflow_process import plain
+from support.mlflow_process import plain
 
 from mlflow_timescale import ModelRegistry, because
 from mlflow_timescale.artifacts import verify
 from mlflow_timescale.artifacts.ledger import Selection
 from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.registry_audit import AliasRefused
+from mlflow_timescale.registry.guard import AliasRefused
 
 
 def command(*arguments: str) -> Result:

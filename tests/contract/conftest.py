@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 from conftest import _clone, _dispose_engines, _execute, vanilla_url
-from entities import plain
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as MlflowRegistry
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as MlflowTracking
+from support.entities import plain
 
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.registry_store import TimescaleRegistryStore
-from mlflow_timescale.tracking_store import TimescaleTrackingStore
+from mlflow_timescale.registry.store import TimescaleRegistryStore
+from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 ROOT = "/artifacts"
 

@@ -15,7 +15,7 @@ from mlflow.store.model_registry.sqlalchemy_workspace_store import (
 from mlflow.utils.workspace_context import WorkspaceContext
 
 from mlflow_timescale import db
-from mlflow_timescale.registry_store import WorkspaceAwareTimescaleRegistryStore
+from mlflow_timescale.registry.store import WorkspaceAwareTimescaleRegistryStore
 
 MODELS = ("alpha", "beta", "größe Σ", "prompt")
 

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
-from contract_runs import datasets
 from mlflow.entities import (
     LoggedModelInput,
     LoggedModelOutput,
@@ -18,6 +17,7 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.dbmodels.models import SqlParam
+from support.contract_runs import datasets
 
 
 def test_params_are_written_once_and_never_changed(pair):

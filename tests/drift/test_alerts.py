@@ -6,10 +6,11 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
 import pytest
-from drift_data import Strategy
+from support.drift_data import Strategy
 
-from drift import DriftMonitor, Rule, alerts
-from drift.alerts import NoSuchAlert
+from drift import DriftMonitor, Rule
+from drift.alerts import lifecycle as alerts
+from drift.alerts.lifecycle import NoSuchAlert
 
 LOW = Rule("low", "ic", "<", 0.0, sessions=2, action="Look at it.", resolve_sessions=2)
 

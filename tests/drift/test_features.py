@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from drift_data import NAMES, Strategy
+from support.drift_data import NAMES, Strategy
 
-from drift import DriftMonitor, features
-from drift.features import Window
+from drift import DriftMonitor
+from drift.inputs import features
+from drift.inputs.features import Window
 from feature_store import FeatureStore
 
 HOUR = timedelta(hours=1)

@@ -15,7 +15,7 @@ import pytest
 
 from drift import DriftMonitor
 from drift.frames import BadFrame
-from drift.inputs import Contradiction
+from drift.inputs.recording import Contradiction
 from drift.sessions import NotASession
 
 FRIDAY, TUESDAY = date(2024, 1, 12), date(2024, 1, 16)

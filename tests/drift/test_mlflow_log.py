@@ -7,12 +7,12 @@ from typing import Any
 
 import mlflow
 import pytest
-from drift_data import NAMES, Strategy
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from support.drift_data import NAMES, Strategy
 
 from drift import DriftMonitor
-from drift.mlflow_log import metric_name
+from drift.mlflow_runs import metric_name
 from mlflow_timescale.db.uri import DatabaseURI
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drift_data import NAMES, Strategy
 from scipy.stats import spearmanr
+from support.drift_data import NAMES, Strategy
 
 from drift import AlertConfig, DriftMetrics, DriftMonitor, Rule
 from drift.sessions import NotASession
@@ -217,7 +217,7 @@ def test_several_horizons_groups_and_models_have_their_own_ic(
 
 
 def _run(monitor: DriftMonitor, session: date) -> dict[str, Any]:
-    from drift import values
+    from drift.results import values
 
     with monitor.connect() as conn:
         return vars(values.runs(conn, "momentum", session, session)[0])

@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from drift_data import Strategy
+from support.drift_data import Strategy
 
 from drift import Alert, DriftMonitor, Rule
-from drift.notify import Message, NotificationFailed, send
+from drift.alerts.notify import Message, NotificationFailed, send
 
 LOW = Rule("low", "ic", "<", 0.0, sessions=2, action="Look at it.")
 VERY_LOW = Rule("very low", "ic", "<", -0.5, severity="critical", inhibits=("low",))

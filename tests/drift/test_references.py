@@ -7,10 +7,10 @@ from datetime import date
 
 import numpy as np
 import pytest
-from drift_data import Strategy
+from support.drift_data import Strategy
 
 from drift import DriftMonitor
-from drift.references import NotAcceptable
+from drift.results.references import NotAcceptable
 
 
 def test_a_reference_keeps_the_level_of_the_ic(monitor: DriftMonitor, strategy: Strategy) -> None:
@@ -42,7 +42,7 @@ def test_sessions_computed_already_are_judged_by_the_new_reference(
 def test_a_session_is_judged_by_the_newest_window_that_ends_before_it(
     monitor: DriftMonitor, strategy: Strategy
 ) -> None:
-    from drift.references import References
+    from drift.results.references import References
 
     strategy.record(monitor)
     monitor.backfill(strategy.days[0], strategy.days[-1])

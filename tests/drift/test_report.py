@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from drift import drawing, report
+from drift.alerts.presets import default
+from drift.alerts.rules import evaluate
 from drift.metrics import cusum, psi, sharpe
 from drift.metrics.cusum import Baseline
-from drift.presets import default
-from drift.report import Report, figures, render
-from drift.rules import evaluate
+from drift.report import drawing
+from drift.report import page as report
+from drift.report.page import Report, figures, render
 
 BASELINE = Baseline(0.04, 0.08)
 SESSIONS = [date(2019, 6, 3) + timedelta(days=d) for d in range(200)]

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from drift.presets import PRESETS, classic, default, preset
-from drift.rules import Baseline, Evaluation, Rule, evaluate
+from drift.alerts.presets import PRESETS, classic, default, preset
+from drift.alerts.rules import Baseline, Evaluation, Rule, evaluate
 
 GOLDEN = Path(__file__).parent / "golden"
 DETECTORS = json.loads((GOLDEN / "detectors_expected.json").read_text())

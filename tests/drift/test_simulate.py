@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drift.presets import classic, default
-from drift.rules import Baseline, Rule
-from drift.simulate import RuleSimulation, simulate
+from drift.alerts.presets import classic, default
+from drift.alerts.rules import Baseline, Rule
+from drift.alerts.simulation import RuleSimulation, simulate
 
 MEAN60 = Rule("mean60", "ic", "<", 0.0, statistic="mean", window=60, sessions=3)
 RULES = (*default(), *classic()[:3], MEAN60)

@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.server.auth.db.cli import commands
-from mlflow_process import Server, mlflow_server, plain, shows_password, with_password
+from support.mlflow_process import Server, mlflow_server, plain, shows_password, with_password
 
-from mlflow_timescale import ModelRegistry, attribution, db
+from mlflow_timescale import ModelRegistry, db
+from mlflow_timescale.common import attribution
 from mlflow_timescale.db.uri import DatabaseURI
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

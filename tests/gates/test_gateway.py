@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from mlflow.cli import cli
 from mlflow.entities import GatewayEndpointModelConfig, GatewayModelLinkageType
 from mlflow.store.tracking.gateway.config_resolver import get_endpoint_config
-from mlflow_process import with_password
+from support.mlflow_process import with_password
 
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.tracking_store import TimescaleTrackingStore
+from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 OLD, NEW = "an old passphrase of the tests", "a new passphrase of the tests"
 

@@ -11,7 +11,7 @@ import mlflow
 import pytest
 from click.testing import CliRunner
 from mlflow.cli import cli
-from mlflow_process import PATIENCE, Server, mlflow_server, shows_password, with_password
+from support.mlflow_process import PATIENCE, Server, mlflow_server, shows_password, with_password
 
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI

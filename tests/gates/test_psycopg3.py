@@ -13,11 +13,11 @@ from sqlalchemy import select
 from sqlalchemy.exc import DataError
 
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.registry_store import (
+from mlflow_timescale.registry.store import (
     TimescaleRegistryStore,
     WorkspaceAwareTimescaleRegistryStore,
 )
-from mlflow_timescale.tracking_store import (
+from mlflow_timescale.tracking.store import (
     TimescaleTrackingStore,
     WorkspaceAwareTimescaleTrackingStore,
 )

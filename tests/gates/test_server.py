@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow_process import Server, mlflow_server, shows_password, with_password
 from psycopg import sql
+from support.mlflow_process import Server, mlflow_server, shows_password, with_password
 
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI

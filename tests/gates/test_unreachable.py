@@ -11,13 +11,13 @@ from pathlib import Path
 import mlflow.store.db.utils as mlflow_db
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow_process import PASSWORD, free_port, run_mlflow, run_python, shows_password
+from support.mlflow_process import PASSWORD, free_port, run_mlflow, run_python, shows_password
 
 from mlflow_timescale import db
 from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.schema import prepare
-from mlflow_timescale.tracking_store import TimescaleTrackingStore
+from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 
 @pytest.fixture(scope="module")

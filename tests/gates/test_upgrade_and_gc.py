@@ -20,8 +20,8 @@ from mlflow.store.db.utils import (
     create_sqlalchemy_engine,
 )
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
-from mlflow_process import plain, with_password
 from psycopg.rows import scalar_row
+from support.mlflow_process import plain, with_password
 
 from mlflow_timescale import db
 from mlflow_timescale.db.migrations import facts, plan, shipped

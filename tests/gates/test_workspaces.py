@@ -12,7 +12,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow_process import Server, mlflow_server, run, shows_password, with_password
+from support.mlflow_process import Server, mlflow_server, run, shows_password, with_password
 
 from mlflow_timescale import ModelRegistry, because, db
 from mlflow_timescale.db.uri import DatabaseURI

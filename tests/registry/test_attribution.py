@@ -10,8 +10,8 @@ from flask import Flask, g
 from mlflow.tracking.request_header.registry import resolve_request_headers
 from starlette.requests import Request
 
-from mlflow_timescale import attribution
-from mlflow_timescale.attribution import Attribution, because
+from mlflow_timescale.common import attribution
+from mlflow_timescale.common.attribution import Attribution, because
 
 REASON = "Sharpe < 0,3 \u2014 \u7b56\u7565\u5931\u6548\r\nX-Admin: yes"
 

@@ -13,8 +13,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from mlflow_timescale import registry_history
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.registry import history as registry_history
 
 NAME, WRITERS, MOVES = "momentum", 8, 125
 Move = tuple[datetime, datetime, int]

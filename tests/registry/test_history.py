@@ -8,9 +8,9 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_timescale import registry_history
-from mlflow_timescale.attribution import because
+from mlflow_timescale.common.attribution import because
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.registry import history as registry_history
 
 NAME = "momentum"
 

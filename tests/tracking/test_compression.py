@@ -8,7 +8,7 @@ import pytest
 from mlflow.entities import Metric
 
 from mlflow_timescale.db.migrations import facts
-from mlflow_timescale.tracking_store import TimescaleTrackingStore
+from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 pytestmark = pytest.mark.timescale
 DAY = 86_400_000

@@ -21,12 +21,12 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.base_sql_model import Base
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from mlflow_process import run_mlflow, with_password
 from psycopg import sql
+from support.mlflow_process import run_mlflow, with_password
 
 from mlflow_timescale import db
 from mlflow_timescale.db.migrations import facts
-from mlflow_timescale.tracking_store import TimescaleTrackingStore
+from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 DAY = 86_400_000
 

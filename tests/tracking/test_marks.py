@@ -11,7 +11,7 @@ from mlflow.entities import Metric
 from mlflow_timescale import db
 from mlflow_timescale.db.migrations import facts
 from mlflow_timescale.tracking import history
-from mlflow_timescale.tracking_store import TimescaleTrackingStore
+from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 ARTIFACTS = "/artifacts"
 

@@ -11,10 +11,10 @@ from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from mlflow_timescale import db
-from mlflow_timescale.adopt import adopt, release
-from mlflow_timescale.importing import import_from
-from mlflow_timescale.registry_store import TimescaleRegistryStore
-from mlflow_timescale.tracking_store import TimescaleTrackingStore
+from mlflow_timescale.operations.adopt import adopt, release
+from mlflow_timescale.operations.importing import import_from
+from mlflow_timescale.registry.store import TimescaleRegistryStore
+from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 RESET, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 MB = 2**20

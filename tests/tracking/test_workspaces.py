@@ -7,8 +7,8 @@ from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.workspace_context import WorkspaceContext
 
-from mlflow_timescale.registry_store import WorkspaceAwareTimescaleRegistryStore
-from mlflow_timescale.tracking_store import WorkspaceAwareTimescaleTrackingStore
+from mlflow_timescale.registry.store import WorkspaceAwareTimescaleRegistryStore
+from mlflow_timescale.tracking.store import WorkspaceAwareTimescaleTrackingStore
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ PURE = sorted(
     [*PACKAGE.glob("*.py"), *(PACKAGE.parent / f"{m}.py" for m in ("rules", "presets", "simulate"))]
 )
 ALLOWED = {"numpy", "scipy", "drift", *sys.stdlib_module_names}
-OURS = ("drift.metrics", "drift.rules", "drift.presets", "drift.simulate")
+OURS = ("drift.metrics", "drift.alerts.rules", "drift.alerts.presets", "drift.alerts.simulation")
 
 
 def imported(path: Path) -> set[str]:

@@ -1,0 +1,1 @@
+"""Alert rules, their simulation, and the life of an alert."""

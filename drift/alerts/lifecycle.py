@@ -1,0 +1,268 @@
+"""Alerts and what becomes of them: open, acknowledged, silenced, resolved.
+
+Alerts follow the series: after every computation the rules are evaluated anew, and the stored
+alerts are brought to what they found, keeping what people said of them. A trigger keeps every
+change of state in `mlops.drift_alert_events`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+from psycopg.rows import class_row, dict_row
+
+from drift.alerts.rules import Evaluation, Rule, RuleStates
+from drift.sessions import Sessions
+from mlflow_timescale.db import Connection, Error, load
+
+_queries = load("drift")
+REVISED_AWAY = "no longer so after a revision"
+
+
+class NoSuchAlert(Error, LookupError):
+    """No alert that could be acknowledged or silenced."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One alert. `session` is the one on which it opened, `last_session` the last on which it held.
+
+    `inhibited` says that a louder alert speaks for it; `action` is a recommendation to a person.
+    """
+
+    alert_id: int
+    session: date
+    rule: str
+    severity: str
+    state: str
+    metric: str
+    value: float | None
+    action: str
+    note: str
+    last_session: date
+    resolved_session: date | None
+    silenced_until: datetime | None
+    changed_by: str
+    inhibited: bool
+    notified_state: str | None
+    opened_at: datetime
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A run of sessions on which a rule was open; `resolved` is the session after, if any."""
+
+    rule: Rule
+    opened: date
+    last: date
+    resolved: date | None
+    value: float
+    inhibited: bool
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A time in which nothing is said of a rule."""
+
+    rule: str
+    silenced_from: datetime
+    silenced_until: datetime
+
+
+def find(
+    conn: Connection,
+    strategy_id: str,
+    *,
+    states: Sequence[str] | None = None,
+    since: date | None = None,
+) -> list[Alert]:
+    """A strategy's alerts by session; only those in `states`, or not resolved before `since`."""
+    parameters = {
+        "strategy_id": strategy_id,
+        "states": None if states is None else list(states),
+        "since": since,
+    }
+    with conn.cursor(row_factory=class_row(Alert)) as cursor:
+        return cursor.execute(_queries.alerts, parameters).fetchall()
+
+
+def history(conn: Connection, strategy_id: str) -> list[dict[str, Any]]:
+    """Every change of state of a strategy's alerts, in order."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(_queries.alert_events, {"strategy_id": strategy_id}).fetchall()
+
+
+def episodes(found: Evaluation, sessions: Sequence[date], after: date) -> list[Episode]:
+    """The runs of open sessions that begin later than `after`."""
+    result = [e for states in found.states.values() for e in _runs(states, sessions)]
+    return sorted((e for e in result if e.opened > after), key=lambda e: e.opened)
+
+
+def _runs(states: RuleStates, sessions: Sequence[date]) -> Iterator[Episode]:
+    edges = np.flatnonzero(np.diff(states.open.astype(np.int8), prepend=0, append=0)).tolist()
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        yield Episode(
+            rule=states.rule,
+            opened=sessions[start],
+            last=sessions[end - 1],
+            resolved=sessions[end] if end < len(sessions) else None,
+            value=float(states.statistic[start]),
+            inhibited=bool(states.inhibited[end - 1]),
+        )
+
+
+def reconcile(
+    conn: Connection,
+    strategy_id: str,
+    found: Sequence[Episode],
+    sessions: Sessions,
+    after: date,
+    note: Callable[[Episode], str] = lambda episode: "",
+) -> None:
+    """Bring the stored alerts of the sessions later than `after` to the episodes found.
+
+    What people said stays: an acknowledged alert that still holds stays acknowledged.
+    """
+    silences = _silences(conn, strategy_id)
+    stored = [alert for alert in find(conn, strategy_id) if alert.session > after]
+    for episode in found:
+        match = _matching(stored, episode)
+        row = _row(strategy_id, episode, match, _silenced(silences, episode, sessions))
+        row["note"] = match.note if match and match.note else note(episode)
+        if match is None:
+            conn.execute(_queries.open_alert, row)
+        else:
+            stored.remove(match)
+            if any(getattr(match, column) != row[column] for column in _FOLLOWS):
+                conn.execute(_queries.change_alert, {**row, "alert_id": match.alert_id})
+    for alert in stored:
+        if alert.state != "resolved":
+            _resolve(conn, alert)
+
+
+_FOLLOWS = (
+    "state",
+    "session",
+    "last_session",
+    "resolved_session",
+    "value",
+    "severity",
+    "inhibited",
+)
+
+
+def _matching(stored: Sequence[Alert], episode: Episode) -> Alert | None:
+    for alert in stored:
+        overlaps = alert.session <= episode.last and alert.last_session >= episode.opened
+        if alert.rule == episode.rule.name and overlaps:
+            return alert
+    return None
+
+
+def _row(
+    strategy_id: str, episode: Episode, match: Alert | None, silence: Silence | None
+) -> dict[str, Any]:
+    return {
+        "strategy_id": strategy_id,
+        "rule": episode.rule.name,
+        "metric": episode.rule.metric,
+        "severity": episode.rule.severity,
+        "state": _state(episode, match, silence),
+        "session": episode.opened,
+        "last_session": episode.last,
+        "resolved_session": episode.resolved,
+        "value": episode.value,
+        "action": episode.rule.action,
+        "silenced_until": silence.silenced_until if silence else None,
+        "inhibited": episode.inhibited,
+    }
+
+
+def _state(episode: Episode, match: Alert | None, silence: Silence | None) -> str:
+    if episode.resolved is not None:
+        return "resolved"
+    if silence is not None:
+        return "silenced"
+    return "acknowledged" if match and match.state == "acknowledged" else "open"
+
+
+def _silences(conn: Connection, strategy_id: str) -> list[Silence]:
+    with conn.cursor(row_factory=class_row(Silence)) as cursor:
+        return cursor.execute(_queries.silences, {"strategy_id": strategy_id}).fetchall()
+
+
+def _silenced(silences: Sequence[Silence], episode: Episode, sessions: Sessions) -> Silence | None:
+    """The silence over an episode's last session: by event time, whenever that is computed."""
+    close = sessions.close(episode.last)
+    covering = [
+        s
+        for s in silences
+        if s.rule == episode.rule.name and s.silenced_from <= close <= s.silenced_until
+    ]
+    return covering[-1] if covering else None
+
+
+def _resolve(conn: Connection, alert: Alert) -> None:
+    row = {
+        **vars(alert),
+        "state": "resolved",
+        "resolved_session": alert.session,
+        "last_session": alert.session,
+        "note": REVISED_AWAY,
+    }
+    conn.execute(_queries.change_alert, row)
+
+
+def acknowledge(conn: Connection, strategy_id: str, alert_id: int, by: str, note: str) -> None:
+    """Say that somebody looks after an alert. Raises NoSuchAlert unless it is open."""
+    row = {"strategy_id": strategy_id, "alert_id": alert_id, "by": by, "note": note}
+    if conn.execute(_queries.acknowledge, row).fetchone() is None:
+        raise NoSuchAlert(f"strategy {strategy_id!r} has no open alert {alert_id}; {_LOOK}")
+
+
+def silence(
+    conn: Connection,
+    strategy_id: str,
+    rule: str,
+    period: tuple[datetime, datetime],
+    by: str,
+    why: str,
+) -> int:
+    """Say nothing of a rule for the sessions that close in `period`; return how many it hushed.
+
+    Raises ValueError for a period that ends before it begins, or an empty `why`.
+    """
+    if period[1] <= period[0]:
+        raise ValueError(f"a silence until {period[1]} ends before it begins, at {period[0]}")
+    if not why.strip():
+        raise ValueError("a silence needs a reason, for whoever asks why nobody was told")
+    row = {
+        "strategy_id": strategy_id,
+        "rule": rule,
+        "silenced_from": period[0],
+        "silenced_until": period[1],
+        "by": by,
+        "why": why,
+    }
+    with conn.transaction():
+        conn.execute(_queries.silence, row)
+        return len(conn.execute(_queries.silence_alerts, row).fetchall())
+
+
+def to_notify(conn: Connection, strategy_id: str) -> list[Alert]:
+    """The alerts that opened or resolved without anybody having been told."""
+    with conn.cursor(row_factory=class_row(Alert)) as cursor:
+        return cursor.execute(_queries.alerts_to_notify, {"strategy_id": strategy_id}).fetchall()
+
+
+def mark_notified(conn: Connection, strategy_id: str, found: Sequence[Alert] | None = None) -> None:
+    """Note that people were told of some alerts, or (None) need not be told of any so far."""
+    ids = None if found is None else [alert.alert_id for alert in found]
+    conn.execute(_queries.mark_notified, {"strategy_id": strategy_id, "alert_ids": ids})
+
+
+_LOOK = "see `mlflow-timescale drift alerts`"

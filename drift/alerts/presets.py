@@ -1,0 +1,191 @@
+"""Sets of rules by name, and the metrics they watch.
+
+`classic` is the matrix many desks start from; simulate it (`drift.alerts.simulation`) before use: a
+healthy strategy (mean IC 0.03, daily standard deviation 0.08) is halted by "IC < 0 on three days"
+within a year in 99.9% of cases. `default` says the same things at rates that can be lived with.
+
+Metrics, one value per session:
+
+=================  ==============================================================================
+ic                 rank IC of the session's signals, null where not computable or not yet due
+psi_max            largest PSI of the session's features
+psi_ratio          the same in units of its limit, false discoveries controlled (`SessionPSI.ratio`)
+psi_5d_ratio       the same of the last five sessions' values pooled
+psi_fixed_ratio    the same as psi_ratio, against the first reference ever accepted
+missing_excess     largest share of names without a value, beyond what the reference's days had
+repeated_excess    the same of the share that has the commonest value
+unchanged_excess   the same of the share that has the value of the session before
+sharpe_20d         Sharpe ratio of the last 20 strategy returns, annualised
+sharpe_60d         the same of the last 60
+n_signals          signals of the session; null or 0 is absent
+n_returns          signals with a known return, at the session on which it was due
+n_features         features with a value
+=================  ==============================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from drift.alerts.rules import SEVERITIES, Rule
+from drift.metrics.cusum import CAP
+
+__all__ = ["PRESETS", "classic", "default", "preset"]
+
+CHECK_FEATURES = "Check that the features are computed correctly."
+CUT = "Cut the position by 50% and start diagnosing the model."
+HALT = "Halt the strategy and have a person review it."
+WATCH = "Watch what follows."
+RETRAIN = "Start retraining."
+CHECK_REGIME = "Check the market regime."
+REDUCE = "Reduce the position and prepare to retrain."
+
+
+def classic(
+    *,
+    ic_warning: float = 0.02,
+    ic_critical: float = 0.01,
+    psi_warning: float = 0.10,
+    psi_critical: float = 0.25,
+    sharpe_warning: float = 0.5,
+    sharpe_critical: float = 0.0,
+) -> tuple[Rule, ...]:
+    """The seven rows of the classic alert matrix, with their recommended actions.
+
+    >>> for rule in classic()[:3]:
+    ...     print(f"{rule.severity}: {rule.condition}: {rule.action}")
+    warning: ic < 0.02 on 5 sessions: Check that the features are computed correctly.
+    critical: ic < 0.01: Cut the position by 50% and start diagnosing the model.
+    emergency: ic < 0 on 3 sessions: Halt the strategy and have a person review it.
+    """
+    low, very_low = ("sharpe_20d", "<", sharpe_warning), ("sharpe_20d", "<", sharpe_critical)
+    return (
+        *_family(
+            Rule("ic low", "ic", "<", ic_warning, sessions=5, action=CHECK_FEATURES),
+            Rule("ic very low", "ic", "<", ic_critical, severity="critical", action=CUT),
+            Rule("ic negative", "ic", "<", 0.0, sessions=3, severity="emergency", action=HALT),
+        ),
+        *_family(
+            Rule("psi high", "psi_max", ">", psi_warning, action=WATCH),
+            Rule(
+                "psi very high", "psi_max", ">", psi_critical, severity="critical", action=RETRAIN
+            ),
+        ),
+        *_family(
+            Rule("sharpe low", *low, sessions=10, action=CHECK_REGIME),
+            Rule("sharpe negative", *very_low, sessions=5, severity="critical", action=REDUCE),
+        ),
+    )
+
+
+def default() -> tuple[Rule, ...]:
+    """Rules that hold up: nested CUSUM levels, tested PSI, long Sharpe windows, and silence.
+
+    >>> [rule.name for rule in default() if rule.severity == "emergency"]
+    ['ic drift emergency']
+    """
+    return (*_ic_drift(), *_feature_drift(), *_feeds(), *_performance(), *_silence())
+
+
+def _family(*rules: Rule) -> tuple[Rule, ...]:
+    """Rules on one thing: the more severe ones inhibit the others."""
+    loudness = {rule.name: SEVERITIES.index(rule.severity) for rule in rules}
+    return tuple(
+        replace(rule, inhibits=tuple(n for n in loudness if loudness[n] < loudness[rule.name]))
+        for rule in rules
+    )
+
+
+def _ic_drift() -> tuple[Rule, ...]:
+    """Three levels on one statistic, so that a higher one implies the lower."""
+
+    def level(name: str, h: float, severity: str, action: str) -> Rule:
+        rule = Rule(name, "ic", ">", h, statistic="cusum", cap=CAP, resolve=h / 2)
+        return replace(rule, severity=severity, action=action)
+
+    return _family(
+        level("ic drift", 6.0, "warning", CHECK_FEATURES),
+        level("ic drift critical", 8.0, "critical", CUT),
+        level("ic drift emergency", 12.0, "emergency", HALT),
+    )
+
+
+def _feature_drift() -> tuple[Rule, ...]:
+    """A slow drift shows in five pooled sessions, a broken feed on its first day.
+
+    The first reference stays a witness: however often a new one is accepted, it sees the sum.
+    """
+    drift = Rule("feature drift", "psi_5d_ratio", ">", 1.0, resolve=0.8, resolve_sessions=3)
+    broken = Rule("feature break", "psi_ratio", ">", 2.5, severity="critical", resolve=1.0)
+    far = Rule("feature drift from origin", "psi_fixed_ratio", ">", 2.5, sessions=5, resolve=2.0)
+    compare = "Compare the drifted features with their source, and watch what follows."
+    check = "Check the feed of the drifted features; retrain if the change is real."
+    review = "Review the accepted references: together they have moved far from the first."
+    return (
+        *_family(replace(drift, action=compare), replace(broken, action=check)),
+        replace(far, resolve_sessions=5, action=review),
+    )
+
+
+def _feeds() -> tuple[Rule, ...]:
+    """Faults that show in each name, so that a few names suffice: see `drift.metrics.shares`.
+
+    A feed that is late by a session repeats one session when it begins to be, and never again: that
+    stays open for a week.
+    """
+
+    def broken(name: str, metric: str, limit: float, sessions: int, action: str) -> Rule:
+        rule = Rule(name, metric, ">", limit, severity="critical", action=action)
+        return replace(rule, resolve=limit / 2, resolve_sessions=sessions)
+
+    source = "Check the source of these features: names have lost their values."
+    same = "Check the job of these features: most names have one and the same value."
+    late = "Check the dates of these features: they repeat the session before, or lag behind."
+    return (
+        broken("feature missing", "missing_excess", 0.1, 1, source),
+        broken("feature constant", "repeated_excess", 0.5, 1, same),
+        broken("feature frozen", "unchanged_excess", 0.5, 5, late),
+    )
+
+
+def _performance() -> tuple[Rule, ...]:
+    """Disasters only: 60 sessions tell a Sharpe ratio of 1.5 from one of 0 no better than this."""
+
+    def below(name: str, limit: float, severity: str, action: str) -> Rule:
+        rule = Rule(name, "sharpe_60d", "<", limit, sessions=5, severity=severity, action=action)
+        return replace(rule, resolve=limit + 1.5, resolve_sessions=5)
+
+    return _family(
+        below("sharpe low", -2.0, "warning", CHECK_REGIME),
+        below("sharpe very low", -3.5, "critical", REDUCE),
+    )
+
+
+def _silence() -> tuple[Rule, ...]:
+    """No data is an alert of its own: every other rule is deaf without any."""
+
+    def absent(name: str, metric: str, sessions: float, action: str) -> Rule:
+        return Rule(name, metric, ">=", sessions, statistic="absent", action=action)
+
+    ran = "Check that the model ran and that its predictions were recorded."
+    feed = "Check the price feed: returns that were due have not been recorded."
+    return (
+        replace(absent("no signals", "n_signals", 1, ran), severity="critical"),
+        absent("no features", "n_features", 1, "Check that the feature job ran."),
+        absent("no returns", "n_returns", 2, feed),
+    )
+
+
+PRESETS: dict[str, Callable[[], tuple[Rule, ...]]] = {"classic": classic, "default": default}
+
+
+def preset(name: str) -> tuple[Rule, ...]:
+    """The rules of a preset; raises ValueError for a name that is none.
+
+    >>> len(preset("classic"))
+    7
+    """
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}; there are: {', '.join(PRESETS)}")
+    return PRESETS[name]()

@@ -1,0 +1,1 @@
+"""From inputs to the judged values of sessions."""

@@ -1,0 +1,58 @@
+"""Fitting the distributions of a window that is being accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+
+from drift.computation import pipeline
+from drift.computation.judging import Config
+from drift.computation.session_values import PREDICTIONS
+from drift.inputs import features
+from drift.inputs.features import Section
+from drift.inputs.observed import Observed
+from drift.metrics import psi
+from drift.metrics import shares as feeds
+from drift.metrics.shares import Habits, Prints, Shares
+from drift.sessions import Sessions
+from mlflow_timescale.db import Connection
+
+GROUP = 20  # features read at once: a window of some is held in memory, never of all
+
+
+def distributions(
+    conn: Connection, config: Config, calendar: Sessions, seen: Sequence[Observed], bins: int
+) -> Iterator[tuple[str, psi.Reference]]:
+    """The reference of the predictions and of every feature, with its day-to-day variation."""
+    said = {
+        o.session: Section(o.primary.entities, o.primary.values)
+        for o in seen
+        if o.primary is not None
+    }
+    if said:
+        yield PREDICTIONS, _fit(said, bins)
+    if config.features == () or not features.exist(conn):
+        return
+    windows = [pipeline.window(observed, calendar) for observed in seen]
+    names = features.names(conn) if config.features is None else list(config.features)
+    for start in range(0, len(names), GROUP):
+        for sample in features.samples(conn, windows, names[start : start + GROUP]):
+            yield sample.feature, _fit(sample.sections, bins)
+
+
+def _fit(sections: dict[date, Section], bins: int) -> psi.Reference:
+    values = [section.values for section in sections.values()]
+    days = np.repeat(np.arange(len(values)), [len(v) for v in values])
+    fitted = psi.fit(np.concatenate(values), bins, days=days)
+    return replace(fitted, habits=Habits.fit(list(_shares(sections))))
+
+
+def _shares(sections: dict[date, Section]) -> Iterator[Shares]:
+    before: Prints | None = None
+    for section in sections.values():
+        own = feeds.prints(section.entities, section.known)
+        yield feeds.shares(section.values, own, before)
+        before = own

@@ -1,0 +1,276 @@
+"""One computation: read what some sessions know, work out their values, judge them, keep it all.
+
+`compute` only reads; `store` writes all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drift.alerts import lifecycle as alerts
+from drift.computation import judging
+from drift.computation import session_values as computing
+from drift.computation.judging import Batch, Config
+from drift.computation.session_values import PREDICTIONS, Histograms
+from drift.inputs import features
+from drift.inputs.feeds import Feeds
+from drift.inputs.observed import Observed, observe
+from drift.metrics.buckets import count
+from drift.metrics.psi import POOLED_SESSIONS, Reference
+from drift.results import values
+from drift.results.references import References, Window
+from drift.results.values import Run, Value
+from drift.sessions import Sessions
+from mlflow_timescale.db import Connection, load
+
+_queries = load("drift")
+
+CHUNK = 25  # sessions whose features are in memory at once
+APART = timedelta(days=10)
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+def compute(
+    conn: Connection,
+    config: Config,
+    calendar: Sessions,
+    days: Sequence[date],
+    *,
+    only_returns: Sequence[date] = (),
+) -> Batch:
+    """Work out `days` (sessions in order), and what later computed sessions derive from them.
+
+    Of the days in `only_returns` only returns have changed: their features are not read again.
+    """
+    batch = Batch(days)
+    references = References(conn, config.strategy_id)
+    for chunk in _chunks(days):
+        seen = [_observe(conn, config, day) for day in chunk]
+        for observed in seen:
+            batch.values += computing.of_session(observed, config.min_n)
+        whole = [observed for observed in seen if observed.session not in only_returns]
+        if references and whole:
+            batch.values += _feature_values(conn, config, calendar, references, whole, batch)
+        batch.runs += _runs(conn, config, calendar, whole, batch.values)
+    judging.follow(conn, config, calendar, references, batch)
+    return batch
+
+
+def _observe(conn: Connection, config: Config, day: date) -> Observed:
+    return observe(conn, config.strategy_id, day, signal=config.signal, model=config.model_name)
+
+
+def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
+    """Days whose features are read at once: few, and none apart, lest the time between be read."""
+    chunk: list[date] = []
+    for day in days:
+        if chunk and (len(chunk) == CHUNK or day - chunk[-1] > APART):
+            yield chunk
+            chunk = []
+        chunk.append(day)
+    if chunk:
+        yield chunk
+
+
+def store(conn: Connection, config: Config, calendar: Sessions, batch: Batch) -> list[date]:
+    """Keep a batch, and bring the alerts to what was found; return the sessions that changed."""
+    strategy = {"strategy_id": config.strategy_id}
+    if batch.runs:
+        conn.execute(_queries.anchor_strategy, {**strategy, "session": batch.runs[0].session})
+    changed = values.save(conn, config.strategy_id, batch.values, batch.runs)
+    _store_histograms(conn, config, batch)
+    batch.feeds.save(conn, config.strategy_id)
+    alerts.reconcile(
+        conn,
+        config.strategy_id,
+        batch.episodes,
+        calendar,
+        batch.judged_after,
+        note=lambda episode: judging.note(episode, batch.values),
+    )
+    conn.execute(_queries.clear_stale, {**strategy, "sessions": list(batch.days)})
+    return changed
+
+
+def _store_histograms(conn: Connection, config: Config, batch: Batch) -> None:
+    rows = [
+        {
+            "strategy_id": config.strategy_id,
+            "session": session,
+            "reference_id": reference_id,
+            "dimension": name,
+            "counts": counts.tolist(),
+        }
+        for session, reference_id, name, counts in batch.histograms
+    ]
+    with conn.cursor() as cursor:
+        cursor.executemany(_queries.save_histogram, rows)
+
+
+def _runs(
+    conn: Connection,
+    config: Config,
+    calendar: Sessions,
+    seen: Sequence[Observed],
+    found: Sequence[Value],
+) -> list[Run]:
+    if not seen:
+        return []
+    row = conn.execute(_queries.strategy, {"strategy_id": config.strategy_id}).fetchone()
+    first = row[1] if row and row[1] else seen[0].session
+    known = {v.session for v in found if v.metric in ("n_signals", "n_features") and v.value}
+    return [
+        Run(
+            session=o.session,
+            session_number=calendar.count(first, o.session),
+            status="ok" if o.session in known else "no_data",
+            model_name=o.primary.model_name if o.primary else "",
+            model_version=o.primary.model_version if o.primary else "",
+            as_of=_as_of(o, calendar),
+            digest=_digest(o),
+        )
+        for o in seen
+    ]
+
+
+def _digest(observed: Observed) -> str:
+    """What the models said in a session, in 16 hexadecimal digits: the same for the same rows."""
+    sha = hashlib.sha256()
+    for signal in observed.signals:
+        sha.update(f"{signal.name} {signal.horizon} {signal.model_name} ".encode())
+        sha.update(signal.entities.tobytes() + signal.values.tobytes())
+    return sha.hexdigest()[:16]
+
+
+def _as_of(observed: Observed, calendar: Sessions) -> datetime:
+    """When the session's predictions were made; without any, when the next session opens."""
+    return observed.as_of or calendar.open(calendar.shift(observed.session, 1))
+
+
+def _feature_values(
+    conn: Connection,
+    config: Config,
+    calendar: Sessions,
+    references: References,
+    seen: Sequence[Observed],
+    batch: Batch,
+) -> Iterator[Value]:
+    judges = {o.session: _judges(references, o.session) for o in seen}
+    before = calendar.shift(seen[0].session, -1)
+    known = batch.feeds.knows(conn, config.strategy_id, before)
+    earlier = [] if known else [_observe(conn, config, before)]
+    counted = _counted(conn, config, calendar, [*earlier, *seen], judges, batch.feeds)
+    if not batch.recent or batch.recent[-1].session != before:
+        batch.recent = _stored(conn, config, before, judges[seen[0].session][0], calendar)
+    for observed in seen:
+        session = observed.session
+        accepted, fixed = (
+            Histograms.of(session, counted[session, judge.reference_id], judge_distributions)
+            for judge, judge_distributions in judges[session]
+        )
+        same = judges[session][0][0].window_start == judges[session][1][0].window_start
+        batch.histograms += [
+            (session, judge.reference_id, name, counts)
+            for (judge, _), histograms in zip(judges[session], (accepted, fixed), strict=True)
+            for name, counts in histograms.counts.items()
+            if judge.role == "accepted" or not same
+        ]
+        alike = [h for h in batch.recent if h.references is accepted.references]
+        batch.recent = [*alike, accepted][-POOLED_SESSIONS:]
+        yield from computing.of_features(accepted, None if same else fixed, batch.recent)
+        watched = [name for name in accepted.references if _is_watched(config, name)]
+        expected = bool(len(observed.entities))
+        shares = batch.feeds.of(session, calendar.shift(session, -1), watched, expected=expected)
+        yield from computing.of_feeds(session, shares, accepted.references)
+    batch.feeds.forget(seen[-1].session)
+
+
+Judges = Mapping[date, Sequence[tuple[Window, Mapping[str, Reference]]]]
+
+
+def _judges(references: References, session: date) -> list[tuple[Window, Mapping[str, Reference]]]:
+    """The accepted and the fixed reference of a session."""
+    found = [window for window in (references.at(session), references.fixed) if window is not None]
+    return [(window, references.distributions(window)) for window in found]
+
+
+def _counted(
+    conn: Connection,
+    config: Config,
+    calendar: Sessions,
+    seen: Sequence[Observed],
+    judges: Judges,
+    feeds: Feeds,
+) -> dict[tuple[date, int], dict[str, Counts]]:
+    """Values per bucket, by session and reference, then feature; `feeds` sees each of them, too."""
+    counted: dict[tuple[date, int], dict[str, Counts]] = {
+        (session, judge.reference_id): {} for session in judges for judge, _ in judges[session]
+    }
+
+    def add(session: date, name: str, section: features.Section) -> None:
+        feeds.add(session, name, section)
+        for judge, distributions in judges.get(session, ()):
+            if name in distributions:
+                counts = count(distributions[name], section.values)
+                counted[session, judge.reference_id][name] = counts
+
+    for observed in seen:
+        if observed.primary is not None:
+            primary = features.Section(observed.primary.entities, observed.primary.values)
+            add(observed.session, PREDICTIONS, primary)
+    names = {name for found in judges.values() for _, d in found for name in d}
+    for sample in _samples(conn, config, calendar, seen, names):
+        for session, found in sample.sections.items():
+            add(session, sample.feature, found)
+    return counted
+
+
+def _samples(
+    conn: Connection,
+    config: Config,
+    calendar: Sessions,
+    seen: Sequence[Observed],
+    names: Collection[str],
+) -> Iterator[features.Sample]:
+    wanted = {features.base(n) for n in names if n != PREDICTIONS and _is_watched(config, n)}
+    if not wanted or not features.exist(conn):
+        return iter(())
+    return features.samples(conn, [window(o, calendar) for o in seen], sorted(wanted))
+
+
+def _is_watched(config: Config, name: str) -> bool:
+    return name == PREDICTIONS or config.features is None or features.base(name) in config.features
+
+
+def window(observed: Observed, calendar: Sessions) -> features.Window:
+    """The time in which a session's features are written, and the names that should have them."""
+    after = calendar.close(calendar.shift(observed.session, -1))
+    return features.Window(observed.session, after, _as_of(observed, calendar), observed.entities)
+
+
+def _stored(
+    conn: Connection,
+    config: Config,
+    last: date,
+    judge: tuple[Window, Mapping[str, Reference]],
+    calendar: Sessions,
+) -> list[Histograms]:
+    """The sessions that a pooled PSI adds, up to `last`, in the buckets of one reference."""
+    window, distributions = judge
+    row = {
+        "strategy_id": config.strategy_id,
+        "reference_id": window.reference_id,
+        "start": calendar.shift(last, 2 - POOLED_SESSIONS),
+        "end": last,
+    }
+    by_session: dict[date, dict[str, Counts]] = {}
+    for session, name, counts in conn.execute(_queries.histograms, row):
+        by_session.setdefault(session, {})[name] = np.asarray(counts, dtype=np.int64)
+    return [Histograms(day, counts, distributions) for day, counts in sorted(by_session.items())]

@@ -1,0 +1,243 @@
+"""From what is known of sessions to their values: numbers only, no database.
+
+`of_session` takes one session by itself; `of_series` what follows from the sessions before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drift.alerts.rules import Rule
+from drift.inputs.observed import Observed, Signal, align
+from drift.metrics import ic, sharpe
+from drift.metrics import shares as feeds
+from drift.metrics.cusum import Baseline
+from drift.metrics.psi import (
+    POOLED_SESSIONS,
+    PSIResult,
+    Reference,
+    SessionPSI,
+    psi_from_counts,
+    session_psi,
+)
+from drift.metrics.shares import Shares
+from drift.results.values import Value
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+SHARPE_WINDOWS = (5, 20, 60)
+CUSUM = Rule("ic_cusum", "ic", ">", 6.0, statistic="cusum", cap=15.0)
+NOTHING_DUE = "nothing_due"
+PREDICTIONS = "signal"  # the dimension under which the predictions' own distribution is watched
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """One session's values in the buckets of a reference window, by feature."""
+
+    session: date
+    counts: Mapping[str, Counts]
+    references: Mapping[str, Reference]
+
+    @classmethod
+    def of(
+        cls, session: date, counts: Mapping[str, Counts], references: Mapping[str, Reference]
+    ) -> Histograms:
+        """A feature of the reference that nobody wrote has empty buckets: absent as a whole."""
+        empty = {n: np.zeros(r.buckets, np.int64) for n, r in references.items() if n not in counts}
+        return cls(session, {**counts, **empty}, references)
+
+    def results(self) -> dict[str, PSIResult]:
+        return {n: psi_from_counts(self.references[n], counts) for n, counts in self.counts.items()}
+
+
+def of_session(observed: Observed, min_n: int) -> Iterator[Value]:
+    """How much was predicted, and the ICs: of every signal at its horizon, and of the primary one
+    at each horizon and in each group.
+    """
+    primary, session = observed.primary, observed.session
+    said = int(np.isfinite(primary.values).sum()) if primary else 0
+    yield Value(session, "n_signals", "", said, said, "ok" if said else "no_data")
+    if primary is None:
+        yield Value(session, "ic", "", None, 0, "no_predictions")
+        return
+    for horizon in sorted({s.horizon for s in observed.signals} | set(observed.returns)):
+        yield from _at_horizon(observed, primary, horizon, min_n)
+    yield from _by_group(observed, primary)
+
+
+def _at_horizon(observed: Observed, primary: Signal, horizon: int, min_n: int) -> Iterator[Value]:
+    signals = [s for s in observed.signals if s.horizon == horizon or s is primary]
+    matrix = np.stack([align(observed.entities, s.entities, s.values) for s in signals])
+    found = ic.rank_ic_matrix(matrix, _returns(observed, horizon), min_n)
+    for row, signal in enumerate(signals):
+        result = found.result(row)
+        own = signal is not primary or horizon == primary.horizon
+        dimension = observed.label(signal) if own else f"h{horizon}"
+        yield Value(observed.session, "ic", dimension, result.value, result.n, result.status)
+
+
+def _by_group(observed: Observed, primary: Signal) -> Iterator[Value]:
+    if primary.groups is None:
+        return
+    returns = align(primary.entities, *_realized(observed, primary.horizon))
+    for group, result in ic.rank_ic_by_group(primary.values, returns, primary.groups).items():
+        if group:
+            name = f"group {group}"
+            yield Value(observed.session, "ic", name, result.value, result.n, result.status)
+
+
+def _returns(observed: Observed, horizon: int) -> Floats:
+    return align(observed.entities, *_realized(observed, horizon))
+
+
+def _realized(observed: Observed, horizon: int) -> tuple[NDArray[np.int64], Floats]:
+    returns = observed.returns.get(horizon)
+    if returns is None:
+        return np.empty(0, dtype=np.int64), np.empty(0)
+    return returns.entities, returns.values
+
+
+def of_features(
+    histograms: Histograms, fixed: Histograms | None, recent: Sequence[Histograms]
+) -> Iterator[Value]:
+    """PSI of each feature, and of all of them together.
+
+    `fixed` holds the same session in the fixed reference's buckets, None where that is the accepted
+    one; `recent` the last sessions in the accepted one's, this one included, for the pooled PSI.
+    """
+    session, results = histograms.session, histograms.results()
+    for name, result in results.items():
+        yield Value(session, "psi", name, result.value, result.n, result.status)
+        if result.n:
+            missing = result.counts[-1] / result.n
+            yield Value(session, "psi_limit", name, result.limit, result.n, "ok")
+            yield Value(session, "missing", name, missing, result.n, "ok")
+    worst = session_psi(results)
+    yield Value(session, "n_features", "", *_present(results))
+    yield Value(session, "n_drifted", "", len(worst.drifted), worst.n_features, "ok")
+    yield _worst(session, "psi_max", worst.value, worst)
+    yield _worst(session, "psi_ratio", worst.ratio, worst)
+    if fixed is not None:
+        unmoved = session_psi(fixed.results())
+        yield _worst(session, "psi_fixed_max", unmoved.value, unmoved)
+        yield _worst(session, "psi_fixed_ratio", unmoved.ratio, unmoved)
+    week = session_psi(pooled(recent)) if len(recent) == POOLED_SESSIONS else None
+    yield _worst(session, "psi_5d_ratio", week.ratio if week else None, week)
+
+
+def of_feeds(
+    session: date, found: Mapping[str, Shares], references: Mapping[str, Reference]
+) -> Iterator[Value]:
+    """How far each feature's feed is beyond what its reference's days did, where it is, and the
+    worst of them.
+    """
+    for kind in feeds.KINDS:
+        metric, above = f"{kind}_excess", {}
+        for name, shares in found.items():
+            habits = references[name].habits
+            if habits is not None:
+                above[name] = feeds.excess(getattr(shares, kind), getattr(habits, kind))
+        known = {name: value for name, value in above.items() if np.isfinite(value)}
+        for name, value in known.items():
+            if value > 0:
+                yield Value(session, metric, name, value, len(known), "ok")
+        worst = max(known.values(), default=None)
+        status = "no_data" if worst is None else "ok"
+        yield Value(session, metric, "", worst, len(known), status)
+
+
+def pooled(recent: Sequence[Histograms]) -> dict[str, PSIResult]:
+    """PSI of the last sessions' values put together, by feature of the last one."""
+    last = recent[-1]
+    sums = {
+        name: sum((h.counts[name] for h in recent[:-1] if name in h.counts), counts)
+        for name, counts in last.counts.items()
+    }
+    return {
+        name: psi_from_counts(last.references[name], counts, sessions=len(recent))
+        for name, counts in sums.items()
+    }
+
+
+def _present(results: Mapping[str, PSIResult]) -> tuple[int, int, str]:
+    present = sum(result.n > result.counts[-1] for result in results.values() if result.n)
+    return present, len(results), "ok" if present else "no_data"
+
+
+def _worst(session: date, metric: str, value: float | None, found: SessionPSI | None) -> Value:
+    n = found.n_features if found else 0
+    return Value(session, metric, "", value, n, "no_data" if value is None else "ok")
+
+
+@dataclass(frozen=True)
+class Series:
+    """What the values of a session are derived from: arrays of shape (sessions,), NaN if unknown.
+
+    `n_ic` counts the names behind each IC. `levels` are the accepted levels of the IC.
+    """
+
+    sessions: Sequence[date]
+    ic: Floats
+    n_ic: Floats
+    n_signals: Floats
+    returns: Floats
+    levels: Sequence[Baseline | None]
+    horizon: int
+    periods_per_year: float
+
+
+def of_series(series: Series, start: int) -> Iterator[Value]:
+    """Moving averages, CUSUM, rolling Sharpe, and what came in of what was due, from session number
+    `start` on.
+    """
+    due = np.isfinite(series.ic)
+    arrays = {
+        "ic_5d_avg": np.where(due, ic.moving_average(series.ic, 5), np.nan),
+        "ic_60d_avg": np.where(due, ic.moving_average(series.ic, 60), np.nan),
+        "ic_cusum": CUSUM.of(series.ic, series.levels),
+        "strategy_return": series.returns,
+        "drawdown": _drawdown(series.returns),
+    }
+    for window in SHARPE_WINDOWS:
+        name = f"sharpe_{window}d"
+        arrays[name] = sharpe.rolling(series.returns, window, series.periods_per_year)
+    for metric, array in arrays.items():
+        for index in range(start, len(array)):
+            yield _derived(series.sessions[index], metric, float(array[index]))
+    yield from _arrived(series, start)
+
+
+def _derived(session: date, metric: str, value: float) -> Value:
+    if not np.isfinite(value):
+        return Value(session, metric, "", None, 0, "not_enough")
+    return Value(session, metric, "", value, _window(metric), "ok")
+
+
+def _arrived(series: Series, start: int) -> Iterator[Value]:
+    """How many signals have a known return, at the session on which it was due."""
+    for index in range(start, len(series.sessions)):
+        signalled = index - series.horizon
+        if signalled < 0 or not series.n_signals[signalled] > 0:
+            yield Value(series.sessions[index], "n_returns", "", None, 0, NOTHING_DUE)
+        else:
+            n = int(np.nan_to_num(series.n_ic[signalled]))
+            yield Value(series.sessions[index], "n_returns", "", n, n, "ok" if n else "no_data")
+
+
+def _window(metric: str) -> int:
+    digits = "".join(character for character in metric if character.isdigit())
+    return int(digits) if digits else 1
+
+
+def _drawdown(returns: Floats) -> Floats:
+    """Loss since the highest point so far, as a fraction; NaN where the return is not known."""
+    wealth = np.cumprod(1.0 + np.nan_to_num(returns))
+    peak = np.maximum.accumulate(np.maximum(wealth, 1.0)) if len(wealth) else wealth
+    return np.where(np.isfinite(returns), wealth / peak - 1.0, np.nan)

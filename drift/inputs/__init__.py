@@ -1,0 +1,1 @@
+"""What the monitor records and reads: predictions, returns, features."""

@@ -1,0 +1,77 @@
+"""What the feeds of some sessions look like, name by name, beside the session before each.
+
+The prints of the last session computed are stored: the next one is compared with them, and its
+features need not be read twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+
+from drift.inputs.features import Section
+from drift.metrics.shares import Prints, Shares, prints, shares, unchanged
+from mlflow_timescale.db import Connection, load
+
+_queries = load("drift")
+
+
+class Feeds:
+    """The feeds of the sessions of one computation, in order of time."""
+
+    def __init__(self) -> None:
+        self._prints: dict[date, dict[str, Prints]] = {}
+        self._shares: dict[tuple[date, str], Shares] = {}
+
+    def knows(self, conn: Connection, strategy_id: str, session: date) -> bool:
+        """Whether a session's prints are here or in the database; those are read."""
+        if session not in self._prints:
+            key = {"strategy_id": strategy_id, "session": session}
+            rows = conn.execute(_queries.feature_prints, key).fetchall()
+            if rows:
+                self._prints[session] = {n: np.array(p, dtype=np.int32) for n, p in rows}
+        return session in self._prints
+
+    def add(self, session: date, feature: str, section: Section) -> None:
+        """Look at one feature of one session."""
+        own = prints(section.entities, section.known)
+        self._prints.setdefault(session, {})[feature] = own
+        self._shares[session, feature] = shares(section.values, own, None)
+
+    def of(
+        self, session: date, before: date, features: Iterable[str], *, expected: bool
+    ) -> dict[str, Shares]:
+        """The shares of the features of a session.
+
+        A feature that nobody wrote is missing for all names, if any are `expected` to have it.
+        """
+        own, earlier = self._prints.get(session, {}), self._prints.get(before, {})
+        found = {}
+        for name in features:
+            if (session, name) in self._shares:
+                same = unchanged(earlier.get(name), own[name])
+                found[name] = replace(self._shares[session, name], unchanged=same)
+            elif expected:
+                found[name] = Shares(1.0)
+        return found
+
+    def forget(self, before: date) -> None:
+        """Keep no session earlier than this one."""
+        self._prints = {day: kept for day, kept in self._prints.items() if day >= before}
+        self._shares = {key: kept for key, kept in self._shares.items() if key[0] >= before}
+
+    def save(self, conn: Connection, strategy_id: str) -> None:
+        """Store the last session's prints, and drop those that no session is next to any more."""
+        if not self._prints:
+            return
+        last = max(self._prints)
+        rows = [
+            {"strategy_id": strategy_id, "session": last, "dimension": name, "prints": p.tolist()}
+            for name, p in self._prints[last].items()
+        ]
+        with conn.cursor() as cursor:
+            cursor.executemany(_queries.save_feature_prints, rows)
+        conn.execute(_queries.drop_feature_prints, {"strategy_id": strategy_id, "session": last})

@@ -1,0 +1,372 @@
+"""Sessions as MLflow runs: one parent per strategy that carries the series, one child per session.
+
+Values are stored before anything is logged, and what was logged is noted per session: a run that
+cannot reach MLflow leaves the rest to the next one. A revised value is logged at the same step with
+a later timestamp (the close plus the revision, in milliseconds): MLflow's latest is the greatest
+(step, timestamp, value), so a value revised downwards would else never show. What cannot be
+computed is a tag, never a NaN, which breaks MLflow's pages.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    Experiment,
+    InputTag,
+    Metric,
+    Param,
+    RunTag,
+    ViewType,
+)
+from mlflow.exceptions import MlflowException
+from psycopg.rows import class_row
+
+from drift.computation.judging import Config, History
+from drift.results.references import References
+from drift.results.values import Run, Value
+from drift.sessions import Sessions
+from mlflow_timescale.db import Connection, load
+
+_queries = load("drift")
+logger = logging.getLogger(__name__)
+
+REACH_TIMEOUT = 5.0
+BATCH = 1000  # MLflow's limit of metrics in a call
+GROUP = 20  # sessions that share a call for the parent's series
+PARENT_FEATURES = 100  # beyond these, features are drawn in their sessions' runs only
+_FORBIDDEN = re.compile(r"[^\w\-. /:]")
+
+
+class Unreachable(Exception):
+    """MLflow does not answer."""
+
+
+class Status(NamedTuple):
+    """The worst severity open on a session ("ok" if none), and the rules that are open."""
+
+    worst: str
+    rules: str
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where one strategy's sessions are logged."""
+
+    conn: Connection
+    config: Config
+    calendar: Sessions
+    client: MlflowClient
+    experiment_id: str
+    parent_id: str
+    reference: str
+
+    @cached_property
+    def history(self) -> History:
+        """All that reports draw."""
+        from drift.report import contents as reporting
+
+        return reporting.read_history(self.conn, self.config, self.calendar)
+
+
+def log_pending(
+    conn: Connection,
+    config: Config,
+    calendar: Sessions,
+    tracking_uri: str,
+    *,
+    reports: bool = False,
+) -> int:
+    """Log every session that MLflow does not have as it is now; return how many were logged.
+
+    Never raises for MLflow's sake: what fails is left to the next run, with a warning. The last
+    session gets its report, with `reports` every one.
+    """
+    with _alone(conn, config) as alone:
+        pending = _pending(conn, config) if alone else []
+        if not pending:
+            return 0
+        done = 0
+        try:
+            log = _open(conn, config, calendar, tracking_uri)
+            for start in range(0, len(pending), GROUP):
+                group = pending[start : start + GROUP]
+                _log_sessions(log, group, group if reports else [pending[-1]])
+                done += len(group)
+            log.client.set_terminated(log.parent_id, "FINISHED")
+            _tag_version(log, pending[-1])
+        except (MlflowException, Unreachable, OSError) as exc:
+            logger.warning(
+                "MLflow has %d of %d sessions of %s; the next run tries again: %s",
+                done,
+                len(pending),
+                config.strategy_id,
+                _first_line(exc),
+            )
+        return done
+
+
+@contextmanager
+def _alone(conn: Connection, config: Config) -> Iterator[bool]:
+    row = {"strategy_id": config.strategy_id}
+    found = conn.execute(_queries.try_to_log, row).fetchone()
+    alone = bool(found and found[0])
+    try:
+        yield alone
+    finally:
+        if alone and not conn.closed:
+            conn.execute(_queries.stop_logging, row)
+
+
+def _pending(conn: Connection, config: Config) -> list[Run]:
+    with conn.cursor(row_factory=class_row(Run)) as cursor:
+        return cursor.execute(_queries.runs_to_log, {"strategy_id": config.strategy_id}).fetchall()
+
+
+def _open(conn: Connection, config: Config, calendar: Sessions, tracking_uri: str) -> Log:
+    _reach(tracking_uri)
+    client = MlflowClient(tracking_uri=tracking_uri)
+    name = f"drift/{config.strategy_id}"
+    experiment = client.get_experiment_by_name(name)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
+    parent = _parent(client, str(experiment_id), config, experiment)
+    references = References(conn, config.strategy_id).accepted
+    newest = references[-1] if references else None
+    reference = f"{newest.version}: {newest.window_start} to {newest.window_end}" if newest else ""
+    return Log(conn, config, calendar, client, str(experiment_id), parent, reference)
+
+
+def _reach(tracking_uri: str) -> None:
+    """Ask once: MLflow's client would retry a server that is down for minutes."""
+    parts = urlsplit(tracking_uri)
+    if parts.scheme not in ("http", "https"):
+        return
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=REACH_TIMEOUT).close()
+    except OSError as exc:
+        raise Unreachable(f"no answer from {parts.hostname}:{port} ({exc})") from exc
+
+
+def _parent(
+    client: MlflowClient, experiment_id: str, config: Config, experiment: Experiment | None
+) -> str:
+    found: Sequence[Any] = ()
+    if experiment is not None:
+        found = client.search_runs(
+            [experiment_id], "tags.`drift.role` = 'series'", ViewType.ACTIVE_ONLY, 1
+        )
+    if found:
+        return str(found[0].info.run_id)
+    tags = {"drift.role": "series", "drift.strategy": config.strategy_id}
+    run = client.create_run(experiment_id, tags=tags, run_name=config.strategy_id)
+    return str(run.info.run_id)
+
+
+def _log_sessions(log: Log, runs: Sequence[Run], reported: Sequence[Run]) -> None:
+    """Log some sessions, and note that they are logged when all of it is."""
+    series: list[Metric] = []
+    for run in runs:
+        changed = _changed(log, run)
+        child = _log_child(log, run, changed)
+        series += [_metric(log, v, run) for v in changed if _belongs_to_series(v, changed)]
+        if run in reported:
+            _report(log, run.session, child)
+    _log_metrics(log, log.parent_id, series)
+    for run in runs:
+        _note_logged(log, run)
+
+
+def _log_child(log: Log, run: Run, changed: Sequence[Value]) -> str:
+    tags = _tags(run, open_status(log.conn, log.config.strategy_id, run.session), changed)
+    params: list[Param] = []
+    child = run.mlflow_run_id
+    if child is None:
+        child, params = _create_child(log, run), _params(log, run)
+    metrics = [_metric(log, v, run) for v in changed if v.value is not None]
+    run_tags = [RunTag(key, value) for key, value in tags.items()]
+    log.client.log_batch(child, metrics[:BATCH], params=params, tags=run_tags)
+    _log_metrics(log, child, metrics[BATCH:])
+    log.client.set_terminated(child, "FINISHED")
+    return child
+
+
+def _log_metrics(log: Log, run_id: str, metrics: Sequence[Metric]) -> None:
+    for start in range(0, len(metrics), BATCH):
+        log.client.log_batch(run_id, metrics[start : start + BATCH])
+
+
+def _note_logged(log: Log, run: Run) -> None:
+    row = {
+        "strategy_id": log.config.strategy_id,
+        "session": run.session,
+        "revision": run.revision,
+    }
+    log.conn.execute(_queries.logged, row)
+
+
+def _create_child(log: Log, run: Run) -> str:
+    tags = {
+        "mlflow.parentRunId": log.parent_id,
+        "drift.role": "session",
+        "drift.session": run.session.isoformat(),
+        "drift.strategy": log.config.strategy_id,
+    }
+    child = log.client.create_run(
+        log.experiment_id,
+        start_time=_millis(log.calendar.close(run.session)),
+        tags=tags,
+        run_name=run.session.isoformat(),
+    )
+    child_id = str(child.info.run_id)
+    log.conn.execute(
+        _queries.claim_run,
+        {"strategy_id": log.config.strategy_id, "session": run.session, "run_id": child_id},
+    )
+    log.client.log_inputs(child_id, datasets=_datasets(log, run))
+    return child_id
+
+
+def _params(log: Log, run: Run) -> list[Param]:
+    config = log.config
+    params = {
+        "strategy": config.strategy_id,
+        "calendar": log.calendar.calendar,
+        "signal": config.signal,
+        "rules": ", ".join(rule.name for rule in config.rules),
+        "min_n": config.min_n,
+        "reference": log.reference or "none",
+        "model": f"{run.model_name}/{run.model_version}".strip("/") or "none",
+    }
+    return [Param(key, str(value)) for key, value in params.items()]
+
+
+def _datasets(log: Log, run: Run) -> list[DatasetInput]:
+    """What the session was computed from: the predictions' content decides the digest."""
+    source = f'{{"strategy_id": "{log.config.strategy_id}", "session": "{run.session}"}}'
+    dataset = Dataset(
+        name=f"predictions {run.session}",
+        digest=run.digest,
+        source_type="timescaledb",
+        source=source,
+        profile=f'{{"as_of": "{run.as_of.isoformat()}"}}',
+    )
+    return [DatasetInput(dataset, [InputTag("mlflow.data.context", "monitoring")])]
+
+
+def _changed(log: Log, run: Run) -> list[Value]:
+    """What MLflow has not seen of a session."""
+    row = {
+        "strategy_id": log.config.strategy_id,
+        "session": run.session,
+        "since": -1 if run.logged_revision is None else run.logged_revision,
+    }
+    with log.conn.cursor(row_factory=class_row(Value)) as cursor:
+        return cursor.execute(_queries.revised_values, row).fetchall()
+
+
+def _belongs_to_series(value: Value, among: Sequence[Value]) -> bool:
+    if value.value is None or value.metric in ("psi_limit", "missing"):
+        return False
+    if value.metric == "psi" and value.dimension:
+        return sum(v.metric == "psi" for v in among) <= PARENT_FEATURES
+    return True
+
+
+def metric_name(metric: str, dimension: str) -> str:
+    """A value's name in MLflow, whose names allow few characters.
+
+    >>> metric_name("psi", "rsi_14@2"), metric_name("ic", "group Tech"), metric_name("ic", "")
+    ('psi/rsi_14.2', 'ic/group Tech', 'ic')
+    """
+    name = f"{metric}/{dimension}" if dimension else metric
+    return _FORBIDDEN.sub(".", name)[:250]
+
+
+def _metric(log: Log, value: Value, run: Run) -> Metric:
+    stamp = _millis(log.calendar.close(run.session)) + run.revision
+    name = metric_name(value.metric, value.dimension)
+    return Metric(name, value.value, stamp, run.session_number)
+
+
+def _tags(run: Run, status: Status, changed: Sequence[Value]) -> dict[str, str]:
+    missing = {
+        f"drift.status.{v.metric}": v.status if v.value is None else "ok"
+        for v in changed
+        if not v.dimension and (v.value is None or run.logged_revision is not None)
+    }
+    return {
+        "drift.status": status.worst if run.status == "ok" else run.status,
+        "drift.alerts": status.rules,
+        "drift.revision": str(run.revision),
+        "drift.model": f"{run.model_name}/{run.model_version}".strip("/"),
+        **missing,
+    }
+
+
+def open_status(conn: Connection, strategy_id: str, session: date) -> Status:
+    """What was open on a session."""
+    row = {"strategy_id": strategy_id, "session": session}
+    found = conn.execute(_queries.open_alerts_of, row).fetchall()
+    loud = [(rule, severity) for rule, severity, inhibited in found if not inhibited]
+    return Status(loud[0][1] if loud else "ok", ", ".join(rule for rule, _ in loud))
+
+
+def _report(log: Log, session: date, child: str) -> None:
+    from drift.report import contents as reporting
+    from drift.report import page as report
+
+    page = reporting.gather(log.conn, log.config, log.calendar, session, log.history)
+    pictures = report.figures(page)
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        (folder / "report.html").write_text(report.render(page, pictures), encoding="utf-8")
+        for name, data in pictures.items():
+            (folder / f"{name}.png").write_bytes(data)
+        log.client.log_artifacts(child, directory)
+
+
+def _tag_version(log: Log, run: Run) -> None:
+    """Tell the registry how the judged version fares; setting the tag fires its webhooks."""
+    row = {"strategy_id": log.config.strategy_id, "session": run.session}
+    # A session without predictions judges the model that should have made them.
+    named = log.conn.execute(_queries.judged_model, row).fetchone()
+    name, version = named or (log.config.model_name, "")
+    if not name:
+        return
+    try:
+        found = (
+            log.client.get_model_version(name, version)
+            if version
+            else log.client.get_model_version_by_alias(name, "champion")
+        )
+    except MlflowException:
+        return  # predictions may name a model that was never registered
+    status = open_status(log.conn, log.config.strategy_id, run.session).worst
+    if found.tags.get("drift.status") != status:
+        log.client.set_model_version_tag(name, found.version, "drift.status", status)
+        log.client.set_model_version_tag(
+            name, found.version, "drift.session", run.session.isoformat()
+        )
+
+
+def _millis(instant: datetime) -> int:
+    return int((instant - datetime(1970, 1, 1, tzinfo=timezone.utc)).total_seconds() * 1000)
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).strip().partition("\n")[0][:200]

@@ -1,0 +1,256 @@
+"""One session as a self-contained HTML page: no script, no link, pictures inside.
+
+Needs the `report` extra (matplotlib, Jinja2).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from drift.alerts.rules import SEVERITIES, Evaluation, Rule
+from drift.metrics.buckets import Reference
+from drift.metrics.cusum import Baseline, Onset
+from drift.metrics.psi import PSIResult, session_psi
+from drift.report import drawing
+
+__all__ = ["Report", "figures", "render"]
+
+WORST = 6
+MOST_FEATURES = 15
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a page is made from.
+
+    Attributes
+    ----------
+    strategy, session
+        Whose page, and of which session.
+    sessions
+        The sessions drawn, in order; the last is `session`.
+    series
+        Shape (sessions,) by metric, NaN where there is no value. Drawn are "ic", the longest
+        "ic_Nd_avg", "ic_cusum" and "sharpe_Nd"; all of them are listed.
+    evaluation
+        The rules over `judged`.
+    baseline, onset
+        The accepted level of the IC, and when it began to fall, if it did.
+    psi_ratios
+        PSI by feature in units of its limit, shape (sessions,).
+    features
+        The session's features: reference and result.
+    facts
+        What else the reader should know, in order: model, version, as-of time, reference.
+    judged
+        The sessions that the rules looked at, which end with those drawn; by default the same.
+        An alert may have been open for longer than the pictures reach back.
+    """
+
+    strategy: str
+    session: date
+    sessions: Sequence[date]
+    series: Mapping[str, ArrayLike]
+    evaluation: Evaluation
+    baseline: Baseline | None = None
+    onset: Onset | None = None
+    psi_ratios: Mapping[str, ArrayLike] = field(default_factory=dict)
+    features: Mapping[str, tuple[Reference, PSIResult]] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    periods_per_year: float = 252
+    judged: Sequence[date] = ()
+
+
+def figures(report: Report) -> dict[str, bytes]:
+    """The pictures that the report has data for, as PNG files by name.
+
+    Names: "ic", "psi", "distributions", "sharpe", "alerts".
+    """
+    return {name: drawing.png(figure) for name, figure in _figures(report)}
+
+
+def render(report: Report, pictures: Mapping[str, bytes] | None = None) -> str:
+    """The page. `pictures` are those of `figures`, drawn here if not given."""
+    drawn = figures(report) if pictures is None else pictures
+    alerts = list(_open_alerts(report))
+    status = alerts[0]["rule"].severity if alerts else "ok"
+    features = list(_features(report))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    environment.filters["number"] = _number
+    template = environment.from_string(
+        resources.files("drift.report").joinpath("report.html").read_text()
+    )
+    return template.render(
+        report=report,
+        status=status,
+        headline=_headline(report, alerts),
+        alerts=alerts,
+        numbers=list(_numbers(report)),
+        pictures=[_picture(report, name, data) for name, data in drawn.items()],
+        features=features[:MOST_FEATURES],
+        more=max(len(features) - MOST_FEATURES, 0),
+    )
+
+
+def _figures(report: Report) -> Iterator[tuple[str, Figure]]:
+    series, rules = report.series, [state.rule for state in report.evaluation.states.values()]
+    if "ic" in series:
+        yield "ic", _ic_figure(report, [rule for rule in rules if rule.statistic == "cusum"])
+    if report.psi_ratios:
+        yield "psi", drawing.psi_heatmap(report.sessions, report.psi_ratios)
+    if report.features:
+        yield "distributions", drawing.distributions(_worst(report))
+    if windows := _by_window(series, "sharpe_", "d"):
+        levels = [rule for rule in rules if rule.metric == f"sharpe_{max(windows)}d"]
+        yield (
+            "sharpe",
+            drawing.sharpe_figure(
+                report.sessions, windows, periods_per_year=report.periods_per_year, levels=levels
+            ),
+        )
+    if rules:
+        drawn = report.evaluation.cut(slice(-len(report.sessions), None))
+        yield "alerts", drawing.timeline(report.sessions, drawn)
+
+
+def _ic_figure(report: Report, levels: Sequence[Rule]) -> Figure:
+    series = report.series
+    return drawing.ic_figure(
+        report.sessions,
+        series["ic"],
+        series.get("ic_cusum", np.full(len(report.sessions), np.nan)),
+        averages=_by_window(series, "ic_", "d_avg"),
+        baseline=report.baseline,
+        levels=levels,
+        onset=report.onset,
+    )
+
+
+def _by_window(series: Mapping[str, ArrayLike], prefix: str, suffix: str) -> dict[int, ArrayLike]:
+    """The series named prefix, window, suffix, by window."""
+    windows = {name.removeprefix(prefix).removesuffix(suffix): name for name in series}
+    return {
+        int(window): series[name]
+        for window, name in windows.items()
+        if name == f"{prefix}{window}{suffix}" and window.isdigit()
+    }
+
+
+def _worst(report: Report) -> list[tuple[str, Reference, Sequence[int]]]:
+    names = sorted(report.features, key=lambda name: -(report.features[name][1].ratio or 0.0))
+    return [(n, report.features[n][0], report.features[n][1].counts) for n in names[:WORST]]
+
+
+TITLES = {
+    "ic": "Information coefficient",
+    "psi": "Feature drift",
+    "distributions": "The features that moved most",
+    "sharpe": "Rolling Sharpe ratio",
+    "alerts": "Alerts",
+}
+NOTES = {
+    "ic": "Below: how far the IC has fallen short of its accepted level, added up, in standard "
+    "deviations; it returns to zero while the level holds.",
+    "psi": "Above 1 the feature is beyond what its reference sessions and chance explain.",
+    "distributions": "Share of values in each bucket of the reference; the last bucket, if there "
+    "is one named missing, holds values that are not finite.",
+    "sharpe": "The interval is for independent returns (Lo 2002). Short windows swing several "
+    "times as far where nothing has changed.",
+    "alerts": "Thin: open under a louder alert, and not notified of.",
+}
+
+
+def _picture(report: Report, name: str, data: bytes) -> dict[str, str]:
+    text = _onset_text(report) if name == "ic" and report.onset is not None else ""
+    encoded = base64.b64encode(data).decode("ascii")
+    return {
+        "title": TITLES.get(name, name),
+        "note": NOTES.get(name, ""),
+        "text": text,
+        "data": encoded,
+    }
+
+
+def _onset_text(report: Report) -> str:
+    onset = report.onset
+    if onset is None:
+        return ""
+    at, low, high = (report.sessions[i] for i in (onset.index, onset.low, onset.high))
+    over = "" if onset.until is None else f" and was made up for by {report.sessions[onset.until]}"
+    return (
+        f"The latest fall began on {at} (95% interval {low} to {high}){over}: "
+        f"mean IC {onset.before:.4f} before, {onset.after:.4f} in it."
+    )
+
+
+def _open_alerts(report: Report) -> list[dict[str, Any]]:
+    """Open at the session, the most severe first, inhibited ones last."""
+    judged = report.judged or report.sessions
+    since = {
+        t.rule.name: judged[t.session] for t in report.evaluation.transitions() if t.state == "open"
+    }
+    last = len(judged) - 1
+    found = [
+        {
+            "rule": state.rule,
+            "inhibited": bool(state.inhibited[last]),
+            "since": since[state.rule.name],
+            "value": float(state.statistic[last]),
+        }
+        for state in report.evaluation.states.values()
+        if last >= 0 and state.open[last]
+    ]
+    return sorted(found, key=_loudness)
+
+
+def _loudness(alert: Mapping[str, Any]) -> tuple[bool, int]:
+    return alert["inhibited"], -SEVERITIES.index(alert["rule"].severity)
+
+
+def _headline(report: Report, alerts: Sequence[Mapping[str, Any]]) -> str:
+    loud = [alert["rule"].name for alert in alerts if not alert["inhibited"]]
+    if not loud:
+        return "Nothing is out of its accepted range."
+    return f"{len(loud)} open: {', '.join(loud)}."
+
+
+def _numbers(report: Report) -> Iterator[dict[str, Any]]:
+    for name, values in report.series.items():
+        array = np.asarray(values, dtype=np.float64)
+        known = [float(array[-1 - ago]) if len(array) > ago else np.nan for ago in (0, 5, 20)]
+        yield {"name": name, "known": known}
+
+
+def _features(report: Report) -> Iterator[dict[str, Any]]:
+    results = {name: result for name, (_, result) in report.features.items()}
+    drifted = set(session_psi(results).drifted)
+    for name in sorted(results, key=lambda name: -(results[name].ratio or 0.0)):
+        result = results[name]
+        share = result.counts[-1] / result.n if result.n and result.counts else 0.0
+        yield {
+            "name": name,
+            "result": result,
+            "drifted": name in drifted,
+            "missing": f"{share:.1%}",
+        }
+
+
+def _number(value: float | None) -> str:
+    """Four significant digits; a dash where there is nothing.
+
+    >>> _number(0.012345), _number(1e-9), _number(1234.0), _number(None)
+    ('0.01235', '1e-09', '1234', '–')
+    """
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{value:.4g}"

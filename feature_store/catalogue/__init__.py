@@ -1,0 +1,1 @@
+"""What features exist: views, series, versions, and who wrote them."""

@@ -1,0 +1,195 @@
+"""Feature views: what a group of features means, of which type it is, and who answers for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from psycopg.rows import dict_row
+
+from feature_store.errors import DefinitionError
+from feature_store.read.cells import is_there
+from feature_store.write.points import Points
+from feature_store.write.transaction import WriteSpec
+from feature_store.write.values import Floats
+from mlflow_timescale import db
+
+_queries = db.load("features")
+TYPES = ("number", "integer", "boolean", "vector", "json")
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """A versioned group of features; its version is the feature_version of what is written for it.
+
+    `features` maps each name to its type: number, integer, boolean, vector, or json. Definitions
+    are optional; once a feature has one, writes are checked against it.
+
+    >>> FeatureView("momentum", ["ret_5d", "rsi_14"], owner="alpha team").features
+    {'ret_5d': 'number', 'rsi_14': 'number'}
+    """
+
+    name: str
+    features: Mapping[str, str]
+    version: int = 1
+    description: str = ""
+    entity_kind: str = ""
+    owner: str = ""
+    max_staleness: timedelta | None = None
+    code_reference: str = ""
+
+    def __post_init__(self) -> None:
+        features = self.features
+        if not isinstance(features, Mapping):
+            names: Sequence[str] = [features] if isinstance(features, str) else features
+            features = dict.fromkeys(names, "number")
+        object.__setattr__(self, "features", dict(features))
+        for name, kind in features.items():
+            if kind not in TYPES or not name:
+                raise DefinitionError(
+                    f"feature {name!r} of view {self.name!r} has type {kind!r}; "
+                    f"the types are {', '.join(TYPES)}"
+                )
+        if not features or not self.name or self.version < 1:
+            raise DefinitionError("a view needs a name, a version from 1, and a feature")
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.version))
+
+
+def register(conn: db.Connection, view: FeatureView) -> bool:
+    """Register a view; False if it is there already, word for word.
+
+    Raises DefinitionError if it is there with another content, or a feature belongs to another
+    view.
+    """
+    with conn.transaction():
+        conn.execute(_queries.lock_definitions)
+        stored = {(old.name, old.version): old for old in views(conn)}
+        same = stored.get((view.name, view.version))
+        if same is not None:
+            _refuse_changes(same, view)
+            return False
+        _refuse_other_owners(stored.values(), view)
+        values = {field.name: getattr(view, field.name) for field in fields(view)}
+        conn.execute(_queries.insert_view, values | {"features": None})
+        conn.execute(
+            _queries.insert_definitions,
+            {
+                "name": view.name,
+                "version": view.version,
+                "features": list(view.features),
+                "types": list(view.features.values()),
+            },
+        )
+    return True
+
+
+def views(conn: db.Connection) -> list[FeatureView]:
+    """All views, by name and version."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_queries.views).fetchall()
+    return [FeatureView(**row) for row in rows]
+
+
+def enforce(
+    conn: db.Connection, points: Points, spec: WriteSpec, view: FeatureView | str | None
+) -> WriteSpec:
+    """Check points before they are written; a view that is named decides their version."""
+    if view is not None:
+        view = resolve(conn, view, None)
+        spec = replace(spec, version=view.version)
+    check(conn, points, spec.version, view)
+    return spec
+
+
+def check(conn: db.Connection, points: Points, version: int, view: FeatureView | None) -> None:
+    """Raise DefinitionError where points contradict the definitions that there are."""
+    rows = conn.execute(_queries.definitions_of, {"features": points.features}).fetchall()
+    kinds: dict[str, dict[int, str]] = {}
+    for name, defined, kind in rows:
+        kinds.setdefault(name, {})[defined] = kind
+    if view is not None:
+        _refuse_strangers(points.features, view)
+    for code, name in enumerate(points.features):
+        if name in kinds:
+            if version not in kinds[name]:
+                raise DefinitionError(
+                    f"feature {name!r} is defined in version {sorted(kinds[name])}, not {version}; "
+                    f"register version {version} of its view first"
+                )
+            _check_type(points, code, kinds[name][version])
+
+
+def resolve(conn: db.Connection, view: FeatureView | str, version: int | None) -> FeatureView:
+    """The registered view of that name, in that or its newest version."""
+    if isinstance(view, FeatureView):
+        register(conn, view)
+        return view
+    stored = [old for old in views(conn) if old.name == view and version in (None, old.version)]
+    if not stored:
+        known = sorted({f"{old.name} v{old.version}" for old in views(conn)})
+        asked = view if version is None else f"{view} v{version}"
+        raise DefinitionError(f"no view {asked!r} is registered; there are {known}")
+    return stored[-1]
+
+
+def _refuse_changes(old: FeatureView, new: FeatureView) -> None:
+    names = [field.name for field in fields(new)]
+    changed = [name for name in names if getattr(old, name) != getattr(new, name)]
+    if changed:
+        raise DefinitionError(
+            f"view {new.name!r} version {new.version} is registered with another "
+            f"{', '.join(changed)}; register the change as version {new.version + 1}"
+        )
+
+
+def _refuse_other_owners(stored: Any, view: FeatureView) -> None:
+    for old in stored:
+        shared = sorted(set(old.features) & set(view.features))
+        if shared and (old.name != view.name):
+            raise DefinitionError(
+                f"feature(s) {', '.join(shared)} belong to view {old.name!r} already"
+            )
+
+
+def _refuse_strangers(features: list[str], view: FeatureView) -> None:
+    strangers = [name for name in features if name not in view.features]
+    if strangers:
+        raise DefinitionError(
+            f"view {view.name!r} v{view.version} has no feature {', '.join(strangers)}; "
+            f"it has {', '.join(view.features)}"
+        )
+
+
+def _check_type(points: Points, code: int, kind: str) -> None:
+    mine = points.feature == code
+    json = np.zeros(mine.sum(), dtype=bool)
+    if points.json is not None:
+        json = is_there(points.json[mine])
+    wrong = ~json if kind in ("vector", "json") else json | _wrong_numbers(points.value[mine], kind)
+    if kind == "vector" and points.json is not None:
+        wrong |= np.array([not str(text).startswith("[") for text in points.json[mine]], dtype=bool)
+    if wrong.any():
+        at = np.flatnonzero(mine)[int(wrong.argmax())]
+        text = None if points.json is None else points.json[at]
+        raise DefinitionError(
+            f"feature {points.features[code]!r} is defined as {kind}, got "
+            f"{points.value[at] if text is None else text!r} for "
+            f"{points.entities[points.entity[at]]} ({int(wrong.sum())} such value(s))"
+        )
+
+
+def _wrong_numbers(numbers: Floats, kind: str) -> npt.NDArray[np.bool_]:
+    wrong = ~np.isnan(numbers)
+    if kind == "integer":
+        wrong &= numbers != np.floor(numbers)
+    elif kind == "boolean":
+        wrong &= (numbers != 0) & (numbers != 1)
+    else:
+        wrong[:] = False
+    return wrong

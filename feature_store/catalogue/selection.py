@@ -1,0 +1,106 @@
+"""Which series are meant by entities, features and versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_store.catalogue.definitions import FeatureView
+from feature_store.errors import FeatureError, UnknownFeature, unknown_feature
+from mlflow_timescale import db
+
+_queries = db.load("features")
+ANY_VERSION = 0
+Versions = int | str | Mapping[str, int | str] | None
+
+
+class Selection(NamedTuple):
+    """Features in the caller's order, and the version of each (0: the newest known at as_of)."""
+
+    names: list[str]
+    versions: list[int]
+
+
+class SeriesTable(NamedTuple):
+    """The series that exist, by position of entity and feature, lower versions first."""
+
+    entity: npt.NDArray[np.int32]
+    feature: npt.NDArray[np.int32]
+    version: npt.NDArray[np.int32]
+    series: npt.NDArray[np.int32]
+
+
+def select(
+    features: str | FeatureView | Sequence[str | FeatureView], versions: Versions
+) -> Selection:
+    """Read what the caller wants; a view stands for its features in its version.
+
+    >>> select(["rsi_14", "ret_5d"], {"ret_5d": 2})
+    Selection(names=['rsi_14', 'ret_5d'], versions=[0, 2])
+    """
+    parts = [features] if isinstance(features, (str, FeatureView)) else list(features)
+    chosen: dict[str, int] = {}
+    for part in parts:
+        if isinstance(part, FeatureView):
+            chosen.update(dict.fromkeys(part.features, part.version))
+        elif isinstance(part, str):
+            chosen[part] = version_of(part, versions)
+        else:
+            raise UnknownFeature(f"{part!r} is neither a feature name nor a FeatureView")
+    if not chosen:
+        raise UnknownFeature("name at least one feature")
+    return Selection(list(chosen), list(chosen.values()))
+
+
+def version_of(feature: str, versions: Versions) -> int:
+    """The version of one feature; 0 for "newest", which is also the default."""
+    version = versions.get(feature) if isinstance(versions, Mapping) else versions
+    if version is None or version == "newest":
+        return ANY_VERSION
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise FeatureError(
+            f"feature_version {version!r} is not a version: give a number from 1, 'newest', "
+            f"or a mapping of feature to version"
+        )
+    return version
+
+
+def series_table(conn: db.Connection, entities: list[str], selection: Selection) -> SeriesTable:
+    """The series of these entities; raises UnknownFeature for what nobody ever wrote."""
+    parameters = {
+        "entities": entities,
+        "features": selection.names,
+        "versions": selection.versions,
+    }
+    with conn.cursor(binary=True) as cursor:
+        row: Any = cursor.execute(_queries.series_of, parameters).fetchone()
+    columns = [np.empty(0, dtype=np.int32) if column is None else column for column in row]
+    found = SeriesTable(columns[0] - 1, columns[1] - 1, columns[2], columns[3])
+    without = set(range(len(selection.names))) - set(found.feature.tolist())
+    if without:
+        check_known(conn, selection, sorted(without))
+    order = np.lexsort((found.entity, found.feature, found.version))
+    return SeriesTable(*(column[order] for column in found))
+
+
+def check_known(conn: db.Connection, selection: Selection, positions: Sequence[int]) -> None:
+    """Raise UnknownFeature where a feature, or its version, exists for no entity at all."""
+    known: dict[str, list[int]] = {}
+    for name, version in conn.execute(_queries.feature_names):
+        known.setdefault(name, []).append(version)
+    missing = [selection.names[i] for i in positions if selection.names[i] not in known]
+    if missing:
+        raise unknown_feature(missing, known)
+    for i in positions:
+        name, version = selection.names[i], selection.versions[i]
+        if version != ANY_VERSION and version not in known[name]:
+            raise UnknownFeature(f"feature {name!r} has no version {version}; it has {known[name]}")
+
+
+def feature_names_of(conn: db.Connection, entities: list[str]) -> list[str]:
+    """The names of all features that any of these entities has."""
+    rows = conn.execute(_queries.features_of_entities, {"entities": entities})
+    return [name for (name,) in rows]

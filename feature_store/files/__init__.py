@@ -1,0 +1,1 @@
+"""Training sets and the lake as Parquet files."""

@@ -1,0 +1,322 @@
+"""The feature lake: the strict frontier of every series as Parquet, for any engine.
+
+    <path>/lake.json                                    the files that count, and up to when
+    <path>/data/bucket=03/year=2024/000007.parquet      frontier rows by entity and known_at
+
+A file holds rows in the order of (feature_name, feature_version, entity_key, known_at). Within a
+series known_at increases strictly and event_time never decreases, so the last row with
+known_at <= as_of is what was known: the as-of join that every engine has is exact here, without
+ties. Series of one entity are all in one bucket, so buckets can be joined apart from each other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from feature_store.catalogue.selection import ANY_VERSION, Selection, Versions, select
+from feature_store.errors import FeatureError, unknown_feature
+from feature_store.files.storage import CorruptFile, DataFile, Folder
+from feature_store.read.cells import Cells, Winners
+from feature_store.read.frontier import Frontier, search
+from feature_store.read.spine import EntityColumns, Spine, join, read_spine, slices
+from feature_store.times import Micros, duration_micros
+
+FILE = "lake.json"
+FORMAT = 1
+_TIME = pa.timestamp("us", "UTC")
+SCHEMA = pa.schema(
+    [
+        ("entity_key", pa.string()),
+        ("feature_name", pa.string()),
+        ("feature_version", pa.int32()),
+        ("event_time", _TIME),
+        ("ingest_time", _TIME),
+        ("known_at", _TIME),
+        ("value", pa.float64()),
+        ("value_json", pa.string()),
+    ]
+)
+
+
+SORT = ("feature_name", "feature_version", "entity_key", "known_at")
+TIMES = ("event_time", "ingest_time", "known_at")
+
+
+class LakeError(FeatureError):
+    """A lake that cannot be written, read or trusted."""
+
+
+@dataclass(frozen=True)
+class LakeFile:
+    """A Parquet file of the lake, and the partition that it belongs to."""
+
+    bucket: int
+    year: int
+    file: DataFile
+
+
+@dataclass(frozen=True)
+class LakeManifest:
+    """Which files count. The watermark `written_by` is settled: no write up to it is missing."""
+
+    buckets: int
+    features: list[str] | None
+    origin: str | None = None
+    written_by: str = "-infinity"
+    generation: int = 0
+    heads: DataFile | None = None
+    files: list[LakeFile] = field(default_factory=list)
+    versions: dict[str, list[int]] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: bytes, where: str) -> LakeManifest:
+        """Read the text of the file; raises LakeError for anything else."""
+        try:
+            plain = json.loads(text)
+            if plain["format"] != FORMAT:
+                raise LakeError(f"{where} has format {plain['format']}; upgrade mlflow-timescale")
+            heads = plain["heads"]
+            plain["heads"] = None if heads is None else DataFile(**heads)
+            plain["files"] = [
+                LakeFile(entry["bucket"], entry["year"], DataFile(**entry["file"]))
+                for entry in plain["files"]
+            ]
+            return cls(**plain)
+        except (KeyError, TypeError, ValueError) as exc:
+            raise LakeError(f"{where} has a damaged {FILE}: {exc!r}") from exc
+
+
+class Ask(NamedTuple):
+    """One entity of a spine: its rows in the order of as_of, and the features wanted of it."""
+
+    entity: str
+    features: list[int]
+    rows: npt.NDArray[np.intp]
+    as_of: Micros
+
+
+class Part(NamedTuple):
+    """All that one worker needs: one bucket's files, and what is asked of its entities."""
+
+    url: str
+    files: list[DataFile]
+    asked: list[Ask]
+    selection: Selection
+    known: dict[str, list[int]]
+
+
+Found = tuple[Winners, "list[str | None] | None"]
+
+
+class Lake:
+    """An exported lake, as of its last export."""
+
+    def __init__(self, url: str | Path) -> None:
+        self._folder = Folder(url)
+        self.url = self._folder.url
+        try:
+            text = self._folder.read(FILE)
+        except CorruptFile as exc:
+            raise LakeError(f"{self.url} is no lake: it has no {FILE}") from exc
+        self.manifest = LakeManifest.from_json(text, self.url)
+
+    @property
+    def written_by(self) -> datetime:
+        """The watermark: the lake holds what was written up to then, and nothing later."""
+        return datetime.fromisoformat(self.manifest.written_by)
+
+    @property
+    def rows(self) -> int:
+        """How many frontier rows it holds."""
+        return sum(entry.file.rows for entry in self.manifest.files)
+
+    def files(self, bucket: int | None = None) -> list[str]:
+        """The files that count, as paths or URLs for any engine."""
+        prefix = self._folder.path if self._folder.is_local else self.url.rstrip("/")
+        return [f"{prefix}/{entry.file.path}" for entry in self._entries(bucket)]
+
+    def table(self, bucket: int | None = None, columns: list[str] | None = None) -> pa.Table:
+        """The rows of the lake, or of a bucket; each file is checked against its hash."""
+        tables = [self._folder.read_parquet(entry.file, columns) for entry in self._entries(bucket)]
+        empty = SCHEMA.empty_table()
+        return pa.concat_tables(tables or [empty if columns is None else empty.select(columns)])
+
+    def verify(self) -> None:
+        """Raise CorruptFile unless every file is there as written, and none beside them."""
+        strays = self._folder.files("data") - {entry.file.path for entry in self.manifest.files}
+        if strays:
+            raise CorruptFile(
+                f"{self.url}: file {min(strays)} does not count; the next export removes it, and "
+                f"until then read by {FILE} (Lake.files()), not by a pattern"
+            )
+        for entry in self.manifest.files:
+            self._folder.check(entry.file)
+
+    def training_frame(
+        self,
+        spine_frame: Any,
+        features: str | list[str],
+        *,
+        entity: EntityColumns = "entity_key",
+        as_of: str = "as_of",
+        feature_version: Versions = None,
+        max_age: timedelta | None = None,
+        output: str | None = None,
+        map: Callable[..., Iterable[Any]] = map,  # noqa: A002 - it is what an executor calls it
+    ) -> Any:
+        """What `FeatureStore.training_frame` gives, up to the lake's watermark, without a database.
+
+        `map` is that of any executor (processes, Ray, Dask, Spark): it is called with a function
+        and one task a bucket, both of which can be pickled.
+        """
+        chosen = self.check(select(features, feature_version))
+        spine = read_spine(spine_frame, chosen.names, entity, as_of)
+        cells = Cells.empty(len(chosen.names), len(spine), details=False, versions=True)
+        structures = []
+        for found in map(search_part, self.parts(spine, chosen)):
+            for winners, texts in found:
+                cells.put(winners)
+                if texts is not None:
+                    structures.append((winners, _objects(texts)))
+        for winners, values in structures:  # after all numbers: a higher version may have won
+            cells.put_structures(winners, values)
+        if max_age is not None:
+            cells.expire(spine.as_of, duration_micros(max_age, "max_age"))
+        added = {name: cells.objects(j) for j, name in enumerate(chosen.names)}
+        return join(spine.frame, added, output)
+
+    def parts(self, spine: Spine, selection: Selection) -> Iterator[Part]:
+        """One task for each bucket that has entities of the spine."""
+        asked: dict[int, list[Ask]] = {}
+        for group in spine.groups:
+            for code, rows, as_of in slices(group, spine.as_of):
+                entity = group.entities[code]
+                bucket = bucket_of(entity, self.manifest.buckets)
+                asked.setdefault(bucket, []).append(Ask(entity, group.features, rows, as_of))
+        for bucket, mine in sorted(asked.items()):
+            files = [entry.file for entry in self._entries(bucket)]
+            yield Part(self.url, files, mine, selection, self.manifest.versions)
+
+    def check(self, selection: Selection) -> Selection:
+        """Raise UnknownFeature for a name or version that the lake has not."""
+        known = self.manifest.versions
+        wrong = [
+            name if name not in known else f"{name} v{version}"
+            for name, version in zip(*selection, strict=True)
+            if version not in (ANY_VERSION, *known.get(name, [])) or name not in known
+        ]
+        if wrong:
+            raise unknown_feature(wrong, known)
+        return selection
+
+    def _entries(self, bucket: int | None) -> list[LakeFile]:
+        return [entry for entry in self.manifest.files if bucket in (None, entry.bucket)]
+
+
+def bucket_of(entity: str, buckets: int) -> int:
+    """The bucket of an entity: CRC-32 of its UTF-8 bytes, which every language has.
+
+    >>> bucket_of("AAPL", 8)
+    4
+    """
+    return crc32(entity.encode()) % buckets
+
+
+def search_part(part: Part) -> list[Found]:
+    """The winners in one bucket, and their JSON texts; needs its files, and nothing else."""
+    folder = Folder(part.url)
+    wanted = [("feature_name", "in", part.selection.names)]
+    tables = [folder.read_parquet(file, filters=wanted) for file in part.files]
+    series = dict(split_series(pa.concat_tables([SCHEMA.empty_table(), *tables])))
+    found: list[Found] = []
+    for ask in part.asked:
+        for j in ask.features:
+            for version, one in _versions(series, ask.entity, j, part.selection, part.known):
+                found += _winners(one, j, version, ask)
+    return found
+
+
+class FrontierSeries(NamedTuple):
+    """The frontier rows of one series."""
+
+    event: Micros
+    ingest: Micros
+    known: Micros
+    value: npt.NDArray[np.float64]
+    json: npt.NDArray[np.object_] | None
+
+
+def split_series(table: pa.Table) -> Iterator[tuple[tuple[str, str, int], FrontierSeries]]:
+    """The series of a table, each in the order of known_at."""
+    if not len(table):
+        return
+    table = table.sort_by([(name, "ascending") for name in SORT]).combine_chunks()
+    keys = [table[name].combine_chunks().dictionary_encode() for name in SORT[:3]]
+    codes = [np.asarray(key.indices) for key in keys]
+    changes = np.logical_or.reduce([np.diff(code, prepend=-1) != 0 for code in codes])
+    starts = np.flatnonzero(changes)
+    event, ingest, known = (_int64(table[name]) for name in TIMES)
+    value = np.asarray(table["value"])
+    texts = table["value_json"]
+    json_texts = None if texts.null_count == len(texts) else np.array(texts.to_pylist(), object)
+    for start, stop in zip(starts, np.append(starts, len(table))[1:], strict=True):
+        feature, version, entity = (
+            key.dictionary[int(code[start])].as_py() for key, code in zip(keys, codes, strict=True)
+        )
+        at = slice(start, stop)
+        mine = None if json_texts is None else json_texts[at]
+        one = FrontierSeries(event[at], ingest[at], known[at], value[at], mine)
+        yield (entity, feature, version), one
+
+
+def _int64(column: pa.ChunkedArray) -> Micros:
+    return np.asarray(column.cast(pa.int64()), dtype=np.int64)
+
+
+def _versions(
+    series: dict[tuple[str, str, int], FrontierSeries],
+    entity: str,
+    j: int,
+    selection: Selection,
+    known: dict[str, list[int]],
+) -> Iterator[tuple[int, FrontierSeries]]:
+    """The series of one cell, lower versions first."""
+    name, wanted = selection.names[j], selection.versions[j]
+    versions = known.get(name, []) if wanted == ANY_VERSION else [wanted]
+    for version in versions:
+        if (entity, name, version) in series:
+            yield version, series[entity, name, version]
+
+
+def _winners(one: FrontierSeries, j: int, version: int, ask: Ask) -> list[Found]:
+    found = search(Frontier(np.arange(len(one.known)), one.known), ask.as_of)
+    hit = found >= 0
+    at = found[hit]
+    if not len(at):
+        return []
+    texts = None if one.json is None else one.json[at].tolist()
+    winners = Winners(
+        j, ask.rows[hit], 0, version, one.event[at], one.ingest[at], one.value[at], None, False
+    )
+    return [(winners, texts)]
+
+
+def _objects(texts: list[str | None]) -> npt.NDArray[np.object_]:
+    values = np.empty(len(texts), dtype=object)
+    values[:] = [None if text is None else json.loads(text) for text in texts]
+    return values

@@ -1,0 +1,114 @@
+"""What a snapshot says of itself: `manifest.json`, the last file that is written."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from feature_store.errors import FeatureError
+from feature_store.files.storage import DataFile
+
+FILE = "manifest.json"
+FORMAT = 1
+_LIBRARIES = ("mlflow-timescale", "mlflow", "numpy", "pandas", "pyarrow", "polars")
+
+
+class SnapshotError(FeatureError):
+    """A snapshot that cannot be written, read or trusted."""
+
+
+@dataclass(frozen=True)
+class SnapshotFeature:
+    """One feature of a snapshot.
+
+    `version` is the one asked for (0: the newest known at each as_of), `versions` those that were
+    found. `nulls` counts cells without a value, `undefined` those written as NaN. `definition` is
+    the registered view of the feature, if there is one.
+    """
+
+    name: str
+    version: int
+    versions: list[int]
+    nulls: int
+    undefined: int
+    json: bool = False
+    definition: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that is needed to check a snapshot, and to build it again.
+
+    `written_by` is the watermark: the snapshot holds what was written up to that moment of the
+    server's clock, by transactions that had all ended.
+    """
+
+    name: str
+    fingerprint: str
+    spine_hash: str
+    written_by: datetime
+    created_at: datetime
+    rows: int
+    entity: str | dict[str, list[str]]
+    as_of: str
+    spine_columns: list[str]
+    features: list[SnapshotFeature]
+    max_age: timedelta | None
+    partition: str | None
+    schema: list[dict[str, str]]
+    files: list[DataFile]
+    database: str
+    libraries: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        plain = asdict(self)
+        plain["written_by"] = self.written_by.isoformat()
+        plain["created_at"] = self.created_at.isoformat()
+        plain["max_age"] = None if self.max_age is None else self.max_age.total_seconds()
+        return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> Manifest:
+        """Read the text of the file; raises SnapshotError for anything else."""
+        try:
+            plain = json.loads(text)
+            if plain["format"] != FORMAT:
+                raise SnapshotError(
+                    f"{where} is a snapshot of format {plain['format']}; this version reads "
+                    f"{FORMAT}: upgrade mlflow-timescale"
+                )
+            return cls(**_typed({name: plain[name] for name in _NAMES}))
+        except (KeyError, TypeError, ValueError) as exc:
+            raise SnapshotError(f"{where} has a damaged {FILE}: {exc!r}") from exc
+
+
+_NAMES = [entry.name for entry in fields(Manifest)]
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that had a part in a snapshot."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _typed(plain: dict[str, Any]) -> Mapping[str, Any]:
+    seconds = plain["max_age"]
+    return plain | {
+        "written_by": datetime.fromisoformat(plain["written_by"]),
+        "created_at": datetime.fromisoformat(plain["created_at"]),
+        "max_age": None if seconds is None else timedelta(seconds=seconds),
+        "features": [SnapshotFeature(**feature) for feature in plain["features"]],
+        "files": [DataFile(**file) for file in plain["files"]],
+    }

@@ -1,0 +1,156 @@
+"""Snapshots as MLflow datasets: logged with a run, and found again from it.
+
+MLflow imports this module with itself (entry point `mlflow.dataset_source`), so it imports nothing
+else until it is used.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from mlflow.data.dataset import Dataset
+from mlflow.data.dataset_source import DatasetSource
+from mlflow.data.pyfunc_dataset_mixin import PyFuncConvertibleDatasetMixin, PyFuncInputsOutputs
+
+if TYPE_CHECKING:
+    from mlflow.data.evaluation_dataset import EvaluationDataset
+    from mlflow.types import Schema
+
+    from feature_store.files.snapshots import Snapshot
+
+_DIGEST = 32  # MLflow keeps 36 characters; half of a SHA-256 is as good as a whole one here
+
+
+class SnapshotSource(DatasetSource):  # type: ignore[misc]
+    """Where a snapshot is, and which content it must have."""
+
+    def __init__(self, url: str, fingerprint: str) -> None:
+        self.url = url
+        self.fingerprint = fingerprint
+
+    @staticmethod
+    def _get_source_type() -> str:
+        return "feature_snapshot"
+
+    def load(self) -> Snapshot:
+        """Open and verify the snapshot; raises SnapshotError if it is another than was logged."""
+        from feature_store.files.manifest import SnapshotError
+        from feature_store.files.snapshots import load_snapshot
+
+        snapshot = load_snapshot(self.url)
+        if snapshot.fingerprint != self.fingerprint:
+            raise SnapshotError(
+                f"{self.url} has fingerprint {snapshot.fingerprint}, but {self.fingerprint} was "
+                f"logged: it is not the snapshot that the run used"
+            )
+        return snapshot
+
+    @staticmethod
+    def _can_resolve(raw_source: Any) -> bool:
+        return type(raw_source).__module__ == "feature_store.files.snapshots"
+
+    @classmethod
+    def _resolve(cls, raw_source: Snapshot) -> SnapshotSource:
+        return cls(raw_source.url, raw_source.fingerprint)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What MLflow stores with the run."""
+        return {"url": self.url, "fingerprint": self.fingerprint}
+
+    @classmethod
+    def from_dict(cls, source_dict: dict[Any, Any]) -> SnapshotSource:
+        """The source that MLflow stored."""
+        return cls(source_dict["url"], source_dict["fingerprint"])
+
+
+class SnapshotDataset(Dataset, PyFuncConvertibleDatasetMixin):  # type: ignore[misc]
+    """A snapshot as `mlflow.log_input` takes it; also usable by `mlflow.evaluate`."""
+
+    def __init__(
+        self, snapshot: Snapshot, name: str | None = None, targets: str | None = None
+    ) -> None:
+        self.snapshot = snapshot
+        self.targets = targets
+        source = SnapshotSource(_absolute(snapshot), snapshot.fingerprint)
+        super().__init__(source=source, name=name or snapshot.name)
+
+    def _compute_digest(self) -> str:
+        return self.snapshot.fingerprint[:_DIGEST]
+
+    def to_dict(self) -> dict[str, str]:
+        """What MLflow stores with the run."""
+        return {
+            **super().to_dict(),
+            "schema": json.dumps({"mlflow_colspec": self.schema.to_dict()}),
+            "profile": json.dumps(self.profile),
+        }
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """The size, the watermark, and how many cells have no value."""
+        made = self.snapshot.manifest
+        return {
+            "num_rows": made.rows,
+            "num_features": len(made.features),
+            "written_by": made.written_by.isoformat(),
+            "fingerprint": made.fingerprint,
+            "nulls": sum(feature.nulls for feature in made.features),
+        }
+
+    @property
+    def schema(self) -> Schema:
+        """The columns in MLflow's types."""
+        from mlflow.types import ColSpec, Schema
+
+        made = self.snapshot.manifest
+        return Schema([ColSpec(_mlflow_type(c["type"]), c["name"]) for c in made.schema])
+
+    def to_pyfunc(self) -> PyFuncInputsOutputs:
+        """The features as inputs and the target, if there is one, as output."""
+        frame = self.snapshot.to_pandas()
+        outputs = None if self.targets is None else [frame[self.targets]]
+        return PyFuncInputsOutputs([frame[self.snapshot.feature_names]], outputs)
+
+    def to_evaluation_dataset(
+        self, path: str | None = None, feature_names: list[str] | None = None
+    ) -> EvaluationDataset:
+        """The features and the target for `mlflow.evaluate`."""
+        from mlflow.data.evaluation_dataset import EvaluationDataset
+
+        names = self.snapshot.feature_names
+        columns = names if self.targets is None else [*names, self.targets]
+        return EvaluationDataset(
+            data=self.snapshot.to_pandas(columns),
+            targets=self.targets,
+            path=path,
+            feature_names=feature_names,
+            name=self.name,
+            digest=self.digest,
+        )
+
+
+def _absolute(snapshot: Snapshot) -> str:
+    """A URL that means the same in another process: a relative path is made absolute."""
+    from feature_store.files.storage import Folder
+
+    folder = Folder(snapshot.url)
+    return folder.path if folder.is_local else snapshot.url
+
+
+def _mlflow_type(arrow: str) -> str:
+    """MLflow's name of an Arrow type; what it has not, such as lists, it gets as a string."""
+    if arrow.startswith(("timestamp", "date")):
+        return "datetime"
+    return _MLFLOW_TYPES.get(arrow, "string")
+
+
+_MLFLOW_TYPES = {
+    "double": "double",
+    "float": "float",
+    "bool": "boolean",
+    "binary": "binary",
+    "large_binary": "binary",
+    **dict.fromkeys(("int8", "int16", "int32", "uint8", "uint16"), "integer"),
+    **dict.fromkeys(("int64", "uint32", "uint64"), "long"),
+}

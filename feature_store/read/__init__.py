@@ -1,0 +1,1 @@
+"""What was known at a time: lookups, training sets, revisions, reasons."""

@@ -1,0 +1,211 @@
+"""Reading: what was known at a moment, for one entity, many, or a whole training set."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from psycopg.rows import dict_row
+
+from feature_store.catalogue.selection import (
+    ANY_VERSION,
+    Selection,
+    SeriesTable,
+    Versions,
+    check_known,
+    select,
+    series_table,
+    version_of,
+)
+from feature_store.pool import Pool
+from feature_store.read.cells import Cells
+from feature_store.read.lookups import Asked, Bounds
+from feature_store.read.plans import fill
+from feature_store.read.readers import Readers
+from feature_store.read.spine import Group, Spine, slices
+from feature_store.times import MISSING, duration_micros, from_micros, to_micros
+from mlflow_timescale import db
+
+_queries = db.load("features")
+
+
+class MixedVersions(UserWarning):
+    """A column holds values of several versions of its feature."""
+
+
+@dataclass(frozen=True)
+class FeatureValue:
+    """One value as it was known at `as_of`, and where it came from.
+
+    `assumed_lag` says by which rule ingest_time was computed, if nobody observed it.
+    """
+
+    entity_key: str
+    feature_name: str
+    feature_version: int
+    event_time: datetime
+    value: Any
+    as_of: datetime
+    ingest_time: datetime
+    producer: str | None = None
+    producer_version: str | None = None
+    run_id: str | None = None
+    assumed_lag: str | None = None
+
+
+class Options(NamedTuple):
+    """What a read of many cells may leave out, what it must keep, and who may share the work."""
+
+    max_age: timedelta | None = None
+    written_by: datetime | None = None
+    details: bool = False
+    warn_of_mixes: bool = True
+    plan: str | None = None
+    pool: Pool | None = None
+
+
+def latest(
+    conn: db.Connection,
+    entities: Sequence[str],
+    features: Sequence[str] | None,
+    *,
+    as_of: datetime | None,
+    versions: Versions,
+    max_age: timedelta | None,
+) -> dict[str, dict[str, FeatureValue]]:
+    """The values of some entities as known at one moment, by entity and feature."""
+    parameters = {
+        "entities": list(entities),
+        "features": None if features is None else list(features),
+        "as_of": _checked(as_of),
+    }
+    with conn.cursor(row_factory=dict_row, binary=True) as cursor:
+        rows = cursor.execute(_queries.latest, parameters).fetchall()
+    found: dict[str, dict[str, FeatureValue]] = {entity: {} for entity in entities}
+    seen = set()
+    for row in rows:
+        number, structure = row.pop("value_double"), row.pop("value_json")
+        value = FeatureValue(**row, value=number if structure is None else structure)
+        wanted = version_of(value.feature_name, versions)
+        if wanted not in (ANY_VERSION, value.feature_version):
+            continue
+        seen.add(value.feature_name)
+        held = found[value.entity_key].get(value.feature_name)
+        if held is None or held.feature_version < value.feature_version:
+            found[value.entity_key][value.feature_name] = value
+    if features is not None and not seen.issuperset(features):
+        selection = select(list(features), versions)
+        unseen = [i for i, name in enumerate(selection.names) if name not in seen]
+        check_known(conn, selection, unseen)
+    if max_age is not None:
+        duration_micros(max_age, "max_age")
+        _drop_expired(found, max_age)
+    return found
+
+
+def _drop_expired(found: dict[str, dict[str, FeatureValue]], max_age: timedelta) -> None:
+    for entity, values in found.items():
+        found[entity] = {
+            name: value
+            for name, value in values.items()
+            if value.event_time >= value.as_of - max_age
+        }
+
+
+def read_cells(
+    conn: db.Connection, spine: Spine, selection: Selection, options: Options
+) -> tuple[Cells, npt.NDArray[np.bool_] | None]:
+    """The winner of every cell, and which cells have expired (None without `max_age`).
+
+    All is read from one snapshot of the database.
+    """
+    several = ANY_VERSION in selection.versions
+    cells = Cells.empty(len(selection.names), len(spine), details=options.details, versions=several)
+    with conn.transaction(), Readers(conn, options.pool) as readers:
+        conn.execute(_queries.one_snapshot)
+        written_by = _late_writes_matter(conn, spine, options)
+        for group in spine.groups:
+            table = series_table(conn, group.entities, part_of(selection, group))
+            asked = _asked(table, list(slices(group, spine.as_of)), group.features)
+            push = None if _mixes(table) or options.details else options.max_age
+            fill(readers, cells, asked, Bounds(push, written_by), options.plan)
+    if several and options.warn_of_mixes:
+        _warn_of_mixed_versions(cells, selection)
+    if options.max_age is None:
+        return cells, None
+    return cells, cells.expire(spine.as_of, duration_micros(options.max_age, "max_age"))
+
+
+def asked_of(conn: db.Connection, spine: Spine, selection: Selection) -> list[Asked]:
+    """For every series of a spine, the rows that ask for it."""
+    return [
+        one
+        for group in spine.groups
+        for one in _asked(
+            series_table(conn, group.entities, part_of(selection, group)),
+            list(slices(group, spine.as_of)),
+            group.features,
+        )
+    ]
+
+
+def part_of(selection: Selection, group: Group) -> Selection:
+    """The part of a selection that belongs to one entity column."""
+    return Selection(
+        [selection.names[i] for i in group.features],
+        [selection.versions[i] for i in group.features],
+    )
+
+
+def _asked(table: SeriesTable, by_entity: list[Any], positions: list[int]) -> list[Asked]:
+    rows = {entity: (rows, as_of) for entity, rows, as_of in by_entity}
+    nothing = (np.empty(0, dtype=np.intp), np.empty(0, dtype=np.int64))
+    return [
+        Asked(series, positions[feature], version, *rows.get(entity, nothing))
+        for entity, feature, version, series in zip(*(c.tolist() for c in table), strict=True)
+    ]
+
+
+def _mixes(table: SeriesTable) -> bool:
+    """Whether any (entity, feature) has several versions, so that an old one may stand in."""
+    pairs = table.entity.astype(np.int64) << 32 | table.feature
+    return len(np.unique(pairs)) < len(pairs)
+
+
+def _late_writes_matter(conn: db.Connection, spine: Spine, options: Options) -> datetime | None:
+    """`written_by`, unless leaving later writes out cannot change any cell.
+
+    Most later writes are known later too, and then no as_of of the spine sees them anyway.
+    """
+    if options.written_by is None or not len(spine):
+        return None
+    _checked(options.written_by)
+    last = int(spine.as_of.max())
+    if last == MISSING:
+        return None
+    values = {"written_by": options.written_by, "last": from_micros(last)}
+    row: Any = conn.execute(_queries.written_late, values).fetchone()
+    return options.written_by if row[0] else None
+
+
+def _warn_of_mixed_versions(cells: Cells, selection: Selection) -> None:
+    assert cells.version is not None
+    for j, name in enumerate(selection.names):
+        used = np.unique(cells.version[j][cells.event[j] != MISSING])
+        if selection.versions[j] == ANY_VERSION and len(used) > 1:
+            warnings.warn(
+                f"{name} mixes versions {used.tolist()}; pin one with feature_version",
+                MixedVersions,
+                stacklevel=4,
+            )
+
+
+def _checked(moment: datetime | None) -> datetime | None:
+    if moment is not None:
+        to_micros(moment, "as_of")
+    return moment

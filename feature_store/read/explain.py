@@ -1,0 +1,146 @@
+"""Where every cell of a training set comes from, and why a missing one is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_store.catalogue.selection import Selection, series_table
+from feature_store.read.as_of import FeatureValue, Options, part_of, read_cells
+from feature_store.read.cells import Cells, is_there
+from feature_store.read.spine import Group, Spine
+from feature_store.times import MISSING, from_micros
+from mlflow_timescale import db
+from mlflow_timescale.db.arrays import Int4Array
+
+_queries = db.load("features")
+NO_AS_OF = "no as_of"
+NEVER_WRITTEN = "never written"
+NOT_YET_KNOWN = "not yet known"
+EXPIRED = "expired"
+UNDEFINED = "written as undefined"
+_PROVENANCE = ("producer", "producer_version", "run_id", "assumed_lag")
+
+
+def explain(
+    conn: db.Connection, spine: Spine, selection: Selection, options: Options
+) -> dict[str, Any]:
+    """One row for each cell, by row of the spine and feature, as columns.
+
+    Columns: row, entity_key, as_of, feature_name, feature_version, value, event_time, ingest_time,
+    producer, producer_version, run_id, assumed_lag, reason.
+    """
+    cells, expired = read_cells(conn, spine, selection, options._replace(details=True))
+    why = _reasons(conn, spine, selection, cells, expired)
+    count = len(selection.names)
+    return {
+        "row": np.repeat(np.arange(len(spine)), count),
+        "entity_key": _entity_of_cells(spine, count),
+        "as_of": np.repeat(spine.as_of, count).view("M8[us]"),
+        "feature_name": np.tile(np.array(selection.names, dtype=object), len(spine)),
+        "feature_version": _by_row(cells.version),
+        "value": _by_row(np.array([cells.objects(j) for j in range(count)])),
+        "event_time": _by_row(cells.event).view("M8[us]"),
+        "ingest_time": _by_row(cells.ingest).view("M8[us]"),
+        **_provenance(conn, cells),
+        "reason": _by_row(why),
+    }
+
+
+def values(
+    conn: db.Connection, spine: Spine, selection: Selection, options: Options
+) -> list[FeatureValue]:
+    """Every value that is there, by row of the spine and feature."""
+    cells, _ = read_cells(conn, spine, selection, options._replace(details=True))
+    assert cells.ingest is not None
+    assert cells.write is not None
+    assert cells.version is not None
+    writes = writes_of(conn, cells.write)
+    group = spine.groups[0]
+    columns = [cells.objects(j) for j in range(len(selection.names))]
+    return [
+        FeatureValue(
+            group.entities[group.entity[row]],
+            name,
+            int(cells.version[j, row]),
+            from_micros(cells.event[j, row]),
+            _python(columns[j][row]),
+            from_micros(spine.as_of[row]),
+            from_micros(cells.ingest[j, row]),
+            *writes[int(cells.write[j, row])],
+        )
+        for row in range(len(spine))
+        for j, name in enumerate(selection.names)
+        if cells.event[j, row] != MISSING
+    ]
+
+
+def writes_of(conn: db.Connection, ids: npt.NDArray[np.int64]) -> dict[int, tuple[Any, ...]]:
+    """Producer, its version, run and assumed lag of each write."""
+    wanted = np.unique(ids)
+    rows = conn.execute(_queries.writes, {"writes": wanted[wanted > 0].tolist()})
+    return {row[0]: tuple(row[2:]) for row in rows}
+
+
+def _provenance(conn: db.Connection, cells: Cells) -> dict[str, npt.NDArray[Any]]:
+    assert cells.write is not None
+    writes = writes_of(conn, cells.write)
+    there = _by_row(cells.event) != MISSING
+    ids = _by_row(cells.write)
+    columns = {}
+    for i, name in enumerate(_PROVENANCE):
+        column = np.full(len(ids), None, dtype=object)
+        column[there] = [writes[int(write)][i] for write in ids[there]]
+        columns[name] = column
+    return columns
+
+
+def _reasons(
+    conn: db.Connection, spine: Spine, selection: Selection, cells: Cells, expired: Any
+) -> npt.NDArray[np.object_]:
+    missing = cells.event == MISSING
+    found: npt.NDArray[np.object_] = np.full(missing.shape, None, dtype=object)
+    found[missing] = NEVER_WRITTEN
+    for group in spine.groups:
+        known = _has_points(conn, group, selection)
+        for j, position in enumerate(group.features):
+            found[position][missing[position] & known[group.entity, j]] = NOT_YET_KNOWN
+    if expired is not None:
+        found[expired] = EXPIRED
+    for j in range(len(selection.names)):
+        undefined = ~missing[j] & np.isnan(cells.value[j])
+        if j in cells.structures:
+            undefined &= ~is_there(cells.structures[j])
+        found[j][undefined] = UNDEFINED
+    found[:, spine.as_of == MISSING] = NO_AS_OF
+    return found
+
+
+def _has_points(conn: db.Connection, group: Group, selection: Selection) -> npt.NDArray[np.bool_]:
+    """For which (entity, feature of the group) is anything stored at all?"""
+    table = series_table(conn, group.entities, part_of(selection, group))
+    asked = {"series": Int4Array(table.series)}
+    row: Any = conn.execute(_queries.series_with_points, asked, binary=True).fetchone()
+    written = np.isin(table.series, [] if row[0] is None else row[0])
+    known = np.zeros((len(group.entities), len(group.features)), dtype=bool)
+    known[table.entity[written], table.feature[written]] = True
+    return known
+
+
+def _entity_of_cells(spine: Spine, count: int) -> npt.NDArray[np.object_]:
+    found: npt.NDArray[np.object_] = np.full((len(spine), count), None, dtype=object)
+    for group in spine.groups:
+        names = np.array(group.entities, dtype=object)[group.entity]
+        found[:, group.features] = names[:, None]
+    return found.ravel()
+
+
+def _by_row(cells: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+    assert cells is not None
+    return np.ascontiguousarray(cells.T).ravel()
+
+
+def _python(value: Any) -> Any:
+    return float(value) if isinstance(value, np.floating) else value

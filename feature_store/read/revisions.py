@@ -1,0 +1,151 @@
+"""What changed: revisions of a value, what became known in between, what would have leaked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from psycopg.rows import dict_row
+
+from feature_store.catalogue.selection import Selection, check_known, select
+from feature_store.errors import InvalidTime
+from feature_store.read.as_of import asked_of
+from feature_store.read.frontier import search, search_by_event, strict_frontier
+from feature_store.read.lookups import Asked
+from feature_store.read.plans import Series, stream_series
+from feature_store.read.spine import Spine
+from feature_store.times import from_micros, to_micros
+from mlflow_timescale import db
+
+_queries = db.load("features")
+Columns = dict[str, list[Any]]
+
+
+def history(conn: db.Connection, entity: str, feature: str, version: int | None) -> Columns:
+    """Every value that was ever believed of one feature of one entity, oldest event first.
+
+    `revision` counts from 1 within an event_time; `previous_value` is what it replaced.
+    """
+    wanted = {"entity": entity, "feature": feature, "version": version}
+    found = _columns(conn, _queries.history, wanted)
+    if not found["event_time"]:
+        check_known(conn, select([feature], version), [0])
+    return found
+
+
+def diff(
+    conn: db.Connection,
+    earlier: datetime,
+    later: datetime,
+    entities: Sequence[str] | None,
+    features: Sequence[str] | None,
+) -> Columns:
+    """What was known at `later` and not yet at `earlier`: new values, and revisions of older ones.
+
+    `change` is "new" or "revised"; `previous_value` is what was known of that event_time before.
+    """
+    if to_micros(earlier, "as_of_1") > to_micros(later, "as_of_2"):
+        raise InvalidTime("as_of_1 is later than as_of_2")
+    wanted = {
+        "earlier": earlier,
+        "later": later,
+        "entities": None if entities is None else list(entities),
+        "features": None if features is None else list(features),
+    }
+    return _columns(conn, _queries.diff, wanted)
+
+
+def leak_report(
+    conn: db.Connection, spine: Spine, selection: Selection
+) -> dict[str, npt.NDArray[Any] | list[str]]:
+    """By feature: in what share of the cells would a join on event_time alone look ahead?
+
+    Columns: feature_name, cells (with a value by such a join), leaked (filled with a value that
+    was not known yet), leak_share, changed (of these, cells where the answer differs),
+    assumed_share (of the cells with a point-in-time value, those whose ingest time nobody
+    observed).
+    """
+    counts = np.zeros((4, len(selection.names)), dtype=np.int64)
+    asked = _newest_versions(asked_of(conn, spine, selection))
+    assumed = np.array([row[0] for row in conn.execute(_queries.assumed_writes)], dtype=np.int64)
+    if asked:
+        window = {
+            "first": "-infinity",
+            "last": from_micros(max(one.as_of[-1] for one in asked)),
+            "last_ingest": "infinity",
+            "written_by": None,
+        }
+        ids = np.array([one.series for one in asked], dtype=np.int32)
+        for position, series in stream_series(conn, ids, window, writes=bool(len(assumed))):
+            one = asked[position]
+            counts[:, one.feature] += _leaks(one, series, assumed)
+    return _report(selection, len(spine), counts)
+
+
+def inventory(conn: db.Connection) -> Columns:
+    """Every feature and version that has points."""
+    return _columns(conn, _queries.list_features, {})
+
+
+def lineage(conn: db.Connection, feature: str, version: int | None) -> Columns:
+    """Who wrote a feature, by producer, code version, run and assumption."""
+    found = _columns(conn, _queries.lineage, {"feature": feature, "version": version})
+    if not found["points"]:
+        check_known(conn, select([feature], version), [0])
+    return found
+
+
+def _newest_versions(asked: list[Asked]) -> list[Asked]:
+    """Of several versions of a cell's series, which come lowest first, the last."""
+    return list({(one.feature, one.rows[0]): one for one in asked if len(one.rows)}.values())
+
+
+def _leaks(one: Asked, series: Series, assumed: npt.NDArray[np.int64]) -> list[int]:
+    """Cells, leaked, changed, and assumed, of one series."""
+    naive = search_by_event(series.event, one.as_of)
+    right = search(strict_frontier(series.event, series.ingest), one.as_of)
+    there = naive >= 0
+    leaked = there & (series.ingest[naive] > one.as_of)
+    same = naive == right
+    if not series.has_json:
+        same = (right >= 0) & _equal(series.value[naive], series.value[right])
+    known = right[right >= 0]
+    assumed_cells = 0 if series.write is None else np.isin(series.write[known], assumed).sum()
+    return [int(there.sum()), int(leaked.sum()), int((leaked & ~same).sum()), int(assumed_cells)]
+
+
+def _equal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    equal: npt.NDArray[np.bool_] = (left == right) | (np.isnan(left) & np.isnan(right))
+    return equal
+
+
+def _report(
+    selection: Selection, rows: int, counts: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[Any] | list[str]]:
+    cells, leaked, changed, assumed = counts
+    return {
+        "feature_name": selection.names,
+        "rows": np.full(len(selection.names), rows),
+        "cells": cells,
+        "leaked": leaked,
+        "leak_share": leaked / np.maximum(cells, 1),
+        "changed": changed,
+        "assumed": assumed,
+        "assumed_share": assumed / np.maximum(cells, 1),
+    }
+
+
+def _columns(conn: db.Connection, query: Any, parameters: dict[str, Any]) -> Columns:
+    """The answer by column; a value that is a structure stands where a number would."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(query, parameters).fetchall()
+        names = [column.name for column in cursor.description or ()]
+    found = {name: [row[name] for row in rows] for name in names}
+    for name in [name for name in names if f"{name}_json" in names]:
+        structures = found.pop(f"{name}_json")
+        pairs = zip(found[name], structures, strict=True)
+        found[name] = [number if structure is None else structure for number, structure in pairs]
+    return found

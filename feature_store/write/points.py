@@ -1,0 +1,174 @@
+"""Points to write: what a frame in either layout comes down to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_store.columns import Column, Columns, labels, times
+from feature_store.errors import InvalidFrame, InvalidTime
+from feature_store.times import Micros, from_micros, to_micros
+from feature_store.write.values import (
+    Floats,
+    Values,
+    column_values,
+    is_structure,
+    to_json,
+    to_number,
+)
+
+Codes = npt.NDArray[np.int32]
+LAYOUTS = ("wide", "long")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of a frame mean what."""
+
+    layout: str = "wide"
+    entity: str = "entity_key"
+    event_time: str = "event_time"
+    ingest_time: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise InvalidFrame(f"layout {self.layout!r} is neither 'wide' nor 'long'")
+
+    def column(self, columns: Columns, name: str) -> Column:
+        """The column of that name, or an error that says which there are."""
+        if name not in columns:
+            raise InvalidFrame(f"the frame has no column {name!r}; it has {', '.join(columns)}")
+        return columns[name]
+
+
+@dataclass(frozen=True)
+class Points:
+    """n points. `entity` and `feature` are codes into the two lists of names; times are
+    microseconds.
+
+    `ingest` is None where the database's clock is to say when they became known. `value` is NaN
+    where `json` holds text.
+    """
+
+    entities: list[str]
+    features: list[str]
+    entity: Codes
+    feature: Codes
+    event: Micros
+    ingest: Micros | None
+    value: Floats
+    json: npt.NDArray[np.object_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    def take(self, rows: npt.NDArray[Any]) -> Points:
+        """The points at these positions, or where a mask is true."""
+        return replace(
+            self,
+            entity=self.entity[rows],
+            feature=self.feature[rows],
+            event=self.event[rows],
+            ingest=None if self.ingest is None else self.ingest[rows],
+            value=self.value[rows],
+            json=None if self.json is None else self.json[rows],
+        )
+
+
+def points(columns: Columns, layout: Layout) -> Points:
+    """The points of one batch; raises InvalidFrame, InvalidTime or InvalidValue."""
+    entities, entity = labels(layout.column(columns, layout.entity), layout.entity)
+    event = times(layout.column(columns, layout.event_time), layout.event_time)
+    ingest = None
+    if layout.ingest_time is not None:
+        ingest = times(layout.column(columns, layout.ingest_time), layout.ingest_time)
+    build = _wide if layout.layout == "wide" else _long
+    return build(columns, layout, (entities, entity, event, ingest))
+
+
+def one_row(
+    entity: str, timestamp: datetime, features: Mapping[str, Any], ingest: datetime | None
+) -> Points:
+    """The points of one entity at one event time; raises like `points`."""
+    if not isinstance(entity, str) or not entity:
+        raise InvalidFrame(f"entity_key is {entity!r}, not a text")
+    count = len(features)
+    texts = np.full(count, None, dtype=object)
+    numbers = np.full(count, np.nan)
+    for i, (name, value) in enumerate(features.items()):
+        if is_structure(value):
+            texts[i] = to_json(value, f"feature {name!r}")
+        else:
+            numbers[i] = to_number(value, f"feature {name!r}")
+    known = None
+    if ingest is not None:
+        known = np.full(count, to_micros(ingest, "ingest_time"), dtype=np.int64)
+    return Points(
+        [entity],
+        list(features),
+        np.zeros(count, dtype=np.int32),
+        np.arange(count, dtype=np.int32),
+        np.full(count, to_micros(timestamp, "timestamp"), dtype=np.int64),
+        known,
+        numbers,
+        texts if any(text is not None for text in texts) else None,
+    )
+
+
+def check_order(event: Micros, ingest: Micros | int, forecast: bool, slack: int = 0) -> None:
+    """Raise InvalidTime where something is known before it happened, unless as a forecast."""
+    early = event > ingest + slack
+    if forecast or not np.any(early):
+        return
+    row = int(np.argmax(early))
+    known = ingest if isinstance(ingest, int) else ingest[row]
+    raise InvalidTime(
+        f"{int(early.sum())} point(s) have an event_time after the ingest_time: "
+        f"{from_micros(event[row]).isoformat()}, known at {from_micros(known).isoformat()}. "
+        f"Say forecast=True if that is meant; otherwise check the time zone"
+    )
+
+
+_Keys = tuple[list[str], Codes, Micros, "Micros | None"]
+
+
+def _long(columns: Columns, layout: Layout, keys: _Keys) -> Points:
+    entities, entity, event, ingest = keys
+    features, feature = labels(layout.column(columns, "feature_name"), "feature_name")
+    values = column_values(layout.column(columns, "value"), "value")
+    found = Points(entities, features, entity, feature, event, ingest, values.number, values.json)
+    return found if values.present.all() else found.take(values.present)
+
+
+def _wide(columns: Columns, layout: Layout, keys: _Keys) -> Points:
+    entities, entity, event, ingest = keys
+    named = {layout.entity, layout.event_time, layout.ingest_time}
+    features = [name for name in columns if name not in named]
+    if not features:
+        raise InvalidFrame(f"the frame has no feature column beside {', '.join(columns)}")
+    values = [column_values(columns[name], f"feature {name!r}") for name in features]
+    count = len(features)
+    melted = Points(
+        entities,
+        features,
+        np.repeat(entity, count),
+        np.tile(np.arange(count, dtype=np.int32), len(entity)),
+        np.repeat(event, count),
+        None if ingest is None else np.repeat(ingest, count),
+        np.column_stack([value.number for value in values]).ravel(),
+        _stack_json(values),
+    )
+    present = np.column_stack([value.present for value in values]).ravel()
+    return melted if present.all() else melted.take(present)
+
+
+def _stack_json(values: list[Values]) -> npt.NDArray[np.object_] | None:
+    if all(value.json is None for value in values):
+        return None
+    absent = np.full(len(values[0].number), None, dtype=object)
+    return np.column_stack([absent if v.json is None else v.json for v in values]).ravel()

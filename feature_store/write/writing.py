@@ -1,0 +1,125 @@
+"""Writing one batch, or a stream of them, as one transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain
+
+import psycopg
+
+from feature_store.catalogue.definitions import FeatureView, enforce
+from feature_store.catalogue.series import SeriesWriter
+from feature_store.errors import InvalidFrame, WriteContention
+from feature_store.write.batch import make_batch
+from feature_store.write.points import Points, check_order
+from feature_store.write.transaction import WriteSpec, WriteTransaction
+from mlflow_timescale import db
+
+_log = logging.getLogger("feature_store")
+
+
+def write_batches(
+    conn: db.Connection,
+    aside: db.Connection,
+    batches: Iterator[Points],
+    spec: WriteSpec,
+    view: str | FeatureView | None,
+    progress: Callable[[int], None],
+) -> int:
+    """Write batches that definitions allow, as one write; return how many points were new.
+
+    `aside` is a second connection, for what must not wait for the end of a long write.
+    """
+    first, second = next(batches, None), next(batches, None)
+    if first is None:
+        return 0
+    spec = enforce(aside, first, spec, view)
+    if second is None:
+        stored = write_points(conn, first, spec)
+        progress(len(first))
+        return stored
+    rest = _enforced(aside, chain([second], batches), spec, view)
+    return write_stream(
+        conn, SeriesWriter(aside, spec.version), chain([first], rest), spec, progress
+    )
+
+
+def write_points(conn: db.Connection, points: Points, spec: WriteSpec) -> int:
+    """Write one batch; return how many points were new.
+
+    Raises ConflictingValues, InvalidTime or WriteContention; then nothing was written.
+    """
+    points = apply_availability(points, spec)
+    if not len(points):
+        return 0
+    batch = make_batch(points, SeriesWriter(conn, spec.version).ids(points))
+    with _readable_contention(), WriteTransaction(conn, spec) as transaction:
+        transaction.add(batch)
+    return _said(transaction.stored, len(points))
+
+
+def write_stream(
+    conn: db.Connection,
+    series: SeriesWriter,
+    stream: Iterator[Points],
+    spec: WriteSpec,
+    progress: Callable[[int], None],
+) -> int:
+    """Write batches as one, with the memory of one.
+
+    Points with ingest times go in batch by batch; those that become known when they are stored are
+    all staged first, because the clock may only be read once every series is locked. `series`
+    creates new series on a connection of its own; see `SeriesWriter.ids`.
+    """
+    given = 0
+    with _readable_contention(), WriteTransaction(conn, spec) as transaction:
+        for points in stream:
+            given += len(points)
+            lagged = apply_availability(points, spec)
+            if len(lagged):
+                batch = make_batch(lagged, series.ids(lagged))
+                enter = transaction.stage if batch.ingest is None else transaction.add
+                enter(batch)
+            progress(len(points))
+        transaction.merge_staged()
+    return _said(transaction.stored, given)
+
+
+def apply_availability(points: Points, spec: WriteSpec) -> Points:
+    """Compute the ingest times where a rule gives them, and check those that are given."""
+    if spec.availability is not None:
+        if points.ingest is not None:
+            raise InvalidFrame("give ingest_time or availability_lag, not both")
+        points = replace(points, ingest=spec.availability.known_at(points.event))
+    if points.ingest is not None:
+        check_order(points.event, points.ingest, spec.forecast)
+    return points
+
+
+def _enforced(
+    conn: db.Connection, stream: Iterator[Points], spec: WriteSpec, view: str | FeatureView | None
+) -> Iterator[Points]:
+    for batch in stream:
+        enforce(conn, batch, spec, view)
+        yield batch
+
+
+def _said(stored: int, given: int) -> int:
+    if stored < given:
+        _log.info("%d new values; %d of %d were there already", stored, given - stored, given)
+    return stored
+
+
+@contextmanager
+def _readable_contention() -> Iterator[None]:
+    """Translate what the database says when writers meet."""
+    try:
+        yield
+    except psycopg.errors.DeadlockDetected as exc:
+        raise WriteContention(
+            "another write blocked this one and the database ended it; nothing was written, "
+            "so write it again"
+        ) from exc

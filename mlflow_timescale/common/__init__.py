@@ -1,0 +1,1 @@
+"""What every room shares and no library gives: attribution of changes."""

@@ -1,0 +1,1 @@
+"""Operations on a whole database: adopt, import, pack, check, reproduce."""

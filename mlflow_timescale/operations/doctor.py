@@ -1,0 +1,320 @@
+"""What is wrong with a database, and what to do about it.
+
+A check looks at one thing and yields findings; it changes nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+import mlflow.store.db.utils as mlflow_db
+from mlflow.environment_variables import (
+    MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW,
+    MLFLOW_SQLALCHEMYSTORE_POOL_SIZE,
+)
+from mlflow.version import VERSION
+from psycopg.rows import dict_row
+
+from mlflow_timescale import db
+from mlflow_timescale.db.migrations import facts, plan, shipped
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.operations.indexes import missing_indexes
+from mlflow_timescale.operations.packing import loose_keys
+
+Level = Literal["ok", "note", "action"]
+OLDEST_SERVER = 150000
+STORES_PER_WORKER = 2  # the tracking store and the model registry have a pool each
+POOL_SIZE, MAX_OVERFLOW = 5, 10  # SQLAlchemy's defaults, which MLflow leaves
+CLOCK_SECONDS = 1.0
+LEAST_FREE_BYTES = 2**30
+_MIGRATE = "mlflow-timescale migrate"
+_queries = db.load("doctor")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found: `action` means that somebody has to do something."""
+
+    check: str
+    level: Level
+    found: str
+    advice: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What the checks look at."""
+
+    conn: db.Connection
+    uri: DatabaseURI
+    workers: int
+
+    def row(self, query: Any, **values: Any) -> dict[str, Any]:
+        return next(iter(self.rows(query, **values)), {})
+
+    def rows(self, query: Any, **values: Any) -> list[dict[str, Any]]:
+        with self.conn.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query, values or None).fetchall()
+
+    def one(self, query: Any, **values: Any) -> Any:
+        return next(iter(self.row(query, **values).values()), None)
+
+
+def examine(conn: db.Connection, uri: DatabaseURI, *, workers: int = 4) -> list[Finding]:
+    """Run every check; `workers` is the number of `mlflow server` workers to reckon with."""
+    patient = Patient(conn, uri, workers)
+    return [finding for check in CHECKS for finding in check(patient)]
+
+
+def server(patient: Patient) -> Iterator[Finding]:
+    row = patient.row(_queries.server)
+    found = f"PostgreSQL {row['version']}, MLflow {VERSION}"
+    if row["number"] < OLDEST_SERVER:
+        yield Finding("server", "action", found, "Upgrade to PostgreSQL 15 or later.", row)
+    else:
+        yield Finding("server", "ok", found, data=row)
+    if row["encoding"] != "UTF8":
+        yield Finding(
+            "encoding",
+            "action",
+            f"the database's encoding is {row['encoding']}",
+            "Create the database anew with ENCODING 'UTF8': names and parameters may be any text.",
+        )
+
+
+def tier(patient: Patient) -> Iterator[Finding]:
+    offered, found = patient.row(_queries.extension), facts(patient.conn)
+    version = offered.get("installed_version")
+    if "community" in found:
+        yield Finding("tier", "ok", f"TimescaleDB {version}, Community", data=offered)
+    elif "timescale" in found:
+        yield Finding(
+            "tier",
+            "note",
+            f"TimescaleDB {version}, Apache: no compression, no policies",
+            "Nothing has to be done. The Community edition compresses old metrics.",
+            offered,
+        )
+    else:
+        yield Finding("tier", "note", "plain PostgreSQL: no hypertables", _promotion(offered))
+    if version and version != offered["default_version"]:
+        yield Finding(
+            "extension",
+            "note",
+            f"TimescaleDB {version} in this database, {offered['default_version']} on the server",
+            "psql -X -c 'ALTER EXTENSION timescaledb UPDATE'",
+        )
+
+
+def _promotion(offered: dict[str, Any]) -> str:
+    if not offered:
+        return "Nothing has to be done. With TimescaleDB installed, old metrics cost less."
+    if not offered["loaded"]:
+        return (
+            "TimescaleDB is installed but not loaded: add it to shared_preload_libraries, "
+            f"restart, then {_MIGRATE}"
+        )
+    return f"TimescaleDB is there: {_MIGRATE}, as a user who may create the extension."
+
+
+def mlflow_schema(patient: Patient) -> Iterator[Finding]:
+    head = mlflow_db._get_latest_schema_revision()
+    known = patient.one(_queries.alembic_exists) and patient.one(_queries.alembic_version)
+    data = {"version": known or None, "head": head}
+    if not known:
+        yield Finding("MLflow schema", "action", "MLflow's tables are not there", _MIGRATE, data)
+    elif known != head:
+        yield Finding(
+            "MLflow schema",
+            "action",
+            f"at revision {known}, MLflow {VERSION} wants {head}",
+            f"Take a backup, stop the servers, then: mlflow db upgrade '{patient.uri}'. If that "
+            f"does not know {known}, a newer MLflow made it: upgrade MLflow here.",
+            data,
+        )
+    else:
+        yield Finding("MLflow schema", "ok", f"at revision {head}, the latest", data=data)
+
+
+def our_schema(patient: Patient) -> Iterator[Finding]:
+    try:
+        todo = plan(patient.conn)
+    except db.MigrationError as exc:
+        yield Finding("migrations", "action", str(exc), "Install the version that fits.")
+        return
+    names = [migration.name for migration in todo.pending]
+    waiting = {name: sorted(lacks) for name, lacks in todo.waiting.items()}
+    applied = len(shipped()) - len(names) - len(waiting)
+    data = {"applied": applied, "pending": names, "waiting": waiting}
+    found = f"{applied} applied, {len(names)} pending, {len(waiting)} waiting"
+    if names:
+        yield Finding("migrations", "action", f"{found}: {', '.join(names)}", _MIGRATE, data)
+    elif waiting:
+        lacks = sorted({lack for names in waiting.values() for lack in names})
+        yield Finding(
+            "migrations",
+            "note",
+            f"{found} for {', '.join(lacks)}",
+            " ".join(_WAITING[lack] for lack in lacks if lack in _WAITING),
+            data,
+        )
+    else:
+        yield Finding("migrations", "ok", found, data=data)
+
+
+_WAITING = {
+    "timescale": "What waits for TimescaleDB is applied by the first migrate that finds it.",
+    "community": "What waits for the Community edition is applied once the server offers it.",
+    "mlflow": f"Create MLflow's tables: {_MIGRATE}.",
+    "metrics_rebuild": "MLflow's metrics are too many to be laid out anew without being asked.",
+}
+
+
+def indexes(patient: Patient) -> Iterator[Finding]:
+    schema = patient.one(_queries.mlflow_schema)
+    if schema is None:
+        return
+    there = [row["relname"] for row in patient.rows(_queries.tables, schema=schema)]
+    rows = patient.rows(_queries.indexes, schema=schema, tables=there)
+    missing = missing_indexes(there, rows)
+    invalid = [row["index_name"] for row in rows if not row["is_valid"]]
+    for name, statement in missing.items():
+        yield Finding(
+            "indexes",
+            "action",
+            f"MLflow's index {name} is missing (some upgrades lost it: mlflow#14465)",
+            statement,
+        )
+    for name in invalid:
+        yield Finding("indexes", "action", f"index {name} is invalid", f"REINDEX INDEX {name};")
+    if not missing and not invalid:
+        yield Finding("indexes", "ok", f"all that MLflow needs, on {len(there)} tables")
+
+
+def sizes(patient: Patient) -> Iterator[Finding]:
+    schemas = ["mlops", patient.one(_queries.mlflow_schema)]
+    existing = [name for name in schemas if name and patient.rows(_queries.tables, schema=name)]
+    tables = {row["name"]: row for row in patient.rows(_queries.largest, schemas=existing)}
+    if "timescale" in facts(patient.conn):
+        for row in patient.rows(_queries.hypertables, schemas=existing):
+            estimates = (row["rows"], tables.get(row["name"], row)["rows"])
+            tables[row["name"]] = row | {"rows": max(estimates)}
+    largest = sorted(tables.values(), key=lambda row: -row["bytes"])[:5]
+    total = patient.row(_queries.server)["bytes"]
+    shown = ", ".join(f"{row['name']} {in_bytes(row['bytes'])}" for row in largest)
+    data = {"bytes": total, "tables": largest, "metrics": tables.get("metrics")}
+    points = f"; about {tables['metrics']['rows']:,} metric points" if "metrics" in tables else ""
+    yield Finding("sizes", "ok", f"{in_bytes(total)}: {shown}{points}", data=data)
+
+
+def packing(patient: Patient) -> Iterator[Finding]:
+    """Whether keys of metrics waste room: points of runs in turns leave their pages half empty."""
+    found = loose_keys(patient.conn)
+    saving = sum(key.saving for key in found)
+    if found:
+        yield Finding(
+            "packing",
+            "note",
+            f"{len(found)} keys of metrics waste about {in_bytes(saving)}",
+            "mlflow-timescale pack",
+            {"keys": len(found), "bytes": saving},
+        )
+
+
+def connections(patient: Patient) -> Iterator[Finding]:
+    """Whether the pools of the workers fit into the server, at rest and at their fullest."""
+    row = patient.row(_queries.connections)
+    room = row["max_connections"] - row["reserved"]
+    pools = patient.workers * STORES_PER_WORKER
+    size = MLFLOW_SQLALCHEMYSTORE_POOL_SIZE.get() or POOL_SIZE
+    overflow = MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW.get()
+    at_rest = pools * size
+    at_most = pools * (size + (MAX_OVERFLOW if overflow is None else overflow))
+    data = {**row, "workers": patient.workers, "at_rest": at_rest, "at_most": at_most}
+    found = (
+        f"{patient.workers} workers keep up to {at_rest} connections and open up to {at_most}; "
+        f"the server lets in {room}, {row['open']} are open"
+    )
+    level: Level = "action" if at_rest > room else "note" if at_most > room else "ok"
+    advice = (
+        f"Raise max_connections to {at_most + row['reserved'] + 20}, or lower "
+        f"{MLFLOW_SQLALCHEMYSTORE_POOL_SIZE.name} and {MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW.name}."
+    )
+    yield Finding("connections", level, found, advice if level != "ok" else "", data)
+
+
+def clock(patient: Patient) -> Iterator[Finding]:
+    """The server's clock against ours, give or take the time that asking takes."""
+    before = datetime.now(timezone.utc)
+    theirs = patient.one(_queries.clock)
+    after = datetime.now(timezone.utc)
+    ahead = (theirs - (before + (after - before) / 2)).total_seconds()
+    doubt = (after - before).total_seconds() / 2
+    data = {"ahead_seconds": ahead, "uncertainty_seconds": doubt}
+    found = f"the server is {ahead:+.3f} s ahead of this machine (± {doubt:.3f} s)"
+    if abs(ahead) - doubt > CLOCK_SECONDS:
+        advice = "Run NTP on both: as-of queries compare their times."
+        yield Finding("clock", "action", found, advice, data)
+    else:
+        yield Finding("clock", "ok", found, data=data)
+
+
+def time_zone(patient: Patient) -> Iterator[Finding]:
+    name = patient.row(_queries.server)["timezone"]
+    if name in ("UTC", "Etc/UTC", "GMT"):
+        yield Finding("time zone", "ok", name)
+    else:
+        yield Finding(
+            "time zone",
+            "note",
+            f"sessions start in {name}",
+            "Ours set UTC themselves; in psql, SET TIME ZONE 'UTC' shows times as they do.",
+        )
+
+
+def disk(patient: Patient) -> Iterator[Finding]:
+    """Room for the embedded database; of a server's disk we know nothing."""
+    if patient.uri.embedded is None:
+        return
+    free = shutil.disk_usage(patient.uri.embedded).free
+    found, data = f"{in_bytes(free)} free in {patient.uri.embedded}", {"free_bytes": free}
+    if free < LEAST_FREE_BYTES:
+        advice = "Make room, or move the directory while nothing uses it."
+        yield Finding("disk", "action", found, advice, data)
+    else:
+        yield Finding("disk", "ok", found, data=data)
+
+
+def in_bytes(count: float) -> str:
+    """A size for people.
+
+    >>> in_bytes(512), in_bytes(2.5 * 2**20), in_bytes(3 * 2**40)
+    ('512 B', '2.5 MB', '3.0 TB')
+    """
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        count /= 1024
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TB"
+
+
+CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
+    server,
+    tier,
+    mlflow_schema,
+    our_schema,
+    indexes,
+    sizes,
+    packing,
+    connections,
+    clock,
+    time_zone,
+    disk,
+)

@@ -1,0 +1,1 @@
+"""The model registry: MLflow's store, its history, and `ModelRegistry`."""

@@ -1,0 +1,132 @@
+"""A run records what it takes to repeat it, and `reproduce` says what is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import psycopg
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+
+from mlflow_timescale import run_context
+from mlflow_timescale.cli import cli
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.operations.reproduce import checklist
+
+TRAINER = """
+    import mlflow, numpy as np, pandas as pd, sys
+    np.random.seed(42)
+    mlflow.set_tracking_uri(sys.argv[1])
+    with mlflow.start_run() as run:
+        frame = pd.DataFrame({"rsi_14": [61.0, 62.5]})
+        mlflow.log_input(mlflow.data.from_pandas(frame, name="prices"))
+        mlflow.log_params({"max_depth": 5, "feature_versions": "rsi_14=2"})
+        mlflow.log_metric("test/ic", 0.04)
+        mlflow.log_text("weights", "model.pkl")
+    print(run.info.run_id)
+"""
+
+
+def git(directory: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=ann", "-c", "user.email=ann@example.com"]
+    subprocess.run(["git", *identity, *arguments], cwd=directory, check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    (tmp_path / "train.py").write_text(textwrap.dedent(TRAINER))
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "train.py")
+    git(tmp_path, "commit", "-qm", "Train")
+    return tmp_path
+
+
+def train(repository: Path, uri: DatabaseURI) -> str:
+    command = [sys.executable, str(repository / "train.py"), uri.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.split()[-1]
+
+
+def test_a_run_that_recorded_everything_can_be_repeated(
+    repository: Path, database: DatabaseURI, conn: psycopg.Connection
+) -> None:
+    run_id = train(repository, database)
+    items = checklist(database, run_id)
+    assert [(item.name, item.holds, item.missing) for item in items] == [
+        (name, True, "")
+        for name in (
+            "code version",
+            "feature versions",
+            "training data",
+            "parameters",
+            "weights",
+            "metrics",
+        )
+    ]
+    tags = MlflowClient(database.url).get_run(run_id).data.tags
+    assert tags["mlops.git.dirty"] == "false"
+    assert json.loads(tags["mlops.seeds"])["numpy"] == 42
+    assert {"numpy", "pandas", "mlflow"} <= set(json.loads(tags["mlops.packages"]))
+    conn.execute("UPDATE mlops.artifact_chunks SET data = 'changed'")
+    failed = {item.name: item.missing for item in checklist(database, run_id) if not item.holds}
+    assert list(failed) == ["weights"]
+    assert "model.pkl: mismatch" in failed["weights"]
+
+
+@pytest.mark.slow
+def test_changed_code_and_missing_records_are_named(
+    repository: Path, database: DatabaseURI
+) -> None:
+    script = repository / "train.py"
+    kept = [line for line in script.read_text().splitlines() if "log_" not in line]
+    script.write_text("\n".join(kept))
+    run_id = train(repository, database)
+    result = CliRunner().invoke(cli, ["reproduce", "--uri", database.url, run_id, "--json"])
+    assert result.exit_code == 1
+    items = {item["name"]: item for item in json.loads(result.stdout)}
+    assert not any(item["holds"] for item in items.values())
+    assert "commit before training" in items["code version"]["missing"]
+    assert "mlflow.log_input" in items["training data"]["missing"]
+
+
+def test_the_table_is_readable(database: DatabaseURI) -> None:
+    mlflow.set_tracking_uri(database.url)
+    with mlflow.start_run() as run:
+        mlflow.log_param("a", 1)
+    result = CliRunner().invoke(cli, ["reproduce", "--uri", database.url, run.info.run_id])
+    assert "parameters" in result.output
+
+
+def test_runs_elsewhere_are_left_alone(
+    database: DatabaseURI, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    provider = run_context.RunContext()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    assert not provider.in_context()
+    monkeypatch.setenv(run_context.SETTING, "true")
+    assert provider.in_context()
+    mlflow.set_tracking_uri(database.url)
+    monkeypatch.setenv(run_context.SETTING, "false")
+    assert not provider.in_context()
+
+
+def test_a_seed_is_told_only_while_it_can_be() -> None:
+    state = np.random.get_state()
+    try:
+        np.random.seed(7)
+        assert json.loads(run_context.seeds() or "{}")["numpy"] == 7
+        np.random.rand()
+        assert "numpy" not in json.loads(run_context.seeds() or "{}")
+    finally:
+        np.random.set_state(state)
+
+
+def test_outside_of_git_there_is_no_dirty_state(tmp_path: Path) -> None:
+    assert run_context.dirty(tmp_path) is None
