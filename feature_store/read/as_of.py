@@ -22,7 +22,6 @@ from feature_store.catalogue.selection import (
     series_table,
     version_of,
 )
-from feature_store.pool import Pool
 from feature_store.read.cells import Cells
 from feature_store.read.lookups import Asked, Bounds
 from feature_store.read.plans import fill
@@ -66,7 +65,8 @@ class Options(NamedTuple):
     details: bool = False
     warn_of_mixes: bool = True
     plan: str | None = None
-    pool: Pool | None = None
+    database: db.Database | None = None
+    readers: int = 1
 
 
 def latest(
@@ -126,7 +126,7 @@ def read_cells(
     """
     several = ANY_VERSION in selection.versions
     cells = Cells.empty(len(selection.names), len(spine), details=options.details, versions=several)
-    with conn.transaction(), Readers(conn, options.pool) as readers:
+    with conn.transaction(), Readers(conn, options.database, options.readers) as readers:
         conn.execute(_queries.one_snapshot)
         written_by = _late_writes_matter(conn, spine, options)
         for group in spine.groups:
