@@ -92,8 +92,8 @@ def as_arrow(column: Column, what: str) -> pa.Array:
     if column.dtype != object:
         return pa.array(column)
     try:
-        return pa.array(column.tolist(), from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as exc:
+        return _array(column.tolist())
+    except (pa.ArrowException, OverflowError) as exc:
         raise InvalidFrame(
             f"{what} holds values of several types, which Arrow has no column for: {exc}"
         ) from exc
@@ -170,6 +170,13 @@ def _objects(values: Iterable[Any]) -> npt.NDArray[np.object_]:
     array: npt.NDArray[np.object_] = np.empty(len(items), dtype=object)
     array[:] = items
     return array
+
+
+def _array(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)  # NaN stays NaN
+    except (pa.ArrowException, ValueError):
+        return pa.array(values, from_pandas=True)  # NaN, NA and NaT are null among other objects
 
 
 def _texts_or_objects(values: npt.NDArray[np.object_]) -> Column:

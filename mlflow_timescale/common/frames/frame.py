@@ -97,6 +97,7 @@ class Frame:
         same, the index and the frame's own columns are kept untouched. Raises InvalidFrame if the
         frame has a column of that name.
 
+        >>> import numpy as np
         >>> spine = pa.table({"entity_key": ["AAPL"]})
         >>> Frame(spine).join({"rsi_14": np.array([62.5])}).to_pylist()
         [{'entity_key': 'AAPL', 'rsi_14': 62.5}]

@@ -26,8 +26,8 @@ _AT_ONCE = 2_000_000  # values that are read at a time where all of them are col
 def parts(source: Any, text: Collection[str], values: int) -> Iterator[InMemory]:
     """The frames in memory that a source consists of, read one after the other.
 
-    Queries and files give frames of about `values` values, streams the batches that they have.
-    Raises InvalidFrame for an object that is no frame.
+    Queries, files and streams give frames of about `values` values. Raises InvalidFrame for an
+    object that is no frame.
     """
     memory = in_memory(source)
     if memory is not None:
@@ -98,10 +98,34 @@ def _arrow(source: Any, values: int, name: str) -> Iterator[InMemory]:
         else:
             rows = max(1, values // max(1, len(source.schema.names)))
             batches = source.to_batches(batch_size=rows, batch_readahead=1, fragment_readahead=1)
-        for batch in batches:
+        for batch in _gathered(batches, values):
             yield ArrowFrame(batch)
         if batch is None:
             yield ArrowFrame(source.schema.empty_table())
+
+
+def _gathered(
+    batches: Iterable[pa.RecordBatch], values: int
+) -> Iterator[pa.RecordBatch | pa.Table]:
+    """Small batches together, up to `values` values.
+
+    Each batch costs a writer a round of statements, and a CSV file comes in batches of a megabyte.
+    """
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        added = batch.num_rows * batch.num_columns
+        if held and size + added > values:
+            yield _together(held)
+            held, size = [], 0
+        held.append(batch)
+        size += added
+    if held:
+        yield _together(held)
+
+
+def _together(batches: list[pa.RecordBatch]) -> pa.RecordBatch | pa.Table:
+    return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches)
 
 
 def _is_arrow(source: Any) -> bool:
