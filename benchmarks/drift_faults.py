@@ -18,8 +18,7 @@ import numpy as np
 
 from drift.alerts.presets import PRESETS
 from drift.alerts.rules import evaluate
-from drift.metrics import ic, psi, sharpe
-from drift.metrics import shares as feeds
+from drift.metrics import feed_quality, ic, psi, sharpe
 from drift.metrics.cusum import Baseline
 
 UNIVERSES = (500, 20)
@@ -122,17 +121,20 @@ def feed_metrics(seen: Market) -> dict[str, np.ndarray]:
     watched = [seen.signal, *np.moveaxis(seen.features.astype(float), 2, 0)]
     by_feature = []
     for values in watched:
-        own = [feeds.prints(np.arange(len(row)), row) for row in values]
-        shares = list(map(feeds.shares, values, own, [None, *own[:-1]]))
-        habits = feeds.Habits.fit(shares[:YEAR])
+        own = [feed_quality.prints(np.arange(len(row)), row) for row in values]
+        shares = list(map(feed_quality.shares, values, own, [None, *own[:-1]]))
+        habits = feed_quality.Habits.fit(shares[:YEAR])
         by_feature.append(
             [
-                [feeds.excess(getattr(s, kind), getattr(habits, kind)) for kind in feeds.KINDS]
+                [
+                    feed_quality.excess(getattr(s, kind), getattr(habits, kind))
+                    for kind in feed_quality.KINDS
+                ]
                 for s in shares
             ]
         )
     worst = np.fmax.reduce(np.array(by_feature), axis=0)
-    return {f"{kind}_excess": worst[:, i] for i, kind in enumerate(feeds.KINDS)}
+    return {f"{kind}_excess": worst[:, i] for i, kind in enumerate(feed_quality.KINDS)}
 
 
 def enumerate_names(results: list[psi.PSIResult]) -> Iterator[tuple[str, psi.PSIResult]]:

@@ -129,7 +129,7 @@ def _feature_drift() -> tuple[Rule, ...]:
 
 
 def _feeds() -> tuple[Rule, ...]:
-    """Faults that show in each name, so that a few names suffice: see `drift.metrics.shares`.
+    """Faults that show in each name, so that a few names suffice: see `drift.metrics.feed_quality`.
 
     A feed that is late by a session repeats one session when it begins to be, and never again: that
     stays open for a week.

@@ -14,9 +14,8 @@ from drift.computation.session_values import PREDICTIONS
 from drift.inputs import features
 from drift.inputs.features import Section
 from drift.inputs.observed import Observed
-from drift.metrics import psi
-from drift.metrics import shares as feeds
-from drift.metrics.shares import Habits, Prints, Shares
+from drift.metrics import feed_quality, psi
+from drift.metrics.feed_quality import Habits, Prints, Shares
 from drift.sessions import Sessions
 from mlflow_timescale.db import Connection
 
@@ -53,6 +52,6 @@ def _fit(sections: dict[date, Section], bins: int) -> psi.Reference:
 def _shares(sections: dict[date, Section]) -> Iterator[Shares]:
     before: Prints | None = None
     for section in sections.values():
-        own = feeds.prints(section.entities, section.known)
-        yield feeds.shares(section.values, own, before)
+        own = feed_quality.prints(section.entities, section.known)
+        yield feed_quality.shares(section.values, own, before)
         before = own

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from drift.alerts.rules import Rule
 from drift.inputs.observed import Observed, Signal, align
-from drift.metrics import ic, sharpe
-from drift.metrics import shares as feeds
+from drift.metrics import feed_quality, ic, sharpe
 from drift.metrics.cusum import Baseline
+from drift.metrics.feed_quality import Shares
 from drift.metrics.psi import (
     POOLED_SESSIONS,
     PSIResult,
@@ -25,7 +25,6 @@ from drift.metrics.psi import (
     psi_from_counts,
     session_psi,
 )
-from drift.metrics.shares import Shares
 from drift.results.values import Value
 
 Floats = NDArray[np.float64]
@@ -138,12 +137,12 @@ def of_feeds(
     """How far each feature's feed is beyond what its reference's days did, where it is, and the
     worst of them.
     """
-    for kind in feeds.KINDS:
+    for kind in feed_quality.KINDS:
         metric, above = f"{kind}_excess", {}
         for name, shares in found.items():
             habits = references[name].habits
             if habits is not None:
-                above[name] = feeds.excess(getattr(shares, kind), getattr(habits, kind))
+                above[name] = feed_quality.excess(getattr(shares, kind), getattr(habits, kind))
         known = {name: value for name, value in above.items() if np.isfinite(value)}
         for name, value in known.items():
             if value > 0:

@@ -13,7 +13,7 @@ from datetime import date
 import numpy as np
 
 from drift.inputs.features import Section
-from drift.metrics.shares import Prints, Shares, prints, shares, unchanged
+from drift.metrics.feed_quality import Prints, Shares, prints, shares, unchanged
 from mlflow_timescale.db import Connection, load
 
 _queries = load("drift")

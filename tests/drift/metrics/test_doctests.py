@@ -12,7 +12,8 @@ MODULES = [
     *(f"drift.metrics.{name}" for name in ("buckets", "cusum", "distances", "ic", "multiplicity")),
     *(f"drift.metrics.{name}" for name in ("psi", "ranks", "sharpe")),
     "drift.metrics",
-    *(f"drift.{name}" for name in ("drawing", "presets", "report", "rules", "simulate")),
+    *(f"drift.alerts.{name}" for name in ("presets", "rules", "simulation")),
+    *(f"drift.report.{name}" for name in ("drawing", "page")),
 ]
 
 

@@ -11,9 +11,8 @@ import pytest
 import drift.metrics
 
 PACKAGE = Path(drift.metrics.__file__).parent
-PURE = sorted(
-    [*PACKAGE.glob("*.py"), *(PACKAGE.parent / f"{m}.py" for m in ("rules", "presets", "simulate"))]
-)
+RULES = ("rules", "presets", "simulation")
+PURE = sorted([*PACKAGE.glob("*.py"), *(PACKAGE.parent / "alerts" / f"{m}.py" for m in RULES)])
 ALLOWED = {"numpy", "scipy", "drift", *sys.stdlib_module_names}
 OURS = ("drift.metrics", "drift.alerts.rules", "drift.alerts.presets", "drift.alerts.simulation")
 
