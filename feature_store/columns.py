@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.errors import InvalidFrame
-from feature_store.times import Micros, column_micros, object_micros
+from .errors import InvalidFrame
+from .times import Micros, column_micros, object_micros
 
 Column: TypeAlias = Any  # a pyarrow.Array, or a numpy array of Python objects
 Columns = dict[str, Column]

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 from psycopg.sql import SQL
 
-from drift import frames
-from drift.sessions import Sessions
 from mlflow_timescale.db import Connection, Error, load
+
+from .. import frames
+from ..sessions import Sessions
 
 _queries = load("drift")
 _TYPES = {"text": "text", "date": "date", "time": "timestamptz", "real": "float8", "int": "int4"}

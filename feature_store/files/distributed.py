@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from feature_store import columns
-from feature_store.catalogue.selection import ANY_VERSION, Versions, select
-from feature_store.errors import FeatureError
-from feature_store.files.lake import Lake
-from feature_store.times import duration_micros
+from .. import columns
+from ..catalogue.selection import ANY_VERSION, Versions, select
+from ..errors import FeatureError
+from ..times import duration_micros
+from .lake import Lake
 
 if TYPE_CHECKING:
     import daft

@@ -19,9 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Column, Columns, columns
-from feature_store.errors import InvalidFrame
-from feature_store.times import MISSING, column_micros
+from ..columns import Column, Columns, columns
+from ..errors import InvalidFrame
+from ..times import MISSING, column_micros
 
 VERSION = 1
 _EXACT = 2**53

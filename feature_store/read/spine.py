@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store import columns
-from feature_store.columns import Columns
-from feature_store.errors import InvalidFrame
-from feature_store.times import MISSING, Micros, to_micros
-from feature_store.write.points import Codes
+from .. import columns
+from ..columns import Columns
+from ..errors import InvalidFrame
+from ..times import MISSING, Micros, to_micros
+from ..write.points import Codes
 
 OUTPUTS = ("pandas", "arrow", "polars")
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.columns import Column, Columns, labels, times
-from feature_store.errors import InvalidFrame, InvalidTime
-from feature_store.times import Micros, from_micros, to_micros
-from feature_store.write.values import (
+from ..columns import Column, Columns, labels, times
+from ..errors import InvalidFrame, InvalidTime
+from ..times import Micros, from_micros, to_micros
+from .values import (
     Floats,
     Values,
     column_values,
