@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_timescale import db
+from mlflow_timescale.common.frames import Frame, make_frame
 from mlflow_timescale.db.uri import DatabaseURI
 
-from . import columns, health
+from . import health
 from .calendars import Availability, availability
 from .catalogue import definitions
 from .catalogue.definitions import FeatureView
 from .catalogue.provenance import active_run_id, default_producer, git_version
 from .catalogue.selection import Versions, feature_names_of, select
+from .errors import as_feature_errors
 from .files import lake_export, snapshots
 from .pool import Pool
 from .read import as_of as read
@@ -132,10 +134,12 @@ class FeatureStore:
     ) -> int:
         """Write a frame, whole or not at all; return how many values were new.
 
-        `frame` is a pandas, polars or Arrow frame, a Parquet or CSV file or directory of them, or
-        an iterator of frames (which may together be larger than memory). Wide: every column beside
-        the named ones is a feature. Long: columns `feature_name` and `value`. `ingest_time` names
-        a column. A null is not written; NaN is ("computed, undefined").
+        `frame` is any source of `mlflow_timescale.common.frames.Frame`: a pandas, polars or Arrow
+        frame, a DuckDB relation, a mapping of columns, a CSV or Parquet file, a directory of them,
+        or an iterator of these (which may together be larger than memory). A CSV file's entities
+        are texts as written: 000001 and NA stay what they are. Wide: every column beside the named
+        ones is a feature. Long: columns `feature_name` and `value`. `ingest_time` names a column.
+        A null is not written; NaN is ("computed, undefined").
 
         The same rows again write nothing. A different value at an existing (entity, feature,
         version, event_time, ingest_time) raises ConflictingValues, which names up to ten rows;
@@ -145,9 +149,10 @@ class FeatureStore:
         shape = Layout(layout, entity, event_time, ingest_time)
         spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
         values = BATCH_POINTS * (1 if layout == "wide" else LONG_COLUMNS)
-        batches = (points(part, shape) for part in columns.batches(frame, values))
+        source = Frame(frame, text=shape.identifiers)
+        batches = (points(part, shape) for part in source.batches(values))
         progress = progress or (lambda count: None)
-        with self.connection() as conn, self.connection() as aside:
+        with as_feature_errors(), self.connection() as conn, self.connection() as aside:
             return write.write_batches(conn, aside, batches, spec, view, progress)
 
     def register(self, view: FeatureView) -> bool:
@@ -253,7 +258,7 @@ class FeatureStore:
             added[name] = cells.objects(j)
             if event_times:
                 added[f"{name}__event_time"] = cells.event[j].view("M8[us]")
-        return spine.join(wanted.frame, added, output)
+        return wanted.join(added, output)
 
     def explain(
         self,
@@ -277,7 +282,7 @@ class FeatureStore:
         options = Options(max_age, written_by, warn_of_mixes=False)
         with self.connection() as conn:
             rows = explain.explain(conn, wanted, chosen, options)
-        return spine.frame_of(rows, output)
+        return make_frame(rows, output)
 
     def history(
         self,
@@ -290,7 +295,7 @@ class FeatureStore:
         """Every value that was ever believed of a feature of an entity, with its revisions."""
         with self.connection() as conn:
             rows = revisions.history(conn, entity_key, feature, feature_version)
-        return spine.frame_of(rows, output)
+        return make_frame(rows, output)
 
     def diff(
         self,
@@ -304,7 +309,7 @@ class FeatureStore:
         """What became known after as_of_1 and by as_of_2: new values and revisions."""
         with self.connection() as conn:
             rows = revisions.diff(conn, as_of_1, as_of_2, entities, features)
-        return spine.frame_of(rows, output)
+        return make_frame(rows, output)
 
     def leak_report(
         self,
@@ -327,19 +332,19 @@ class FeatureStore:
         wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
         with self.connection() as conn:
             rows = revisions.leak_report(conn, wanted, chosen)
-        return spine.frame_of(rows, output)
+        return make_frame(rows, output)
 
     def features(self, output: str = "pandas") -> Any:
         """What there is: every feature and version, its entities, its first and last event."""
         with self.connection() as conn:
-            return spine.frame_of(revisions.inventory(conn), output)
+            return make_frame(revisions.inventory(conn), output)
 
     def lineage(
         self, feature: str, *, feature_version: int | None = None, output: str = "pandas"
     ) -> Any:
         """Who wrote a feature: producers, code versions, runs, assumptions, counts and times."""
         with self.connection() as conn:
-            return spine.frame_of(revisions.lineage(conn, feature, feature_version), output)
+            return make_frame(revisions.lineage(conn, feature, feature_version), output)
 
     def watermark(self) -> datetime:
         """The newest moment that is settled: no write stamped at or before it can still appear.

@@ -19,7 +19,6 @@ from .options import (
     Moment,
     json_option,
     max_age_option,
-    read_table,
     version_option,
     versions,
 )
@@ -58,7 +57,7 @@ def snapshot(
     with FeatureStore(uri) as store:
         made = snapshots.write_snapshot(
             store,
-            read_table(spine),
+            spine,
             _request(names, **options),
             path,
             name=options["name"],

@@ -27,7 +27,7 @@ from ..catalogue.selection import ANY_VERSION, Selection, Versions, select
 from ..errors import FeatureError, unknown_feature
 from ..read.cells import Cells, Winners
 from ..read.frontier import Frontier, search
-from ..read.spine import EntityColumns, Spine, join, read_spine, slices
+from ..read.spine import EntityColumns, Spine, read_spine, slices
 from ..times import Micros, duration_micros
 from .storage import CorruptFile, DataFile, Folder
 
@@ -198,7 +198,7 @@ class Lake:
         if max_age is not None:
             cells.expire(spine.as_of, duration_micros(max_age, "max_age"))
         added = {name: cells.objects(j) for j, name in enumerate(chosen.names)}
-        return join(spine.frame, added, output)
+        return spine.join(added, output)
 
     def parts(self, spine: Spine, selection: Selection) -> Iterator[Part]:
         """One task for each bucket that has entities of the spine."""
