@@ -387,14 +387,14 @@ class FeatureStore:
         wanted = (features, entity, as_of, feature_version, max_age, written_by)
         request = snapshots.Request(*wanted)
         return snapshots.write_snapshot(
-            self, spine_frame, request, path, name=name, partition=partition
+            self.database, spine_frame, request, path, name=name, partition=partition
         )
 
     def export(
         self, path: str | Path, features: list[str] | None = None, *, buckets: int = 8
     ) -> lake_export.Exported:
         """Create or update the feature lake at `path`; see `feature_store.files.lake`."""
-        return lake_export.export_lake(self, path, features=features, buckets=buckets)
+        return lake_export.export_lake(self.database, path, features=features, buckets=buckets)
 
     def health(
         self,
@@ -407,7 +407,7 @@ class FeatureStore:
     ) -> health.Health:
         """Freshness, gaps, statistics and write lag; see `feature_store.health.check_health`."""
         return health.check_health(
-            self, features, entities, as_of=as_of, calendar=calendar, **options
+            self.database, features, entities, as_of=as_of, calendar=calendar, **options
         )
 
     def _spec(
