@@ -54,9 +54,8 @@ def test_the_driver_reads_and_writes_every_type(set_database: DatabaseURI) -> No
         assert list(conn.execute("SELECT %s, %s, %s, %s, %s::float8", values).fetchone()) == values
         assert scalar(conn, "SELECT %(texts)s::text[]", {"texts": texts}) == texts
         assert scalar(conn, "SELECT ARRAY['a', NULL]::text") == "{a,NULL}"
-        assert scalar(conn, "SELECT '2024-03-05T06:07Z'::timestamptz::text").startswith(
-            "2024-03-05"
-        )
+        text = scalar(conn, "SELECT '2024-03-05T06:07Z'::timestamptz::text")
+        assert text == "2024-03-05 06:07:00+00"
         assert scalar(conn, "SELECT NULL = NULL") is None
         assert scalar(conn, "SHOW transaction_isolation") == "read committed"
 
