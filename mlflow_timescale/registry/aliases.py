@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_STATE
 
-from mlflow_timescale.artifacts.databases import Connection, connection
+from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.common.attribution import because
-from mlflow_timescale.db import load
+from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry import history as registry_history
 from mlflow_timescale.registry.history import Change, active_workspace, previous_version

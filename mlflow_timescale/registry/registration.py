@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 
-from mlflow_timescale.artifacts.databases import Connection, connection
-from mlflow_timescale.db import load
+from mlflow_timescale.artifacts.databases import connection
+from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry.history import active_workspace
 
