@@ -11,23 +11,24 @@ from typing import Any
 import numpy as np
 from psycopg.types.json import Jsonb
 
-from drift import frames
-from drift.alerts import lifecycle as alerts
-from drift.alerts import notify
-from drift.alerts.lifecycle import Alert
-from drift.alerts.rules import Rule
-from drift.alerts.simulation import RuleSimulation
-from drift.computation import pipeline
-from drift.computation.judging import Batch, Config, History
-from drift.inputs import recording as inputs
-from drift.inputs.observed import observe
-from drift.metrics import cusum, psi
-from drift.metrics.cusum import Onset
-from drift.results import references, settings, values
-from drift.results.drift_metrics import DriftMetrics
-from drift.sessions import NotASession, Override, Sessions
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection, DatabaseURI, load
+
+from . import frames
+from .alerts import lifecycle as alerts
+from .alerts import notify
+from .alerts.lifecycle import Alert
+from .alerts.rules import Rule
+from .alerts.simulation import RuleSimulation
+from .computation import pipeline
+from .computation.judging import Batch, Config, History
+from .inputs import recording as inputs
+from .inputs.observed import observe
+from .metrics import cusum, psi
+from .metrics.cusum import Onset
+from .results import references, settings, values
+from .results.drift_metrics import DriftMetrics
+from .sessions import NotASession, Override, Sessions
 
 _queries = load("drift")
 TOGETHER = 250  # sessions computed in one transaction by a backfill
@@ -308,8 +309,8 @@ class DriftMonitor:
 
         Raises NotASession if it was not computed.
         """
-        from drift.report import contents as reporting
-        from drift.report import page as report
+        from .report import contents as reporting
+        from .report import page as report
 
         with self._connect() as conn:
             history = reporting.read_history(conn, self.config, self.sessions)
@@ -325,8 +326,8 @@ class DriftMonitor:
 
         Raises ValueError for a history of fewer than 60 sessions.
         """
-        from drift.alerts.simulation import simulate
-        from drift.report import contents as reporting
+        from .alerts.simulation import simulate
+        from .report import contents as reporting
 
         with self._connect() as conn:
             history = reporting.read_history(conn, self.config, self.sessions)
@@ -433,7 +434,7 @@ class DriftMonitor:
     def _distributions(
         self, conn: Connection, days: Sequence[date], bins: int
     ) -> Iterator[tuple[str, psi.Reference]]:
-        from drift.computation import fitting
+        from .computation import fitting
 
         seen = [
             observe(
@@ -462,7 +463,7 @@ class DriftMonitor:
     def _log(self, conn: Connection, *, reports: bool = False) -> None:
         uri = self.tracking_uri
         if uri is not None:
-            from drift.mlflow_runs import log_pending
+            from .mlflow_runs import log_pending
 
             log_pending(conn, self.config, self.sessions, uri, reports=reports)
 

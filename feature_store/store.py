@@ -8,25 +8,26 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feature_store import health
-from feature_store.calendars import Availability, availability
-from feature_store.catalogue import definitions
-from feature_store.catalogue.definitions import FeatureView
-from feature_store.catalogue.provenance import active_run_id, default_producer, git_version
-from feature_store.catalogue.selection import Versions, feature_names_of, select
-from feature_store.errors import as_feature_errors
-from feature_store.files import lake_export, snapshots
-from feature_store.pool import Pool
-from feature_store.read import as_of as read
-from feature_store.read import explain, revisions, spine, watermarks
-from feature_store.read.as_of import FeatureValue, Options
-from feature_store.read.spine import EntityColumns
-from feature_store.write import writing as write
-from feature_store.write.points import Layout, one_row, points
-from feature_store.write.transaction import WriteSpec
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import Frame, make_frame
 from mlflow_timescale.db.uri import DatabaseURI
+
+from . import health
+from .calendars import Availability, availability
+from .catalogue import definitions
+from .catalogue.definitions import FeatureView
+from .catalogue.provenance import active_run_id, default_producer, git_version
+from .catalogue.selection import Versions, feature_names_of, select
+from .errors import as_feature_errors
+from .files import lake_export, snapshots
+from .pool import Pool
+from .read import as_of as read
+from .read import explain, revisions, spine, watermarks
+from .read.as_of import FeatureValue, Options
+from .read.spine import EntityColumns
+from .write import writing as write
+from .write.points import Layout, one_row, points
+from .write.transaction import WriteSpec
 
 BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
 LONG_COLUMNS = 5  # a long frame has about so many for each value

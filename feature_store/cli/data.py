@@ -13,7 +13,12 @@ import pyarrow.parquet
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from feature_store.cli.options import (
+from mlflow_timescale.cli.options import uri_option
+from mlflow_timescale.db.uri import DatabaseURI
+
+from ..errors import InvalidFrame
+from ..store import FeatureStore
+from .options import (
     Lag,
     Moment,
     as_of_option,
@@ -23,10 +28,6 @@ from feature_store.cli.options import (
     version_option,
     versions,
 )
-from feature_store.errors import InvalidFrame
-from feature_store.store import FeatureStore
-from mlflow_timescale.cli.options import uri_option
-from mlflow_timescale.db.uri import DatabaseURI
 
 _features = click.option(
     "-f", "--features", "names", required=True, help="Names of features, with commas between."

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from feature_store.errors import FeatureError
-from feature_store.times import to_micros
 from mlflow_timescale.cli.options import console
+
+from ..errors import FeatureError
+from ..times import to_micros
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]

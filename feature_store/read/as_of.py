@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from psycopg.rows import dict_row
 
-from feature_store.catalogue.selection import (
+from mlflow_timescale import db
+
+from ..catalogue.selection import (
     ANY_VERSION,
     Selection,
     SeriesTable,
@@ -22,14 +24,13 @@ from feature_store.catalogue.selection import (
     series_table,
     version_of,
 )
-from feature_store.pool import Pool
-from feature_store.read.cells import Cells
-from feature_store.read.lookups import Asked, Bounds
-from feature_store.read.plans import fill
-from feature_store.read.readers import Readers
-from feature_store.read.spine import Group, Spine, slices
-from feature_store.times import MISSING, duration_micros, from_micros, to_micros
-from mlflow_timescale import db
+from ..pool import Pool
+from ..times import MISSING, duration_micros, from_micros, to_micros
+from .cells import Cells
+from .lookups import Asked, Bounds
+from .plans import fill
+from .readers import Readers
+from .spine import Group, Spine, slices
 
 _queries = db.load("features")
 

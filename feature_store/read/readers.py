@@ -12,8 +12,9 @@ from typing import TypeVar
 
 import psycopg
 
-from feature_store.pool import Pool
 from mlflow_timescale import db
+
+from ..pool import Pool
 
 _queries = db.load("features")
 Part = TypeVar("Part")

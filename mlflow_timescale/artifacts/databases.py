@@ -15,8 +15,8 @@ from sqlalchemy import Engine, create_engine
 
 from mlflow_timescale import schema
 from mlflow_timescale.common.attribution import SERVER_BACKEND
+from mlflow_timescale.common.schemes import is_ours
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.plugin import OURS
 
 _SETTING = "MLFLOW_TIMESCALE_URI"
 Connection = psycopg.Connection[TupleRow]
@@ -33,12 +33,12 @@ def database_of(tracking_uri: str | None, registry_uri: str | None) -> DatabaseU
 
     setting = os.environ.get(_SETTING)
     for uri in (tracking_uri, registry_uri, os.environ.get(SERVER_BACKEND), setting):
-        if uri and (uri.startswith(OURS) or uri == setting):
+        if uri and (is_ours(uri) or uri == setting):
             return DatabaseURI.parse(uri)
     if tracking_uri and tracking_uri.startswith(("http:", "https:")):
         return None
     current = mlflow.get_tracking_uri()
-    if current.startswith(OURS):
+    if is_ours(current):
         return DatabaseURI.parse(current)
     return DatabaseURI.parse(schema.last_prepared) if schema.last_prepared else None
 
