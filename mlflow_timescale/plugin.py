@@ -33,7 +33,9 @@ def __getattr__(name: str) -> Any:
         return SnapshotSource
     if name in _CLAIMED and CLAIM_POSTGRESQL.get():
         return globals()[_CLAIMED[name]]
-    raise AttributeError(f"{__name__} has no {name} ({CLAIM_POSTGRESQL.name}={str(CLAIM_POSTGRESQL.get()).lower()})")
+    raise AttributeError(
+        f"{__name__} has no {name} ({CLAIM_POSTGRESQL.name}={str(CLAIM_POSTGRESQL.get()).lower()})"
+    )
 
 
 def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
