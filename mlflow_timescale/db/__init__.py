@@ -11,8 +11,9 @@ from mlflow_timescale.db.errors import (
     InvalidURI,
     MigrationError,
 )
-from mlflow_timescale.db.migrations import Connection, exclusively, migrate
+from mlflow_timescale.db.migrations import Connection, ensure, exclusively, migrate
 from mlflow_timescale.db.queries import load
+from mlflow_timescale.db.revisions import read_state
 from mlflow_timescale.db.uri import DatabaseURI
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "InvalidURI",
     "MigrationError",
     "connect",
+    "ensure",
     "exclusively",
     "load",
     "migrate",
+    "read_state",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -35,7 +35,8 @@ _ENCODE = (
 class DatabaseURI:
     """Where a database is: on a server, or in a directory that an embedded server serves.
 
-    Printing it hides the password; `url` and `conninfo` carry it.
+    Printing it hides the password; `url` carries it. `migrate` is "auto" where every client of this
+    URI may migrate the database (`?migrate=auto`), else empty.
 
     >>> uri = DatabaseURI.parse("timescaledb://ann:s3cret@db.example:5433/trading?sslmode=require")
     >>> print(uri)
@@ -53,6 +54,7 @@ class DatabaseURI:
     port: str = ""
     params: tuple[tuple[str, str], ...] = ()
     embedded: Path | None = None
+    migrate: str = ""
 
     @classmethod
     def parse(cls, text: str | DatabaseURI) -> DatabaseURI:
@@ -93,6 +95,7 @@ class DatabaseURI:
             password=unquote(password) or in_query["password"],
             host=host or in_query["host"],
             port=port or in_query["port"],
+            migrate=_migrate(params.pop("migrate", "")),
             params=tuple(params.items()),
         )
 
@@ -114,9 +117,7 @@ class DatabaseURI:
 
     def with_database(self, dbname: str) -> DatabaseURI:
         """Name another database of the same server."""
-        return DatabaseURI(
-            dbname, self.user, self.password, self.host, self.port, self.params, self.embedded
-        )
+        return replace(self, dbname=dbname)
 
     def keywords(self) -> dict[str, str]:
         """The libpq connection keywords; empty for what the URI leaves to libpq's defaults.
@@ -142,6 +143,8 @@ class DatabaseURI:
             params = {"host": self.host, **({"port": self.port} if self.port else {}), **params}
         if self.embedded is not None:
             params["embedded"] = str(self.embedded)
+        if self.migrate:
+            params["migrate"] = self.migrate
         credentials = quote(self.user, safe="") + (f":{password}" if password else "")
         authority = (credentials + "@" if credentials else "") + (location or "")
         query = "?" + urlencode(params, safe="/:,*", quote_via=quote) if params else ""
@@ -168,6 +171,12 @@ def _params(query: str) -> dict[str, str]:
         twice = next(name for name, _ in items if [n for n, _ in items].count(name) > 1)
         raise InvalidURI(f"{twice} is given twice; several hosts are one list: host=a,b&port=1,2")
     return params
+
+
+def _migrate(value: str) -> str:
+    if value not in ("", "auto"):
+        raise InvalidURI(f"migrate={value} is unknown: migrate=auto lets every client migrate")
+    return value
 
 
 def _split_hosts(location: str) -> tuple[str, str]:
