@@ -103,7 +103,7 @@ class DriftMonitor:
             "rules": None if rules is None else settings.as_json(rules),
         }
         with self._connect() as conn:
-            db.migrate(conn)
+            db.ensure(conn, self.uri)
             self._remember(conn, calendar, {k: v for k, v in given.items() if v is not None})
 
     def __repr__(self) -> str:

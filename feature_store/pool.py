@@ -82,6 +82,6 @@ def _is_alive(conn: db.Connection) -> bool:
 
 @cache
 def _prepare(uri: DatabaseURI) -> None:
-    """Bring the schema up to date, once a process."""
+    """Check the schema, or set up a new database, once a process."""
     with db.connect(uri, autocommit=True) as conn:
-        db.migrate(conn)
+        db.ensure(conn, uri)

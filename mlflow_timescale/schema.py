@@ -53,7 +53,8 @@ def initialize(db_uri: str) -> None:
     with db.connect(db_uri, autocommit=True) as conn:
         engine = mlflow_db.create_sqlalchemy_engine(DatabaseURI.parse(db_uri).url)
         try:
-            if not _has_mlflow_tables(engine):
+            if not _is_current(engine):
+                # Another process may be creating them now: it holds this lock until it is done.
                 with db.exclusively(conn):
                     if not _has_mlflow_tables(engine):
                         mlflow_db._initialize_tables(engine)
@@ -69,6 +70,10 @@ def verify(db_uri: str) -> None:
         mlflow_db._verify_schema(engine)
     finally:
         engine.dispose()
+
+
+def _is_current(engine: Engine) -> bool:
+    return bool(mlflow_db._get_schema_version(engine) == mlflow_db._get_latest_schema_revision())
 
 
 def _has_mlflow_tables(engine: Engine) -> bool:
