@@ -32,14 +32,14 @@ CREATE TABLE IF NOT EXISTS mlops.metrics_copied (
 );
 
 -- name: use_our_layout
--- Key and chunks as 0001 and 0002 make them.
+-- The key of tracking/002_metrics_layout, and the foreign key while rows are copied.
 ALTER TABLE mlops.metrics_next ADD CONSTRAINT metric_pk
     PRIMARY KEY (run_uuid, key, step, "timestamp", value, is_nan);
 ALTER TABLE mlops.metrics_next ADD CONSTRAINT metrics_run_uuid_fkey
     FOREIGN KEY (run_uuid) REFERENCES runs;
 
 -- name: make_hypertable
--- As 0002 does.
+-- The chunks of tracking/003_metrics_hypertable.
 SELECT create_hypertable(
     'mlops.metrics_next', by_range('timestamp', 2592000000), create_default_indexes => false
 );

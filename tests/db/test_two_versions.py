@@ -26,7 +26,9 @@ with mlflow.start_run():
 runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
 print(sorted(run.data.metrics["ic"] for run in runs))
 """
-MIGRATE = "import sys; from mlflow_timescale.cli import main; main(['migrate', '--uri', sys.argv[1]])"
+MIGRATE = (
+    "import sys; from mlflow_timescale.cli import main; main(['migrate', '--uri', sys.argv[1]])"
+)
 FEATURES = """
 import sys
 from datetime import datetime, timezone
