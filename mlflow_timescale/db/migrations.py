@@ -24,13 +24,13 @@ from psycopg import sql
 from psycopg.rows import TupleRow, dict_row
 
 from mlflow_timescale.db import last_layout, schema_files
+from mlflow_timescale.db.connection import Connection
 from mlflow_timescale.db.errors import MigrationError
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.revisions import MIGRATE, REVISION, read_state
 from mlflow_timescale.db.schema_files import Definition, Migration, definitions
 from mlflow_timescale.db.uri import DatabaseURI
 
-Connection = psycopg.Connection[TupleRow]
 # They change the layout of MLflow's `metrics`; what else requires `metrics_rebuild` builds on it.
 LAYOUT = ("tracking/002_metrics_layout", "timescale/tracking/003_metrics_hypertable")
 AUTO = "auto"
@@ -130,7 +130,7 @@ def ensure(conn: Connection, uri: DatabaseURI) -> None:
     Raises MigrationError, in one line, that says who has to do what.
     """
     state = read_state(conn)
-    may_migrate = uri.embedded is not None or AUTO in (uri.migrate, os.environ.get(_SETTING, ""))
+    may_migrate = uri.embedded is not None or uri.migrates or os.environ.get(_SETTING) == AUTO
     if (state is None and not _applied(conn)) or (may_migrate and not (state and state.released)):
         migrate(conn)
         return

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+
+from psycopg import pq
 
 from mlflow_timescale.db.errors import InvalidURI
 
@@ -20,6 +23,15 @@ _SERVER_SCHEMES = (
 )
 _DEFAULT_DATABASE = "mlflow"
 _SECRET_PARAMS = ("sslpassword", "oauth_client_secret")
+# Options of ours, beside those of libpq.
+OPTIONS = {
+    "embedded": "a directory: start and use the embedded server there",
+    "migrate": "auto: every client may migrate the database; default: its administrator does",
+    "pool_size": "connections that one pool may hold (32)",
+    "prepared_statements": "true: use them through a pooler that supports them (PgBouncer with "
+    "max_prepared_statements); default: not through a pooler",
+}
+_TRUE, _FALSE = ("true", "1", "on"), ("false", "0", "off")
 _FORMS = (
     "postgresql+timescaledb://user:password@host:5432/database, "
     "postgresql+timescaledb:///database?embedded=/absolute/directory, "
@@ -35,8 +47,7 @@ _ENCODE = (
 class DatabaseURI:
     """Where a database is: on a server, or in a directory that an embedded server serves.
 
-    Printing it hides the password; `url` carries it. `migrate` is "auto" where every client of this
-    URI may migrate the database (`?migrate=auto`), else empty.
+    Printing it hides the password; `url` and `conninfo` carry it.
 
     >>> uri = DatabaseURI.parse("timescaledb://ann:s3cret@db.example:5433/trading?sslmode=require")
     >>> print(uri)
@@ -54,7 +65,6 @@ class DatabaseURI:
     port: str = ""
     params: tuple[tuple[str, str], ...] = ()
     embedded: Path | None = None
-    migrate: str = ""
 
     @classmethod
     def parse(cls, text: str | DatabaseURI) -> DatabaseURI:
@@ -81,6 +91,7 @@ class DatabaseURI:
         if scheme == EMBEDDED_SCHEME:
             return cls._embedded(unquote(parts.netloc + parts.path))
         params = _params(parts.query)
+        _refuse_unknown(params)
         named = params.pop("dbname", "")
         dbname = unquote(parts.path.lstrip("/")) or named or _DEFAULT_DATABASE
         if "embedded" in params:
@@ -95,20 +106,52 @@ class DatabaseURI:
             password=unquote(password) or in_query["password"],
             host=host or in_query["host"],
             port=port or in_query["port"],
-            migrate=_migrate(params.pop("migrate", "")),
             params=tuple(params.items()),
         )
 
     @classmethod
     def _embedded_with(cls, params: dict[str, str], netloc: str, dbname: str) -> DatabaseURI:
         directory = params.pop("embedded")
-        if netloc or params:
-            extra = "a host" if netloc else ", ".join(params)
+        foreign = [name for name in params if name not in OPTIONS]
+        if netloc or foreign:
+            extra = "a host" if netloc else ", ".join(foreign)
             raise InvalidURI(
                 f"embedded= starts a server of its own, so the URI cannot also name {extra}; "
                 f"use postgresql+timescaledb:///{dbname}?embedded=/absolute/directory"
             )
-        return cls._embedded(directory, dbname)
+        return replace(cls._embedded(directory, dbname), params=tuple(params.items()))
+
+    @property
+    def prepares_statements(self) -> bool:
+        """Whether the URI asks for prepared statements through a pooler.
+
+        >>> DatabaseURI.parse("timescaledb://h/db?prepared_statements=true").prepares_statements
+        True
+        """
+        value = self.option("prepared_statements", "false").lower()
+        if value not in _TRUE + _FALSE:
+            raise InvalidURI(f"prepared_statements is true or false, not {value!r}")
+        return value in _TRUE
+
+    @property
+    def pool_size(self) -> int:
+        """How many connections one pool may hold."""
+        value = self.option("pool_size", "32")
+        if not value.isdigit() or int(value) < 2:
+            raise InvalidURI(f"pool_size is a number from 2 on, not {value!r}")
+        return int(value)
+
+    @property
+    def migrates(self) -> bool:
+        """Whether the URI lets every client migrate the database."""
+        value = self.option("migrate", "")
+        if value not in ("", "auto"):
+            raise InvalidURI(f"migrate is auto or left out, not {value!r}")
+        return value == "auto"
+
+    def option(self, name: str, default: str = "") -> str:
+        """The value of one of OPTIONS in the URI."""
+        return dict(self.params).get(name, default)
 
     @property
     def url(self) -> str:
@@ -131,7 +174,8 @@ class DatabaseURI:
             "host": self.host,
             "port": self.port,
         }
-        return {**{key: value for key, value in named.items() if value}, **dict(self.params)}
+        params = {key: value for key, value in self.params if key not in OPTIONS}
+        return {**{key: value for key, value in named.items() if value}, **params}
 
     def __str__(self) -> str:
         return self._format("***" if self.password else "", hide=True)
@@ -143,8 +187,6 @@ class DatabaseURI:
             params = {"host": self.host, **({"port": self.port} if self.port else {}), **params}
         if self.embedded is not None:
             params["embedded"] = str(self.embedded)
-        if self.migrate:
-            params["migrate"] = self.migrate
         credentials = quote(self.user, safe="") + (f":{password}" if password else "")
         authority = (credentials + "@" if credentials else "") + (location or "")
         query = "?" + urlencode(params, safe="/:,*", quote_via=quote) if params else ""
@@ -173,10 +215,19 @@ def _params(query: str) -> dict[str, str]:
     return params
 
 
-def _migrate(value: str) -> str:
-    if value not in ("", "auto"):
-        raise InvalidURI(f"migrate={value} is unknown: migrate=auto lets every client migrate")
-    return value
+@cache
+def libpq_options() -> tuple[str, ...]:
+    """The options that this libpq knows, in alphabetical order."""
+    return tuple(sorted(option.keyword.decode() for option in pq.Conninfo.get_defaults()))
+
+
+def _refuse_unknown(params: dict[str, str]) -> None:
+    for name in params:
+        if name not in OPTIONS and name not in libpq_options():
+            raise InvalidURI(
+                f"unknown option {name!r} in the URI; there are {', '.join(OPTIONS)}, and libpq's "
+                f"{', '.join(libpq_options())}"
+            )
 
 
 def _split_hosts(location: str) -> tuple[str, str]:
