@@ -108,7 +108,7 @@ def test_migrate_says_what_it_would_do_does_it_and_then_has_nothing_to_do(
         assert conn.execute("SELECT to_regclass('mlops.migrations')").fetchone() == (None,)
     done = run("migrate", "--uri", uri)
     assert done.code == 0
-    assert "apply   base/0001_metrics_layout" in done.out
+    assert "apply   tracking/002_metrics_layout" in done.out
     again = run("migrate", "--uri", uri)
     assert "The schema is up to date." in again.out
 
