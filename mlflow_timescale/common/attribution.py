@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+from mlflow_timescale.common.settings import SEND_USER
+
 SERVER_BACKEND = "_MLFLOW_SERVER_FILE_STORE"  # MLflow sets it in the processes of its server
-SEND_USER = "MLFLOW_TIMESCALE_SEND_USER"
 REASON, USER, OVERRIDE = (f"X-Mlflow-Timescale-{name}" for name in ("Reason", "User", "Override"))
 LONGEST_REASON = 2000  # bytes; three times that in a header, which proxies still let pass
 _LONGEST_USER = 256
@@ -47,11 +48,23 @@ _upload: ContextVar[Any] = ContextVar("upload_request", default=None)
 def because(reason: str, *, override: bool = False) -> Iterator[None]:
     """Record why the registry is changed in this block, directly or through a tracking server.
 
-    With `override` a protected alias may go to a version whose artifacts do not verify; the
-    history says so. Raises ValueError for a reason of more than 2,000 bytes.
+    Parameters
+    ----------
+    reason
+        At most 2,000 bytes of UTF-8; the history tables and the UI show it.
+    override
+        Allow a protected alias to point at a version whose artifacts do not verify; the history
+        records that a check was overridden.
 
+    Raises
+    ------
+    ValueError
+        The reason is too long.
+
+    Examples
+    --------
     >>> with because("IC fell below 0.02 for ten days"):
-    ...     pass  # client.set_registered_model_alias("momentum", "champion", 3)
+    ...     pass  # client.set_registered_model_alias("momentum", "champion", "3")
     """
     if len(reason.encode()) > LONGEST_REASON:
         raise ValueError(
@@ -91,7 +104,7 @@ class RequestHeaders:
         """What is to be said, percent-encoded: a header holds ASCII only."""
         now = _because.get()
         said = {REASON: now.reason, OVERRIDE: "true" if now.override else ""}
-        if os.environ.get(SEND_USER, "true").lower() not in ("false", "0", "off"):
+        if SEND_USER.get():
             said[USER] = (_own_name() or "")[:_LONGEST_USER]
         return {name: quote(text, safe=" ") for name, text in said.items() if text}
 

@@ -85,6 +85,7 @@ def unknown_parts(words: list[str]) -> list[str]:
         return []  # it passes them on
     known = {option for param in command.get_params(context) for option in param.opts}
     known |= {option for param in command.get_params(context) for option in param.secondary_opts}
+    options = [word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)]
     return [
         word for word in words if re.match(r"--?[a-z]", word) and word.split("=")[0] not in known
     ]
@@ -152,7 +153,8 @@ class Guide:
 
     def _sql(self, block: Block, text: str) -> None:
         if "read_parquet" in text:
-            return self._duckdb(text)
+            self._duckdb(text)
+            return
         with db.connect(self.database, autocommit=True) as conn:
             conn.execute(text.replace("DATABASE trading", f"DATABASE {self.database.dbname}"))
 
