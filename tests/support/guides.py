@@ -86,9 +86,7 @@ def unknown_parts(words: list[str]) -> list[str]:
     known = {option for param in command.get_params(context) for option in param.opts}
     known |= {option for param in command.get_params(context) for option in param.secondary_opts}
     options = [word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)]
-    return [
-        word for word in words if re.match(r"--?[a-z]", word) and word.split("=")[0] not in known
-    ]
+    return [option for option in options if option not in known]
 
 
 @dataclass
