@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from feature_store.errors import UnknownCalendar
-from feature_store.times import Micros, duration_micros, from_micros
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import duration_micros, from_micros
 
 _DAY = 86_400_000_000
 _MARGIN_DAYS = 30  # longer than any exchange has ever been closed in a row, 1914 apart

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from feature_store.errors import InvalidFrame
-from feature_store.times import Micros, column_micros, object_micros
+from mlflow_timescale.common.micros import Micros, column_micros, object_micros
 
 Column: TypeAlias = Any  # a pyarrow.Array, or a numpy array of Python objects
 Columns = dict[str, Column]
@@ -69,7 +69,7 @@ def is_stream(frame: Any) -> bool:
 
 
 def times(column: Column, what: str, *, missing: bool = False) -> Micros:
-    """A column of times as microseconds; see `feature_store.times`."""
+    """A column of times as microseconds; see `common.micros`."""
     if isinstance(column, np.ndarray):
         return object_micros(column, what, missing=missing)
     if pa.types.is_dictionary(column.type):

@@ -6,15 +6,25 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from mlflow_timescale.common.time import InvalidTime
 from mlflow_timescale.db import Error
+
+__all__ = [
+    "ConflictingValues",
+    "DefinitionError",
+    "FeatureError",
+    "InvalidFrame",
+    "InvalidTime",
+    "InvalidValue",
+    "UnknownCalendar",
+    "UnknownFeature",
+    "WriteContention",
+    "unknown_feature",
+]
 
 
 class FeatureError(Error):
     """Anything that the feature store refuses."""
-
-
-class InvalidTime(FeatureError, ValueError):
-    """A time that is naive, missing, finer than a microsecond, or out of range."""
 
 
 class InvalidValue(FeatureError, ValueError):

@@ -12,8 +12,8 @@ from psycopg.rows import dict_row
 
 from feature_store.errors import InvalidValue, unknown_feature
 from feature_store.sessions import Sessions
-from feature_store.times import to_micros
 from mlflow_timescale import db
+from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db.arrays import Int4Array
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from feature_store.calendars import trading_calendar
-from feature_store.times import Micros, from_micros
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import from_micros
 
 _DAY = 86_400_000_000
 _BLOCK_DAYS = 64

@@ -13,8 +13,8 @@ import click
 from rich.table import Table
 
 from feature_store.errors import FeatureError
-from feature_store.times import to_micros
 from mlflow_timescale.cli.options import console
+from mlflow_timescale.common.time import to_micros
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]

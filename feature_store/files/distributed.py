@@ -17,7 +17,7 @@ from feature_store import columns
 from feature_store.catalogue.selection import ANY_VERSION, Versions, select
 from feature_store.errors import FeatureError
 from feature_store.files.lake import Lake
-from feature_store.times import duration_micros
+from mlflow_timescale.common.time import duration_micros
 
 if TYPE_CHECKING:
     import daft

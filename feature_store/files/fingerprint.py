@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from feature_store.columns import Column, Columns, columns
 from feature_store.errors import InvalidFrame
-from feature_store.times import MISSING, column_micros
+from mlflow_timescale.common.micros import MISSING, column_micros
 
 VERSION = 1
 _EXACT = 2**53

@@ -29,7 +29,8 @@ from feature_store.files.storage import CorruptFile, DataFile, Folder
 from feature_store.read.cells import Cells, Winners
 from feature_store.read.frontier import Frontier, search
 from feature_store.read.spine import EntityColumns, Spine, join, read_spine, slices
-from feature_store.times import Micros, duration_micros
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import duration_micros
 
 FILE = "lake.json"
 FORMAT = 1

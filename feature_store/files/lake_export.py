@@ -36,8 +36,8 @@ from feature_store.files.storage import DataFile, Folder
 from feature_store.read import watermarks
 from feature_store.read.frontier import strict_frontier
 from feature_store.read.plans import stream_series
-from feature_store.times import Micros
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.db.arrays import Int4Array, Int8Array, TimestampArray
 
 if TYPE_CHECKING:

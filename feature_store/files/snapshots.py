@@ -40,8 +40,9 @@ from feature_store.read import watermarks
 from feature_store.read.as_of import Options
 from feature_store.read.cells import Cells
 from feature_store.read.spine import EntityColumns, Spine, read_spine
-from feature_store.times import MISSING, to_micros
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import MISSING
+from mlflow_timescale.common.time import to_micros
 
 if TYPE_CHECKING:
     from feature_store.files.mlflow_dataset import SnapshotDataset

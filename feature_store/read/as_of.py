@@ -28,8 +28,9 @@ from feature_store.read.lookups import Asked, Bounds
 from feature_store.read.plans import fill
 from feature_store.read.readers import Readers
 from feature_store.read.spine import Group, Spine, slices
-from feature_store.times import MISSING, duration_micros, from_micros, to_micros
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import MISSING
+from mlflow_timescale.common.time import duration_micros, from_micros, to_micros
 
 _queries = db.load("features")
 

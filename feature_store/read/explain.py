@@ -11,8 +11,9 @@ from feature_store.catalogue.selection import Selection, series_table
 from feature_store.read.as_of import FeatureValue, Options, part_of, read_cells
 from feature_store.read.cells import Cells, is_there
 from feature_store.read.spine import Group, Spine
-from feature_store.times import MISSING, from_micros
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import MISSING
+from mlflow_timescale.common.time import from_micros
 from mlflow_timescale.db.arrays import Int4Array
 
 _queries = db.load("features")

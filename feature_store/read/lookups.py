@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from feature_store.read.cells import Rows, Winners
 from feature_store.read.readers import Readers
-from feature_store.times import Micros
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
 _queries = db.load("features")

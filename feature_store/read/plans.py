@@ -18,8 +18,9 @@ from feature_store.read.cells import Cells, Winners
 from feature_store.read.frontier import search, strict_frontier
 from feature_store.read.lookups import Asked, Bounds, look_up
 from feature_store.read.readers import Readers
-from feature_store.times import Micros, from_micros
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import from_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
 _queries = db.load("features")

@@ -17,8 +17,8 @@ from feature_store.read.frontier import search, search_by_event, strict_frontier
 from feature_store.read.lookups import Asked
 from feature_store.read.plans import Series, stream_series
 from feature_store.read.spine import Spine
-from feature_store.times import from_micros, to_micros
 from mlflow_timescale import db
+from mlflow_timescale.common.time import from_micros, to_micros
 
 _queries = db.load("features")
 Columns = dict[str, list[Any]]

@@ -12,8 +12,9 @@ import pyarrow as pa
 from feature_store import columns
 from feature_store.columns import Columns
 from feature_store.errors import InvalidFrame
-from feature_store.times import MISSING, Micros, to_micros
 from feature_store.write.points import Codes
+from mlflow_timescale.common.micros import MISSING, Micros
+from mlflow_timescale.common.time import to_micros
 
 OUTPUTS = ("pandas", "arrow", "polars")
 

@@ -13,10 +13,11 @@ from psycopg.sql import SQL
 from feature_store.catalogue.series import Ids
 from feature_store.errors import ConflictingValues
 from feature_store.read.cells import is_there
-from feature_store.times import Micros, from_micros
 from feature_store.write.copying import Field, copy_json, copy_numbers, timestamps
 from feature_store.write.points import Points
 from feature_store.write.values import Floats
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import from_micros
 
 _SHOWN = 10
 

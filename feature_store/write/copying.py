@@ -11,7 +11,7 @@ import numpy.typing as npt
 from psycopg import Cursor
 from psycopg.sql import SQL
 
-from feature_store.times import Micros
+from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.db.arrays import PG_EPOCH
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from feature_store.columns import Column, Columns, labels, times
 from feature_store.errors import InvalidFrame, InvalidTime
-from feature_store.times import Micros, from_micros, to_micros
 from feature_store.write.values import (
     Floats,
     Values,
@@ -21,6 +20,8 @@ from feature_store.write.values import (
     to_json,
     to_number,
 )
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import from_micros, to_micros
 
 Codes = npt.NDArray[np.int32]
 LAYOUTS = ("wide", "long")

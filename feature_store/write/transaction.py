@@ -20,10 +20,11 @@ from psycopg.rows import dict_row
 from feature_store.calendars import Availability
 from feature_store.catalogue.series import Ids
 from feature_store.errors import ConflictingValues
-from feature_store.times import Micros, from_micros, to_micros
 from feature_store.write.batch import Batch
 from feature_store.write.points import check_order
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import from_micros, to_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
 _queries = db.load("features")
