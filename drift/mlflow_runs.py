@@ -39,7 +39,7 @@ from psycopg.rows import class_row
 from drift.computation.judging import Config, History
 from drift.results.references import References
 from drift.results.values import Run, Value
-from drift.sessions import Sessions
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, load
 
 _queries = load("drift")
@@ -69,7 +69,7 @@ class Log:
 
     conn: Connection
     config: Config
-    calendar: Sessions
+    calendar: TradingCalendar
     client: MlflowClient
     experiment_id: str
     parent_id: str
@@ -86,7 +86,7 @@ class Log:
 def log_pending(
     conn: Connection,
     config: Config,
-    calendar: Sessions,
+    calendar: TradingCalendar,
     tracking_uri: str,
     *,
     reports: bool = False,
@@ -137,7 +137,7 @@ def _pending(conn: Connection, config: Config) -> list[Run]:
         return cursor.execute(_queries.runs_to_log, {"strategy_id": config.strategy_id}).fetchall()
 
 
-def _open(conn: Connection, config: Config, calendar: Sessions, tracking_uri: str) -> Log:
+def _open(conn: Connection, config: Config, calendar: TradingCalendar, tracking_uri: str) -> Log:
     _reach(tracking_uri)
     client = MlflowClient(tracking_uri=tracking_uri)
     name = f"drift/{config.strategy_id}"
@@ -228,7 +228,7 @@ def _create_child(log: Log, run: Run) -> str:
     }
     child = log.client.create_run(
         log.experiment_id,
-        start_time=_millis(log.calendar.close(run.session)),
+        start_time=_millis(log.calendar.session_close(run.session)),
         tags=tags,
         run_name=run.session.isoformat(),
     )
@@ -245,7 +245,7 @@ def _params(log: Log, run: Run) -> list[Param]:
     config = log.config
     params = {
         "strategy": config.strategy_id,
-        "calendar": log.calendar.calendar,
+        "calendar": log.calendar.name,
         "signal": config.signal,
         "rules": ", ".join(rule.name for rule in config.rules),
         "min_n": config.min_n,
@@ -298,7 +298,7 @@ def metric_name(metric: str, dimension: str) -> str:
 
 
 def _metric(log: Log, value: Value, run: Run) -> Metric:
-    stamp = _millis(log.calendar.close(run.session)) + run.revision
+    stamp = _millis(log.calendar.session_close(run.session)) + run.revision
     name = metric_name(value.metric, value.dimension)
     return Metric(name, value.value, stamp, run.session_number)
 

@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from feature_store.calendars import SessionRule
     from feature_store.catalogue.definitions import FeatureView
     from feature_store.errors import (
         ConflictingValues,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from feature_store.files.snapshots import Snapshot, load_snapshot
     from feature_store.read.as_of import FeatureValue, MixedVersions
     from feature_store.store import FeatureStore
+    from feature_store.write.availability import SessionRule
 
 # Imported when first used: `import feature_store` loads neither numpy nor a database driver.
 _HOMES = {
@@ -31,7 +31,7 @@ _HOMES = {
     "MixedVersions": "read.as_of",
     "FeatureView": "catalogue.definitions",
     "Lake": "files.lake",
-    "SessionRule": "calendars",
+    "SessionRule": "write.availability",
     "Snapshot": "files.snapshots",
     "load_snapshot": "files.snapshots",
     "ConflictingValues": "errors",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from mlflow_timescale.common.time import InvalidTime
+from mlflow_timescale.common.errors import InvalidTime, UnknownCalendar
 from mlflow_timescale.db import Error
 
 __all__ = [
@@ -40,10 +40,6 @@ class UnknownFeature(FeatureError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
-
-
-class UnknownCalendar(FeatureError, ValueError):
-    """A trading calendar that does not exist, or does not reach a date."""
 
 
 class DefinitionError(FeatureError, ValueError):

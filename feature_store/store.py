@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from feature_store import columns, health
-from feature_store.calendars import Availability, availability
 from feature_store.catalogue import definitions
 from feature_store.catalogue.definitions import FeatureView
 from feature_store.catalogue.provenance import active_run_id, default_producer, git_version
@@ -21,6 +20,7 @@ from feature_store.read import explain, revisions, spine, watermarks
 from feature_store.read.as_of import FeatureValue, Options
 from feature_store.read.spine import EntityColumns
 from feature_store.write import writing as write
+from feature_store.write.availability import Lag, availability
 from feature_store.write.points import Layout, one_row, points
 from feature_store.write.transaction import WriteSpec
 from mlflow_timescale import db
@@ -28,7 +28,6 @@ from mlflow_timescale.db.uri import DatabaseURI
 
 BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
 LONG_COLUMNS = 5  # a long frame has about so many for each value
-Lag = timedelta | Availability | str | None
 Features = str | FeatureView | Sequence[str | FeatureView]
 
 

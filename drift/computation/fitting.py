@@ -16,14 +16,14 @@ from drift.inputs.features import Section
 from drift.inputs.observed import Observed
 from drift.metrics import feed_quality, psi
 from drift.metrics.feed_quality import Habits, Prints, Shares
-from drift.sessions import Sessions
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection
 
 GROUP = 20  # features read at once: a window of some is held in memory, never of all
 
 
 def distributions(
-    conn: Connection, config: Config, calendar: Sessions, seen: Sequence[Observed], bins: int
+    conn: Connection, config: Config, calendar: TradingCalendar, seen: Sequence[Observed], bins: int
 ) -> Iterator[tuple[str, psi.Reference]]:
     """The reference of the predictions and of every feature, with its day-to-day variation."""
     said = {

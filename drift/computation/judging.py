@@ -20,7 +20,7 @@ from drift.metrics.cusum import Baseline
 from drift.results import values
 from drift.results.references import References
 from drift.results.values import FIRST, Run, Value
-from drift.sessions import Sessions
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, load
 
 _queries = load("drift")
@@ -81,14 +81,14 @@ class History:
         cls,
         conn: Connection,
         config: Config,
-        calendar: Sessions,
+        calendar: TradingCalendar,
         references: References,
         days: Sequence[date] = (),
         metrics: Sequence[str] = (),
     ) -> History:
         """Read what the rules and `metrics` need, of all sessions computed and of `days`."""
         computed = {run.session for run in values.runs(conn, config.strategy_id)} | set(days)
-        sessions = calendar.between(min(computed), max(computed)) if computed else []
+        sessions = calendar.sessions_in_range(min(computed), max(computed)) if computed else []
         levels = [_level(references, session) for session in sessions]
         history = cls(sessions, computed, levels, {}, np.full(len(sessions), np.nan), set())
         wanted = {rule.metric for rule in config.rules} | {"ic", "n_signals", *metrics}
@@ -138,7 +138,7 @@ class History:
 def follow(
     conn: Connection,
     config: Config,
-    calendar: Sessions,
+    calendar: TradingCalendar,
     references: References,
     batch: Batch,
 ) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from psycopg.sql import SQL
 
 from drift import frames
-from drift.sessions import Sessions
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, Error, load
 
 _queries = load("drift")
@@ -26,7 +26,9 @@ class Contradiction(Error, ValueError):
     """Rows that differ from what was recorded for the same key."""
 
 
-def record_predictions(conn: Connection, strategy_id: str, sessions: Sessions, frame: Any) -> int:
+def record_predictions(
+    conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
+) -> int:
     """Keep what a strategy's models said; return how many rows were new.
 
     Columns: entity_key, signal, and signal_time (aware) or session; optional horizon (sessions, 1),
@@ -35,7 +37,7 @@ def record_predictions(conn: Connection, strategy_id: str, sessions: Sessions, f
     """
     table = frames.table(frame)
     frames.require(table, "entity_key", "signal")
-    signal_times, days = _times(table, sessions)
+    signal_times, days = _times(table, calendar)
     columns = [
         ("text", frames.texts(table, "entity_key")),
         ("date", days.tolist()),
@@ -66,7 +68,9 @@ def _signal_ids(conn: Connection, strategy_id: str, table: pa.Table) -> list[int
     return [ids[key] for key in keys]
 
 
-def record_returns(conn: Connection, strategy_id: str, sessions: Sessions, frame: Any) -> int:
+def record_returns(
+    conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
+) -> int:
     """Keep what names returned after a session's signal; return how many rows were new.
 
     Columns: entity_key, session (the signal's), value; optional horizon (sessions, 1), known_at
@@ -75,7 +79,7 @@ def record_returns(conn: Connection, strategy_id: str, sessions: Sessions, frame
 
     Raises BadFrame, NotASession, Contradiction.
     """
-    table = _known(frames.table(frame), sessions)
+    table = _known(frames.table(frame), calendar)
     columns = [
         ("text", frames.texts(table, "entity_key")),
         ("date", frames.days(table, "session").tolist()),
@@ -87,13 +91,13 @@ def record_returns(conn: Connection, strategy_id: str, sessions: Sessions, frame
 
 
 def record_strategy_returns(
-    conn: Connection, strategy_id: str, sessions: Sessions, frame: Any
+    conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
 ) -> int:
     """Keep what the strategy itself returned in each session; return how many rows were new.
 
     Columns: session, value; optional known_at, as for `record_returns`.
     """
-    table = _known(frames.table(frame), sessions)
+    table = _known(frames.table(frame), calendar)
     columns = [
         ("date", frames.days(table, "session").tolist()),
         ("time", _known_at(table)),
@@ -157,35 +161,35 @@ def _described(row: dict[str, Any]) -> str:
     return f"{key}: {given}, recorded {kept}"
 
 
-def _times(table: pa.Table, sessions: Sessions) -> tuple[Any, Any]:
+def _times(table: pa.Table, calendar: TradingCalendar) -> tuple[Any, Any]:
     if "session" not in table.column_names:
         frames.require(table, "signal_time")
     if "signal_time" not in table.column_names:
-        days = sessions.require(frames.days(table, "session"))
-        return sessions.closes(days), days
+        days = calendar.require_sessions(frames.days(table, "session"))
+        return calendar.session_closes(days), days
     times = frames.instants(table, "signal_time")
     if np.isnat(times).any():
         raise frames.BadFrame(f"column 'signal_time' has {np.isnat(times).sum()} empty values")
     if "session" in table.column_names:
-        return times, sessions.require(frames.days(table, "session"))
-    _refuse_dates(times, sessions)
-    return times, sessions.of_instants(times)
+        return times, calendar.require_sessions(frames.days(table, "session"))
+    _refuse_dates(times, calendar)
+    return times, calendar.instants_to_sessions(times)
 
 
-def _refuse_dates(times: Any, sessions: Sessions) -> None:
+def _refuse_dates(times: Any, calendar: TradingCalendar) -> None:
     """Refuse midnights: a date read as an instant lands a session early, the seed's incident."""
-    if len(times) and (times == times.astype("datetime64[D]")).all() and sessions.has_hours:
+    if len(times) and (times == times.astype("datetime64[D]")).all() and calendar.has_hours:
         raise frames.BadFrame(
             "column 'signal_time' is midnight UTC in every row, so these are dates rather than "
             "the instants of the predictions; pass them as column 'session'"
         )
 
 
-def _known(table: pa.Table, sessions: Sessions) -> pa.Table:
+def _known(table: pa.Table, calendar: TradingCalendar) -> pa.Table:
     """The rows that have a value, their sessions checked."""
     frames.require(table, "session", "value")
     known = table.filter(pa.array(~np.isnan(frames.numbers(table, "value"))))
-    sessions.require(frames.days(known, "session"))
+    calendar.require_sessions(frames.days(known, "session"))
     return known
 
 

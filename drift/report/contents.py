@@ -14,7 +14,7 @@ from drift.metrics.psi import PSIResult, Reference, psi_from_counts
 from drift.report.page import Report
 from drift.results import values
 from drift.results.references import References, Window
-from drift.sessions import NotASession, Sessions
+from mlflow_timescale.common.calendars import NotASession, TradingCalendar
 from mlflow_timescale.db import Connection, load
 
 _queries = load("drift")
@@ -43,7 +43,7 @@ Floats = NDArray[np.float64]
 
 
 def gather(
-    conn: Connection, config: Config, calendar: Sessions, session: date, history: History
+    conn: Connection, config: Config, calendar: TradingCalendar, session: date, history: History
 ) -> Report:
     """What the report of a computed session shows. Raises NotASession if it was not computed."""
     runs = values.runs(conn, config.strategy_id, session, session)
@@ -72,7 +72,7 @@ def gather(
     )
 
 
-def read_history(conn: Connection, config: Config, calendar: Sessions) -> History:
+def read_history(conn: Connection, config: Config, calendar: TradingCalendar) -> History:
     """All that reports draw, read once for any number of them."""
     references = References(conn, config.strategy_id)
     return History.read(conn, config, calendar, references, metrics=SERIES)
@@ -122,13 +122,13 @@ def _ratios(
 
 
 def _facts(
-    config: Config, calendar: Sessions, run: values.Run, judge: Window | None
+    config: Config, calendar: TradingCalendar, run: values.Run, judge: Window | None
 ) -> dict[str, str]:
     model = f"{run.model_name} {run.model_version}".strip()
     facts = {
         "Model": model or "not named by the predictions",
         "As of": f"{run.as_of:%Y-%m-%d %H:%M} UTC",
-        "Calendar": calendar.calendar,
+        "Calendar": calendar.name,
         "Revision": str(run.revision),
     }
     if judge is not None:

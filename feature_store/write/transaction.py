@@ -17,9 +17,9 @@ import numpy as np
 import psycopg
 from psycopg.rows import dict_row
 
-from feature_store.calendars import Availability
 from feature_store.catalogue.series import Ids
 from feature_store.errors import ConflictingValues
+from feature_store.write.availability import Availability
 from feature_store.write.batch import Batch
 from feature_store.write.points import check_order
 from mlflow_timescale import db

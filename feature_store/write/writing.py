@@ -13,6 +13,7 @@ import psycopg
 from feature_store.catalogue.definitions import FeatureView, enforce
 from feature_store.catalogue.series import SeriesWriter
 from feature_store.errors import InvalidFrame, WriteContention
+from feature_store.write.availability import on_calendar
 from feature_store.write.batch import make_batch
 from feature_store.write.points import Points, check_order
 from feature_store.write.transaction import WriteSpec, WriteTransaction
@@ -36,7 +37,7 @@ def write_batches(
     first, second = next(batches, None), next(batches, None)
     if first is None:
         return 0
-    spec = enforce(aside, first, spec, view)
+    spec = _on_calendar(aside, enforce(aside, first, spec, view))
     if second is None:
         stored = write_points(conn, first, spec)
         progress(len(first))
@@ -52,6 +53,7 @@ def write_points(conn: db.Connection, points: Points, spec: WriteSpec) -> int:
 
     Raises ConflictingValues, InvalidTime or WriteContention; then nothing was written.
     """
+    spec = _on_calendar(conn, spec)
     points = apply_availability(points, spec)
     if not len(points):
         return 0
@@ -97,6 +99,10 @@ def apply_availability(points: Points, spec: WriteSpec) -> Points:
     if points.ingest is not None:
         check_order(points.event, points.ingest, spec.forecast)
     return points
+
+
+def _on_calendar(conn: db.Connection, spec: WriteSpec) -> WriteSpec:
+    return replace(spec, availability=on_calendar(conn, spec.availability))
 
 
 def _enforced(

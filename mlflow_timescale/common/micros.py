@@ -55,7 +55,7 @@ def column_micros(column: pa.Array, what: str, *, missing: bool = False) -> Micr
     array([1705352400000000])
     >>> column_micros(column, "event_time")
     Traceback (most recent call last):
-    mlflow_timescale.common.time.InvalidTime: event_time is missing in row 1
+    mlflow_timescale.common.errors.InvalidTime: event_time is missing in row 1
     """
     if not missing and column.null_count:
         row = pc.index(pc.is_null(column), value=True).as_py()
@@ -117,7 +117,7 @@ def check_zone(zone: str | None, what: str) -> None:
     >>> check_zone("+05:30", "event_time")
     >>> check_zone(None, "event_time")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    mlflow_timescale.common.time.InvalidTime: event_time has no time zone; say which one is ...
+    mlflow_timescale.common.errors.InvalidTime: event_time has no time zone; say which one is ...
     """
     if zone is None:
         raise missing_zone(what, _LOCALIZE)
@@ -137,9 +137,9 @@ def check_range(micros: Micros, what: str) -> None:
 
     Examples
     --------
-    >>> check_range(np.array([2**62]), "event_time")
+    >>> check_range(np.array([2**62]), "known_at")
     Traceback (most recent call last):
-    mlflow_timescale.common.time.InvalidTime: event_time is infinite or outside the years 1 to 9999
+    mlflow_timescale.common.errors.InvalidTime: known_at is infinite or outside the years 1 to 9999
     """
     if micros.size and (micros.min() < _FIRST or micros.max() > _LAST):
         raise InvalidTime(f"{what} is infinite or outside the years 1 to 9999")
