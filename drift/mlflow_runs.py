@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,11 +36,13 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from psycopg.rows import class_row
 
-from drift.computation.judging import Config, History
-from drift.results.references import References
-from drift.results.values import Run, Value
 from mlflow_timescale.common.calendars import TradingCalendar
+from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Connection, load
+
+from .computation.judging import Config, History
+from .results.references import References
+from .results.values import Run, Value
 
 _queries = load("drift")
 logger = logging.getLogger(__name__)
@@ -78,7 +80,7 @@ class Log:
     @cached_property
     def history(self) -> History:
         """All that reports draw."""
-        from drift.report import contents as reporting
+        from .report import contents as reporting
 
         return reporting.read_history(self.conn, self.config, self.calendar)
 
@@ -327,8 +329,8 @@ def open_status(conn: Connection, strategy_id: str, session: date) -> Status:
 
 
 def _report(log: Log, session: date, child: str) -> None:
-    from drift.report import contents as reporting
-    from drift.report import page as report
+    from .report import contents as reporting
+    from .report import page as report
 
     page = reporting.gather(log.conn, log.config, log.calendar, session, log.history)
     pictures = report.figures(page)
@@ -365,7 +367,7 @@ def _tag_version(log: Log, run: Run) -> None:
 
 
 def _millis(instant: datetime) -> int:
-    return int((instant - datetime(1970, 1, 1, tzinfo=timezone.utc)).total_seconds() * 1000)
+    return to_micros(instant) // 1000
 
 
 def _first_line(exc: Exception) -> str:

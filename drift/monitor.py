@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime, timezone
 from typing import Any
 
 import numpy as np
 from psycopg.types.json import Jsonb
 
-from drift.alerts import lifecycle as alerts
-from drift.alerts import notify
-from drift.alerts.lifecycle import Alert
-from drift.alerts.rules import Rule
-from drift.alerts.simulation import RuleSimulation
-from drift.computation import pipeline
-from drift.computation.judging import Batch, Config, History
-from drift.inputs import recording as inputs
-from drift.inputs.observed import observe
-from drift.metrics import cusum, psi
-from drift.metrics.cusum import Onset
-from drift.results import references, settings, values
-from drift.results.drift_metrics import DriftMetrics
 from mlflow_timescale import db
 from mlflow_timescale.common.calendar_overrides import read_calendar, record_override
 from mlflow_timescale.common.calendars import NotASession, Override, TradingCalendar
 from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, DatabaseURI, load
+
+from .alerts import lifecycle as alerts
+from .alerts import notify
+from .alerts.lifecycle import Alert
+from .alerts.rules import Rule
+from .alerts.simulation import RuleSimulation
+from .computation import pipeline
+from .computation.judging import Batch, Config, History
+from .inputs import recording as inputs
+from .inputs.observed import observe
+from .metrics import cusum, psi
+from .metrics.cusum import Onset
+from .results import references, settings, values
+from .results.drift_metrics import DriftMetrics
 
 _queries = load("drift")
 TOGETHER = 250  # sessions computed in one transaction by a backfill
@@ -76,7 +77,7 @@ class DriftMonitor:
 
     def __init__(
         self,
-        uri: str | DatabaseURI,
+        uri: str | DatabaseURI | db.Database,
         strategy_id: str = "default",
         *,
         calendar: str | None = None,
@@ -90,7 +91,8 @@ class DriftMonitor:
         on_alert: notify.Hook | None = None,
         tracking_uri: str | bool | None = None,
     ) -> None:
-        self.uri = DatabaseURI.parse(uri)
+        self.database = db.Database.of(uri, application="drift")
+        self.uri = self.database.uri
         self.strategy_id = strategy_id
         self.on_alert = on_alert
         self._targets = settings.targets(notify)
@@ -104,7 +106,6 @@ class DriftMonitor:
             "rules": None if rules is None else settings.as_json(rules),
         }
         with self._connect() as conn:
-            db.migrate(conn)
             self._remember(conn, calendar, {k: v for k, v in given.items() if v is not None})
 
     def __repr__(self) -> str:
@@ -307,8 +308,8 @@ class DriftMonitor:
 
         Raises NotASession if it was not computed.
         """
-        from drift.report import contents as reporting
-        from drift.report import page as report
+        from .report import contents as reporting
+        from .report import page as report
 
         with self._connect() as conn:
             history = reporting.read_history(conn, self.config, self.calendar)
@@ -324,8 +325,8 @@ class DriftMonitor:
 
         Raises ValueError for a history of fewer than 60 sessions.
         """
-        from drift.alerts.simulation import simulate
-        from drift.report import contents as reporting
+        from .alerts.simulation import simulate
+        from .report import contents as reporting
 
         with self._connect() as conn:
             history = reporting.read_history(conn, self.config, self.calendar)
@@ -360,13 +361,13 @@ class DriftMonitor:
         found = cusum.onset(history.of("ic")[first:], level) if level else None
         return (found, list(history.sessions[first:])) if found else None
 
-    def connect(self) -> Connection:
+    def connect(self) -> AbstractContextManager[Connection]:
         """A connection to the monitor's database, in UTC; close it."""
-        return db.connect(self.uri, autocommit=True, application_name="mlflow-timescale drift")
+        return self.database.connection()
 
     # Below: the steps of the above.
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> AbstractContextManager[Connection]:
         return self.connect()
 
     @contextmanager
@@ -432,7 +433,7 @@ class DriftMonitor:
     def _distributions(
         self, conn: Connection, days: Sequence[date], bins: int
     ) -> Iterator[tuple[str, psi.Reference]]:
-        from drift.computation import fitting
+        from .computation import fitting
 
         seen = [
             observe(
@@ -461,7 +462,7 @@ class DriftMonitor:
     def _log(self, conn: Connection, *, reports: bool = False) -> None:
         uri = self.tracking_uri
         if uri is not None:
-            from drift.mlflow_runs import log_pending
+            from .mlflow_runs import log_pending
 
             log_pending(conn, self.config, self.calendar, uri, reports=reports)
 

@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from feature_store.catalogue.definitions import FeatureView
-    from feature_store.errors import (
+    from .catalogue.definitions import FeatureView
+    from .errors import (
         ConflictingValues,
         DefinitionError,
         FeatureError,
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
         UnknownFeature,
         WriteContention,
     )
-    from feature_store.files.lake import Lake
-    from feature_store.files.snapshots import Snapshot, load_snapshot
-    from feature_store.read.as_of import FeatureValue, MixedVersions
-    from feature_store.store import FeatureStore
-    from feature_store.write.availability import SessionRule
+    from .files.lake import Lake
+    from .files.snapshots import Snapshot, load_snapshot
+    from .read.as_of import FeatureValue, MixedVersions
+    from .store import FeatureStore
+    from .write.availability import SessionRule
 
 # Imported when first used: `import feature_store` loads neither numpy nor a database driver.
 _HOMES = {

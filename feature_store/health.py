@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psycopg.rows import dict_row
 
-from feature_store.errors import InvalidValue, unknown_feature
 from mlflow_timescale import db
 from mlflow_timescale.common.calendar_overrides import read_calendar
 from mlflow_timescale.common.calendars import EVERY_DAY, TradingCalendar
@@ -23,8 +22,10 @@ from mlflow_timescale.common.time import (
 )
 from mlflow_timescale.db.arrays import Int4Array
 
+from .errors import InvalidValue, unknown_feature
+
 if TYPE_CHECKING:
-    from feature_store.store import FeatureStore
+    from .store import FeatureStore
 
 _queries = db.load("feature_health")
 _features = db.load("features")

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feature_store import columns, health
-from feature_store.catalogue import definitions
-from feature_store.catalogue.definitions import FeatureView
-from feature_store.catalogue.provenance import active_run_id, default_producer, git_version
-from feature_store.catalogue.selection import Versions, feature_names_of, select
-from feature_store.files import lake_export, snapshots
-from feature_store.pool import Pool
-from feature_store.read import as_of as read
-from feature_store.read import explain, revisions, spine, watermarks
-from feature_store.read.as_of import FeatureValue, Options
-from feature_store.read.spine import EntityColumns
-from feature_store.write import writing as write
-from feature_store.write.availability import Lag, availability
-from feature_store.write.points import Layout, one_row, points
-from feature_store.write.transaction import WriteSpec
 from mlflow_timescale import db
+from mlflow_timescale.common.frames import Frame, make_frame
+from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
+
+from . import health
+from .catalogue import definitions
+from .catalogue.definitions import FeatureView
+from .catalogue.provenance import active_run_id, default_producer, git_version
+from .catalogue.selection import Versions, feature_names_of, select
+from .errors import as_feature_errors
+from .files import lake_export, snapshots
+from .read import as_of as read
+from .read import explain, revisions, spine, watermarks
+from .read.as_of import FeatureValue, Options
+from .read.spine import EntityColumns
+from .write import writing as write
+from .write.availability import Lag, availability
+from .write.points import Layout, one_row, points
+from .write.transaction import WriteSpec
 
 BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
 LONG_COLUMNS = 5  # a long frame has about so many for each value
+_MOST_READERS = 4  # more wait for each other in the database
 Features = str | FeatureView | Sequence[str | FeatureView]
 
 
@@ -45,16 +50,17 @@ class FeatureStore:
 
     def __init__(
         self,
-        uri: str | DatabaseURI,
+        uri: str | DatabaseURI | db.Database,
         producer: str | None = None,
         producer_version: str | None = None,
         *,
         readers: int | None = None,
     ) -> None:
-        self.uri = DatabaseURI.parse(uri)
         self.producer = producer or default_producer()
         self._producer_version = producer_version
-        self._pool = Pool(self.uri, readers)
+        self.database = db.Database.of(uri, application="feature_store", setup=arrays.register)
+        self.uri = self.database.uri
+        self._readers = readers or min(_MOST_READERS, os.cpu_count() or 1)
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.uri)!r}, producer={self.producer!r})"
@@ -72,11 +78,11 @@ class FeatureStore:
 
     def close(self) -> None:
         """Close the connections; using the store again opens new ones."""
-        self._pool.close()
+        self.database.close()
 
     def connection(self) -> AbstractContextManager[db.Connection]:
         """An autocommit connection to the database, the caller's alone for a `with` block."""
-        return self._pool.connection()
+        return self.database.connection()
 
     # Writing
 
@@ -130,10 +136,12 @@ class FeatureStore:
     ) -> int:
         """Write a frame, whole or not at all; return how many values were new.
 
-        `frame` is a pandas, polars or Arrow frame, a Parquet or CSV file or directory of them, or
-        an iterator of frames (which may together be larger than memory). Wide: every column beside
-        the named ones is a feature. Long: columns `feature_name` and `value`. `ingest_time` names
-        a column. A null is not written; NaN is ("computed, undefined").
+        `frame` is any source of `mlflow_timescale.common.frames.Frame`: a pandas, polars or Arrow
+        frame, a DuckDB relation, a mapping of columns, a CSV or Parquet file, a directory of them,
+        or an iterator of these (which may together be larger than memory). A CSV file's entities
+        are texts as written: 000001 and NA stay what they are. Wide: every column beside the named
+        ones is a feature. Long: columns `feature_name` and `value`. `ingest_time` names a column.
+        A null is not written; NaN is ("computed, undefined").
 
         The same rows again write nothing. A different value at an existing (entity, feature,
         version, event_time, ingest_time) raises ConflictingValues, which names up to ten rows;
@@ -143,9 +151,10 @@ class FeatureStore:
         shape = Layout(layout, entity, event_time, ingest_time)
         spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
         values = BATCH_POINTS * (1 if layout == "wide" else LONG_COLUMNS)
-        batches = (points(part, shape) for part in columns.batches(frame, values))
+        source = Frame(frame, text=shape.identifiers)
+        batches = (points(part, shape) for part in source.batches(values))
         progress = progress or (lambda count: None)
-        with self.connection() as conn, self.connection() as aside:
+        with as_feature_errors(), self.database.connections(2) as (conn, aside):
             return write.write_batches(conn, aside, batches, spec, view, progress)
 
     def register(self, view: FeatureView) -> bool:
@@ -242,8 +251,14 @@ class FeatureStore:
         """
         chosen = select(features, feature_version)
         wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
-        warn = feature_version is None
-        options = Options(max_age, written_by, warn_of_mixes=warn, plan=plan, pool=self._pool)
+        options = Options(
+            max_age,
+            written_by,
+            warn_of_mixes=feature_version is None,
+            plan=plan,
+            database=self.database,
+            readers=self._readers,
+        )
         with self.connection() as conn:
             cells, _ = read.read_cells(conn, wanted, chosen, options)
         added: dict[str, Any] = {}
@@ -251,7 +266,7 @@ class FeatureStore:
             added[name] = cells.objects(j)
             if event_times:
                 added[f"{name}__event_time"] = cells.event[j].view("M8[us]")
-        return spine.join(wanted.frame, added, output)
+        return wanted.join(added, output)
 
     def explain(
         self,
@@ -275,7 +290,7 @@ class FeatureStore:
         options = Options(max_age, written_by, warn_of_mixes=False)
         with self.connection() as conn:
             rows = explain.explain(conn, wanted, chosen, options)
-        return spine.frame_of(rows, output)
+        return make_frame(rows, output)
 
     def history(
         self,
@@ -288,7 +303,7 @@ class FeatureStore:
         """Every value that was ever believed of a feature of an entity, with its revisions."""
         with self.connection() as conn:
             rows = revisions.history(conn, entity_key, feature, feature_version)
-        return spine.frame_of(rows, output)
+        return make_frame(rows, output)
 
     def diff(
         self,
@@ -302,7 +317,7 @@ class FeatureStore:
         """What became known after as_of_1 and by as_of_2: new values and revisions."""
         with self.connection() as conn:
             rows = revisions.diff(conn, as_of_1, as_of_2, entities, features)
-        return spine.frame_of(rows, output)
+        return make_frame(rows, output)
 
     def leak_report(
         self,
@@ -325,19 +340,19 @@ class FeatureStore:
         wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
         with self.connection() as conn:
             rows = revisions.leak_report(conn, wanted, chosen)
-        return spine.frame_of(rows, output)
+        return make_frame(rows, output)
 
     def features(self, output: str = "pandas") -> Any:
         """What there is: every feature and version, its entities, its first and last event."""
         with self.connection() as conn:
-            return spine.frame_of(revisions.inventory(conn), output)
+            return make_frame(revisions.inventory(conn), output)
 
     def lineage(
         self, feature: str, *, feature_version: int | None = None, output: str = "pandas"
     ) -> Any:
         """Who wrote a feature: producers, code versions, runs, assumptions, counts and times."""
         with self.connection() as conn:
-            return spine.frame_of(revisions.lineage(conn, feature, feature_version), output)
+            return make_frame(revisions.lineage(conn, feature, feature_version), output)
 
     def watermark(self) -> datetime:
         """The newest moment that is settled: no write stamped at or before it can still appear.

@@ -18,14 +18,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from drift.alerts import presets
-from drift.alerts.lifecycle import Alert
-from drift.daily import Daily, daily_job
-from drift.monitor import DriftMonitor
-from drift.results.drift_metrics import DriftMetrics
 from mlflow_timescale import db
 from mlflow_timescale.cli.options import uri_option
 from mlflow_timescale.db import DatabaseURI, Error, load
+
+from ..alerts import presets
+from ..alerts.lifecycle import Alert
+from ..daily import Daily, daily_job
+from ..monitor import DriftMonitor
+from ..results.drift_metrics import DriftMetrics
 
 _queries = load("drift")
 # Cron and pipes have no width of their own: a table is not folded there.

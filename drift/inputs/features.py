@@ -20,7 +20,7 @@ from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Connection, load
 
 if TYPE_CHECKING:
-    from feature_store.health import Freshness
+    from mlflow_timescale.features import Freshness
 
 _queries = load("drift")
 # A value known longer than this before its event (a forecast) is not looked for.
@@ -90,8 +90,8 @@ def freshness(
     A feature is stale beyond the maximum staleness of its definition; without one, if nothing of
     it happened since the session before closed.
     """
-    from feature_store import health
     from mlflow_timescale.db import arrays
+    from mlflow_timescale.features import health
 
     arrays.register(conn)
     due = to_micros(calendar.session_close(calendar.previous_session(session)))

@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
-from feature_store.catalogue.definitions import FeatureView
-from feature_store.cli.options import Duration, json_option, show
-from feature_store.errors import DefinitionError
-from feature_store.store import FeatureStore
 from mlflow_timescale.cli.options import uri_option
 from mlflow_timescale.db.uri import DatabaseURI
+
+from ..catalogue.definitions import FeatureView
+from ..errors import DefinitionError
+from ..store import FeatureStore
+from .options import Duration, json_option, show
 
 
 @click.command("list")

@@ -9,11 +9,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from feature_store.cli.options import Duration, as_of_option, json_option
-from feature_store.health import Health, check_health
-from feature_store.store import FeatureStore
 from mlflow_timescale.cli.options import console, uri_option
 from mlflow_timescale.db.uri import DatabaseURI
+
+from ..health import Health, check_health
+from ..store import FeatureStore
+from .options import Duration, as_of_option, json_option
 
 _SHOWN = 10
 

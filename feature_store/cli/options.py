@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from feature_store.errors import FeatureError
 from mlflow_timescale.cli.options import console
 from mlflow_timescale.common.time import to_micros
+
+from ..errors import FeatureError
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -92,16 +93,6 @@ def versions(given: tuple[tuple[str | None, int | str], ...]) -> Any:
             raise FeatureError("give one version for all features, or name=version for each")
         return given[0][1]
     return {str(name): version for name, version in given}
-
-
-def read_table(path: str) -> Any:
-    """A Parquet or CSV file as an Arrow table; times of a CSV file keep the zone they state."""
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    if path.endswith(".csv"):
-        return pyarrow.csv.read_csv(path)
-    return pyarrow.parquet.read_table(path)
 
 
 def show(columns: Mapping[str, Any], as_json: bool, title: str = "") -> None:

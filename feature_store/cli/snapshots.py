@@ -7,21 +7,21 @@ from typing import Any
 
 import click
 
-from feature_store.cli.options import (
+from mlflow_timescale.cli.options import uri_option
+from mlflow_timescale.db.uri import DatabaseURI
+
+from ..files import lake, snapshots
+from ..files.lake_export import export_lake
+from ..files.manifest import SnapshotError
+from ..files.storage import Folder
+from ..store import FeatureStore
+from .options import (
     Moment,
     json_option,
     max_age_option,
-    read_table,
     version_option,
     versions,
 )
-from feature_store.files import lake, snapshots
-from feature_store.files.lake_export import export_lake
-from feature_store.files.manifest import SnapshotError
-from feature_store.files.storage import Folder
-from feature_store.store import FeatureStore
-from mlflow_timescale.cli.options import uri_option
-from mlflow_timescale.db.uri import DatabaseURI
 
 _features = click.option(
     "-f", "--features", "names", help="Names, with commas between; default: all."
@@ -57,7 +57,7 @@ def snapshot(
     with FeatureStore(uri) as store:
         made = snapshots.write_snapshot(
             store,
-            read_table(spine),
+            spine,
             _request(names, **options),
             path,
             name=options["name"],

@@ -23,14 +23,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.catalogue.selection import ANY_VERSION, Selection, Versions, select
-from feature_store.errors import FeatureError, unknown_feature
-from feature_store.files.storage import CorruptFile, DataFile, Folder
-from feature_store.read.cells import Cells, Winners
-from feature_store.read.frontier import Frontier, search
-from feature_store.read.spine import EntityColumns, Spine, join, read_spine, slices
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.time import duration_micros
+
+from ..catalogue.selection import ANY_VERSION, Selection, Versions, select
+from ..errors import FeatureError, unknown_feature
+from ..read.cells import Cells, Winners
+from ..read.frontier import Frontier, search
+from ..read.spine import EntityColumns, Spine, read_spine, slices
+from .storage import CorruptFile, DataFile, Folder
 
 FILE = "lake.json"
 FORMAT = 1
@@ -199,7 +200,7 @@ class Lake:
         if max_age is not None:
             cells.expire(spine.as_of, duration_micros(max_age, "max_age"))
         added = {name: cells.objects(j) for j, name in enumerate(chosen.names)}
-        return join(spine.frame, added, output)
+        return spine.join(added, output)
 
     def parts(self, spine: Spine, selection: Selection) -> Iterator[Part]:
         """One task for each bucket that has entities of the spine."""

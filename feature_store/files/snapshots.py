@@ -22,31 +22,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store import columns
-from feature_store.catalogue import definitions
-from feature_store.catalogue.selection import Selection, Versions, select
-from feature_store.errors import InvalidFrame, InvalidTime
-from feature_store.files.fingerprint import Fingerprint, canonical_json
-from feature_store.files.manifest import (
+from mlflow_timescale import db
+from mlflow_timescale.common.frames import Column, Columns, Frame, as_arrow
+from mlflow_timescale.common.micros import MISSING
+from mlflow_timescale.common.time import to_micros
+
+from ..catalogue import definitions
+from ..catalogue.selection import Selection, Versions, select
+from ..errors import InvalidTime, as_feature_errors
+from ..read import as_of as read
+from ..read import watermarks
+from ..read.as_of import Options
+from ..read.cells import Cells
+from ..read.spine import EntityColumns, Spine, read_spine
+from .fingerprint import Fingerprint, canonical_json
+from .manifest import (
     FILE,
     Manifest,
     SnapshotError,
     SnapshotFeature,
     library_versions,
 )
-from feature_store.files.storage import CorruptFile, DataFile, Folder
-from feature_store.read import as_of as read
-from feature_store.read import watermarks
-from feature_store.read.as_of import Options
-from feature_store.read.cells import Cells
-from feature_store.read.spine import EntityColumns, Spine, read_spine
-from mlflow_timescale import db
-from mlflow_timescale.common.micros import MISSING
-from mlflow_timescale.common.time import to_micros
+from .storage import CorruptFile, DataFile, Folder
 
 if TYPE_CHECKING:
-    from feature_store.files.mlflow_dataset import SnapshotDataset
-    from feature_store.store import Features, FeatureStore
+    from ..store import Features, FeatureStore
+    from .mlflow_dataset import SnapshotDataset
 
 PARTITIONS = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", None: ""}
 _JSON = {b"feature_store": b"json"}
@@ -162,7 +163,7 @@ class Snapshot:
 
     def to_mlflow(self, name: str | None = None, targets: str | None = None) -> SnapshotDataset:
         """The snapshot as a dataset for `mlflow.log_input`; `targets` names the label's column."""
-        from feature_store.files.mlflow_dataset import SnapshotDataset
+        from .mlflow_dataset import SnapshotDataset
 
         return SnapshotDataset(self, name, targets)
 
@@ -291,17 +292,15 @@ def _settled(conn: db.Connection, written_by: datetime | None) -> datetime:
 
 
 def _spine_table(spine: Spine, as_of: str) -> pa.Table:
-    found = {name: _plain(name, column) for name, column in columns.columns(spine.frame).items()}
+    found = {name: _plain(name, column) for name, column in spine.frame.columns().items()}
     missing = spine.as_of == MISSING
     found[as_of] = pa.array(spine.as_of, mask=missing, type=pa.timestamp("us", "UTC"))
     return pa.table(found)
 
 
-def _plain(name: str, column: columns.Column) -> pa.Array:
-    try:
-        array = pa.array(column.tolist()) if isinstance(column, np.ndarray) else column
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
-        raise InvalidFrame(f"column {name!r} of the spine does not fit Parquet: {exc}") from exc
+def _plain(name: str, column: Column) -> pa.Array:
+    with as_feature_errors():
+        array = as_arrow(column, f"column {name!r} of the spine")
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
@@ -361,9 +360,9 @@ def _fingerprint(table: pa.Table) -> str:
     return found.hexdigest()
 
 
-def _logical(table: pa.Table) -> Iterator[columns.Columns]:
+def _logical(table: pa.Table) -> Iterator[Columns]:
     """The columns of a table, with structures for their JSON text."""
-    read = columns.columns(table)
+    read = Frame(table).columns()
     for entry in table.schema:
         if entry.metadata == _JSON:
             read[entry.name] = _objects(table[entry.name])

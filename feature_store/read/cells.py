@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.write.values import Floats
 from mlflow_timescale.common.micros import MISSING, Micros
+
+from ..write.values import Floats
 
 Rows = npt.NDArray[np.intp]
 

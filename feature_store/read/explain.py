@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.catalogue.selection import Selection, series_table
-from feature_store.read.as_of import FeatureValue, Options, part_of, read_cells
-from feature_store.read.cells import Cells, is_there
-from feature_store.read.spine import Group, Spine
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import MISSING
 from mlflow_timescale.common.time import from_micros
 from mlflow_timescale.db.arrays import Int4Array
+
+from ..catalogue.selection import Selection, series_table
+from .as_of import FeatureValue, Options, part_of, read_cells
+from .cells import Cells, is_there
+from .spine import Group, Spine
 
 _queries = db.load("features")
 NO_AS_OF = "no as_of"

@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.catalogue.series import Ids
-from feature_store.read.cells import Cells, Winners
-from feature_store.read.frontier import search, strict_frontier
-from feature_store.read.lookups import Asked, Bounds, look_up
-from feature_store.read.readers import Readers
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.time import from_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
+
+from ..catalogue.series import Ids
+from .cells import Cells, Winners
+from .frontier import search, strict_frontier
+from .lookups import Asked, Bounds, look_up
+from .readers import Readers
 
 _queries = db.load("features")
 POINTS_PER_CELL = 15

@@ -10,14 +10,15 @@ import numpy.typing as npt
 from psycopg import Cursor
 from psycopg.sql import SQL
 
-from feature_store.catalogue.series import Ids
-from feature_store.errors import ConflictingValues
-from feature_store.read.cells import is_there
-from feature_store.write.copying import Field, copy_json, copy_numbers, timestamps
-from feature_store.write.points import Points
-from feature_store.write.values import Floats
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.time import from_micros
+
+from ..catalogue.series import Ids
+from ..errors import ConflictingValues
+from ..read.cells import is_there
+from .copying import Field, copy_json, copy_numbers, timestamps
+from .points import Points
+from .values import Floats
 
 _SHOWN = 10
 

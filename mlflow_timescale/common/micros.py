@@ -35,14 +35,15 @@ _FIXED_OFFSET = re.compile(r"[+-]\d\d:?\d\d\Z")
 _LOCALIZE = ".dt.tz_localize('America/New_York') in pandas, .dt.replace_time_zone(...) in polars"
 
 
-def column_micros(column: pa.Array, what: str, *, missing: bool = False) -> Micros:
-    """Microseconds of an Arrow column.
+def column_micros(column: Any, what: str, *, missing: bool = False) -> Micros:
+    """Microseconds of a column.
 
     Parameters
     ----------
     column
-        Timestamps with a time zone, of any unit; shape (rows,). Raises InvalidTime for naive,
-        null, sub-microsecond or out-of-range times.
+        An Arrow array of timestamps with a time zone, of any unit, or a numpy array of aware
+        datetimes; shape (rows,). Raises InvalidTime for naive, null, sub-microsecond or
+        out-of-range times.
     what
         What the error calls it.
     missing
@@ -57,6 +58,12 @@ def column_micros(column: pa.Array, what: str, *, missing: bool = False) -> Micr
     Traceback (most recent call last):
     mlflow_timescale.common.errors.InvalidTime: event_time is missing in row 1
     """
+    if isinstance(column, np.ndarray):
+        return object_micros(column, what, missing=missing)
+    if len(column) == 0:
+        return np.empty(0, dtype=np.int64)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if not missing and column.null_count:
         row = pc.index(pc.is_null(column), value=True).as_py()
         raise InvalidTime(f"{what} is missing in row {row}")

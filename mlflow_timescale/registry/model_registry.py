@@ -29,10 +29,11 @@ from mlflow.protos.databricks_pb2 import (
 )
 
 from mlflow_timescale.artifacts import ledger
-from mlflow_timescale.artifacts.databases import Connection, connection
+from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.locations import IN_DATABASE, canonical
 from mlflow_timescale.common.attribution import because
-from mlflow_timescale.db import load
+from mlflow_timescale.common.time import require_zone
+from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry import history as registry_history
 from mlflow_timescale.registry.history import Change, active_workspace
@@ -142,7 +143,7 @@ class ModelRegistry:
         """
         if dataset_type is not None and dataset_type not in DATASET_TYPES:
             raise ValueError(f"dataset_type {dataset_type!r} is not one of {DATASET_TYPES}")
-        moment = registry_history.aware(evaluated_at or datetime.now(timezone.utc))
+        moment = require_zone(evaluated_at or datetime.now(timezone.utc), "evaluated_at")
         at = int(moment.timestamp() * 1000)
         points = [
             Metric(_metric_key(name, dataset_type), float(value), at, step)

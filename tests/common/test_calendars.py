@@ -9,7 +9,7 @@ import exchange_calendars
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlflow_timescale.common import schedules
@@ -152,6 +152,7 @@ minutes = st.datetimes(
 ).map(lambda moment: moment.replace(second=0, microsecond=0))
 
 
+@settings(deadline=None)  # the first example of a name builds its calendars
 @given(st.sampled_from(NAMES), days)
 def test_days_are_sessions_as_in_exchange_calendars(name: str, day: date) -> None:
     calendar, reference = ours(name), theirs(name)
@@ -161,6 +162,7 @@ def test_days_are_sessions_as_in_exchange_calendars(name: str, day: date) -> Non
         assert calendar.date_to_session(day, direction) == session.date()
 
 
+@settings(deadline=None)  # the first example of a name builds its calendars
 @given(st.sampled_from(NAMES), days, st.integers(-15, 15))
 def test_sessions_open_close_and_follow_as_in_exchange_calendars(
     name: str, day: date, count: int
@@ -177,6 +179,7 @@ def test_sessions_open_close_and_follow_as_in_exchange_calendars(
     assert calendar.sessions_apart(session, shifted) == count
 
 
+@settings(deadline=None)  # the first example of a name builds its calendars
 @given(st.sampled_from(NAMES), minutes)
 def test_moments_are_found_as_in_exchange_calendars(name: str, moment: datetime) -> None:
     calendar, reference = ours(name), theirs(name)
@@ -188,6 +191,7 @@ def test_moments_are_found_as_in_exchange_calendars(name: str, moment: datetime)
     assert calendar.instants_to_sessions(utc)[0] == np.datetime64(session.date())
 
 
+@settings(deadline=None)  # the first example of a name builds its calendars
 @given(st.sampled_from(NAMES), days, days)
 def test_ranges_hold_the_sessions_of_exchange_calendars(name: str, one: date, two: date) -> None:
     start, end = sorted((one, two))
@@ -195,6 +199,7 @@ def test_ranges_hold_the_sessions_of_exchange_calendars(name: str, one: date, tw
     assert ours(name).sessions_in_range(start, end) == [session.date() for session in sessions]
 
 
+@settings(deadline=None)  # the first example of a name builds its calendars
 @given(st.sampled_from(NAMES), st.lists(minutes, min_size=1, max_size=20), st.integers(1, 5))
 def test_many_moments_give_what_each_one_gives(
     name: str, moments: list[datetime], count: int
@@ -208,6 +213,7 @@ def test_many_moments_give_what_each_one_gives(
         assert found == expected.replace(tzinfo=None)
 
 
+@settings(deadline=None)  # the first example of a name builds its calendars
 @given(st.sampled_from(NAMES), minutes, st.timedeltas(timedelta(0), timedelta(days=60)))
 def test_an_age_is_the_time_on_session_days(name: str, moment: datetime, span: timedelta) -> None:
     """The definition, day by day."""
