@@ -60,20 +60,27 @@ class FixedLag:
 class SessionRule:
     """Known at the next open (or close) of an exchange after the event, plus a delay.
 
-    Parameters
+    Attributes
     ----------
     calendar
-        A name as of `TradingCalendar`: the store reads the calendar, with its recorded overrides,
-        from its database. Or a `TradingCalendar`, which is used as it is.
+        A name as of `TradingCalendar`: an exchange's MIC such as "XNYS", "24/7" or "weekdays". The
+        store reads the calendar, with its recorded overrides, from its database. A
+        `TradingCalendar` is used as it is.
     at
         "open" or "close".
     sessions
-        How many opens or closes to wait for. An event at the very moment of an open waits for the
+        Opens (or closes) to wait for, from 1. An event at the very moment of an open waits for the
         next one.
     delay
-        A timedelta, or a text such as "5m". Raises InvalidTime.
+        Added to the open or close; a timedelta, or a text such as "5m".
 
-    Raises UnknownCalendar.
+    Raises
+    ------
+    UnknownCalendar
+        `at` or `sessions` is out of range. `known_at`: the calendar does not exist, or begins after
+        the event.
+    InvalidTime
+        `delay` is no duration.
 
     Examples
     --------
@@ -99,6 +106,31 @@ class SessionRule:
         object.__setattr__(self, "delay", fixed_duration(self.delay, "delay"))
 
     def known_at(self, event: Micros) -> Micros:
+        """The ingest times of events.
+
+        Parameters
+        ----------
+        event
+            Microseconds since 1970 in UTC, shape (n,).
+
+        Returns
+        -------
+        array of int64
+            Microseconds since 1970 in UTC, shape (n,).
+
+        Raises
+        ------
+        UnknownCalendar
+            The calendar does not exist, or begins after an event.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mlflow_timescale.common.time import from_micros
+        >>> event = np.array([1704897000_000_000])  # 2024-01-10 14:30 UTC: the very open
+        >>> from_micros(SessionRule("XNYS").known_at(event)[0]).isoformat()
+        '2024-01-11T14:30:00+00:00'
+        """
         calendar = self.calendar
         if isinstance(calendar, str):
             calendar = TradingCalendar(calendar)
