@@ -465,7 +465,7 @@ class DriftMonitor:
         if uri is not None:
             from .mlflow_runs import log_pending
 
-            log_pending(conn, self.config, self.calendar, uri, reports=reports)
+            log_pending(self.database, conn, self.config, self.calendar, uri, reports=reports)
 
 
 def _bare_run(metrics: DriftMetrics, calendar: TradingCalendar) -> values.Run:
