@@ -30,7 +30,7 @@ WHERE (%(kind)s::text IS NULL OR kind = %(kind)s)
 ORDER BY valid_from, history_id;
 
 -- name: serialize_versions
--- Wait until nobody else gives a version number to this model.
+-- Wait until no other transaction assigns a version number of this model.
 SELECT pg_advisory_xact_lock(hashtextextended('mlops model version ' || %(workspace)s || '/' || %(name)s, 0));
 
 -- name: insert_version
@@ -96,7 +96,7 @@ SELECT EXISTS (
 
 -- name: children_of_versions
 -- The tags and aliases of these model versions, a row each in their order. One look into the index
--- for each version, whatever the planner thinks of joins.
+-- for each version, in every plan.
 SELECT tag.keys, tag.values, alias.names
 FROM unnest(%(names)b::text[], %(versions)b::integer[])
     WITH ORDINALITY AS wanted (name, version, position)
