@@ -1,6 +1,6 @@
 -- name: attribute
--- Say for the rest of this transaction who asks for what the triggers record, and why; and which
--- aliases are protected, where that is set here and not in the database.
+-- Set, for the rest of this transaction, the user and reason that the triggers record, and the
+-- protected aliases where the client and not the database defines them.
 SELECT set_config('mlops.user', %(user)s, true), set_config('mlops.reason', %(reason)s, true),
     set_config('mlops.override', %(override)s, true),
     set_config('mlops.protected_aliases', coalesce(
