@@ -12,6 +12,7 @@ from typing import Any
 from mlflow_timescale import db
 from mlflow_timescale.common import git
 from mlflow_timescale.common.frames import Frame, make_frame
+from mlflow_timescale.common.time import optional_duration
 from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -182,7 +183,7 @@ class FeatureStore:
         *,
         as_of: datetime | None = None,
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
     ) -> Any:
         """What is known of an entity now, or was at `as_of`: FeatureValues by feature name.
 
@@ -192,9 +193,10 @@ class FeatureStore:
         """
         entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
         names = [feature_names] if isinstance(feature_names, str) else feature_names
+        limit = optional_duration(max_age, "max_age")
         with self.connection() as conn:
             found = read.latest(
-                conn, entities, names, as_of=as_of, versions=feature_version, max_age=max_age
+                conn, entities, names, as_of=as_of, versions=feature_version, max_age=limit
             )
         return found[entity_key] if isinstance(entity_key, str) else found
 
@@ -204,7 +206,7 @@ class FeatureStore:
         feature_names: Sequence[str] | None = None,
         *,
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
     ) -> list[FeatureValue]:
         """For every (entity, as_of), in order, each value that was known, with its two times.
 
@@ -221,7 +223,7 @@ class FeatureStore:
                 return []
             chosen = select(names, feature_version)
             wanted = spine.read_spine(pairs, chosen.names, "entity_key", "as_of")
-            options = Options(max_age, warn_of_mixes=False)
+            options = Options(optional_duration(max_age, "max_age"), warn_of_mixes=False)
             return explain.values(conn, wanted, chosen, options)
 
     def training_frame(
@@ -232,7 +234,7 @@ class FeatureStore:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         event_times: bool = False,
         output: str | None = None,
         written_by: datetime | None = None,
@@ -255,7 +257,7 @@ class FeatureStore:
         chosen = select(features, feature_version)
         wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
         options = Options(
-            max_age,
+            optional_duration(max_age, "max_age"),
             written_by,
             warn_of_mixes=feature_version is None,
             plan=plan,
@@ -279,7 +281,7 @@ class FeatureStore:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         output: str = "pandas",
         written_by: datetime | None = None,
     ) -> Any:
@@ -290,7 +292,7 @@ class FeatureStore:
         """
         chosen = select(features, feature_version)
         wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
-        options = Options(max_age, written_by, warn_of_mixes=False)
+        options = Options(optional_duration(max_age, "max_age"), written_by, warn_of_mixes=False)
         with self.connection() as conn:
             rows = explain.explain(conn, wanted, chosen, options)
         return make_frame(rows, output)
@@ -376,7 +378,7 @@ class FeatureStore:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         written_by: datetime | None = None,
         name: str | None = None,
         partition: str | None = "month",
@@ -386,7 +388,8 @@ class FeatureStore:
         `path` is a new local folder or any fsspec URL, `partition` "year", "month", "day" or None.
         `written_by` is a past watermark; the default is the present one.
         """
-        wanted = (features, entity, as_of, feature_version, max_age, written_by)
+        limit = optional_duration(max_age, "max_age")
+        wanted = (features, entity, as_of, feature_version, limit, written_by)
         request = snapshots.Request(*wanted)
         return snapshots.write_snapshot(
             self.database, spine_frame, request, path, name=name, partition=partition
