@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime, timezone
 from typing import Any
 
@@ -76,7 +76,7 @@ class DriftMonitor:
 
     def __init__(
         self,
-        uri: str | DatabaseURI,
+        uri: str | DatabaseURI | db.Database,
         strategy_id: str = "default",
         *,
         calendar: str | None = None,
@@ -90,7 +90,8 @@ class DriftMonitor:
         on_alert: notify.Hook | None = None,
         tracking_uri: str | bool | None = None,
     ) -> None:
-        self.uri = DatabaseURI.parse(uri)
+        self.database = db.Database.of(uri, application="drift")
+        self.uri = self.database.uri
         self.strategy_id = strategy_id
         self.on_alert = on_alert
         self._targets = settings.targets(notify)
@@ -104,7 +105,6 @@ class DriftMonitor:
             "rules": None if rules is None else settings.as_json(rules),
         }
         with self._connect() as conn:
-            db.migrate(conn)
             self._remember(conn, calendar, {k: v for k, v in given.items() if v is not None})
 
     def __repr__(self) -> str:
@@ -362,13 +362,13 @@ class DriftMonitor:
         found = cusum.onset(history.of("ic")[first:], level) if level else None
         return (found, list(history.sessions[first:])) if found else None
 
-    def connect(self) -> Connection:
+    def connect(self) -> AbstractContextManager[Connection]:
         """A connection to the monitor's database, in UTC; close it."""
-        return db.connect(self.uri, autocommit=True, application_name="mlflow-timescale drift")
+        return self.database.connection()
 
     # Below: the steps of the above.
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> AbstractContextManager[Connection]:
         return self.connect()
 
     @contextmanager

@@ -24,7 +24,6 @@ from ..catalogue.selection import (
     series_table,
     version_of,
 )
-from ..pool import Pool
 from ..times import MISSING, duration_micros, from_micros, to_micros
 from .cells import Cells
 from .lookups import Asked, Bounds
@@ -67,7 +66,8 @@ class Options(NamedTuple):
     details: bool = False
     warn_of_mixes: bool = True
     plan: str | None = None
-    pool: Pool | None = None
+    database: db.Database | None = None
+    readers: int = 1
 
 
 def latest(
@@ -127,7 +127,7 @@ def read_cells(
     """
     several = ANY_VERSION in selection.versions
     cells = Cells.empty(len(selection.names), len(spine), details=options.details, versions=several)
-    with conn.transaction(), Readers(conn, options.pool) as readers:
+    with conn.transaction(), Readers(conn, options.database, options.readers) as readers:
         conn.execute(_queries.one_snapshot)
         written_by = _late_writes_matter(conn, spine, options)
         for group in spine.groups:
