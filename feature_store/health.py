@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from psycopg.rows import dict_row
@@ -16,9 +16,6 @@ from mlflow_timescale.db.arrays import Int4Array
 from .errors import InvalidValue, unknown_feature
 from .sessions import Sessions
 from .times import to_micros
-
-if TYPE_CHECKING:
-    from .store import FeatureStore
 
 _queries = db.load("feature_health")
 _features = db.load("features")
@@ -135,7 +132,7 @@ class Health:
 
 
 def check_health(
-    store: FeatureStore,
+    database: db.Database,
     features: Sequence[str] | None = None,
     entities: Sequence[str] | None = None,
     *,
@@ -158,7 +155,7 @@ def check_health(
     """
     if sessions < 1:
         raise InvalidValue(f"sessions is {sessions}; look at one at least")
-    with store.connection() as conn, conn.transaction():
+    with database.connection() as conn, conn.transaction():
         now = as_of or _one(conn.execute(_queries.clock))
         to_micros(now, "as_of")
         wanted = {"features": _list(features), "entities": _list(entities), "as_of": now}

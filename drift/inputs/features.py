@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mlflow_timescale.db import Connection, load
 
+from ..metrics.arrays import Floats
 from ..sessions import Sessions
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 _queries = load("drift")
 # A value known longer than this before its event (a forecast) is not looked for.
 FOREKNOWLEDGE = timedelta(days=3)
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

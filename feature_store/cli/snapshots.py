@@ -14,6 +14,7 @@ from ..files import lake, snapshots
 from ..files.lake_export import export_lake
 from ..files.manifest import SnapshotError
 from ..files.storage import Folder
+from ..read.query import PointInTimeQuery
 from ..store import FeatureStore
 from .options import (
     Moment,
@@ -56,9 +57,9 @@ def snapshot(
     """
     with FeatureStore(uri) as store:
         made = snapshots.write_snapshot(
-            store,
+            store.database,
             spine,
-            _request(names, **options),
+            _query(names, **options),
             path,
             name=options["name"],
             partition=None if options["partition"] == "none" else options["partition"],
@@ -71,8 +72,8 @@ def snapshot(
     click.echo(f"written by  {made.manifest.written_by.isoformat()}")
 
 
-def _request(names: str, **options: Any) -> snapshots.Request:
-    return snapshots.Request(
+def _query(names: str, **options: Any) -> PointInTimeQuery:
+    return PointInTimeQuery(
         names.split(","),
         options["entity"],
         options["as_of"],
@@ -111,7 +112,7 @@ def verify(path: str, rebuild: bool, as_json: bool, uri: DatabaseURI) -> None:
 
 def _compare(made: Any, uri: DatabaseURI) -> None:
     with FeatureStore(uri) as store:
-        again = snapshots.rebuild(store, made)
+        again = snapshots.rebuild(store.database, made)
     if again != made.fingerprint:
         raise SnapshotError(
             f"{made.url} has fingerprint {made.fingerprint}, the database {uri} gives {again}: "
@@ -133,7 +134,7 @@ def export(path: str, names: str | None, buckets: int, as_json: bool, uri: Datab
     """
     with FeatureStore(uri) as store:
         done = export_lake(
-            store, path, features=names.split(",") if names else None, buckets=buckets
+            store.database, path, features=names.split(",") if names else None, buckets=buckets
         )
     if as_json:
         plain = {**done.__dict__, "written_by": done.written_by.isoformat()}

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..catalogue.selection import ANY_VERSION, Selection, Versions, select
+from ..catalogue.selection import ANY_VERSION, FeatureSelection, Versions, select
 from ..errors import FeatureError, unknown_feature
 from ..read.cells import Cells, Winners
 from ..read.frontier import Frontier, search
@@ -116,7 +116,7 @@ class Part(NamedTuple):
     url: str
     files: list[DataFile]
     asked: list[Ask]
-    selection: Selection
+    selection: FeatureSelection
     known: dict[str, list[int]]
 
 
@@ -200,7 +200,7 @@ class Lake:
         added = {name: cells.objects(j) for j, name in enumerate(chosen.names)}
         return spine.join(added, output)
 
-    def parts(self, spine: Spine, selection: Selection) -> Iterator[Part]:
+    def parts(self, spine: Spine, selection: FeatureSelection) -> Iterator[Part]:
         """One task for each bucket that has entities of the spine."""
         asked: dict[int, list[Ask]] = {}
         for group in spine.groups:
@@ -212,7 +212,7 @@ class Lake:
             files = [entry.file for entry in self._entries(bucket)]
             yield Part(self.url, files, mine, selection, self.manifest.versions)
 
-    def check(self, selection: Selection) -> Selection:
+    def check(self, selection: FeatureSelection) -> FeatureSelection:
         """Raise UnknownFeature for a name or version that the lake has not."""
         known = self.manifest.versions
         wrong = [
@@ -292,7 +292,7 @@ def _versions(
     series: dict[tuple[str, str, int], FrontierSeries],
     entity: str,
     j: int,
-    selection: Selection,
+    selection: FeatureSelection,
     known: dict[str, list[int]],
 ) -> Iterator[tuple[int, FrontierSeries]]:
     """The series of one cell, lower versions first."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +40,6 @@ from .lake import (
     split_series,
 )
 from .storage import DataFile, Folder
-
-if TYPE_CHECKING:
-    from ..store import FeatureStore
 
 _queries = db.load("feature_lake")
 _features = db.load("features")
@@ -109,7 +106,7 @@ class _Changes:
 
 
 def export_lake(
-    store: FeatureStore,
+    database: db.Database,
     path: str | Path,
     *,
     features: list[str] | None = None,
@@ -121,7 +118,7 @@ def export_lake(
     same place runs, or if the lake comes from another database.
     """
     folder = Folder(path)
-    with store.connection() as conn, _alone(conn, folder):
+    with database.connection() as conn, _alone(conn, folder):
         old = _open(folder, features, buckets)
         until = watermarks.watermark(conn)
         with conn.transaction():

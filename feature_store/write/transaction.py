@@ -24,8 +24,8 @@ from ..calendars import Availability
 from ..catalogue.series import Ids
 from ..errors import ConflictingValues
 from ..times import Micros, from_micros, to_micros
+from ..values.points import check_order
 from .batch import Batch
-from .points import check_order
 
 _queries = db.load("features")
 CLOCK_SKEW = 60_000_000  # how far a producer's clock may be ahead of the server's, in microseconds

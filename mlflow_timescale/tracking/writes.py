@@ -14,7 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.queries import load
-from mlflow_timescale.tracking.points import Points, columns, fields, model_columns
+from mlflow_timescale.tracking.points import MetricPoints, columns, fields, model_columns
 
 _queries = load("tracking")
 
@@ -40,7 +40,7 @@ class RunWrites:
 
     def batch(
         self,
-        batch: Points,
+        batch: MetricPoints,
         metrics: Sequence[Metric],
         params: Sequence[Param] = (),
         tags: Sequence[RunTag] = (),
@@ -57,7 +57,7 @@ class RunWrites:
             statements.append(self.tags(tags))
         return statements or [self.check()]
 
-    def metrics(self, batch: Points) -> Statement:
+    def metrics(self, batch: MetricPoints) -> Statement:
         """Add points and move the latest metrics on."""
         if len(batch.every) == 1:
             return self._statement(_queries.log_metric, fields(batch.every[0]))
