@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_timescale import db
+from mlflow_timescale.common import git
 from mlflow_timescale.common.frames import Frame, make_frame
 from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
@@ -18,7 +19,7 @@ from . import health
 from .calendars import Availability, availability
 from .catalogue import definitions
 from .catalogue.definitions import FeatureView
-from .catalogue.provenance import active_run_id, default_producer, git_version
+from .catalogue.provenance import active_run_id, default_producer
 from .catalogue.selection import Features, Versions, feature_names_of
 from .errors import as_feature_errors
 from .files import lake_export, snapshots
@@ -74,7 +75,7 @@ class FeatureStore:
     @property
     def producer_version(self) -> str | None:
         """The code version that writes are recorded with."""
-        return self._producer_version or git_version(Path.cwd())
+        return self._producer_version or git.version(Path.cwd())
 
     def close(self) -> None:
         """Close the connections; using the store again opens new ones."""

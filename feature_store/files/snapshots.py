@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import Column, Columns, Frame, as_arrow
+from mlflow_timescale.db import Database, DatabaseURI
 
 from ..catalogue import definitions
 from ..catalogue.selection import FeatureSelection
@@ -149,7 +150,7 @@ class Snapshot:
 
 
 def write_snapshot(
-    database: db.Database,
+    database: Database,
     spine: Any,
     query: PointInTimeQuery,
     path: str | Path,
@@ -194,7 +195,7 @@ def load_snapshot(path: str | Path, *, verify: bool = True) -> Snapshot:
     return snapshot
 
 
-def rebuild(database: db.Database, snapshot: Snapshot) -> str:
+def rebuild(database: Database, snapshot: Snapshot) -> str:
     """The fingerprint of the same rows and features, read again at the same watermark."""
     return read_content(database, snapshot.spine(), snapshot.query()).fingerprint
 
@@ -215,7 +216,7 @@ class TrainingSet:
         return _fingerprint(self.table)
 
     def manifest(
-        self, name: str, partition: str | None, files: list[DataFile], database: db.DatabaseURI
+        self, name: str, partition: str | None, files: list[DataFile], uri: DatabaseURI
     ) -> Manifest:
         """What the snapshot says of itself."""
         entity = self.query.entity
@@ -235,12 +236,12 @@ class TrainingSet:
             partition=partition,
             schema=[{"name": entry.name, "type": str(entry.type)} for entry in self.table.schema],
             files=files,
-            database=str(database),
+            database=str(uri),
             libraries=library_versions(),
         )
 
 
-def read_content(database: db.Database, frame: Any, query: PointInTimeQuery) -> TrainingSet:
+def read_content(database: Database, frame: Any, query: PointInTimeQuery) -> TrainingSet:
     """Read the training set of a query, up to its watermark or, without one, up to now."""
     selection = query.selection
     spine = query.spine(frame)
