@@ -16,7 +16,6 @@ from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
 from . import health
-from .calendars import Availability, availability
 from .catalogue import definitions
 from .catalogue.definitions import FeatureView
 from .catalogue.provenance import active_run_id, default_producer
@@ -29,12 +28,12 @@ from .read.query import PointInTimeQuery
 from .read.spine import EntityColumns
 from .values.points import FrameLayout, one_row, points
 from .write import writing as write
+from .write.availability import Lag, availability
 from .write.transaction import WriteSpec
 
 BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
 LONG_COLUMNS = 5  # a long frame has about so many for each value
 _MOST_READERS = 4  # more wait for each other in the database
-Lag = timedelta | Availability | str | None
 
 
 class FeatureStore:

@@ -24,6 +24,8 @@ import pyarrow.compute as pc
 
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import Column, Columns, Frame, as_arrow
+from mlflow_timescale.common.micros import MISSING
+from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Database, DatabaseURI
 
 from ..catalogue import definitions
@@ -34,7 +36,6 @@ from ..read.cells import Cells
 from ..read.point_in_time import Options, read_cells
 from ..read.query import PointInTimeQuery
 from ..read.spine import Spine
-from ..times import MISSING, to_micros
 from .fingerprint import Fingerprint, canonical_json
 from .manifest import (
     FILE,

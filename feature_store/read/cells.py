@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlflow_timescale.common.micros import MISSING, Micros
+
 from ..catalogue.series import Positions
-from ..times import MISSING, Micros
 from ..values.encoding import Floats, is_there
 
 

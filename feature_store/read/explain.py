@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import MISSING
+from mlflow_timescale.common.time import from_micros
 from mlflow_timescale.db.arrays import Int4Array
 
 from ..catalogue.selection import FeatureSelection, series_table
-from ..times import MISSING, from_micros
 from ..values.encoding import is_there
 from .cells import Cells
 from .point_in_time import FeatureValue, Options, part_of, read_cells

@@ -17,6 +17,7 @@ from ..catalogue.definitions import FeatureView
 from ..catalogue.series import SeriesWriter
 from ..errors import InvalidFrame, WriteContention
 from ..values.points import Points, check_order
+from .availability import on_calendar
 from .batch import make_batch
 from .transaction import WriteSpec, WriteTransaction
 
@@ -42,7 +43,7 @@ def write_batches(
         stored = write_points(conn, first, spec, view)
         progress(len(first))
         return stored
-    spec, registered = _with_view(aside, spec, view)
+    spec, registered = _prepared(aside, spec, view)
     checked = _checked(aside, chain([first, second], batches), spec, registered)
     return write_stream(conn, SeriesWriter(aside, spec.version), checked, spec, progress)
 
@@ -55,7 +56,7 @@ def write_points(
     Raises DefinitionError, ConflictingValues, InvalidTime or WriteContention; then nothing was
     written.
     """
-    spec, registered = _with_view(conn, spec, view)
+    spec, registered = _prepared(conn, spec, view)
     definitions.check(conn, points, spec.version, registered)
     points = apply_availability(points, spec)
     if not len(points):
@@ -104,10 +105,11 @@ def apply_availability(points: Points, spec: WriteSpec) -> Points:
     return points
 
 
-def _with_view(
+def _prepared(
     conn: db.Connection, spec: WriteSpec, view: str | FeatureView | None
 ) -> tuple[WriteSpec, FeatureView | None]:
-    """The view of a write, registered, and the write with the view's version."""
+    """The view of a write, registered, and the write with its version, on its calendar."""
+    spec = replace(spec, availability=on_calendar(conn, spec.availability))
     if view is None:
         return spec, None
     registered = definitions.find_or_register(conn, view)
