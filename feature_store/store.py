@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feature_store import columns, health
+from feature_store import health
 from feature_store.calendars import Availability, availability
 from feature_store.catalogue import definitions
 from feature_store.catalogue.definitions import FeatureView
 from feature_store.catalogue.provenance import active_run_id, default_producer, git_version
 from feature_store.catalogue.selection import Versions, feature_names_of, select
+from feature_store.errors import as_feature_errors
 from feature_store.files import lake_export, snapshots
 from feature_store.pool import Pool
 from feature_store.read import as_of as read
@@ -24,6 +25,7 @@ from feature_store.write import writing as write
 from feature_store.write.points import Layout, one_row, points
 from feature_store.write.transaction import WriteSpec
 from mlflow_timescale import db
+from mlflow_timescale.common.frames import Frame, make_frame
 from mlflow_timescale.db.uri import DatabaseURI
 
 BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
@@ -131,10 +133,12 @@ class FeatureStore:
     ) -> int:
         """Write a frame, whole or not at all; return how many values were new.
 
-        `frame` is a pandas, polars or Arrow frame, a Parquet or CSV file or directory of them, or
-        an iterator of frames (which may together be larger than memory). Wide: every column beside
-        the named ones is a feature. Long: columns `feature_name` and `value`. `ingest_time` names
-        a column. A null is not written; NaN is ("computed, undefined").
+        `frame` is any source of `mlflow_timescale.common.frames.Frame`: a pandas, polars or Arrow
+        frame, a DuckDB relation, a mapping of columns, a CSV or Parquet file, a directory of them,
+        or an iterator of these (which may together be larger than memory). A CSV file's entities
+        are texts as written: 000001 and NA stay what they are. Wide: every column beside the named
+        ones is a feature. Long: columns `feature_name` and `value`. `ingest_time` names a column.
+        A null is not written; NaN is ("computed, undefined").
 
         The same rows again write nothing. A different value at an existing (entity, feature,
         version, event_time, ingest_time) raises ConflictingValues, which names up to ten rows;
@@ -144,9 +148,10 @@ class FeatureStore:
         shape = Layout(layout, entity, event_time, ingest_time)
         spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
         values = BATCH_POINTS * (1 if layout == "wide" else LONG_COLUMNS)
-        batches = (points(part, shape) for part in columns.batches(frame, values))
+        source = Frame(frame, text=shape.identifiers)
+        batches = (points(part, shape) for part in source.batches(values))
         progress = progress or (lambda count: None)
-        with self.connection() as conn, self.connection() as aside:
+        with as_feature_errors(), self.connection() as conn, self.connection() as aside:
             return write.write_batches(conn, aside, batches, spec, view, progress)
 
     def register(self, view: FeatureView) -> bool:
@@ -252,7 +257,7 @@ class FeatureStore:
             added[name] = cells.objects(j)
             if event_times:
                 added[f"{name}__event_time"] = cells.event[j].view("M8[us]")
-        return spine.join(wanted.frame, added, output)
+        return wanted.join(added, output)
 
     def explain(
         self,
@@ -276,7 +281,7 @@ class FeatureStore:
         options = Options(max_age, written_by, warn_of_mixes=False)
         with self.connection() as conn:
             rows = explain.explain(conn, wanted, chosen, options)
-        return spine.frame_of(rows, output)
+        return make_frame(rows, output)
 
     def history(
         self,
@@ -289,7 +294,7 @@ class FeatureStore:
         """Every value that was ever believed of a feature of an entity, with its revisions."""
         with self.connection() as conn:
             rows = revisions.history(conn, entity_key, feature, feature_version)
-        return spine.frame_of(rows, output)
+        return make_frame(rows, output)
 
     def diff(
         self,
@@ -303,7 +308,7 @@ class FeatureStore:
         """What became known after as_of_1 and by as_of_2: new values and revisions."""
         with self.connection() as conn:
             rows = revisions.diff(conn, as_of_1, as_of_2, entities, features)
-        return spine.frame_of(rows, output)
+        return make_frame(rows, output)
 
     def leak_report(
         self,
@@ -326,19 +331,19 @@ class FeatureStore:
         wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
         with self.connection() as conn:
             rows = revisions.leak_report(conn, wanted, chosen)
-        return spine.frame_of(rows, output)
+        return make_frame(rows, output)
 
     def features(self, output: str = "pandas") -> Any:
         """What there is: every feature and version, its entities, its first and last event."""
         with self.connection() as conn:
-            return spine.frame_of(revisions.inventory(conn), output)
+            return make_frame(revisions.inventory(conn), output)
 
     def lineage(
         self, feature: str, *, feature_version: int | None = None, output: str = "pandas"
     ) -> Any:
         """Who wrote a feature: producers, code versions, runs, assumptions, counts and times."""
         with self.connection() as conn:
-            return spine.frame_of(revisions.lineage(conn, feature, feature_version), output)
+            return make_frame(revisions.lineage(conn, feature, feature_version), output)
 
     def watermark(self) -> datetime:
         """The newest moment that is settled: no write stamped at or before it can still appear.

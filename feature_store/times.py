@@ -72,11 +72,18 @@ def duration_micros(duration: timedelta, what: str = "duration") -> int:
     return int(duration // MICROSECOND)
 
 
-def column_micros(column: pa.Array, what: str, *, missing: bool = False) -> Micros:
-    """Microseconds since 1970 of a whole Arrow column; `missing` lets nulls through as MISSING.
+def column_micros(column: Any, what: str, *, missing: bool = False) -> Micros:
+    """Microseconds since 1970 of an Arrow column, or of an array of aware datetimes.
 
-    Raises InvalidTime for naive, null, sub-microsecond or out-of-range times.
+    `missing` lets nulls through as MISSING. Raises InvalidTime for naive, null, sub-microsecond or
+    out-of-range times.
     """
+    if isinstance(column, np.ndarray):
+        return object_micros(column, what, missing=missing)
+    if len(column) == 0:
+        return np.empty(0, dtype=np.int64)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if not missing and column.null_count:
         row = pc.index(pc.is_null(column), value=True).as_py()
         raise InvalidTime(f"{what} is missing in row {row}")

@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 from psycopg.sql import SQL
 
-from drift import frames
+from drift.inputs import columns
+from drift.inputs.columns import counts, days, instants, numbers, texts
 from drift.sessions import Sessions
+from mlflow_timescale.common.frames import Columns, InvalidFrame
 from mlflow_timescale.db import Connection, Error, load
 
 _queries = load("drift")
@@ -30,37 +32,37 @@ def record_predictions(conn: Connection, strategy_id: str, sessions: Sessions, f
     """Keep what a strategy's models said; return how many rows were new.
 
     Columns: entity_key, signal, and signal_time (aware) or session; optional horizon (sessions, 1),
-    signal_name ("signal"), model_name, model_version, group. Raises BadFrame, NotASession,
+    signal_name ("signal"), model_name, model_version, group. Raises InvalidFrame, NotASession,
     Contradiction.
     """
-    table = frames.table(frame)
-    frames.require(table, "entity_key", "signal")
-    signal_times, days = _times(table, sessions)
-    columns = [
-        ("text", frames.texts(table, "entity_key")),
-        ("date", days.tolist()),
+    given = columns.read(frame)
+    entities, signals = texts(given, "entity_key"), numbers(given, "signal")
+    signal_times, session_days = _times(given, sessions)
+    staged = [
+        ("text", entities),
+        ("date", session_days.tolist()),
         ("time", _utc(signal_times)),
-        ("real", frames.numbers(table, "signal").tolist()),
-        ("int", _signal_ids(conn, strategy_id, table)),
-        ("text", frames.texts(table, "group", "")),
+        ("real", signals.tolist()),
+        ("int", _signal_ids(conn, strategy_id, given)),
+        ("text", texts(given, "group", "")),
     ]
-    return _record(conn, strategy_id, "predictions", columns)
+    return _record(conn, strategy_id, "predictions", staged)
 
 
-def _signal_ids(conn: Connection, strategy_id: str, table: pa.Table) -> list[int]:
+def _signal_ids(conn: Connection, strategy_id: str, given: Columns) -> list[int]:
     """The number of each row's signal; new signals are numbered."""
     keys = list(
         zip(
-            frames.texts(table, "signal_name", "signal"),
-            frames.counts(table, "horizon", 1).tolist(),
-            frames.texts(table, "model_name", ""),
-            frames.texts(table, "model_version", ""),
+            texts(given, "signal_name", "signal"),
+            counts(given, "horizon", 1).tolist(),
+            texts(given, "model_name", ""),
+            texts(given, "model_version", ""),
             strict=True,
         )
     )
-    columns = zip(*sorted(set(keys)), strict=True) if keys else ((),) * 4
+    distinct = zip(*sorted(set(keys)), strict=True) if keys else ((),) * 4
     names = ("names", "horizons", "models", "versions")
-    row = {"strategy_id": strategy_id, **dict(zip(names, map(list, columns), strict=True))}
+    row = {"strategy_id": strategy_id, **dict(zip(names, map(list, distinct), strict=True))}
     conn.execute(_queries.add_signals, row)
     ids = {tuple(found[:4]): found[4] for found in conn.execute(_queries.signals, row)}
     return [ids[key] for key in keys]
@@ -73,17 +75,17 @@ def record_returns(conn: Connection, strategy_id: str, sessions: Sessions, frame
     (aware; default now). Empty values are left out: they are not known yet. Without known_at, a
     value that differs from the one known is a revision.
 
-    Raises BadFrame, NotASession, Contradiction.
+    Raises InvalidFrame, NotASession, Contradiction.
     """
-    table = _known(frames.table(frame), sessions)
-    columns = [
-        ("text", frames.texts(table, "entity_key")),
-        ("date", frames.days(table, "session").tolist()),
-        ("int", frames.counts(table, "horizon", 1).tolist()),
-        ("time", _known_at(table)),
-        ("real", frames.numbers(table, "value").tolist()),
+    given = _known(columns.read(frame), sessions)
+    staged = [
+        ("text", texts(given, "entity_key")),
+        ("date", days(given, "session").tolist()),
+        ("int", counts(given, "horizon", 1).tolist()),
+        ("time", _known_at(given)),
+        ("real", numbers(given, "value").tolist()),
     ]
-    return _record(conn, strategy_id, "returns", columns)
+    return _record(conn, strategy_id, "returns", staged)
 
 
 def record_strategy_returns(
@@ -93,28 +95,28 @@ def record_strategy_returns(
 
     Columns: session, value; optional known_at, as for `record_returns`.
     """
-    table = _known(frames.table(frame), sessions)
-    columns = [
-        ("date", frames.days(table, "session").tolist()),
-        ("time", _known_at(table)),
-        ("real", frames.numbers(table, "value").tolist()),
+    given = _known(columns.read(frame), sessions)
+    staged = [
+        ("date", days(given, "session").tolist()),
+        ("time", _known_at(given)),
+        ("real", numbers(given, "value").tolist()),
     ]
-    return _record(conn, strategy_id, "strategy_returns", columns)
+    return _record(conn, strategy_id, "strategy_returns", staged)
 
 
-def _record(conn: Connection, strategy_id: str, what: str, columns: list[tuple[str, Any]]) -> int:
+def _record(conn: Connection, strategy_id: str, what: str, staged: list[tuple[str, Any]]) -> int:
     parameters = {"strategy_id": strategy_id}
-    rows = zip(*(values for _, values in columns), strict=True)
+    rows = zip(*(values for _, values in staged), strict=True)
     with conn.transaction():
         conn.execute(_queries.lock_to_record, parameters)
         conn.execute(getattr(_queries, f"stage_{what}"))
-        _copy(conn, getattr(_queries, f"copy_{what}"), [kind for kind, _ in columns], rows)
+        _copy(conn, getattr(_queries, f"copy_{what}"), [kind for kind, _ in staged], rows)
         conn.execute(_queries.analyze_staged)
         if what != "strategy_returns":
             conn.execute(_queries.add_entities)
         row = conn.execute(getattr(_queries, f"add_{what}"), parameters).fetchone()
         added = int(row[0]) if row else 0
-        if added < len(columns[0][1]):
+        if added < len(staged[0][1]):
             _refuse_contradictions(conn, what, parameters)
         conn.execute(_queries.drop_staged)
     return added
@@ -157,17 +159,16 @@ def _described(row: dict[str, Any]) -> str:
     return f"{key}: {given}, recorded {kept}"
 
 
-def _times(table: pa.Table, sessions: Sessions) -> tuple[Any, Any]:
-    if "session" not in table.column_names:
-        frames.require(table, "signal_time")
-    if "signal_time" not in table.column_names:
-        days = sessions.require(frames.days(table, "session"))
-        return sessions.closes(days), days
-    times = frames.instants(table, "signal_time")
+def _times(given: Columns, sessions: Sessions) -> tuple[Any, Any]:
+    """The signal time and the session of each row."""
+    if "signal_time" not in given and "session" in given:
+        signalled = sessions.require(days(given, "session"))
+        return sessions.closes(signalled), signalled
+    times = instants(given, "signal_time")
     if np.isnat(times).any():
-        raise frames.BadFrame(f"column 'signal_time' has {np.isnat(times).sum()} empty values")
-    if "session" in table.column_names:
-        return times, sessions.require(frames.days(table, "session"))
+        raise InvalidFrame(f"column 'signal_time' has {np.isnat(times).sum()} empty values")
+    if "session" in given:
+        return times, sessions.require(days(given, "session"))
     _refuse_dates(times, sessions)
     return times, sessions.of_instants(times)
 
@@ -175,24 +176,23 @@ def _times(table: pa.Table, sessions: Sessions) -> tuple[Any, Any]:
 def _refuse_dates(times: Any, sessions: Sessions) -> None:
     """Refuse midnights: a date read as an instant lands a session early, the seed's incident."""
     if len(times) and (times == times.astype("datetime64[D]")).all() and sessions.has_hours:
-        raise frames.BadFrame(
+        raise InvalidFrame(
             "column 'signal_time' is midnight UTC in every row, so these are dates rather than "
             "the instants of the predictions; pass them as column 'session'"
         )
 
 
-def _known(table: pa.Table, sessions: Sessions) -> pa.Table:
+def _known(given: Columns, sessions: Sessions) -> Columns:
     """The rows that have a value, their sessions checked."""
-    frames.require(table, "session", "value")
-    known = table.filter(pa.array(~np.isnan(frames.numbers(table, "value"))))
-    sessions.require(frames.days(known, "session"))
+    known = columns.take(given, ~np.isnan(numbers(given, "value")))
+    sessions.require(days(known, "session"))
     return known
 
 
-def _known_at(table: pa.Table) -> list[Any]:
-    if "known_at" not in table.column_names:
-        return [None] * len(table)
-    return _utc(frames.instants(table, "known_at"))
+def _known_at(given: Columns) -> list[Any]:
+    if "known_at" not in given:
+        return [None] * columns.rows(given)
+    return _utc(instants(given, "known_at"))
 
 
 def _utc(times: Any) -> list[Any]:

@@ -19,7 +19,6 @@ from feature_store.cli.options import (
     as_of_option,
     json_option,
     max_age_option,
-    read_table,
     show,
     version_option,
     versions,
@@ -135,12 +134,14 @@ def training(
 ) -> None:
     """Add to a SPINE (a Parquet or CSV file of entities and times) what was known then."""
     options["feature_version"] = versions(feature_version)
-    chosen, frame = names.split(","), read_table(spine)
+    chosen = names.split(",")
     with FeatureStore(uri) as store:
         if explain:
-            found = store.explain(frame, chosen, output="arrow", **options)
+            found = store.explain(spine, chosen, output="arrow", **options)
         else:
-            found = store.training_frame(frame, chosen, event_times=event_times, **options)
+            found = store.training_frame(
+                spine, chosen, event_times=event_times, output="arrow", **options
+            )
     if output is None:
         show(found.to_pydict(), as_json)
     else:
@@ -199,7 +200,7 @@ def leaks(
     """Report in what share of cells a join on event time alone would look into the future."""
     with FeatureStore(uri) as store:
         report = store.leak_report(
-            read_table(spine),
+            spine,
             names.split(","),
             feature_version=versions(feature_version),
             **options,

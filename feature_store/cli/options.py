@@ -94,16 +94,6 @@ def versions(given: tuple[tuple[str | None, int | str], ...]) -> Any:
     return {str(name): version for name, version in given}
 
 
-def read_table(path: str) -> Any:
-    """A Parquet or CSV file as an Arrow table; times of a CSV file keep the zone they state."""
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    if path.endswith(".csv"):
-        return pyarrow.csv.read_csv(path)
-    return pyarrow.parquet.read_table(path)
-
-
 def show(columns: Mapping[str, Any], as_json: bool, title: str = "") -> None:
     """Print columns as a table without its empty columns, or as JSON: one object a row."""
     names = list(columns)

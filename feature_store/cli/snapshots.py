@@ -11,7 +11,6 @@ from feature_store.cli.options import (
     Moment,
     json_option,
     max_age_option,
-    read_table,
     version_option,
     versions,
 )
@@ -57,7 +56,7 @@ def snapshot(
     with FeatureStore(uri) as store:
         made = snapshots.write_snapshot(
             store,
-            read_table(spine),
+            spine,
             _request(names, **options),
             path,
             name=options["name"],

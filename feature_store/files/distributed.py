@@ -7,17 +7,17 @@ as-of join by entity gives exactly what the database gives. On any other engine 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from feature_store import columns
 from feature_store.catalogue.selection import ANY_VERSION, Versions, select
-from feature_store.errors import FeatureError
+from feature_store.errors import FeatureError, as_feature_errors
 from feature_store.files.lake import Lake
-from feature_store.times import duration_micros
+from feature_store.times import column_micros, duration_micros
+from mlflow_timescale.common.frames import Frame
 
 if TYPE_CHECKING:
     import daft
@@ -101,16 +101,18 @@ def _as_daft(spine: Any, as_of: str) -> daft.DataFrame:
     daft = _daft()
     if isinstance(spine, daft.DataFrame):
         return spine.with_column(as_of, daft.col(as_of).cast(daft.DataType.timestamp("us", "UTC")))
-    read = dict(_columns(columns.columns(spine)))
-    times = columns.times(read[as_of], as_of, missing=True)
-    read[as_of] = pa.array(times.view("M8[us]")).cast(pa.timestamp("us", "UTC"))
-    return daft.from_arrow(pa.table(read))
+    with as_feature_errors():
+        frame = Frame(spine)
+        times = column_micros(frame.column(as_of), as_of, missing=True)
+        table = frame.table()
+    arrays = {name: _decoded(table[name]) for name in table.column_names}
+    arrays[as_of] = pa.array(times.view("M8[us]")).cast(pa.timestamp("us", "UTC"))
+    return daft.from_arrow(pa.table(arrays))
 
 
-def _columns(read: columns.Columns) -> Iterator[tuple[str, pa.Array]]:
-    for name, column in read.items():
-        array = column if isinstance(column, pa.Array) else pa.array(column.tolist())
-        yield name, array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    is_dictionary = pa.types.is_dictionary(column.type)
+    return column.cast(column.type.value_type) if is_dictionary else column
 
 
 def _daft() -> Any:

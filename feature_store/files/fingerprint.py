@@ -19,13 +19,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Column, Columns, columns
-from feature_store.errors import InvalidFrame
+from feature_store.errors import InvalidFrame, as_feature_errors
 from feature_store.times import MISSING, column_micros
+from mlflow_timescale.common.frames import Column, Columns, Frame
 
 VERSION = 1
 _EXACT = 2**53
 _ROWS = 65_536
+_VALUES = 2_000_000  # read at once from a file or a stream
 _WIDTH = 17  # of a cell: its kind, and a number or half of a SHA-256
 _NOTHING, _NUMBER, _INTEGER, _BOOLEAN, _MOMENT, _NAIVE, _DATE, _DURATION, _TEXT, _BYTES, _JSON = (
     range(11)
@@ -34,9 +35,9 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def fingerprint(frame: Any) -> str:
-    """The fingerprint of a pandas, Arrow or polars frame, as 64 hexadecimal digits.
+    """The fingerprint of a frame of any kind, as 64 hexadecimal digits.
 
-    Raises InvalidFrame for columns of kinds that have no canonical form.
+    Raises InvalidFrame for columns of types that have no canonical form.
 
     >>> import pandas as pd
     >>> one = pd.DataFrame({"entity": ["a", "b"], "x": [1.0, float("nan")]})
@@ -44,7 +45,9 @@ def fingerprint(frame: Any) -> str:
     True
     """
     builder = Fingerprint()
-    builder.add(columns(frame))
+    with as_feature_errors():
+        for batch in Frame(frame).batches(_VALUES):
+            builder.add(batch)
     return builder.hexdigest()
 
 
@@ -255,5 +258,4 @@ _ENCODERS: tuple[tuple[Callable[[Any], bool], Callable[[Any, str], Bytes]], ...]
 
 def parts(table: pa.Table) -> Iterator[Columns]:
     """A table in slices, for `Fingerprint.add`."""
-    for first in range(0, len(table), _ROWS):
-        yield columns(table[first : first + _ROWS])
+    yield from Frame(table).batches(_ROWS * len(table.schema.names))

@@ -28,7 +28,7 @@ from feature_store.errors import FeatureError, unknown_feature
 from feature_store.files.storage import CorruptFile, DataFile, Folder
 from feature_store.read.cells import Cells, Winners
 from feature_store.read.frontier import Frontier, search
-from feature_store.read.spine import EntityColumns, Spine, join, read_spine, slices
+from feature_store.read.spine import EntityColumns, Spine, read_spine, slices
 from feature_store.times import Micros, duration_micros
 
 FILE = "lake.json"
@@ -198,7 +198,7 @@ class Lake:
         if max_age is not None:
             cells.expire(spine.as_of, duration_micros(max_age, "max_age"))
         added = {name: cells.objects(j) for j, name in enumerate(chosen.names)}
-        return join(spine.frame, added, output)
+        return spine.join(added, output)
 
     def parts(self, spine: Spine, selection: Selection) -> Iterator[Part]:
         """One task for each bucket that has entities of the spine."""

@@ -22,10 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store import columns
 from feature_store.catalogue import definitions
 from feature_store.catalogue.selection import Selection, Versions, select
-from feature_store.errors import InvalidFrame, InvalidTime
+from feature_store.errors import InvalidTime, as_feature_errors
 from feature_store.files.fingerprint import Fingerprint, canonical_json
 from feature_store.files.manifest import (
     FILE,
@@ -42,6 +41,7 @@ from feature_store.read.cells import Cells
 from feature_store.read.spine import EntityColumns, Spine, read_spine
 from feature_store.times import MISSING, to_micros
 from mlflow_timescale import db
+from mlflow_timescale.common.frames import Column, Columns, Frame, as_arrow
 
 if TYPE_CHECKING:
     from feature_store.files.mlflow_dataset import SnapshotDataset
@@ -290,17 +290,15 @@ def _settled(conn: db.Connection, written_by: datetime | None) -> datetime:
 
 
 def _spine_table(spine: Spine, as_of: str) -> pa.Table:
-    found = {name: _plain(name, column) for name, column in columns.columns(spine.frame).items()}
+    found = {name: _plain(name, column) for name, column in spine.frame.columns().items()}
     missing = spine.as_of == MISSING
     found[as_of] = pa.array(spine.as_of, mask=missing, type=pa.timestamp("us", "UTC"))
     return pa.table(found)
 
 
-def _plain(name: str, column: columns.Column) -> pa.Array:
-    try:
-        array = pa.array(column.tolist()) if isinstance(column, np.ndarray) else column
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
-        raise InvalidFrame(f"column {name!r} of the spine does not fit Parquet: {exc}") from exc
+def _plain(name: str, column: Column) -> pa.Array:
+    with as_feature_errors():
+        array = as_arrow(column, f"column {name!r} of the spine")
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
@@ -360,9 +358,9 @@ def _fingerprint(table: pa.Table) -> str:
     return found.hexdigest()
 
 
-def _logical(table: pa.Table) -> Iterator[columns.Columns]:
+def _logical(table: pa.Table) -> Iterator[Columns]:
     """The columns of a table, with structures for their JSON text."""
-    read = columns.columns(table)
+    read = Frame(table).columns()
     for entry in table.schema:
         if entry.metadata == _JSON:
             read[entry.name] = _objects(table[entry.name])

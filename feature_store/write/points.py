@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.columns import Column, Columns, labels, times
 from feature_store.errors import InvalidFrame, InvalidTime
-from feature_store.times import Micros, from_micros, to_micros
+from feature_store.times import Micros, column_micros, from_micros, to_micros
 from feature_store.write.values import (
     Floats,
     Values,
@@ -21,6 +20,7 @@ from feature_store.write.values import (
     to_json,
     to_number,
 )
+from mlflow_timescale.common.frames import Columns, labels
 
 Codes = npt.NDArray[np.int32]
 LAYOUTS = ("wide", "long")
@@ -39,11 +39,10 @@ class Layout:
         if self.layout not in LAYOUTS:
             raise InvalidFrame(f"layout {self.layout!r} is neither 'wide' nor 'long'")
 
-    def column(self, columns: Columns, name: str) -> Column:
-        """The column of that name, or an error that says which there are."""
-        if name not in columns:
-            raise InvalidFrame(f"the frame has no column {name!r}; it has {', '.join(columns)}")
-        return columns[name]
+    @property
+    def identifiers(self) -> set[str]:
+        """The columns that a CSV file gives as they are written."""
+        return {self.entity} if self.layout == "wide" else {self.entity, "feature_name"}
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,11 @@ class Points:
 
 def points(columns: Columns, layout: Layout) -> Points:
     """The points of one batch; raises InvalidFrame, InvalidTime or InvalidValue."""
-    entities, entity = labels(layout.column(columns, layout.entity), layout.entity)
-    event = times(layout.column(columns, layout.event_time), layout.event_time)
+    entities, entity = labels(columns[layout.entity], layout.entity)
+    event = column_micros(columns[layout.event_time], layout.event_time)
     ingest = None
     if layout.ingest_time is not None:
-        ingest = times(layout.column(columns, layout.ingest_time), layout.ingest_time)
+        ingest = column_micros(columns[layout.ingest_time], layout.ingest_time)
     build = _wide if layout.layout == "wide" else _long
     return build(columns, layout, (entities, entity, event, ingest))
 
@@ -139,8 +138,8 @@ _Keys = tuple[list[str], Codes, Micros, "Micros | None"]
 
 def _long(columns: Columns, layout: Layout, keys: _Keys) -> Points:
     entities, entity, event, ingest = keys
-    features, feature = labels(layout.column(columns, "feature_name"), "feature_name")
-    values = column_values(layout.column(columns, "value"), "value")
+    features, feature = labels(columns["feature_name"], "feature_name")
+    values = column_values(columns["value"], "value")
     found = Points(entities, features, entity, feature, event, ingest, values.number, values.json)
     return found if values.present.all() else found.take(values.present)
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 
 from drift import DriftMonitor
-from drift.frames import BadFrame
 from drift.inputs.recording import Contradiction
 from drift.sessions import NotASession
+from mlflow_timescale.common.frames import InvalidFrame
 
 FRIDAY, TUESDAY = date(2024, 1, 12), date(2024, 1, 16)
 EVENING = datetime(2024, 1, 12, 22, tzinfo=timezone.utc)
@@ -94,13 +94,13 @@ def test_signal_time_decides_the_session(monitor: DriftMonitor) -> None:
 
 def test_naive_signal_times_are_refused(monitor: DriftMonitor) -> None:
     frame = {"entity_key": ["A"], "signal_time": [datetime(2024, 1, 12, 22)], "signal": [1.0]}  # noqa: DTZ001
-    with pytest.raises(BadFrame, match="'signal_time' has no time zone"):
+    with pytest.raises(InvalidFrame, match="'signal_time' has no time zone"):
         monitor.record_predictions(frame)
 
 
 def test_midnights_are_taken_for_dates_and_refused(monitor: DriftMonitor) -> None:
     midnights = [datetime(2024, 1, day, tzinfo=timezone.utc) for day in (11, 12)]
-    with pytest.raises(BadFrame, match="dates rather than"):
+    with pytest.raises(InvalidFrame, match="dates rather than"):
         monitor.record_predictions(
             {"entity_key": ["A", "A"], "signal_time": midnights, "signal": [1, 2]}
         )
@@ -127,7 +127,7 @@ def test_a_session_must_be_a_trading_day(monitor: DriftMonitor) -> None:
     ],
 )
 def test_bad_frames_are_refused(monitor: DriftMonitor, frame: Any, words: str) -> None:
-    with pytest.raises(BadFrame, match=words):
+    with pytest.raises(InvalidFrame, match=words):
         monitor.record_predictions(frame)
 
 

@@ -166,7 +166,7 @@ def test_an_empty_spine_gives_an_empty_frame(filled):
         (spine().rename(columns={"as_of": "when"}), "no column 'as_of'; it has entity_key, when"),
         (spine(rsi=1.0), "already has columns named as features: rsi"),
         ("AAPL", "a list of"),
-        (spine().assign(entity_key=1), "not text"),
+        (spine().assign(entity_key=1.5), "not text"),
     ],
 )
 def test_a_spine_that_is_not_understood_is_refused(filled, asked, message):

@@ -13,8 +13,8 @@ import pytest
 from support.bitemporal import UTC, at
 
 from feature_store import InvalidTime
-from feature_store.columns import as_column, columns, times
-from feature_store.times import from_micros, to_micros
+from feature_store.times import column_micros, from_micros, to_micros
+from mlflow_timescale.common.frames import Frame, as_column
 
 NEW_YORK = ZoneInfo("America/New_York")
 NAIVE = "no time zone; say which one is meant"
@@ -95,7 +95,7 @@ def test_a_moment_without_one_meaning_is_refused(store, moment, message):
 )
 def test_a_column_without_one_meaning_is_refused(column, message):
     with pytest.raises(InvalidTime, match=message):
-        times(as_column(column), "event_time")
+        column_micros(as_column(column), "event_time")
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
@@ -113,7 +113,7 @@ def test_every_unit_of_every_frame_gives_the_same_microseconds(unit):
         cast = pl.col("t").cast(pl.Datetime(unit, "Europe/London"))
         frames.append(pl.DataFrame({"t": moments}).with_columns(cast))
     for frame in frames:
-        assert times(columns(frame)["t"], "t").tolist() == wanted
+        assert column_micros(Frame(frame).column("t"), "t").tolist() == wanted
 
 
 def test_the_zone_of_the_session_changes_nothing(store):

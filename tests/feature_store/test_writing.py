@@ -315,7 +315,7 @@ def test_what_is_no_value_is_refused_one_by_one(store):
     [
         (pd.DataFrame({"event_time": [at(0)], "a": [1.0]}), "no column 'entity_key'"),
         (wide(a=[1]).drop(columns="a"), "no feature column"),
-        (wide(a=[1.0]).assign(entity_key=[7]), "int64, not text"),
+        (wide(a=[1.0]).assign(entity_key=[1.1]), r"double \(such as 1.1\), not text"),
         (wide(a=[1.0]).assign(entity_key=[None]), "entity_key"),
         (wide(a=[1.0]).assign(entity_key=[""]), "empty"),
         (wide(a=[1.0]).assign(entity_key=["a\x00b"]), "NUL"),

@@ -1,0 +1,141 @@
+"""The columns of recorded frames, checked and typed, before a transaction begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlflow_timescale.common.frames import Columns, Frame, InvalidFrame, as_arrow, text
+
+IDENTIFIERS = ("entity_key", "group", "signal_name", "model_name", "model_version")
+
+
+def read(frame: Any) -> Columns:
+    """The columns of any frame or file; a CSV file gives identifiers as they are written.
+
+    >>> read({"entity_key": ["AAPL"], "signal": [0.5]})["signal"].tolist()
+    [0.5]
+    """
+    return Frame(frame, text=IDENTIFIERS).columns()
+
+
+def rows(columns: Columns) -> int:
+    """The number of rows.
+
+    >>> rows(read({"entity_key": ["AAPL", "MSFT"]}))
+    2
+    """
+    return len(next(iter(columns.values()), ()))
+
+
+def take(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
+    """The rows where a mask, shape (rows,), is true."""
+    rows = np.flatnonzero(mask)
+    return Columns(
+        (name, column[rows] if isinstance(column, np.ndarray) else column.take(pa.array(rows)))
+        for name, column in columns.items()
+    )
+
+
+def texts(columns: Columns, name: str, default: str | None = None) -> list[str]:
+    """A column of identifiers; missing and empty ones take the default.
+
+    Raises InvalidFrame without a default, and for values that are neither text nor integers.
+
+    >>> texts(read({"model_version": ["1.10", None]}), "model_version", "")
+    ['1.10', '']
+    """
+    if name not in columns and default is not None:
+        return [default] * rows(columns)
+    values = text(columns[name], f"column {name!r}")
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    values = values.cast(pa.string())
+    is_missing = pc.fill_null(pc.equal(values, ""), True)
+    missing = pc.sum(is_missing).as_py() or 0
+    if missing and default is None:
+        raise InvalidFrame(f"column {name!r} has {missing} empty values")
+    return list(pc.if_else(is_missing, default or "", values).to_pylist())
+
+
+def numbers(columns: Columns, name: str) -> NDArray[np.float64]:
+    """A numeric column as float64, shape (rows,); NaN where it is empty.
+
+    >>> numbers(read({"signal": [1, None]}), "signal").tolist()
+    [1.0, nan]
+    """
+    column = _arrow(columns, name)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        raise InvalidFrame(
+            f"column {name!r} holds text where numbers belong, such as {_sample(column)}"
+        )
+    values = _cast(column, name, pa.float64())
+    filled = pc.fill_null(values, float("nan")).to_numpy(zero_copy_only=False)
+    return np.asarray(filled, dtype=np.float64)
+
+
+def counts(columns: Columns, name: str, default: int) -> NDArray[np.int64]:
+    """A column of whole numbers of sessions, 1 or more, shape (rows,)."""
+    if name not in columns:
+        return np.full(rows(columns), default, dtype=np.int64)
+    filled = pc.fill_null(_cast(_arrow(columns, name), name, pa.int64()), default)
+    values = np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.int64)
+    if len(values) and values.min() < 1:
+        raise InvalidFrame(f"column {name!r} holds {values.min()}; it counts sessions, 1 or more")
+    return values
+
+
+def instants(columns: Columns, name: str) -> NDArray[np.datetime64]:
+    """A column of points in time as UTC datetime64[us], shape (rows,); NaT where it is empty.
+
+    Raises InvalidFrame for times without a zone.
+    """
+    column = _arrow(columns, name)
+    kind = column.type
+    if pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.tz is None):
+        raise InvalidFrame(
+            f"column {name!r} has no time zone (it is {kind}): the same text means different "
+            f"instants in New York and Tokyo; localize it first"
+        )
+    if not pa.types.is_timestamp(kind):
+        raise InvalidFrame(f"column {name!r} is {kind}, not points in time with a time zone")
+    moments = _cast(column, name, pa.timestamp("us", "UTC"))
+    return np.asarray(moments.to_numpy(zero_copy_only=False), dtype="datetime64[us]")
+
+
+def days(columns: Columns, name: str) -> NDArray[np.datetime64]:
+    """A column of dates, ISO texts or midnights without a zone, as datetime64[D], shape (rows,)."""
+    column = _arrow(columns, name)
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        if kind.tz is not None:
+            raise InvalidFrame(f"column {name!r} holds points in time ({kind}); pass dates")
+        moments = column.to_numpy(zero_copy_only=False)
+        if (moments != moments.astype("datetime64[D]")).any():
+            raise InvalidFrame(f"column {name!r} holds times of day; pass dates")
+    dates = _cast(column, name, pa.date32())
+    if dates.null_count:
+        raise InvalidFrame(f"column {name!r} has {dates.null_count} empty values")
+    return np.asarray(dates.to_numpy(zero_copy_only=False), dtype="datetime64[D]")
+
+
+def _arrow(columns: Columns, name: str) -> pa.Array:
+    column = as_arrow(columns[name], f"column {name!r}")
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _cast(column: pa.Array, name: str, kind: pa.DataType) -> pa.Array:
+    try:
+        return column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
+        raise InvalidFrame(
+            f"column {name!r} ({column.type}) cannot be read as {kind}: {exc}"
+        ) from exc
+
+
+def _sample(column: pa.Array) -> str:
+    return repr(next((value for value in column.to_pylist() if value is not None), ""))

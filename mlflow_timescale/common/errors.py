@@ -1,0 +1,9 @@
+"""Errors of the shared ground floor, which packages above it refine."""
+
+from __future__ import annotations
+
+from mlflow_timescale.db import Error
+
+
+class InvalidFrame(Error, ValueError):
+    """A frame of an unsupported kind, without a required column, or with unusable values."""

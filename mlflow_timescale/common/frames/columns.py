@@ -1,0 +1,218 @@
+"""Columns: Arrow arrays, or arrays of Python objects where Arrow has no type for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mlflow_timescale.common.errors import InvalidFrame
+
+Column: TypeAlias = Any  # a pyarrow.Array, or a numpy array of Python objects
+_ADVICE = "keep identifiers as text, for example with pandas.read_csv(..., dtype={...: str})"
+
+
+class Columns(dict[str, Column]):
+    """The columns of a batch by name, all of one length.
+
+    A missing name raises InvalidFrame with the names that exist. `index` holds the names of the
+    index levels of a pandas frame: they are no columns, and the error explains what to do.
+
+    >>> Columns({"entity_key": pa.array(["AAPL"])})["ticker"]
+    Traceback (most recent call last):
+    mlflow_timescale.common.errors.InvalidFrame: the frame has no column 'ticker'; it has
+    entity_key
+    """
+
+    index: tuple[str, ...] = ()
+
+    def __missing__(self, name: str) -> Column:
+        names = ", ".join(self) or "no columns"
+        advice = "; it is a level of the index: call reset_index()" if name in self.index else ""
+        raise InvalidFrame(f"the frame has no column {name!r}; it has {names}{advice}")
+
+
+def as_column(values: Any, what: str = "column") -> Column:
+    """A column from a list, a numpy array, or a pandas, polars or Arrow column.
+
+    In pandas, NaN of a float column stays NaN; None, NA and NaT become null. A list that holds
+    other objects than texts stays an array of objects, so that each value keeps its type.
+
+    >>> as_column(["AAPL", "MSFT"]).type
+    DataType(string)
+    >>> as_column([1.5, {"a": 1}])
+    array([1.5, {'a': 1}], dtype=object)
+    """
+    if isinstance(values, pa.ChunkedArray):
+        return flat(values)
+    if isinstance(values, pa.Array):
+        return values
+    library = type(values).__module__.partition(".")[0]
+    if library == "polars":
+        return values.to_arrow()
+    if library == "pandas":
+        return pandas_column(values)
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise InvalidFrame(f"{what} is {values!r}, not a list of values")
+    array = values if isinstance(values, np.ndarray) else _objects(values)
+    return _texts_or_objects(array) if array.dtype == object else pa.array(array)
+
+
+def pandas_column(series: Any) -> Column:
+    """A pandas series as a column, without a copy where Arrow can share its memory."""
+    dtype = series.dtype
+    if dtype == "object":
+        return _texts_or_objects(series.to_numpy())
+    if isinstance(dtype, np.dtype) and dtype.kind == "f":
+        return pa.array(series.to_numpy())
+    if getattr(dtype, "tz", None) is not None:
+        moments = pa.array(series.dt.tz_convert(None).to_numpy())
+        return moments.cast(pa.timestamp(moments.type.unit, "UTC"))
+    if hasattr(series, "sparse"):  # Arrow has no sparse columns
+        return pandas_column(series.sparse.to_dense())
+    array = pa.array(series.array)
+    return flat(array) if isinstance(array, pa.ChunkedArray) else array
+
+
+def as_arrow(column: Column, what: str) -> pa.Array:
+    """A column as an Arrow array; raises InvalidFrame for objects without a common Arrow type.
+
+    >>> as_arrow(as_column([[1.0], None]), "column 'v'").type
+    ListType(list<item: double>)
+    >>> as_arrow(as_column([1.0, "x"]), "column 'v'")
+    Traceback (most recent call last):
+    mlflow_timescale.common.errors.InvalidFrame: column 'v' holds values of several types,
+    which Arrow has no column for: ...
+    """
+    if not isinstance(column, np.ndarray):
+        return column
+    if column.dtype != object:
+        return pa.array(column)
+    try:
+        return _array(column.tolist())
+    except (pa.ArrowException, OverflowError) as exc:
+        raise InvalidFrame(
+            f"{what} holds values of several types, which Arrow has no column for: {exc}"
+        ) from exc
+
+
+def text(column: Column, what: str) -> pa.Array:
+    """A column of identifiers as text; integers are written out, nulls stay.
+
+    The result is an array of text, or a dictionary of texts where the column is one. Raises
+    InvalidFrame for numbers with a fraction, whose text would be ambiguous (1.10 and 1.1), and
+    for anything else that is neither text nor integer.
+
+    >>> text(pa.array([7, None]), "entity_key").to_pylist()
+    ['7', None]
+    >>> text(pa.array([1.1]), "model_version")
+    Traceback (most recent call last):
+    mlflow_timescale.common.errors.InvalidFrame: model_version holds double (such as 1.1),
+    not text; ...
+    """
+    if isinstance(column, np.ndarray):
+        return _text_of_objects(column, what)
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        if _is_text(kind.value_type):
+            return column
+        names = text(column.dictionary, what)
+        return pa.DictionaryArray.from_arrays(column.indices, names)
+    if _is_text(kind):
+        return column
+    if pa.types.is_integer(kind) or pa.types.is_null(kind) or column.null_count == len(column):
+        return column.cast(pa.string())
+    sample = column.drop_null()[0].as_py()
+    raise InvalidFrame(f"{what} holds {kind} (such as {sample!r}), not text; {_ADVICE}")
+
+
+def labels(column: Column, what: str) -> tuple[list[str], npt.NDArray[np.int32]]:
+    """A column of identifiers as its distinct texts, and a code for each row, shape (rows,).
+
+    Raises InvalidFrame for a value that is missing, empty, or no identifier; see `text`.
+
+    >>> labels(pa.array(["AAPL", "MSFT", "AAPL"]), "entity_key")
+    (['AAPL', 'MSFT'], array([0, 1, 0], dtype=int32))
+    """
+    texts = text(column, what)
+    if not pa.types.is_dictionary(texts.type):
+        texts = texts.dictionary_encode()
+    codes = texts.indices
+    if codes.null_count:
+        raise InvalidFrame(f"{what} is missing in {codes.null_count} row(s)")
+    return _distinct(texts.dictionary.to_pylist(), codes.to_numpy(zero_copy_only=False), what)
+
+
+def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column in one piece; copied only where it is in several."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    joined = column.combine_chunks()
+    return joined.chunk(0) if isinstance(joined, pa.ChunkedArray) and joined.num_chunks else joined
+
+
+def refuse_duplicates(names: list[str]) -> None:
+    """Raise InvalidFrame if a name occurs more than once."""
+    if len(set(names)) == len(names):
+        return
+    twice = sorted({name for name in names if names.count(name) > 1})
+    raise InvalidFrame(f"columns {', '.join(map(repr, twice))} of the frame occur more than once")
+
+
+def _objects(values: Iterable[Any]) -> npt.NDArray[np.object_]:
+    """An array of one dimension, also where the values are lists of one length."""
+    items = list(values)
+    array: npt.NDArray[np.object_] = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array
+
+
+def _array(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)  # NaN stays NaN
+    except (pa.ArrowException, ValueError):
+        return pa.array(values, from_pandas=True)  # NaN, NA and NaT are null among other objects
+
+
+def _texts_or_objects(values: npt.NDArray[np.object_]) -> Column:
+    if len(values) and all(isinstance(value, str) for value in values):
+        return pa.array(values, type=pa.string())
+    return values
+
+
+def _text_of_objects(values: npt.NDArray[np.object_], what: str) -> pa.Array:
+    texts: list[str | None] = []
+    for row, value in enumerate(values):
+        if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
+            texts.append(None)
+        elif isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+            texts.append(str(value))
+        else:
+            raise InvalidFrame(f"{what} in row {row} is {value!r}, not text; {_ADVICE}")
+    return pa.array(texts, type=pa.string())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _distinct(
+    names: list[str | None], codes: npt.NDArray[Any], what: str
+) -> tuple[list[str], npt.NDArray[np.int32]]:
+    """Drop names that no row uses: a slice of a categorical column carries all of them."""
+    used = np.bincount(codes, minlength=len(names)) > 0
+    kept = [names[code] for code in np.flatnonzero(used)]
+    if None in kept or "" in kept:
+        raise InvalidFrame(f"{what} is empty in some row")
+    if any("\x00" in name for name in kept if name):
+        raise InvalidFrame(f"{what} has a NUL character in some row, which PostgreSQL cannot hold")
+    return [str(name) for name in kept], (np.cumsum(used) - 1)[codes].astype(np.int32)

@@ -1,0 +1,85 @@
+"""The way back: columns joined to a caller's frame, or frames made of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mlflow_timescale.common.errors import InvalidFrame
+from mlflow_timescale.common.frames.columns import as_arrow
+
+OUTPUTS = ("pandas", "arrow", "polars")
+
+
+def make_frame(columns: Mapping[str, Any], output: str) -> Any:
+    """A frame of lists or numpy arrays; datetime64 is in UTC.
+
+    `output` is "pandas", "arrow" or "polars". Raises InvalidFrame for any other, and for a column
+    of objects that Arrow cannot hold.
+
+    >>> make_frame({"entity_key": ["AAPL"], "rsi_14": [62.5]}, "arrow").to_pylist()
+    [{'entity_key': 'AAPL', 'rsi_14': 62.5}]
+    """
+    check_output(output)
+    if output == "pandas":
+        import pandas as pd
+
+        return pd.DataFrame({name: _to_pandas(column) for name, column in columns.items()})
+    table = _table({name: np.asarray(column) for name, column in columns.items()})
+    return table if output == "arrow" else to_polars(table)
+
+
+def check_output(output: str) -> None:
+    """Raise InvalidFrame unless it is one of OUTPUTS."""
+    if output not in OUTPUTS:
+        raise InvalidFrame(f"output {output!r} is none of {', '.join(OUTPUTS)}")
+
+
+def join_pandas(frame: Any, columns: Mapping[str, Any]) -> Any:
+    """A pandas frame with more columns; its index and its own columns are kept untouched."""
+    import pandas as pd
+
+    added = pd.DataFrame({n: _to_pandas(column) for n, column in columns.items()}, copy=False)
+    added.index = frame.index
+    return pd.concat([frame, added], axis=1)
+
+
+def join_polars(frame: Any, columns: Mapping[str, Any]) -> Any:
+    """A polars frame with more columns; the types of its own columns are kept."""
+    return frame.hstack(to_polars(_table(columns)))
+
+
+def join_arrow(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
+    """An Arrow table with more columns; its chunks and its metadata are kept."""
+    added = _table(columns)
+    schema = pa.schema([*table.schema, *added.schema], metadata=table.schema.metadata)
+    return pa.Table.from_arrays([*table.columns, *added.columns], schema=schema)
+
+
+def to_polars(table: pa.Table) -> Any:
+    """An Arrow table as a polars frame."""
+    import polars
+
+    return polars.from_arrow(table)
+
+
+def _table(columns: Mapping[str, Any]) -> pa.Table:
+    return pa.table({name: _to_arrow(column, name) for name, column in columns.items()})
+
+
+def _to_pandas(column: Any) -> Any:
+    import pandas as pd
+
+    if isinstance(column, np.ndarray) and column.dtype.kind == "M":
+        moments: Any = pd.Series(column)
+        return moments.dt.tz_localize("UTC")
+    return column
+
+
+def _to_arrow(column: Any, name: str) -> pa.Array:
+    if column.dtype.kind == "M":
+        return pa.array(column).cast(pa.timestamp("us", "UTC"))
+    return as_arrow(column, f"column {name!r}")

@@ -1,0 +1,173 @@
+"""Frames in memory: what pandas, polars, Arrow and mappings of columns have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+from narwhals.stable.v2 import dependencies
+
+from mlflow_timescale.common.errors import InvalidFrame
+from mlflow_timescale.common.frames import joining
+from mlflow_timescale.common.frames.columns import (
+    Column,
+    Columns,
+    as_arrow,
+    as_column,
+    flat,
+    pandas_column,
+    refuse_duplicates,
+)
+
+
+class InMemory(ABC):
+    """A frame of one library. `library` is the kind of frame that `join` returns."""
+
+    library: str
+    index: tuple[str, ...] = ()
+
+    def __init__(self, native: Any) -> None:
+        self.native = native
+        self.names = self._names()
+        refuse_duplicates(self.names)
+
+    def __len__(self) -> int:
+        return len(self.native)
+
+    def columns(self) -> Columns:
+        """All columns; those of pandas and polars share its memory where Arrow can."""
+        columns = Columns({name: self.read(i) for i, name in enumerate(self.names)})
+        columns.index = self.index
+        return columns
+
+    def column(self, name: str) -> Column:
+        """One column; raises InvalidFrame if there is none of that name."""
+        positions = Columns({other: i for i, other in enumerate(self.names)})
+        positions.index = self.index
+        return self.read(positions[name])
+
+    def batches(self, values: int) -> Iterator[Columns]:
+        """The columns of slices of about `values` values; of no rows, one empty slice."""
+        rows = max(1, values // max(1, len(self.names)))
+        if len(self) <= rows:
+            yield self.columns()
+            return
+        for first in range(0, len(self), rows):
+            yield type(self)(self.native[first : first + rows]).columns()
+
+    def table(self) -> pa.Table:
+        """An Arrow table; raises InvalidFrame for objects that Arrow cannot hold."""
+        columns = self.columns().items()
+        return pa.table({name: as_arrow(column, f"column {name!r}") for name, column in columns})
+
+    @abstractmethod
+    def read(self, position: int) -> Column:
+        """The column at a position."""
+
+    @abstractmethod
+    def join(self, columns: Mapping[str, Any]) -> Any:
+        """The native frame with more columns."""
+
+    @abstractmethod
+    def _names(self) -> list[str]: ...
+
+
+class PandasFrame(InMemory):
+    """A pandas frame."""
+
+    library = "pandas"
+
+    def _names(self) -> list[str]:
+        self.index = tuple(str(name) for name in self.native.index.names if name is not None)
+        return [str(name) for name in self.native.columns]
+
+    def batches(self, values: int) -> Iterator[Columns]:
+        """Slices by position, whatever the index is."""
+        rows = max(1, values // max(1, len(self.names)))
+        for first in range(0, max(1, len(self)), rows):
+            yield PandasFrame(self.native.iloc[first : first + rows]).columns()
+
+    def read(self, position: int) -> Column:
+        return pandas_column(self.native.iloc[:, position])
+
+    def join(self, columns: Mapping[str, Any]) -> Any:
+        return joining.join_pandas(self.native, columns)
+
+
+class PolarsFrame(InMemory):
+    """A polars frame."""
+
+    library = "polars"
+
+    def _names(self) -> list[str]:
+        return list(self.native.columns)
+
+    def read(self, position: int) -> Column:
+        return self.native.to_series(position).to_arrow()
+
+    def join(self, columns: Mapping[str, Any]) -> Any:
+        return joining.join_polars(self.native, columns)
+
+
+class ArrowFrame(InMemory):
+    """An Arrow table or record batch."""
+
+    library = "arrow"
+
+    def _names(self) -> list[str]:
+        return list(self.native.schema.names)
+
+    def read(self, position: int) -> Column:
+        return flat(self.native.column(position))
+
+    def table(self) -> pa.Table:
+        """The table itself, with its chunks."""
+        if isinstance(self.native, pa.RecordBatch):
+            return pa.Table.from_batches([self.native])
+        return self.native
+
+    def join(self, columns: Mapping[str, Any]) -> Any:
+        return joining.join_arrow(self.table(), columns)
+
+
+class MappingFrame(InMemory):
+    """A mapping of names to columns; its training sets are pandas frames."""
+
+    library = "pandas"
+
+    def _names(self) -> list[str]:
+        self._columns = [as_column(column, f"column {n!r}") for n, column in self.native.items()]
+        names = [str(name) for name in self.native]
+        lengths = {name: len(c) for name, c in zip(names, self._columns, strict=True)}
+        if len(set(lengths.values())) > 1:
+            raise InvalidFrame(f"columns have different lengths: {lengths}")
+        return names
+
+    def __len__(self) -> int:
+        return len(self._columns[0]) if self._columns else 0
+
+    def batches(self, values: int) -> Iterator[Columns]:
+        """Slices of the columns."""
+        rows = max(1, values // max(1, len(self.names)))
+        for first in range(0, max(1, len(self)), rows):
+            parts = (column[first : first + rows] for column in self._columns)
+            yield Columns(zip(self.names, parts, strict=True))
+
+    def read(self, position: int) -> Column:
+        return self._columns[position]
+
+    def join(self, columns: Mapping[str, Any]) -> Any:
+        return joining.join_pandas(self.table().to_pandas(), columns)
+
+
+def in_memory(source: Any) -> InMemory | None:
+    """The frame of an object that holds its columns in memory; None for any other object."""
+    if dependencies.is_pandas_dataframe(source):
+        return PandasFrame(source)
+    if dependencies.is_polars_dataframe(source):
+        return PolarsFrame(source)
+    if isinstance(source, (pa.Table, pa.RecordBatch)):
+        return ArrowFrame(source)
+    return MappingFrame(source) if isinstance(source, Mapping) else None
