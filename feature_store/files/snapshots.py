@@ -28,6 +28,7 @@ from feature_store.errors import InvalidTime, as_feature_errors
 from feature_store.files.fingerprint import Fingerprint, canonical_json
 from feature_store.files.manifest import (
     FILE,
+    ContentMismatch,
     Manifest,
     SnapshotError,
     SnapshotFeature,
@@ -130,7 +131,7 @@ class Snapshot:
         return self.to_arrow(self.manifest.spine_columns)
 
     def verify(self) -> None:
-        """Raise CorruptFile or SnapshotError unless files and content are as they were written."""
+        """Raise CorruptFile or ContentMismatch unless files and content are as written."""
         strays = self._folder.files("data") - {file.path for file in self.manifest.files}
         if strays:
             raise CorruptFile(
@@ -142,7 +143,7 @@ class Snapshot:
             for part in _logical(table):
                 found.add(part)
         if found.hexdigest() != self.fingerprint:
-            raise SnapshotError(
+            raise ContentMismatch(
                 f"{self.url}: the files have fingerprint {found.hexdigest()} ({found.rows} rows), "
                 f"the {FILE} says {self.fingerprint} ({self.manifest.rows} rows)"
             )

@@ -5,6 +5,7 @@ A command's module is imported when it is called, so that `--help` and completio
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -60,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = cli.main(arguments, prog_name="mlflow-timescale", standalone_mode=False)
     except click.ClickException as exc:
-        exc.message = printable(exc.message)
-        exc.show()
+        _show(exc)
         sys.exit(exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(Exit.INTERRUPTED)
@@ -76,3 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print_error(str(exc) or type(exc).__name__)
         sys.exit(Exit.ERROR)
     sys.exit(code if isinstance(code, int) else Exit.OK)
+
+
+def _show(exc: click.ClickException) -> None:
+    """Print what click prints of an error, without control characters from the command line."""
+    text = io.StringIO()
+    exc.show(text)
+    for line in text.getvalue().splitlines():
+        click.echo(printable(line), err=True)

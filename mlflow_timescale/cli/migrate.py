@@ -26,7 +26,6 @@ def migrate(uri: DatabaseURI, dry_run: bool, as_json: bool) -> None:
     Safe to run at any time and by any number of processes. A step that needs what the server
     lacks (a hypertable without TimescaleDB) waits until a later run.
     """
-    quiet = as_json
     if not dry_run:
         from mlflow_timescale.schema import initialize
 
@@ -35,7 +34,7 @@ def migrate(uri: DatabaseURI, dry_run: bool, as_json: bool) -> None:
         steps = db.migrate(
             conn,
             dry_run=dry_run,
-            on_apply=lambda step: None if quiet else print_message(f"apply   {step.name}"),
+            on_apply=lambda step: None if as_json else print_message(f"apply   {step.name}"),
         )
         waiting = {name: sorted(lacks) for name, lacks in plan(conn).waiting.items()}
     if as_json:

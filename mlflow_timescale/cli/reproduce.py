@@ -21,7 +21,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 @click.argument("run_id", metavar="RUN")
 @json_option
 def reproduce(uri: DatabaseURI, run_id: str, as_json: bool) -> None:
-    """Check whether RUN can be repeated: what is recorded, what is missing.
+    """Check whether RUN can be repeated, and what is missing.
 
     Artifacts and feature snapshots are read again and compared with their fingerprints. Exit
     code 3: something is missing.

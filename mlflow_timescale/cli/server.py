@@ -46,7 +46,7 @@ def _default_workers() -> int:
     type=URIType(),
     default=_backend,
     show_default=f"{_BACKEND}, MLFLOW_TIMESCALE_URI, else the embedded database",
-    help="Database, such as postgresql+timescaledb://user:password@host:5432/database.",
+    help="Database URI, such as postgresql+timescaledb://user@host/database.",
 )
 @click.option(
     "-h",

@@ -49,5 +49,5 @@ def exit_with(code: Exit) -> NoReturn:
 
 def epilog() -> str:
     """The exit codes as text below a help page; \\b keeps click from joining the lines."""
-    lines = [f"  {code.value:<5} {code.meaning}" for code in Exit]
+    lines = [f"  {code.value:<4} {code.meaning}" for code in Exit]
     return "\n".join(["\b", "Exit codes:", *lines])

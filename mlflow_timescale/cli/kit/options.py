@@ -45,7 +45,7 @@ uri_option = click.option(
     type=URIType(),
     default=default_uri,
     show_default="MLFLOW_TIMESCALE_URI, else the embedded database",
-    help="Database, such as postgresql+timescaledb://user:password@host:5432/database.",
+    help="Database URI, such as postgresql+timescaledb://user@host/database.",
 )
 
 
@@ -97,14 +97,14 @@ def strategy_option(*, multiple: bool = False) -> Decorator:
     )
 
 
-def _names_option(*declarations: str, help: str, required: bool) -> Decorator:
+def _names_option(*declarations: str, text: str, required: bool) -> Decorator:
     return click.option(
         *declarations,
         type=Names(),
         multiple=True,
         required=required,
         callback=lambda ctx, param, value: [name for names in value for name in names] or None,
-        help=_with(help, "" if required else "default: all"),
+        help=_with(text, "" if required else "default: all"),
     )
 
 
@@ -112,7 +112,7 @@ def features_option(*, required: bool = False) -> Decorator:
     """-f: a list of names; None if not given."""
     return _names_option(
         *("-f", "--features", "names"),
-        help="Features, with commas between",
+        text="Features, with commas between",
         required=required,
     )
 
@@ -120,7 +120,7 @@ def features_option(*, required: bool = False) -> Decorator:
 def entity_option(command: Command) -> Command:
     """-e: a list of entities; None if not given."""
     option = _names_option(
-        *("-e", "--entity", "entities"), help="Entities, with commas between", required=False
+        *("-e", "--entity", "entities"), text="Entities, with commas between", required=False
     )
     return option(command)
 

@@ -207,7 +207,10 @@ def _print_folded(
         table.add_column(name, justify="right" if to_right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell_text(cell.value), cell.style) for cell in row))
-    if terminal.measure(table, options=terminal.options.update(width=10_000)).maximum > terminal.width:
+    if (
+        terminal.measure(table, options=terminal.options.update(width=10_000)).maximum
+        > terminal.width
+    ):
         table.leading = 1  # a blank line between rows that take several lines
     terminal.print(table, soft_wrap=False)
 
