@@ -115,7 +115,7 @@ def test_the_catalogue_is_shown(run, written):
     assert (described["version"], described["max_staleness"]) == (2, "3d")
     assert json.loads(run("list", "--json"))[0]["feature_name"] == "rsi"
     assert json.loads(run("lineage", "rsi", "--json"))[0]["points"] == 3
-    assert "momentum" in run("describe", "momentum", "--version", 1)
+    assert "momentum" in run("describe", "momentum", "--view-version", 1)
     assert run("watermark").startswith("20")
 
 

@@ -190,7 +190,7 @@ def test_the_table_says_what_to_do(
     conn.execute("DROP INDEX index_params_run_uuid")
     with pytest.raises(SystemExit) as end:
         main(["doctor", "--uri", database.url])
-    assert end.value.code == 2
+    assert end.value.code == 3
     out = capsys.readouterr().out
     assert "CREATE INDEX index_params_run_uuid ON params (run_uuid);" in out
     assert str(database) in out
