@@ -6,11 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drift.alerts.lifecycle import Alert
-    from drift.alerts.rules import Rule
-    from drift.metrics import calculate_ic, calculate_psi, calculate_sharpe
-    from drift.monitor import DriftMonitor
-    from drift.results.drift_metrics import AlertConfig, DriftMetrics
+    from .alerts.lifecycle import Alert
+    from .alerts.rules import Rule
+    from .metrics import calculate_ic, calculate_psi, calculate_sharpe
+    from .monitor import DriftMonitor
+    from .results.drift_metrics import AlertConfig, DriftMetrics
 
 # Imported when first used: the numbers need no database driver.
 _HOMES = {

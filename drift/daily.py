@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from drift.alerts.lifecycle import Alert
-from drift.inputs import features
-from drift.monitor import DriftMonitor
-from drift.results.drift_metrics import DriftMetrics
 from mlflow_timescale.db import DatabaseURI, Error, connect, load
 
+from .alerts.lifecycle import Alert
+from .inputs import features
+from .monitor import DriftMonitor
+from .results.drift_metrics import DriftMetrics
+
 if TYPE_CHECKING:
-    from feature_store.health import Freshness
+    from mlflow_timescale.features import Freshness
 
 _queries = load("drift")
 

@@ -36,11 +36,12 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from psycopg.rows import class_row
 
-from drift.computation.judging import Config, History
-from drift.results.references import References
-from drift.results.values import Run, Value
-from drift.sessions import Sessions
 from mlflow_timescale.db import Connection, load
+
+from .computation.judging import Config, History
+from .results.references import References
+from .results.values import Run, Value
+from .sessions import Sessions
 
 _queries = load("drift")
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Log:
     @cached_property
     def history(self) -> History:
         """All that reports draw."""
-        from drift.report import contents as reporting
+        from .report import contents as reporting
 
         return reporting.read_history(self.conn, self.config, self.calendar)
 
@@ -327,8 +328,8 @@ def open_status(conn: Connection, strategy_id: str, session: date) -> Status:
 
 
 def _report(log: Log, session: date, child: str) -> None:
-    from drift.report import contents as reporting
-    from drift.report import page as report
+    from .report import contents as reporting
+    from .report import page as report
 
     page = reporting.gather(log.conn, log.config, log.calendar, session, log.history)
     pictures = report.figures(page)

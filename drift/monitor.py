@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime, timezone
 from typing import Any
 
 import numpy as np
 from psycopg.types.json import Jsonb
 
-from drift import frames
-from drift.alerts import lifecycle as alerts
-from drift.alerts import notify
-from drift.alerts.lifecycle import Alert
-from drift.alerts.rules import Rule
-from drift.alerts.simulation import RuleSimulation
-from drift.computation import pipeline
-from drift.computation.judging import Batch, Config, History
-from drift.inputs import recording as inputs
-from drift.inputs.observed import observe
-from drift.metrics import cusum, psi
-from drift.metrics.cusum import Onset
-from drift.results import references, settings, values
-from drift.results.drift_metrics import DriftMetrics
-from drift.sessions import NotASession, Override, Sessions
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection, DatabaseURI, load
+
+from . import frames
+from .alerts import lifecycle as alerts
+from .alerts import notify
+from .alerts.lifecycle import Alert
+from .alerts.rules import Rule
+from .alerts.simulation import RuleSimulation
+from .computation import pipeline
+from .computation.judging import Batch, Config, History
+from .inputs import recording as inputs
+from .inputs.observed import observe
+from .metrics import cusum, psi
+from .metrics.cusum import Onset
+from .results import references, settings, values
+from .results.drift_metrics import DriftMetrics
+from .sessions import NotASession, Override, Sessions
 
 _queries = load("drift")
 TOGETHER = 250  # sessions computed in one transaction by a backfill
@@ -75,7 +76,7 @@ class DriftMonitor:
 
     def __init__(
         self,
-        uri: str | DatabaseURI,
+        uri: str | DatabaseURI | db.Database,
         strategy_id: str = "default",
         *,
         calendar: str | None = None,
@@ -89,7 +90,8 @@ class DriftMonitor:
         on_alert: notify.Hook | None = None,
         tracking_uri: str | bool | None = None,
     ) -> None:
-        self.uri = DatabaseURI.parse(uri)
+        self.database = db.Database.of(uri, application="drift")
+        self.uri = self.database.uri
         self.strategy_id = strategy_id
         self.on_alert = on_alert
         self._targets = settings.targets(notify)
@@ -103,7 +105,6 @@ class DriftMonitor:
             "rules": None if rules is None else settings.as_json(rules),
         }
         with self._connect() as conn:
-            db.migrate(conn)
             self._remember(conn, calendar, {k: v for k, v in given.items() if v is not None})
 
     def __repr__(self) -> str:
@@ -308,8 +309,8 @@ class DriftMonitor:
 
         Raises NotASession if it was not computed.
         """
-        from drift.report import contents as reporting
-        from drift.report import page as report
+        from .report import contents as reporting
+        from .report import page as report
 
         with self._connect() as conn:
             history = reporting.read_history(conn, self.config, self.sessions)
@@ -325,8 +326,8 @@ class DriftMonitor:
 
         Raises ValueError for a history of fewer than 60 sessions.
         """
-        from drift.alerts.simulation import simulate
-        from drift.report import contents as reporting
+        from .alerts.simulation import simulate
+        from .report import contents as reporting
 
         with self._connect() as conn:
             history = reporting.read_history(conn, self.config, self.sessions)
@@ -361,13 +362,13 @@ class DriftMonitor:
         found = cusum.onset(history.of("ic")[first:], level) if level else None
         return (found, list(history.sessions[first:])) if found else None
 
-    def connect(self) -> Connection:
+    def connect(self) -> AbstractContextManager[Connection]:
         """A connection to the monitor's database, in UTC; close it."""
-        return db.connect(self.uri, autocommit=True, application_name="mlflow-timescale drift")
+        return self.database.connection()
 
     # Below: the steps of the above.
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> AbstractContextManager[Connection]:
         return self.connect()
 
     @contextmanager
@@ -433,7 +434,7 @@ class DriftMonitor:
     def _distributions(
         self, conn: Connection, days: Sequence[date], bins: int
     ) -> Iterator[tuple[str, psi.Reference]]:
-        from drift.computation import fitting
+        from .computation import fitting
 
         seen = [
             observe(
@@ -462,7 +463,7 @@ class DriftMonitor:
     def _log(self, conn: Connection, *, reports: bool = False) -> None:
         uri = self.tracking_uri
         if uri is not None:
-            from drift.mlflow_runs import log_pending
+            from .mlflow_runs import log_pending
 
             log_pending(conn, self.config, self.sessions, uri, reports=reports)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from exchange_calendars import ExchangeCalendar
 
-    from feature_store.sessions import Sessions as Clock
+    from mlflow_timescale.features import Sessions as Clock
 
 WEEKDAYS = "weekdays"
 _FIRST_DAY = date(1985, 1, 1)
@@ -115,7 +115,7 @@ class Sessions:
 
     def clock(self, until: datetime) -> Clock:
         """A clock that runs on these sessions' days only, to say how old a feature is."""
-        from feature_store.sessions import Sessions as Clock
+        from mlflow_timescale.features import Sessions as Clock
 
         days = self._days.astype(np.int64)
         return Clock(self.zone, days, days[self._closes <= _utc64(until)])

@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from feature_store.calendars import SessionRule
-    from feature_store.catalogue.definitions import FeatureView
-    from feature_store.errors import (
+    from .calendars import SessionRule
+    from .catalogue.definitions import FeatureView
+    from .errors import (
         ConflictingValues,
         DefinitionError,
         FeatureError,
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
         UnknownFeature,
         WriteContention,
     )
-    from feature_store.files.lake import Lake
-    from feature_store.files.snapshots import Snapshot, load_snapshot
-    from feature_store.read.as_of import FeatureValue, MixedVersions
-    from feature_store.store import FeatureStore
+    from .files.lake import Lake
+    from .files.snapshots import Snapshot, load_snapshot
+    from .read.as_of import FeatureValue, MixedVersions
+    from .store import FeatureStore
 
 # Imported when first used: `import feature_store` loads neither numpy nor a database driver.
 _HOMES = {

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from feature_store.errors import UnknownCalendar
-from feature_store.times import Micros, duration_micros, from_micros
+from .errors import UnknownCalendar
+from .times import Micros, duration_micros, from_micros
 
 _DAY = 86_400_000_000
 _MARGIN_DAYS = 30  # longer than any exchange has ever been closed in a row, 1914 apart

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psycopg.rows import dict_row
 
-from feature_store.errors import InvalidValue, unknown_feature
-from feature_store.sessions import Sessions
-from feature_store.times import to_micros
 from mlflow_timescale import db
 from mlflow_timescale.db.arrays import Int4Array
 
+from .errors import InvalidValue, unknown_feature
+from .sessions import Sessions
+from .times import to_micros
+
 if TYPE_CHECKING:
-    from feature_store.store import FeatureStore
+    from .store import FeatureStore
 
 _queries = db.load("feature_health")
 _features = db.load("features")

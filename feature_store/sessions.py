@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from feature_store.calendars import trading_calendar
-from feature_store.times import Micros, from_micros
+from .calendars import trading_calendar
+from .times import Micros, from_micros
 
 _DAY = 86_400_000_000
 _BLOCK_DAYS = 64

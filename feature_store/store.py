@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feature_store import health
-from feature_store.calendars import Availability, availability
-from feature_store.catalogue import definitions
-from feature_store.catalogue.definitions import FeatureView
-from feature_store.catalogue.provenance import active_run_id, default_producer, git_version
-from feature_store.catalogue.selection import Versions, feature_names_of, select
-from feature_store.errors import as_feature_errors
-from feature_store.files import lake_export, snapshots
-from feature_store.pool import Pool
-from feature_store.read import as_of as read
-from feature_store.read import explain, revisions, spine, watermarks
-from feature_store.read.as_of import FeatureValue, Options
-from feature_store.read.spine import EntityColumns
-from feature_store.write import writing as write
-from feature_store.write.points import Layout, one_row, points
-from feature_store.write.transaction import WriteSpec
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import Frame, make_frame
+from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
+
+from . import health
+from .calendars import Availability, availability
+from .catalogue import definitions
+from .catalogue.definitions import FeatureView
+from .catalogue.provenance import active_run_id, default_producer, git_version
+from .catalogue.selection import Versions, feature_names_of, select
+from .errors import as_feature_errors
+from .files import lake_export, snapshots
+from .read import as_of as read
+from .read import explain, revisions, spine, watermarks
+from .read.as_of import FeatureValue, Options
+from .read.spine import EntityColumns
+from .write import writing as write
+from .write.points import Layout, one_row, points
+from .write.transaction import WriteSpec
 
 BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
 LONG_COLUMNS = 5  # a long frame has about so many for each value
+_MOST_READERS = 4  # more wait for each other in the database
 Lag = timedelta | Availability | str | None
 Features = str | FeatureView | Sequence[str | FeatureView]
 
@@ -48,16 +51,17 @@ class FeatureStore:
 
     def __init__(
         self,
-        uri: str | DatabaseURI,
+        uri: str | DatabaseURI | db.Database,
         producer: str | None = None,
         producer_version: str | None = None,
         *,
         readers: int | None = None,
     ) -> None:
-        self.uri = DatabaseURI.parse(uri)
         self.producer = producer or default_producer()
         self._producer_version = producer_version
-        self._pool = Pool(self.uri, readers)
+        self.database = db.Database.of(uri, application="feature_store", setup=arrays.register)
+        self.uri = self.database.uri
+        self._readers = readers or min(_MOST_READERS, os.cpu_count() or 1)
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.uri)!r}, producer={self.producer!r})"
@@ -75,11 +79,11 @@ class FeatureStore:
 
     def close(self) -> None:
         """Close the connections; using the store again opens new ones."""
-        self._pool.close()
+        self.database.close()
 
     def connection(self) -> AbstractContextManager[db.Connection]:
         """An autocommit connection to the database, the caller's alone for a `with` block."""
-        return self._pool.connection()
+        return self.database.connection()
 
     # Writing
 
@@ -151,7 +155,7 @@ class FeatureStore:
         source = Frame(frame, text=shape.identifiers)
         batches = (points(part, shape) for part in source.batches(values))
         progress = progress or (lambda count: None)
-        with as_feature_errors(), self.connection() as conn, self.connection() as aside:
+        with as_feature_errors(), self.database.connections(2) as (conn, aside):
             return write.write_batches(conn, aside, batches, spec, view, progress)
 
     def register(self, view: FeatureView) -> bool:
@@ -248,8 +252,14 @@ class FeatureStore:
         """
         chosen = select(features, feature_version)
         wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
-        warn = feature_version is None
-        options = Options(max_age, written_by, warn_of_mixes=warn, plan=plan, pool=self._pool)
+        options = Options(
+            max_age,
+            written_by,
+            warn_of_mixes=feature_version is None,
+            plan=plan,
+            database=self.database,
+            readers=self._readers,
+        )
         with self.connection() as conn:
             cells, _ = read.read_cells(conn, wanted, chosen, options)
         added: dict[str, Any] = {}

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.errors import InvalidTime
+from .errors import InvalidTime
 
 Micros = npt.NDArray[np.int64]
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import select
-import time
-from typing import Any
-from weakref import WeakKeyDictionary
+import os
+from typing import Any, cast
+from weakref import WeakSet
 
+from sqlalchemy import Engine
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg, PGDialect_psycopg
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter
 from sqlalchemy.types import Integer, String
 
-from mlflow_timescale.db import embedded
+from mlflow_timescale.db.connection import Connection
+from mlflow_timescale.db.connections import connect_driver
 from mlflow_timescale.db.uri import DatabaseURI
 
 
@@ -38,12 +39,8 @@ class TimescaleCompiler(PGCompiler_psycopg):
         return super().visit_binary(binary, *args, **kwargs)
 
 
-# How long an answer of the server vouches for a connection whose socket has been silent since.
-_TRUSTED_SECONDS = 5.0
-
-
 class TimescaleDialect(PGDialect_psycopg):
-    """psycopg 3 under the URIs of `DatabaseURI`.
+    """psycopg 3 under the URIs of `DatabaseURI`, opened as every connection of ours is.
 
     `name` stays "postgresql": MLflow and alembic branch on it.
     """
@@ -51,9 +48,10 @@ class TimescaleDialect(PGDialect_psycopg):
     supports_statement_cache = True
     statement_compiler = TimescaleCompiler
 
-    def __init__(self, **keywords: Any) -> None:
-        super().__init__(**keywords)
-        self._answered: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+    @classmethod
+    def engine_created(cls, engine: Engine) -> None:
+        """Remember an engine: a forked child gives it a pool of its own."""
+        _engines.add(engine)
 
     def create_connect_args(self, url: URL) -> ConnectArgsType:
         """Keep the URI as it is: an embedded server is started when a connection is opened."""
@@ -63,27 +61,23 @@ class TimescaleDialect(PGDialect_psycopg):
 
     def connect(self, *arguments: Any, uri: DatabaseURI, **keywords: Any) -> DBAPIConnection:
         """Open a connection; an embedded server that has gone away is started again."""
-        named = {"application_name": "mlflow", **embedded.keywords(uri)}
-        connection = super().connect(*arguments, **named, **keywords)
-        self._answered[connection] = time.monotonic()
-        return connection
+        return cast("DBAPIConnection", connect_driver(uri, "mlflow", **keywords))
 
     def do_ping(self, dbapi_connection: DBAPIConnection) -> bool:
-        """Is a pooled connection alive? MLflow's pools ask before each use.
-
-        A server that ends a connection says so: the socket becomes readable. Only who has rested
-        for a while could have been cut off silently, and costs a round trip.
-        """
-        now = time.monotonic()
-        recent = now - self._answered.get(dbapi_connection, -_TRUSTED_SECONDS) < _TRUSTED_SECONDS
-        if recent and not _readable(dbapi_connection):
-            return True
-        alive = bool(super().do_ping(dbapi_connection))
-        self._answered[dbapi_connection] = now
-        return alive
+        """Check a pooled connection; MLflow's pools do so before each use."""
+        return cast("Connection", dbapi_connection).is_alive()
 
 
-def _readable(connection: Any) -> bool:
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+_engines: WeakSet[Engine] = WeakSet()
+
+
+def _after_fork() -> None:
+    # The pool's threads are gone and its locks may be held for ever: replace it, as SQLAlchemy's
+    # documentation advises, without closing the parent's connections.
+    for engine in list(_engines):
+        _inherited.append(engine.pool)
+        engine.dispose(close=False)
+
+
+_inherited: list[object] = []  # pools of the parent: never closed, never collected
+os.register_at_fork(after_in_child=_after_fork)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-# What the URIs of our databases begin with.
-OURS = ("postgresql+timescaledb:", "timescaledb:", "timescaledb+embedded:")
+from mlflow_timescale.common.schemes import is_ours
+
 _READ_REPLICA = "_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE"
 IN_DATABASE_ROOT = "timescaledb-artifacts:/"
 _CLAIM = "MLFLOW_TIMESCALE_CLAIM_POSTGRESQL"
@@ -20,7 +20,17 @@ _CLAIMED = {"claimed_tracking_store": "tracking_store", "claimed_registry_store"
 
 
 def __getattr__(name: str) -> Any:
-    """Resolve the claimed names, unless the claim is off: MLflow skips what is not there."""
+    """Resolve the claimed names, unless the claim is off: MLflow skips what is not there.
+
+    `SnapshotSource` is resolved by every `import mlflow`, which is the time to warn of packages
+    that hide ours: `import feature_store` itself does not pass through this package then.
+    """
+    if name == "SnapshotSource":
+        from mlflow_timescale.common import packages
+        from mlflow_timescale.dataset_source import SnapshotSource
+
+        packages.warn_of_others()
+        return SnapshotSource
     if name in _CLAIMED and os.environ.get(_CLAIM, "true").lower() not in ("false", "0", "off"):
         return globals()[_CLAIMED[name]]
     raise AttributeError(f"{__name__} has no {name} ({_CLAIM}={os.environ.get(_CLAIM)})")
@@ -28,7 +38,7 @@ def __getattr__(name: str) -> Any:
 
 def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
     """The tracking store for a URI."""
-    if not store_uri.startswith(OURS):
+    if not is_ours(store_uri):
         return _mlflow_tracking_store(store_uri, artifact_uri)
     from mlflow_timescale.tracking import store as module
 
@@ -42,7 +52,7 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
 
 def registry_store(store_uri: str, **_: Any) -> Any:
     """The model registry store for a URI."""
-    if not store_uri.startswith(OURS):
+    if not is_ours(store_uri):
         return _mlflow_registry_store(store_uri)
     from mlflow_timescale.registry import store as module
 

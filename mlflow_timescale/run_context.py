@@ -15,7 +15,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from mlflow_timescale.plugin import OURS
+from mlflow_timescale.common.schemes import is_ours
 
 SETTING = "MLFLOW_TIMESCALE_RUN_CONTEXT"
 DIRTY, PACKAGES = "mlops.git.dirty", "mlops.packages"
@@ -43,7 +43,7 @@ class RunContext:
             return False
         import mlflow
 
-        return bool(mlflow.get_tracking_uri().startswith(OURS))
+        return is_ours(mlflow.get_tracking_uri())
 
     def tags(self) -> dict[str, str]:
         """The tags of a run that starts now."""

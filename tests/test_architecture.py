@@ -27,8 +27,15 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, id(node) not in lazy) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module, id(node) not in lazy
+        elif isinstance(node, ast.ImportFrom):
+            yield _absolute(path, node), id(node) not in lazy
+
+
+def _absolute(path: Path, node: ast.ImportFrom) -> str:
+    """The full name of the module that `from ... import` names, relative or not."""
+    package = path.relative_to(ROOT).parts[:-1]
+    parents = package[: len(package) - node.level + 1] if node.level else ()
+    return ".".join([*parents, *([node.module] if node.module else [])])
 
 
 def _is_type_checking(node: ast.AST) -> bool:
@@ -49,6 +56,25 @@ def test_the_database_layer_never_imports_mlflow() -> None:
 def test_dependencies_point_one_way() -> None:
     assert "drift" not in imported("feature_store")
     assert not {"drift", "feature_store"} & imported("mlflow_timescale", eager=True)
+
+
+def test_no_module_relies_on_a_generic_name() -> None:
+    """Another package may be called `feature_store` or `drift`: see common/packages.py."""
+    absolute = {
+        (str(path.relative_to(ROOT)), name)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in _absolute_names(node)
+        if name.split(".")[0] in ("feature_store", "drift")
+    }
+    second_names = {"mlflow_timescale/features.py", "mlflow_timescale/drift.py"}
+    assert {path for path, _ in absolute} == second_names  # for type checkers only
+
+
+def _absolute_names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
 
 
 def test_only_its_mlflow_dataset_ties_the_feature_store_to_mlflow() -> None:

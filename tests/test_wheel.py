@@ -9,8 +9,10 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from support import foreign_packages
 
 from mlflow_timescale.db.migrations import shipped
+from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.version import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -83,3 +85,20 @@ def test_the_command_of_the_wheel_runs(installed: Path) -> None:
     command = "from mlflow_timescale.cli import main; main(['--version'])"
     done = subprocess.run([installed, "-I", "-c", command], capture_output=True, text=True, cwd="/")
     assert done.stdout.strip() == f"mlflow-timescale, version {__version__}"
+
+
+@pytest.mark.slow
+def test_the_wheel_works_beside_packages_with_our_generic_names(
+    installed: Path, database: DatabaseURI, tmp_path: Path
+) -> None:
+    foreign_packages.write(tmp_path)
+    foreign_packages.check(str(installed), tmp_path, database)
+
+
+@pytest.mark.slow
+def test_a_folder_without_an_init_file_hides_nothing(installed: Path, tmp_path: Path) -> None:
+    """Python prefers a package further down the path to a plain folder of that name."""
+    (tmp_path / "feature_store").mkdir()
+    code = "import mlflow, feature_store; feature_store.FeatureStore"
+    done = subprocess.run([installed, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from psycopg.rows import class_row, dict_row
 
-from drift.alerts.rules import Evaluation, Rule, RuleStates
-from drift.sessions import Sessions
 from mlflow_timescale.db import Connection, Error, load
+
+from ..sessions import Sessions
+from .rules import Evaluation, Rule, RuleStates
 
 _queries = load("drift")
 REVISED_AWAY = "no longer so after a revision"

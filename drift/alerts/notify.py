@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from drift.alerts.lifecycle import Alert
-from drift.alerts.rules import SEVERITIES
 from mlflow_timescale.db import Error
+
+from .lifecycle import Alert
+from .rules import SEVERITIES
 
 TIMEOUT = 10.0
 logger = logging.getLogger(__name__)

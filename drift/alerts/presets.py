@@ -28,8 +28,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from drift.alerts.rules import SEVERITIES, Rule
-from drift.metrics.cusum import CAP
+from ..metrics.cusum import CAP
+from .rules import SEVERITIES, Rule
 
 __all__ = ["PRESETS", "classic", "default", "preset"]
 

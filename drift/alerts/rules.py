@@ -19,8 +19,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from drift.metrics import cusum, ic
-from drift.metrics.cusum import Baseline
+from ..metrics import cusum, ic
+from ..metrics.cusum import Baseline
 
 __all__ = ["SEVERITIES", "Baseline", "Evaluation", "Rule", "RuleStates", "Transition", "evaluate"]
 

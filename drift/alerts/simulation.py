@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from drift.alerts.rules import Baselines, Rule, evaluate
-from drift.metrics import ic, sharpe
-from drift.metrics.cusum import Baseline
+from ..metrics import ic, sharpe
+from ..metrics.cusum import Baseline
+from .rules import Baselines, Rule, evaluate
 
 __all__ = ["CHANGES", "Delay", "RuleSimulation", "simulate"]
 

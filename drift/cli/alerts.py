@@ -6,8 +6,6 @@ from datetime import date, datetime
 
 import click
 
-from drift.cli.monitors import open_monitor
-from drift.cli.tables import print_alerts
 from mlflow_timescale.cli.kit import (
     Day,
     Moment,
@@ -20,6 +18,9 @@ from mlflow_timescale.cli.kit import (
     strategy_option,
 )
 from mlflow_timescale.db import DatabaseURI
+
+from .monitors import open_monitor
+from .tables import print_alerts
 
 
 @click.command()

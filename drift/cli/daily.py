@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from drift.cli.tables import metric_rows, metrics_json
 from mlflow_timescale.cli.kit import (
     Exit,
     database_option,
@@ -23,8 +22,10 @@ from mlflow_timescale.cli.kit import (
 )
 from mlflow_timescale.db import DatabaseURI
 
+from .tables import metric_rows, metrics_json
+
 if TYPE_CHECKING:
-    from drift.daily import Daily
+    from ..daily import Daily
 
 
 @click.command()
@@ -45,7 +46,7 @@ def daily(
     For cron, after the close and the feature jobs: `30 22 * * 1-5  mlflow-timescale daily`. Exit
     code 4: an alert is open; 3: only a feature is stale.
     """
-    from drift.daily import daily_job
+    from ..daily import daily_job
 
     options: dict[str, Any] = {} if mlflow else {"tracking_uri": False}
     results = daily_job(uri, list(strategies) or None, session=session, **options)

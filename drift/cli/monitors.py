@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mlflow_timescale.db import DatabaseURI
 
 if TYPE_CHECKING:
-    from drift.monitor import DriftMonitor
+    from ..monitor import DriftMonitor
 
 
 def open_monitor(
@@ -26,8 +26,9 @@ def open_monitor(
     rules
         A preset that replaces the strategy's rules.
     """
-    from drift.monitor import DriftMonitor
     from mlflow_timescale import db
+
+    from ..monitor import DriftMonitor
 
     queries = db.load("drift")
     with db.connect(uri, autocommit=True) as conn:

@@ -30,7 +30,7 @@ def record(uri: DatabaseURI, strategy: str, calendar: str | None, what: str, fil
     session, value; optionally horizon, known_at. Strategy returns: session, value; optionally
     known_at. The first record creates the strategy, on the calendar XNYS if none is given.
     """
-    from drift.monitor import DriftMonitor
+    from ..monitor import DriftMonitor
 
     monitor = DriftMonitor(uri, strategy, calendar=calendar)
     recorders: dict[str, Callable[[Path], int]] = {

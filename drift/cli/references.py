@@ -6,7 +6,6 @@ from datetime import date
 
 import click
 
-from drift.cli.monitors import open_monitor
 from mlflow_timescale.cli.kit import (
     Day,
     by_option,
@@ -18,6 +17,8 @@ from mlflow_timescale.cli.kit import (
     strategy_option,
 )
 from mlflow_timescale.db import DatabaseURI
+
+from .monitors import open_monitor
 
 
 @click.command()

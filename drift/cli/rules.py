@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from drift.cli.monitors import open_monitor
 from mlflow_timescale.cli.kit import (
     database_option,
     json_option,
@@ -16,6 +15,8 @@ from mlflow_timescale.cli.kit import (
     strategy_option,
 )
 from mlflow_timescale.db import DatabaseURI
+
+from .monitors import open_monitor
 
 # Written out: the module that defines the presets loads numpy.
 PRESETS = click.Choice(["classic", "default"])

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from drift.cli.monitors import open_monitor
-from drift.cli.tables import metrics_json, print_alerts, print_metrics
 from mlflow_timescale.cli.kit import (
     Day,
     Exit,
@@ -25,9 +23,12 @@ from mlflow_timescale.cli.kit import (
 )
 from mlflow_timescale.db import DatabaseURI, Error
 
+from .monitors import open_monitor
+from .tables import metrics_json, print_alerts, print_metrics
+
 if TYPE_CHECKING:
-    from drift.monitor import DriftMonitor
-    from drift.results.drift_metrics import DriftMetrics
+    from ..monitor import DriftMonitor
+    from ..results.drift_metrics import DriftMetrics
 
 
 @click.command()

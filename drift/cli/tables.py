@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from mlflow_timescale.cli.kit import print_message, print_table
 
 if TYPE_CHECKING:
-    from drift.alerts.lifecycle import Alert
-    from drift.results.drift_metrics import DriftMetrics
+    from ..alerts.lifecycle import Alert
+    from ..results.drift_metrics import DriftMetrics
 
 SHOWN = ("ic", "ic_5d_avg", "ic_cusum", "psi", "sharpe_5d", "sharpe_20d", "sharpe_60d", "n_signals")
 

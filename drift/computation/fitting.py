@@ -8,16 +8,17 @@ from datetime import date
 
 import numpy as np
 
-from drift.computation import pipeline
-from drift.computation.judging import Config
-from drift.computation.session_values import PREDICTIONS
-from drift.inputs import features
-from drift.inputs.features import Section
-from drift.inputs.observed import Observed
-from drift.metrics import feed_quality, psi
-from drift.metrics.feed_quality import Habits, Prints, Shares
-from drift.sessions import Sessions
 from mlflow_timescale.db import Connection
+
+from ..inputs import features
+from ..inputs.features import Section
+from ..inputs.observed import Observed
+from ..metrics import feed_quality, psi
+from ..metrics.feed_quality import Habits, Prints, Shares
+from ..sessions import Sessions
+from . import pipeline
+from .judging import Config
+from .session_values import PREDICTIONS
 
 GROUP = 20  # features read at once: a window of some is held in memory, never of all
 

@@ -10,18 +10,19 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from drift.alerts import lifecycle as alerts
-from drift.alerts.rules import SEVERITIES, Evaluation, Rule, evaluate
-from drift.computation import session_values as computing
-from drift.computation.session_values import Histograms, Series
-from drift.inputs.feeds import Feeds
-from drift.inputs.observed import strategy_returns
-from drift.metrics.cusum import Baseline
-from drift.results import values
-from drift.results.references import References
-from drift.results.values import FIRST, Run, Value
-from drift.sessions import Sessions
 from mlflow_timescale.db import Connection, load
+
+from ..alerts import lifecycle as alerts
+from ..alerts.rules import SEVERITIES, Evaluation, Rule, evaluate
+from ..inputs.feeds import Feeds
+from ..inputs.observed import strategy_returns
+from ..metrics.cusum import Baseline
+from ..results import values
+from ..results.references import References
+from ..results.values import FIRST, Run, Value
+from ..sessions import Sessions
+from . import session_values as computing
+from .session_values import Histograms, Series
 
 _queries = load("drift")
 FAMILIES = ("ic", "psi", "sharpe")

@@ -12,21 +12,22 @@ from datetime import date, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from drift.alerts import lifecycle as alerts
-from drift.computation import judging
-from drift.computation import session_values as computing
-from drift.computation.judging import Batch, Config
-from drift.computation.session_values import PREDICTIONS, Histograms
-from drift.inputs import features
-from drift.inputs.feeds import Feeds
-from drift.inputs.observed import Observed, observe
-from drift.metrics.buckets import count
-from drift.metrics.psi import POOLED_SESSIONS, Reference
-from drift.results import values
-from drift.results.references import References, Window
-from drift.results.values import Run, Value
-from drift.sessions import Sessions
 from mlflow_timescale.db import Connection, load
+
+from ..alerts import lifecycle as alerts
+from ..inputs import features
+from ..inputs.feeds import Feeds
+from ..inputs.observed import Observed, observe
+from ..metrics.buckets import count
+from ..metrics.psi import POOLED_SESSIONS, Reference
+from ..results import values
+from ..results.references import References, Window
+from ..results.values import Run, Value
+from ..sessions import Sessions
+from . import judging
+from . import session_values as computing
+from .judging import Batch, Config
+from .session_values import PREDICTIONS, Histograms
 
 _queries = load("drift")
 

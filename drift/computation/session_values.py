@@ -12,12 +12,12 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from drift.alerts.rules import Rule
-from drift.inputs.observed import Observed, Signal, align
-from drift.metrics import feed_quality, ic, sharpe
-from drift.metrics.cusum import Baseline
-from drift.metrics.feed_quality import Shares
-from drift.metrics.psi import (
+from ..alerts.rules import Rule
+from ..inputs.observed import Observed, Signal, align
+from ..metrics import feed_quality, ic, sharpe
+from ..metrics.cusum import Baseline
+from ..metrics.feed_quality import Shares
+from ..metrics.psi import (
     POOLED_SESSIONS,
     PSIResult,
     Reference,
@@ -25,7 +25,7 @@ from drift.metrics.psi import (
     psi_from_counts,
     session_psi,
 )
-from drift.results.values import Value
+from ..results.values import Value
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from drift.sessions import Sessions
 from mlflow_timescale.db import Connection, load
 
+from ..sessions import Sessions
+
 if TYPE_CHECKING:
-    from feature_store.health import Freshness
+    from mlflow_timescale.features import Freshness
 
 _queries = load("drift")
 # A value known longer than this before its event (a forecast) is not looked for.
@@ -89,8 +90,8 @@ def freshness(
     A feature is stale beyond the maximum staleness of its definition; without one, if nothing of
     it happened since the session before closed.
     """
-    from feature_store import health
     from mlflow_timescale.db import arrays
+    from mlflow_timescale.features import health
 
     arrays.register(conn)
     days = calendar.clock(as_of)

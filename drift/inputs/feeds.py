@@ -12,9 +12,10 @@ from datetime import date
 
 import numpy as np
 
-from drift.inputs.features import Section
-from drift.metrics.feed_quality import Prints, Shares, prints, shares, unchanged
 from mlflow_timescale.db import Connection, load
+
+from ..metrics.feed_quality import Prints, Shares, prints, shares, unchanged
+from .features import Section
 
 _queries = load("drift")
 

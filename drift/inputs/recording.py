@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 from psycopg.sql import SQL
 
-from drift.inputs import columns
-from drift.inputs.columns import counts, days, instants, numbers, texts
-from drift.sessions import Sessions
 from mlflow_timescale.common.frames import Columns, InvalidFrame
 from mlflow_timescale.db import Connection, Error, load
+
+from ..sessions import Sessions
+from . import columns
+from .columns import counts, days, instants, numbers, texts
 
 _queries = load("drift")
 _TYPES = {"text": "text", "date": "date", "time": "timestamptz", "real": "float8", "int": "int4"}

@@ -13,8 +13,8 @@ nan
 
 from __future__ import annotations
 
-from drift.metrics.ic import calculate_ic
-from drift.metrics.psi import calculate_psi
-from drift.metrics.sharpe import calculate_sharpe
+from .ic import calculate_ic
+from .psi import calculate_psi
+from .sharpe import calculate_sharpe
 
 __all__ = ["calculate_ic", "calculate_psi", "calculate_sharpe"]

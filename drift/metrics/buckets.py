@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from drift.metrics.feed_quality import Habits
+from .feed_quality import Habits
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]

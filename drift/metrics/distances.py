@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from drift.metrics.buckets import Reference, count
+from .buckets import Reference, count
 
 __all__ = ["Distances", "distances", "jensen_shannon", "kolmogorov_smirnov", "wasserstein"]
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr
 
-from drift.metrics.ranks import rank_correlation
+from .ranks import rank_correlation
 
 __all__ = [
     "ICMatrix",

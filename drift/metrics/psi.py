@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, chdtri, fdtrc
 
-from drift.metrics.buckets import Counts, Reference, Variation, count, count_batch
-from drift.metrics.multiplicity import benjamini_hochberg
+from .buckets import Counts, Reference, Variation, count, count_batch
+from .multiplicity import benjamini_hochberg
 
 __all__ = [
     "PSIResult",

@@ -8,14 +8,15 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from drift.computation.judging import Config, History
-from drift.metrics import cusum
-from drift.metrics.psi import PSIResult, Reference, psi_from_counts
-from drift.report.page import Report
-from drift.results import values
-from drift.results.references import References, Window
-from drift.sessions import NotASession, Sessions
 from mlflow_timescale.db import Connection, load
+
+from ..computation.judging import Config, History
+from ..metrics import cusum
+from ..metrics.psi import PSIResult, Reference, psi_from_counts
+from ..results import values
+from ..results.references import References, Window
+from ..sessions import NotASession, Sessions
+from .page import Report
 
 _queries = load("drift")
 

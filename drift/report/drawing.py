@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
-from drift.alerts.rules import Evaluation, Rule, RuleStates
-from drift.metrics.buckets import Reference
-from drift.metrics.cusum import Baseline, Onset
+from ..alerts.rules import Evaluation, Rule, RuleStates
+from ..metrics.buckets import Reference
+from ..metrics.cusum import Baseline, Onset
 
 Floats = NDArray[np.float64]
 

@@ -17,11 +17,11 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from drift.alerts.rules import SEVERITIES, Evaluation, Rule
-from drift.metrics.buckets import Reference
-from drift.metrics.cusum import Baseline, Onset
-from drift.metrics.psi import PSIResult, session_psi
-from drift.report import drawing
+from ..alerts.rules import SEVERITIES, Evaluation, Rule
+from ..metrics.buckets import Reference
+from ..metrics.cusum import Baseline, Onset
+from ..metrics.psi import PSIResult, session_psi
+from . import drawing
 
 __all__ = ["Report", "figures", "render"]
 

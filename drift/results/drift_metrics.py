@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from drift.alerts import presets
-from drift.alerts.rules import Rule
-from drift.results.values import Value
+from ..alerts import presets
+from ..alerts.rules import Rule
+from .values import Value
 
 if TYPE_CHECKING:
-    from drift.computation.judging import Batch
+    from ..computation.judging import Batch
 
 # Fields of DriftMetrics, by the metric that fills them.
 _METRICS = {

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg.rows import class_row
 
-from drift.metrics.psi import Reference
 from mlflow_timescale.db import Connection, Error, load
+
+from ..metrics.psi import Reference
 
 _queries = load("drift")
 MIN_SESSIONS = 120

@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from drift.alerts import presets
-from drift.alerts.rules import Rule
-from drift.computation.judging import Config
-from drift.results.drift_metrics import AlertConfig
+from ..alerts import presets
+from ..alerts.rules import Rule
+from ..computation.judging import Config
+from .drift_metrics import AlertConfig
 
 STORED = ("signal", "model_name", "features", "min_n", "periods_per_year", "rules")
 

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from psycopg.rows import dict_row
 
-from feature_store.errors import DefinitionError
-from feature_store.read.cells import is_there
-from feature_store.write.points import Points
-from feature_store.write.transaction import WriteSpec
-from feature_store.write.values import Floats
 from mlflow_timescale import db
+
+from ..errors import DefinitionError
+from ..read.cells import is_there
+from ..write.points import Points
+from ..write.transaction import WriteSpec
+from ..write.values import Floats
 
 _queries = db.load("features")
 TYPES = ("number", "integer", "boolean", "vector", "json")

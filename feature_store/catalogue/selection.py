@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.catalogue.definitions import FeatureView
-from feature_store.errors import FeatureError, UnknownFeature, unknown_feature
 from mlflow_timescale import db
+
+from ..errors import FeatureError, UnknownFeature, unknown_feature
+from .definitions import FeatureView
 
 _queries = db.load("features")
 ANY_VERSION = 0

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.write.points import Points
 from mlflow_timescale import db
 from mlflow_timescale.db.arrays import Int4Array
+
+from ..write.points import Points
 
 _queries = db.load("features")
 _PAIRS_AT_ONCE = 200_000

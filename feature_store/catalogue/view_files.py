@@ -8,9 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from feature_store.catalogue.definitions import FeatureView
-from feature_store.errors import DefinitionError
 from mlflow_timescale.common.time import fixed_duration, format_duration
+
+from ..errors import DefinitionError
+from .definitions import FeatureView
 
 
 def read_views(path: Path) -> list[FeatureView]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from feature_store.cli.options import one_version_option
 from mlflow_timescale.cli.kit import (
     database_option,
     json_option,
@@ -17,13 +16,15 @@ from mlflow_timescale.cli.kit import (
 )
 from mlflow_timescale.db.uri import DatabaseURI
 
+from .options import one_version_option
+
 
 @click.command("list")
 @database_option
 @json_option
 def list_features(uri: DatabaseURI, as_json: bool) -> None:
     """List all features, with versions, first and last event."""
-    from feature_store.store import FeatureStore
+    from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
         print_columns(store.features(), as_json)
@@ -36,8 +37,8 @@ def list_features(uri: DatabaseURI, as_json: bool) -> None:
 @json_option
 def describe(view: str, view_version: int | None, uri: DatabaseURI, as_json: bool) -> None:
     """Show the definition of a registered feature VIEW."""
-    from feature_store.catalogue.view_files import view_to_dict
-    from feature_store.store import FeatureStore
+    from ..catalogue.view_files import view_to_dict
+    from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
         definition = view_to_dict(store.view(view, view_version))
@@ -55,7 +56,7 @@ def describe(view: str, view_version: int | None, uri: DatabaseURI, as_json: boo
 @json_option
 def lineage(feature: str, feature_version: int | None, uri: DatabaseURI, as_json: bool) -> None:
     """Show who wrote a FEATURE: producers, code versions, runs, lags."""
-    from feature_store.store import FeatureStore
+    from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
         print_columns(store.lineage(feature, feature_version=feature_version), as_json)
@@ -71,8 +72,8 @@ def register(file: Path, uri: DatabaseURI, as_json: bool) -> None:
     It holds one object, or a list of them, with name, features (a list of names, or name to type),
     and optionally version, description, entity_kind, owner, max_staleness (5d) and code_reference.
     """
-    from feature_store.catalogue.view_files import read_views
-    from feature_store.store import FeatureStore
+    from ..catalogue.view_files import read_views
+    from ..store import FeatureStore
 
     views = read_views(file)
     with FeatureStore(uri) as store:
@@ -90,7 +91,7 @@ def register(file: Path, uri: DatabaseURI, as_json: bool) -> None:
 @json_option
 def watermark(uri: DatabaseURI, as_json: bool) -> None:
     """Print the time up to which no write can appear any more."""
-    from feature_store.store import FeatureStore
+    from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
         settled = store.watermark()

@@ -25,7 +25,7 @@ from mlflow_timescale.cli.kit import (
 from mlflow_timescale.db.uri import DatabaseURI
 
 if TYPE_CHECKING:
-    from feature_store.health import Health
+    from ..health import Health
 
 _LIMIT = 10
 
@@ -63,8 +63,8 @@ def health(
 
     With a calendar only its sessions age a value. Exit code 3: something is stale.
     """
-    from feature_store.health import check_health
-    from feature_store.store import FeatureStore
+    from ..health import check_health
+    from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
         report = check_health(

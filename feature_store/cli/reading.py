@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from feature_store.cli.options import one_version_option, version_option
 from mlflow_timescale.cli.kit import (
     Moment,
     as_of_option,
@@ -19,6 +18,8 @@ from mlflow_timescale.cli.kit import (
     print_columns,
 )
 from mlflow_timescale.db.uri import DatabaseURI
+
+from .options import one_version_option, version_option
 
 _COLUMNS = (
     "feature_name",
@@ -53,7 +54,7 @@ def latest(
 
     NAMES are the features; default: all.
     """
-    from feature_store.store import FeatureStore
+    from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
         values = store.get_latest(
@@ -77,7 +78,7 @@ def history(
     entity: str, feature: str, feature_version: int | None, uri: DatabaseURI, as_json: bool
 ) -> None:
     """Show every revision of a FEATURE of an ENTITY."""
-    from feature_store.store import FeatureStore
+    from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
         print_columns(store.history(entity, feature, feature_version=feature_version), as_json)
@@ -99,7 +100,7 @@ def diff(
     as_json: bool,
 ) -> None:
     """Show values that became known after EARLIER and by LATER."""
-    from feature_store.store import FeatureStore
+    from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
         print_columns(store.diff(earlier, later, entities=entities, features=names), as_json)

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from feature_store.cli.options import column_options, spine_argument, version_option
 from mlflow_timescale.cli.kit import (
     Exit,
     Moment,
@@ -22,6 +21,8 @@ from mlflow_timescale.cli.kit import (
     uri_option,
 )
 from mlflow_timescale.db.uri import DatabaseURI
+
+from .options import column_options, spine_argument, version_option
 
 
 @click.command()
@@ -58,8 +59,8 @@ def snapshot(
     SPINE is a Parquet or CSV file with an entity and a time in each row; its other columns are
     kept. PATH is a new directory or any fsspec URL.
     """
-    from feature_store.files.snapshots import Request, write_snapshot
-    from feature_store.store import FeatureStore
+    from ..files.snapshots import Request, write_snapshot
+    from ..store import FeatureStore
 
     request = Request(names, written_by=written_by, **options)
     with FeatureStore(uri) as store:
@@ -94,10 +95,10 @@ def verify(path: str, rebuild: bool, as_json: bool, uri: DatabaseURI) -> None:
     """
     if rebuild:
         require_server(uri)
-    from feature_store.files.manifest import ContentMismatch
-    from feature_store.files.storage import CorruptFile
-    from feature_store.files.verification import Verified, verify
-    from feature_store.store import FeatureStore
+    from ..files.manifest import ContentMismatch
+    from ..files.storage import CorruptFile
+    from ..files.verification import Verified, verify
+    from ..store import FeatureStore
 
     result = Verified(0, 0)
     problem = ""
@@ -139,8 +140,8 @@ def export(
     Only what was written since the last export is added. PATH is a directory or any fsspec URL.
     --features and --buckets are fixed by the first export.
     """
-    from feature_store.files.lake_export import export_lake
-    from feature_store.store import FeatureStore
+    from ..files.lake_export import export_lake
+    from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
         done = export_lake(store, path, features=names, buckets=buckets)

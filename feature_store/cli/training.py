@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from feature_store.cli.options import column_options, spine_argument, version_option
 from mlflow_timescale.cli.kit import (
     database_option,
     features_option,
@@ -18,6 +17,8 @@ from mlflow_timescale.cli.kit import (
     print_message,
 )
 from mlflow_timescale.db.uri import DatabaseURI
+
+from .options import column_options, spine_argument, version_option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +50,7 @@ def training(
     SPINE is a Parquet or CSV file with an entity and a time in each row; its other columns are
     kept. The output is a .parquet or .csv file.
     """
-    from feature_store.store import FeatureStore
+    from ..store import FeatureStore
 
     if output is not None and output.suffix not in (".csv", ".parquet"):
         raise click.BadParameter(f"{str(output)!r} ends neither in .parquet nor in .csv")
@@ -79,7 +80,7 @@ def leaks(spine: str, names: list[str], uri: DatabaseURI, as_json: bool, **optio
 
     A join on event time alone takes values that were not known yet at the time of the row.
     """
-    from feature_store.store import FeatureStore
+    from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
         print_columns(store.leak_report(spine, names, **options), as_json)

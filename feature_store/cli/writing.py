@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from feature_store.cli.options import Lag
 from mlflow_timescale.cli.kit import database_option, print_message, progress
 from mlflow_timescale.db.uri import DatabaseURI
+
+from .options import Lag
 
 
 @click.command()
@@ -62,7 +63,7 @@ def write(file: Path, producer: str | None, lag: Any, uri: DatabaseURI, **option
     """
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-    from feature_store.store import FeatureStore
+    from ..store import FeatureStore
 
     columns = (TextColumn("{task.completed:,.0f} values"), BarColumn(), TimeElapsedColumn())
     with (

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from feature_store.catalogue.selection import ANY_VERSION, Versions, select
-from feature_store.errors import FeatureError, as_feature_errors
-from feature_store.files.lake import Lake
-from feature_store.times import column_micros, duration_micros
 from mlflow_timescale.common.frames import Frame
+
+from ..catalogue.selection import ANY_VERSION, Versions, select
+from ..errors import FeatureError, as_feature_errors
+from ..times import column_micros, duration_micros
+from .lake import Lake
 
 if TYPE_CHECKING:
     import daft

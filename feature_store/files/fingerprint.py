@@ -19,9 +19,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.errors import InvalidFrame, as_feature_errors
-from feature_store.times import MISSING, column_micros
 from mlflow_timescale.common.frames import Column, Columns, Frame
+
+from ..errors import InvalidFrame, as_feature_errors
+from ..times import MISSING, column_micros
 
 VERSION = 1
 _EXACT = 2**53

@@ -23,13 +23,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.catalogue.selection import ANY_VERSION, Selection, Versions, select
-from feature_store.errors import FeatureError, unknown_feature
-from feature_store.files.storage import CorruptFile, DataFile, Folder
-from feature_store.read.cells import Cells, Winners
-from feature_store.read.frontier import Frontier, search
-from feature_store.read.spine import EntityColumns, Spine, read_spine, slices
-from feature_store.times import Micros, duration_micros
+from ..catalogue.selection import ANY_VERSION, Selection, Versions, select
+from ..errors import FeatureError, unknown_feature
+from ..read.cells import Cells, Winners
+from ..read.frontier import Frontier, search
+from ..read.spine import EntityColumns, Spine, read_spine, slices
+from ..times import Micros, duration_micros
+from .storage import CorruptFile, DataFile, Folder
 
 FILE = "lake.json"
 FORMAT = 1

@@ -21,7 +21,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.files.lake import (
+from mlflow_timescale import db
+from mlflow_timescale.db.arrays import Int4Array, Int8Array, TimestampArray
+
+from ..read import watermarks
+from ..read.frontier import strict_frontier
+from ..read.plans import stream_series
+from ..times import Micros
+from .lake import (
     FILE,
     SCHEMA,
     SORT,
@@ -32,16 +39,10 @@ from feature_store.files.lake import (
     bucket_of,
     split_series,
 )
-from feature_store.files.storage import DataFile, Folder
-from feature_store.read import watermarks
-from feature_store.read.frontier import strict_frontier
-from feature_store.read.plans import stream_series
-from feature_store.times import Micros
-from mlflow_timescale import db
-from mlflow_timescale.db.arrays import Int4Array, Int8Array, TimestampArray
+from .storage import DataFile, Folder
 
 if TYPE_CHECKING:
-    from feature_store.store import FeatureStore
+    from ..store import FeatureStore
 
 _queries = db.load("feature_lake")
 _features = db.load("features")

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from feature_store.errors import FeatureError
-from feature_store.files.storage import DataFile
+from ..errors import FeatureError
+from .storage import DataFile
 
 FILE = "manifest.json"
 FORMAT = 1

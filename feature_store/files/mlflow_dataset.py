@@ -1,8 +1,4 @@
-"""Snapshots as MLflow datasets: logged with a run, and found again from it.
-
-MLflow imports this module with itself (entry point `mlflow.dataset_source`), so it imports nothing
-else until it is used.
-"""
+"""Snapshots as MLflow datasets: logged with a run, and loaded again from it."""
 
 from __future__ import annotations
 
@@ -10,58 +6,17 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mlflow.data.dataset import Dataset
-from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.pyfunc_dataset_mixin import PyFuncConvertibleDatasetMixin, PyFuncInputsOutputs
+
+from mlflow_timescale.dataset_source import SnapshotSource
 
 if TYPE_CHECKING:
     from mlflow.data.evaluation_dataset import EvaluationDataset
     from mlflow.types import Schema
 
-    from feature_store.files.snapshots import Snapshot
+    from .snapshots import Snapshot
 
 _DIGEST = 32  # MLflow keeps 36 characters; half of a SHA-256 is as good as a whole one here
-
-
-class SnapshotSource(DatasetSource):  # type: ignore[misc]
-    """Where a snapshot is, and which content it must have."""
-
-    def __init__(self, url: str, fingerprint: str) -> None:
-        self.url = url
-        self.fingerprint = fingerprint
-
-    @staticmethod
-    def _get_source_type() -> str:
-        return "feature_snapshot"
-
-    def load(self) -> Snapshot:
-        """Open and verify the snapshot; raises SnapshotError if it is another than was logged."""
-        from feature_store.files.manifest import SnapshotError
-        from feature_store.files.snapshots import load_snapshot
-
-        snapshot = load_snapshot(self.url)
-        if snapshot.fingerprint != self.fingerprint:
-            raise SnapshotError(
-                f"{self.url} has fingerprint {snapshot.fingerprint}, but {self.fingerprint} was "
-                f"logged: it is not the snapshot that the run used"
-            )
-        return snapshot
-
-    @staticmethod
-    def _can_resolve(raw_source: Any) -> bool:
-        return type(raw_source).__module__ == "feature_store.files.snapshots"
-
-    @classmethod
-    def _resolve(cls, raw_source: Snapshot) -> SnapshotSource:
-        return cls(raw_source.url, raw_source.fingerprint)
-
-    def to_dict(self) -> dict[str, Any]:
-        """What MLflow stores with the run."""
-        return {"url": self.url, "fingerprint": self.fingerprint}
-
-    @classmethod
-    def from_dict(cls, source_dict: dict[Any, Any]) -> SnapshotSource:
-        """The source that MLflow stored."""
-        return cls(source_dict["url"], source_dict["fingerprint"])
 
 
 class SnapshotDataset(Dataset, PyFuncConvertibleDatasetMixin):  # type: ignore[misc]
@@ -132,7 +87,7 @@ class SnapshotDataset(Dataset, PyFuncConvertibleDatasetMixin):  # type: ignore[m
 
 def _absolute(snapshot: Snapshot) -> str:
     """A URL that means the same in another process: a relative path is made absolute."""
-    from feature_store.files.storage import Folder
+    from .storage import Folder
 
     folder = Folder(snapshot.url)
     return folder.path if folder.is_local else snapshot.url

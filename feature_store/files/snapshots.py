@@ -22,11 +22,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.catalogue import definitions
-from feature_store.catalogue.selection import Selection, Versions, select
-from feature_store.errors import InvalidTime, as_feature_errors
-from feature_store.files.fingerprint import Fingerprint, canonical_json
-from feature_store.files.manifest import (
+from mlflow_timescale import db
+from mlflow_timescale.common.frames import Column, Columns, Frame, as_arrow
+
+from ..catalogue import definitions
+from ..catalogue.selection import Selection, Versions, select
+from ..errors import InvalidTime, as_feature_errors
+from ..read import as_of as read
+from ..read import watermarks
+from ..read.as_of import Options
+from ..read.cells import Cells
+from ..read.spine import EntityColumns, Spine, read_spine
+from ..times import MISSING, to_micros
+from .fingerprint import Fingerprint, canonical_json
+from .manifest import (
     FILE,
     ContentMismatch,
     Manifest,
@@ -34,19 +43,11 @@ from feature_store.files.manifest import (
     SnapshotFeature,
     library_versions,
 )
-from feature_store.files.storage import CorruptFile, DataFile, Folder
-from feature_store.read import as_of as read
-from feature_store.read import watermarks
-from feature_store.read.as_of import Options
-from feature_store.read.cells import Cells
-from feature_store.read.spine import EntityColumns, Spine, read_spine
-from feature_store.times import MISSING, to_micros
-from mlflow_timescale import db
-from mlflow_timescale.common.frames import Column, Columns, Frame, as_arrow
+from .storage import CorruptFile, DataFile, Folder
 
 if TYPE_CHECKING:
-    from feature_store.files.mlflow_dataset import SnapshotDataset
-    from feature_store.store import Features, FeatureStore
+    from ..store import Features, FeatureStore
+    from .mlflow_dataset import SnapshotDataset
 
 PARTITIONS = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", None: ""}
 _JSON = {b"feature_store": b"json"}
@@ -162,7 +163,7 @@ class Snapshot:
 
     def to_mlflow(self, name: str | None = None, targets: str | None = None) -> SnapshotDataset:
         """The snapshot as a dataset for `mlflow.log_input`; `targets` names the label's column."""
-        from feature_store.files.mlflow_dataset import SnapshotDataset
+        from .mlflow_dataset import SnapshotDataset
 
         return SnapshotDataset(self, name, targets)
 

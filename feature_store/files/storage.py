@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from feature_store.errors import FeatureError
+from ..errors import FeatureError
 
 _ROW_GROUP = 131_072
 

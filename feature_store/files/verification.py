@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from feature_store.files import lake, snapshots
-from feature_store.files.manifest import ContentMismatch
-from feature_store.files.storage import Folder
+from . import lake, snapshots
+from .manifest import ContentMismatch
+from .storage import Folder
 
 if TYPE_CHECKING:
-    from feature_store.store import FeatureStore
+    from ..store import FeatureStore
 
 
 @dataclass(frozen=True)

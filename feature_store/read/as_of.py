@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from psycopg.rows import dict_row
 
-from feature_store.catalogue.selection import (
+from mlflow_timescale import db
+
+from ..catalogue.selection import (
     ANY_VERSION,
     Selection,
     SeriesTable,
@@ -22,14 +24,12 @@ from feature_store.catalogue.selection import (
     series_table,
     version_of,
 )
-from feature_store.pool import Pool
-from feature_store.read.cells import Cells
-from feature_store.read.lookups import Asked, Bounds
-from feature_store.read.plans import fill
-from feature_store.read.readers import Readers
-from feature_store.read.spine import Group, Spine, slices
-from feature_store.times import MISSING, duration_micros, from_micros, to_micros
-from mlflow_timescale import db
+from ..times import MISSING, duration_micros, from_micros, to_micros
+from .cells import Cells
+from .lookups import Asked, Bounds
+from .plans import fill
+from .readers import Readers
+from .spine import Group, Spine, slices
 
 _queries = db.load("features")
 
@@ -66,7 +66,8 @@ class Options(NamedTuple):
     details: bool = False
     warn_of_mixes: bool = True
     plan: str | None = None
-    pool: Pool | None = None
+    database: db.Database | None = None
+    readers: int = 1
 
 
 def latest(
@@ -126,7 +127,7 @@ def read_cells(
     """
     several = ANY_VERSION in selection.versions
     cells = Cells.empty(len(selection.names), len(spine), details=options.details, versions=several)
-    with conn.transaction(), Readers(conn, options.pool) as readers:
+    with conn.transaction(), Readers(conn, options.database, options.readers) as readers:
         conn.execute(_queries.one_snapshot)
         written_by = _late_writes_matter(conn, spine, options)
         for group in spine.groups:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.times import MISSING, Micros
-from feature_store.write.values import Floats
+from ..times import MISSING, Micros
+from ..write.values import Floats
 
 Rows = npt.NDArray[np.intp]
 

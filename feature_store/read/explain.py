@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.catalogue.selection import Selection, series_table
-from feature_store.read.as_of import FeatureValue, Options, part_of, read_cells
-from feature_store.read.cells import Cells, is_there
-from feature_store.read.spine import Group, Spine
-from feature_store.times import MISSING, from_micros
 from mlflow_timescale import db
 from mlflow_timescale.db.arrays import Int4Array
+
+from ..catalogue.selection import Selection, series_table
+from ..times import MISSING, from_micros
+from .as_of import FeatureValue, Options, part_of, read_cells
+from .cells import Cells, is_there
+from .spine import Group, Spine
 
 _queries = db.load("features")
 NO_AS_OF = "no as_of"

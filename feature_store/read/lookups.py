@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.read.cells import Rows, Winners
-from feature_store.read.readers import Readers
-from feature_store.times import Micros
 from mlflow_timescale import db
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
+
+from ..times import Micros
+from .cells import Rows, Winners
+from .readers import Readers
 
 _queries = db.load("features")
 _LARGEST_PART, _SMALLEST_PART = 20_000, 4_000  # cells

@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.catalogue.series import Ids
-from feature_store.read.cells import Cells, Winners
-from feature_store.read.frontier import search, strict_frontier
-from feature_store.read.lookups import Asked, Bounds, look_up
-from feature_store.read.readers import Readers
-from feature_store.times import Micros, from_micros
 from mlflow_timescale import db
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
+
+from ..catalogue.series import Ids
+from ..times import Micros, from_micros
+from .cells import Cells, Winners
+from .frontier import search, strict_frontier
+from .lookups import Asked, Bounds, look_up
+from .readers import Readers
 
 _queries = db.load("features")
 POINTS_PER_CELL = 15

@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from psycopg.rows import dict_row
 
-from feature_store.catalogue.selection import Selection, check_known, select
-from feature_store.errors import InvalidTime
-from feature_store.read.as_of import asked_of
-from feature_store.read.frontier import search, search_by_event, strict_frontier
-from feature_store.read.lookups import Asked
-from feature_store.read.plans import Series, stream_series
-from feature_store.read.spine import Spine
-from feature_store.times import from_micros, to_micros
 from mlflow_timescale import db
+
+from ..catalogue.selection import Selection, check_known, select
+from ..errors import InvalidTime
+from ..times import from_micros, to_micros
+from .as_of import asked_of
+from .frontier import search, search_by_event, strict_frontier
+from .lookups import Asked
+from .plans import Series, stream_series
+from .spine import Spine
 
 _queries = db.load("features")
 Columns = dict[str, list[Any]]

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.errors import InvalidFrame, as_feature_errors
-from feature_store.times import MISSING, Micros, column_micros, to_micros
-from feature_store.write.points import Codes
 from mlflow_timescale.common.frames import Frame, labels
+
+from ..errors import InvalidFrame, as_feature_errors
+from ..times import MISSING, Micros, column_micros, to_micros
+from ..write.points import Codes
 
 EntityColumns = str | Mapping[str, Sequence[str]]
 # Columns that a spine often carries along; a CSV file gives them as they are written.

@@ -10,13 +10,13 @@ import numpy.typing as npt
 from psycopg import Cursor
 from psycopg.sql import SQL
 
-from feature_store.catalogue.series import Ids
-from feature_store.errors import ConflictingValues
-from feature_store.read.cells import is_there
-from feature_store.times import Micros, from_micros
-from feature_store.write.copying import Field, copy_json, copy_numbers, timestamps
-from feature_store.write.points import Points
-from feature_store.write.values import Floats
+from ..catalogue.series import Ids
+from ..errors import ConflictingValues
+from ..read.cells import is_there
+from ..times import Micros, from_micros
+from .copying import Field, copy_json, copy_numbers, timestamps
+from .points import Points
+from .values import Floats
 
 _SHOWN = 10
 

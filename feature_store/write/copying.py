@@ -11,8 +11,9 @@ import numpy.typing as npt
 from psycopg import Cursor
 from psycopg.sql import SQL
 
-from feature_store.times import Micros
 from mlflow_timescale.db.arrays import PG_EPOCH
+
+from ..times import Micros
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"

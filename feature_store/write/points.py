@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.errors import InvalidFrame, InvalidTime
-from feature_store.times import Micros, column_micros, from_micros, to_micros
-from feature_store.write.values import (
+from mlflow_timescale.common.frames import Columns, labels
+
+from ..errors import InvalidFrame, InvalidTime
+from ..times import Micros, column_micros, from_micros, to_micros
+from .values import (
     Floats,
     Values,
     column_values,
@@ -20,7 +22,6 @@ from feature_store.write.values import (
     to_json,
     to_number,
 )
-from mlflow_timescale.common.frames import Columns, labels
 
 Codes = npt.NDArray[np.int32]
 LAYOUTS = ("wide", "long")

@@ -17,14 +17,15 @@ import numpy as np
 import psycopg
 from psycopg.rows import dict_row
 
-from feature_store.calendars import Availability
-from feature_store.catalogue.series import Ids
-from feature_store.errors import ConflictingValues
-from feature_store.times import Micros, from_micros, to_micros
-from feature_store.write.batch import Batch
-from feature_store.write.points import check_order
 from mlflow_timescale import db
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
+
+from ..calendars import Availability
+from ..catalogue.series import Ids
+from ..errors import ConflictingValues
+from ..times import Micros, from_micros, to_micros
+from .batch import Batch
+from .points import check_order
 
 _queries = db.load("features")
 CLOCK_SKEW = 60_000_000  # how far a producer's clock may be ahead of the server's, in microseconds

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.errors import InvalidValue
+from ..errors import InvalidValue
 
 Floats = npt.NDArray[np.float64]
 _EXACT = 2**53  # beyond it float8 skips integers

@@ -10,13 +10,14 @@ from itertools import chain
 
 import psycopg
 
-from feature_store.catalogue.definitions import FeatureView, enforce
-from feature_store.catalogue.series import SeriesWriter
-from feature_store.errors import InvalidFrame, WriteContention
-from feature_store.write.batch import make_batch
-from feature_store.write.points import Points, check_order
-from feature_store.write.transaction import WriteSpec, WriteTransaction
 from mlflow_timescale import db
+
+from ..catalogue.definitions import FeatureView, enforce
+from ..catalogue.series import SeriesWriter
+from ..errors import InvalidFrame, WriteContention
+from .batch import make_batch
+from .points import Points, check_order
+from .transaction import WriteSpec, WriteTransaction
 
 _log = logging.getLogger("feature_store")
 

@@ -12,10 +12,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import DATA_LOSS, INVALID_PARAMETER_VALUE, INVALID_STATE
 
 from mlflow_timescale.artifacts import ledger
-from mlflow_timescale.artifacts.databases import Connection
 from mlflow_timescale.artifacts.hashing import Fingerprint
 from mlflow_timescale.common import attribution
-from mlflow_timescale.db import load
+from mlflow_timescale.db import Connection, load
 
 POLICY = "MLFLOW_TIMESCALE_UNKNOWN_ARTIFACTS"
 _POLICIES = ("warn", "refuse", "adopt")

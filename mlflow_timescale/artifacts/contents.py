@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from mlflow_timescale.artifacts.databases import Connection
 from mlflow_timescale.artifacts.hashing import BackgroundHasher, ChunkHasher, Fingerprint, blocks
-from mlflow_timescale.db import load
+from mlflow_timescale.db import Connection, load
 
 CHUNK = 1 << 20
 BATCH = 8 * CHUNK

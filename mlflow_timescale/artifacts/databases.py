@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 
-import psycopg
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from psycopg.rows import TupleRow
-from sqlalchemy import Engine, create_engine
 
 from mlflow_timescale import schema
 from mlflow_timescale.common.attribution import SERVER_BACKEND
-from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.plugin import OURS
+from mlflow_timescale.common.schemes import is_ours
+from mlflow_timescale.db import Connection, Database, DatabaseURI
 
 _SETTING = "MLFLOW_TIMESCALE_URI"
-Connection = psycopg.Connection[TupleRow]
 
 
 def database_of(tracking_uri: str | None, registry_uri: str | None) -> DatabaseURI | None:
@@ -33,12 +28,12 @@ def database_of(tracking_uri: str | None, registry_uri: str | None) -> DatabaseU
 
     setting = os.environ.get(_SETTING)
     for uri in (tracking_uri, registry_uri, os.environ.get(SERVER_BACKEND), setting):
-        if uri and (uri.startswith(OURS) or uri == setting):
+        if uri and (is_ours(uri) or uri == setting):
             return DatabaseURI.parse(uri)
     if tracking_uri and tracking_uri.startswith(("http:", "https:")):
         return None
     current = mlflow.get_tracking_uri()
-    if current.startswith(OURS):
+    if is_ours(current):
         return DatabaseURI.parse(current)
     return DatabaseURI.parse(schema.last_prepared) if schema.last_prepared else None
 
@@ -56,26 +51,15 @@ def need_database(
     )
 
 
-@contextmanager
-def connection(uri: DatabaseURI) -> Iterator[Connection]:
+def connection(uri: DatabaseURI) -> AbstractContextManager[Connection]:
     """A pooled connection in a transaction that commits when the block ends well."""
-    pooled = _engine(uri.url, os.getpid()).raw_connection()
-    conn = pooled.driver_connection
-    try:
-        yield conn  # type: ignore[misc]
-        pooled.commit()
-    except BaseException:
-        pooled.rollback()
-        raise
-    finally:
-        pooled.close()
+    return _database(uri).transaction()
 
 
 @cache
-def _engine(url: str, pid: int) -> Engine:
-    """One pool a process: a forked child must not share its parent's sockets.
+def _database(uri: DatabaseURI) -> Database:
+    """One pool per process and database.
 
     Apart from the stores' pool, so that a few long downloads cannot starve the tracking calls.
     """
-    schema.prepare(url)
-    return create_engine(url, pool_size=4, max_overflow=28, pool_pre_ping=True)
+    return Database(uri, prepare=lambda uri: schema.prepare(uri.url))

@@ -24,13 +24,12 @@ from mlflow.utils.uri import validate_path_within_directory
 
 from mlflow_timescale.artifacts import contents, ledger
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
-from mlflow_timescale.artifacts.databases import Connection
 from mlflow_timescale.artifacts.hashing import BackgroundHasher, Fingerprint, Hasher
 from mlflow_timescale.artifacts.locations import IN_DATABASE, join
 from mlflow_timescale.artifacts.repository import LedgeredRepository, destination, tree
 from mlflow_timescale.artifacts.streams import in_thread
 from mlflow_timescale.common import attribution
-from mlflow_timescale.db import load
+from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.uri import DatabaseURI
 
 _queries = load("artifacts")

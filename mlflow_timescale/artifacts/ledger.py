@@ -9,11 +9,10 @@ from typing import Any
 
 import psycopg
 
-from mlflow_timescale.artifacts.databases import Connection
 from mlflow_timescale.artifacts.hashing import Fingerprint
 from mlflow_timescale.artifacts.locations import guess_type
 from mlflow_timescale.common import attribution
-from mlflow_timescale.db import load
+from mlflow_timescale.db import Connection, load
 
 _queries = load("artifacts")
 _ATTEMPTS = 20

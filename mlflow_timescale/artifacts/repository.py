@@ -15,9 +15,10 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artif
 
 from mlflow_timescale.artifacts import checks, ledger
 from mlflow_timescale.artifacts.checks import ArtifactMismatch, ArtifactRefused, Check
-from mlflow_timescale.artifacts.databases import Connection, connection
+from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.hashing import Fingerprint
 from mlflow_timescale.artifacts.locations import canonical, join
+from mlflow_timescale.db import Connection
 from mlflow_timescale.db.uri import DatabaseURI
 
 

@@ -14,12 +14,12 @@ from psycopg.types.json import Jsonb
 
 from mlflow_timescale.artifacts import checks, ledger
 from mlflow_timescale.artifacts.checks import Check
-from mlflow_timescale.artifacts.databases import Connection, connection
+from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.hashing import Fingerprint
 from mlflow_timescale.artifacts.ledger import Entry, Selection
 from mlflow_timescale.artifacts.locations import canonical, owner, split_root
 from mlflow_timescale.artifacts.opening import open_stored
-from mlflow_timescale.db import load
+from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.uri import DatabaseURI
 
 _queries = load("artifacts")

@@ -3,7 +3,9 @@
 It knows nothing of MLflow, and never imports it.
 """
 
+from mlflow_timescale.db.connection import Connection
 from mlflow_timescale.db.connections import connect
+from mlflow_timescale.db.database import Database
 from mlflow_timescale.db.errors import (
     ConnectionFailed,
     EmbeddedServerError,
@@ -11,13 +13,14 @@ from mlflow_timescale.db.errors import (
     InvalidURI,
     MigrationError,
 )
-from mlflow_timescale.db.migrations import Connection, exclusively, migrate
+from mlflow_timescale.db.migrations import exclusively, migrate
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.uri import DatabaseURI
 
 __all__ = [
     "Connection",
     "ConnectionFailed",
+    "Database",
     "DatabaseURI",
     "EmbeddedServerError",
     "Error",

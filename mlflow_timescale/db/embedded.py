@@ -25,7 +25,8 @@ import psycopg
 from psycopg import sql
 
 from mlflow_timescale.db._postgres import PORT, SUPERUSER, Cluster
-from mlflow_timescale.db.errors import EmbeddedServerError, connection_failed
+from mlflow_timescale.db.errors import EmbeddedServerError
+from mlflow_timescale.db.opening import connection_failed, open_connection
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -157,7 +158,8 @@ class EmbeddedServer:
 
     def _create_database(self, where: dict[str, Any], dbname: str) -> None:
         try:
-            admin = psycopg.connect(**where, dbname=SUPERUSER, autocommit=True)
+            keywords = {**where, "dbname": SUPERUSER, "autocommit": True}
+            admin = open_connection(keywords, waits_for_startup=True)
         except psycopg.OperationalError as exc:
             uri = DatabaseURI(dbname, embedded=self.cluster.directory)
             raise connection_failed(exc, uri) from exc

@@ -23,10 +23,10 @@ from importlib.resources import files
 import psycopg
 from psycopg.rows import TupleRow, dict_row
 
+from mlflow_timescale.db.connection import Connection
 from mlflow_timescale.db.errors import MigrationError
 from mlflow_timescale.db.queries import SQL_PACKAGE, load
 
-Connection = psycopg.Connection[TupleRow]
 TIERS = ("base", "timescale", "community")
 # They lay MLflow's `metrics` out anew; what else requires `metrics_rebuild` needs them done.
 LAYOUT = ("base/0001_metrics_layout", "timescale/0002_metrics_hypertable")

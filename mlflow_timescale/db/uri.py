@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+
+from psycopg import pq
 
 from mlflow_timescale.db.errors import InvalidURI
 
@@ -20,6 +23,14 @@ _SERVER_SCHEMES = (
 )
 _DEFAULT_DATABASE = "mlflow"
 _SECRET_PARAMS = ("sslpassword", "oauth_client_secret")
+# Options of ours, beside those of libpq.
+OPTIONS = {
+    "embedded": "a directory: start and use the embedded server there",
+    "pool_size": "connections that one pool may hold (32)",
+    "prepared_statements": "true: use them through a pooler that supports them (PgBouncer with "
+    "max_prepared_statements); default: not through a pooler",
+}
+_TRUE, _FALSE = ("true", "1", "on"), ("false", "0", "off")
 _FORMS = (
     "postgresql+timescaledb://user:password@host:5432/database, "
     "postgresql+timescaledb:///database?embedded=/absolute/directory, "
@@ -79,6 +90,7 @@ class DatabaseURI:
         if scheme == EMBEDDED_SCHEME:
             return cls._embedded(unquote(parts.netloc + parts.path))
         params = _params(parts.query)
+        _refuse_unknown(params)
         named = params.pop("dbname", "")
         dbname = unquote(parts.path.lstrip("/")) or named or _DEFAULT_DATABASE
         if "embedded" in params:
@@ -99,13 +111,38 @@ class DatabaseURI:
     @classmethod
     def _embedded_with(cls, params: dict[str, str], netloc: str, dbname: str) -> DatabaseURI:
         directory = params.pop("embedded")
-        if netloc or params:
-            extra = "a host" if netloc else ", ".join(params)
+        foreign = [name for name in params if name not in OPTIONS]
+        if netloc or foreign:
+            extra = "a host" if netloc else ", ".join(foreign)
             raise InvalidURI(
                 f"embedded= starts a server of its own, so the URI cannot also name {extra}; "
                 f"use postgresql+timescaledb:///{dbname}?embedded=/absolute/directory"
             )
-        return cls._embedded(directory, dbname)
+        return replace(cls._embedded(directory, dbname), params=tuple(params.items()))
+
+    @property
+    def prepares_statements(self) -> bool:
+        """Whether the URI asks for prepared statements through a pooler.
+
+        >>> DatabaseURI.parse("timescaledb://h/db?prepared_statements=true").prepares_statements
+        True
+        """
+        value = self.option("prepared_statements", "false").lower()
+        if value not in _TRUE + _FALSE:
+            raise InvalidURI(f"prepared_statements is true or false, not {value!r}")
+        return value in _TRUE
+
+    @property
+    def pool_size(self) -> int:
+        """How many connections one pool may hold."""
+        value = self.option("pool_size", "32")
+        if not value.isdigit() or int(value) < 2:
+            raise InvalidURI(f"pool_size is a number from 2 on, not {value!r}")
+        return int(value)
+
+    def option(self, name: str, default: str = "") -> str:
+        """The value of one of OPTIONS in the URI."""
+        return dict(self.params).get(name, default)
 
     @property
     def url(self) -> str:
@@ -114,9 +151,7 @@ class DatabaseURI:
 
     def with_database(self, dbname: str) -> DatabaseURI:
         """Name another database of the same server."""
-        return DatabaseURI(
-            dbname, self.user, self.password, self.host, self.port, self.params, self.embedded
-        )
+        return replace(self, dbname=dbname)
 
     def keywords(self) -> dict[str, str]:
         """The libpq connection keywords; empty for what the URI leaves to libpq's defaults.
@@ -130,7 +165,8 @@ class DatabaseURI:
             "host": self.host,
             "port": self.port,
         }
-        return {**{key: value for key, value in named.items() if value}, **dict(self.params)}
+        params = {key: value for key, value in self.params if key not in OPTIONS}
+        return {**{key: value for key, value in named.items() if value}, **params}
 
     def __str__(self) -> str:
         return self._format("***" if self.password else "", hide=True)
@@ -168,6 +204,21 @@ def _params(query: str) -> dict[str, str]:
         twice = next(name for name, _ in items if [n for n, _ in items].count(name) > 1)
         raise InvalidURI(f"{twice} is given twice; several hosts are one list: host=a,b&port=1,2")
     return params
+
+
+@cache
+def libpq_options() -> tuple[str, ...]:
+    """The options that this libpq knows, in alphabetical order."""
+    return tuple(sorted(option.keyword.decode() for option in pq.Conninfo.get_defaults()))
+
+
+def _refuse_unknown(params: dict[str, str]) -> None:
+    for name in params:
+        if name not in OPTIONS and name not in libpq_options():
+            raise InvalidURI(
+                f"unknown option {name!r} in the URI; there are {', '.join(OPTIONS)}, and libpq's "
+                f"{', '.join(libpq_options())}"
+            )
 
 
 def _split_hosts(location: str) -> tuple[str, str]:

@@ -18,9 +18,9 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from mlflow_timescale import db
+from mlflow_timescale.db import Connection
 from mlflow_timescale.db.migrations import LAYOUT, facts, shipped
 
-Connection = psycopg.Connection[Any]
 Progress = Callable[[int, int], None]
 _queries = db.load("adopt")
 # Points a second, measured on two cores: 60,000 to a hypertable with its key and foreign key.

@@ -20,8 +20,8 @@ from sqlalchemy import Connection as Source
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from mlflow_timescale import db
+from mlflow_timescale.db import Connection
 
-Connection = psycopg.Connection[Any]
 Progress = Callable[[str, int], None]
 _queries = db.load("importing")
 _ROWS_AT_ONCE = 10_000

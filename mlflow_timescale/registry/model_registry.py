@@ -29,10 +29,10 @@ from mlflow.protos.databricks_pb2 import (
 )
 
 from mlflow_timescale.artifacts import ledger
-from mlflow_timescale.artifacts.databases import Connection, connection
+from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.locations import IN_DATABASE, canonical
 from mlflow_timescale.common.attribution import because
-from mlflow_timescale.db import load
+from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry import history as registry_history
 from mlflow_timescale.registry.history import Change, active_workspace

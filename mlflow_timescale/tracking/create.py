@@ -21,8 +21,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, _get_run_name_from_tags
 from mlflow.utils.name_utils import _generate_random_name
 from mlflow.utils.uri import append_to_uri_path
 
+from mlflow_timescale.db import Connection
 from mlflow_timescale.db.queries import load
-from mlflow_timescale.tracking.session import Connection
 
 _queries = load("tracking")
 

@@ -6,9 +6,9 @@ from mlflow.store.tracking.dbmodels.models import SqlRun
 from mlflow.store.tracking.sqlalchemy_store import _RUN_DELETE_CASCADE_MODELS
 from psycopg import sql
 
+from mlflow_timescale.db import Connection
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.tracking.errors import translated
-from mlflow_timescale.tracking.session import Connection
 
 _queries = load("deletion")
 _RUNS_AT_ONCE = 1000

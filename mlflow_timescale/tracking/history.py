@@ -12,9 +12,9 @@ from typing import Any
 
 from mlflow.entities import Metric
 
+from mlflow_timescale.db import Connection
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.tracking.errors import translated
-from mlflow_timescale.tracking.session import Connection
 
 _queries = load("tracking")
 _NAN = float("nan")

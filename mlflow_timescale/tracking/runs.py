@@ -26,9 +26,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.utils.mlflow_tags import _get_run_name_from_tags
 
+from mlflow_timescale.db import Connection
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.tracking.errors import translated
-from mlflow_timescale.tracking.session import Connection
 
 _queries = load("tracking")
 Row = tuple[Any, ...]

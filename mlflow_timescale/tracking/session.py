@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-import psycopg
 from psycopg.pq import TransactionStatus
 
+from mlflow_timescale.db import Connection
 from mlflow_timescale.tracking.errors import translated
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
     from sqlalchemy.orm import Session
-
-Connection = psycopg.Connection[Any]
 
 
 def driver(session: Session) -> Connection:

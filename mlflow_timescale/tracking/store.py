@@ -32,11 +32,12 @@ from mlflow.utils.validation import (
     _validate_tag,
 )
 
+from mlflow_timescale.db import Connection
 from mlflow_timescale.schema import prepare
 from mlflow_timescale.tracking import create, deletion, history, runs, search, writes
 from mlflow_timescale.tracking.errors import ParamsChanged
 from mlflow_timescale.tracking.points import Points, points
-from mlflow_timescale.tracking.session import Connection, autocommit, driver
+from mlflow_timescale.tracking.session import autocommit, driver
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

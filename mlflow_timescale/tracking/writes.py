@@ -12,9 +12,9 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
+from mlflow_timescale.db import Connection
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.tracking.points import Points, columns, fields, model_columns
-from mlflow_timescale.tracking.session import Connection
 
 _queries = load("tracking")
 

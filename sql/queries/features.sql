@@ -1,7 +1,3 @@
--- name: session_settings
--- Compiling a query takes longer than running one of these; reads of compressed chunks may be long.
-SET jit = off;
-
 -- name: find_series
 -- Which ids have the series of these entities and features, by position of both, where they exist?
 -- All series of an entity lie together in the index, so they are read in one go. (OFFSET 0 keeps it
@@ -492,15 +488,6 @@ WHERE feature_name = ANY (%(features)s);
 -- name: one_snapshot
 -- Let everything that this transaction reads be of one moment.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
-
--- name: export_snapshot
--- Let other connections see what this transaction sees.
-SELECT pg_export_snapshot();
-
--- name: join_snapshot
--- See what another transaction sees.
-SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
-SET TRANSACTION SNAPSHOT %(snapshot)s;
 
 -- name: features_of_entities
 -- Which features has any of these entities?

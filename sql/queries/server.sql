@@ -6,9 +6,27 @@ SELECT 1 FROM pg_database WHERE datname = %(name)s;
 -- Create an empty database.
 CREATE DATABASE {name};
 
--- name: use_utc
--- Timestamps come back in UTC whatever the server's or the client's zone is.
-SET TIME ZONE 'UTC';
+-- name: session
+-- Which server process answers, and which settings have another value than the client needs?
+SELECT
+    pg_backend_pid(),
+    array_agg(s.name) FILTER (WHERE current_setting(s.name) <> s.value),
+    array_agg(current_setting(s.name)) FILTER (WHERE current_setting(s.name) <> s.value)
+FROM unnest(%(names)s::text[], %(values)s::text[]) AS s (name, value);
+
+-- name: set_session
+-- Give settings the values that the client needs, for as long as the session lives.
+SELECT count(set_config(s.name, s.value, false))
+FROM unnest(%(names)s::text[], %(values)s::text[]) AS s (name, value);
+
+-- name: export_snapshot
+-- Let other connections see what this transaction sees.
+SELECT pg_export_snapshot();
+
+-- name: join_snapshot
+-- See what another transaction sees.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+SET TRANSACTION SNAPSHOT %(snapshot)s;
 
 -- name: facts
 -- What does this database have that a migration may require?

@@ -12,14 +12,17 @@ import pytest
 from support.bitemporal import at
 
 from feature_store import FeatureStore
-from feature_store.pool import Pool
 from feature_store.read import lookups, plans
 from feature_store.read.readers import Readers
+from mlflow_timescale.db import Database, arrays
+from mlflow_timescale.db.rows import scalar
+
+CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'together %'"
 
 
 @pytest.fixture
-def pool(store: FeatureStore):
-    made = Pool(store.uri, readers=3)
+def database(store: FeatureStore):
+    made = Database(store.uri, setup=arrays.register)
     yield made
     made.close()
 
@@ -30,44 +33,44 @@ def pid_of(conn, meeting=None):
     return conn.execute("SELECT pg_backend_pid()").fetchone()[0]
 
 
-def test_parts_are_asked_at_once_and_answered_in_their_order(pool):
+def test_parts_are_asked_at_once_and_answered_in_their_order(database):
     meeting = threading.Barrier(3)  # passed only if three are under way together
-    with pool.connection() as conn, conn.transaction(), Readers(conn, pool) as readers:
+    with database.connection() as conn, conn.transaction(), Readers(conn, database, 3) as readers:
         found = list(readers.map(lambda c, part: (part, pid_of(c, meeting)), range(6)))
     assert [part for part, _ in found] == list(range(6))
     assert len({pid for _, pid in found}) == 3
 
 
-def test_one_part_is_asked_on_the_connection_itself(pool):
-    with pool.connection() as conn, conn.transaction(), Readers(conn, pool) as readers:
+def test_one_part_is_asked_on_the_connection_itself(database):
+    with database.connection() as conn, conn.transaction(), Readers(conn, database, 3) as readers:
         assert list(readers.map(lambda c, _: pid_of(c), [0])) == [conn.info.backend_pid]
 
 
-def test_all_see_what_the_transaction_sees(pool, store):
+def test_all_see_what_the_transaction_sees(database, store):
     store.write_features("A", at(0), {"rsi": 1.0}, ingest_time=at(0))
 
     def count(conn, _):
         return conn.execute("SELECT count(*) FROM mlops.feature_points").fetchone()[0]
 
-    with pool.connection() as conn, conn.transaction(), Readers(conn, pool) as readers:
+    with database.connection() as conn, conn.transaction(), Readers(conn, database, 3) as readers:
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         assert count(conn, None) == 1
         store.write_features("A", at(1), {"rsi": 2.0}, ingest_time=at(1))
         assert list(readers.map(count, range(6))) == [1] * 6
 
 
-def test_an_error_in_a_part_is_the_callers_and_no_connection_is_lost(pool):
+def test_an_error_in_a_part_is_the_callers_and_no_connection_is_lost(database):
     def ask(conn, part):
         return conn.execute("SELECT 1 / %s", [part]).fetchone()[0]
 
     with (
         pytest.raises(psycopg.errors.DivisionByZero),
-        pool.connection() as conn,
+        database.connection() as conn,
         conn.transaction(),
-        Readers(conn, pool) as readers,
+        Readers(conn, database, 3) as readers,
     ):
         list(readers.map(ask, [1, 1, 1, 0, 1, 1, 1]))
-    with pool.connection() as conn, conn.transaction(), Readers(conn, pool) as readers:
+    with database.connection() as conn, conn.transaction(), Readers(conn, database, 3) as readers:
         assert list(readers.map(ask, [1] * 5)) == [1] * 5
 
 
@@ -91,8 +94,10 @@ def test_a_shared_read_gives_the_frame_of_a_single_one(store, monkeypatch, plan,
         expected = alone.training_frame(spine, ["rsi", "beta", "size"], **wanted)
     for module in (lookups, plans):
         monkeypatch.setattr(module, "_SMALLEST_PART", 1)
-    with FeatureStore(store.uri, readers=3) as together:
+    shared = Database(store.uri, application="together", setup=arrays.register)
+    with FeatureStore(shared, readers=3) as together:
         found = together.training_frame(spine, ["rsi", "beta", "size"], **wanted)
-        assert len(together._pool._idle) == 3
+        with store.connection() as conn:
+            assert scalar(conn, CONNECTIONS) == 3
     pd.testing.assert_frame_equal(found, expected)
     assert found["rsi"].notna().sum() > 100

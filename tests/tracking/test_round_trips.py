@@ -77,14 +77,14 @@ def test_a_connection_that_the_server_ended_is_replaced_at_once(store, run, conn
     store.log_metric(run, Metric("m", 1.0, 1, 1))
     conn.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-        " WHERE application_name = 'mlflow' AND datname = current_database()"
+        " WHERE application_name LIKE 'mlflow %' AND datname = current_database()"
     )
     store.log_metric(run, Metric("m", 2.0, 2, 2))
     assert store.get_run(run).data.metrics == {"m": 2.0}
 
 
 def test_a_connection_that_rested_is_asked_whether_it_is_alive(store, run, wire, monkeypatch):
-    monkeypatch.setattr("mlflow_timescale.dialect._TRUSTED_SECONDS", 0.0)
+    monkeypatch.setattr("mlflow_timescale.db.connection.TRUSTED_SECONDS", 0.0)
     assert wire.round_trips(lambda: store.log_metric(run, Metric("m", 1.0, 1, 1))) == 2
 
 

@@ -23,8 +23,19 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
+            names.update(absolute(path, node))
     return names
+
+
+def absolute(path: Path, node: ast.ImportFrom) -> set[str]:
+    """The full names that `from ... import` names, relative or not."""
+    if not node.level:
+        return {node.module or ""}
+    package = path.relative_to(PACKAGE.parents[1]).parts[:-1]
+    parents = package[: len(package) - node.level + 1]
+    if node.module:
+        return {".".join([*parents, node.module])}
+    return {".".join([*parents, alias.name]) for alias in node.names}
 
 
 @pytest.mark.parametrize("path", PURE, ids=lambda path: path.name)

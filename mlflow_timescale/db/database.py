@@ -1,0 +1,287 @@
+"""`Database`: the one way from a URI to connections, pooled and safe for threads and forks."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import Any, cast
+from weakref import WeakSet
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from mlflow_timescale.db.connection import Connection
+from mlflow_timescale.db.connections import connect, connect_driver
+from mlflow_timescale.db.errors import ConnectionFailed
+from mlflow_timescale.db.migrations import migrate
+from mlflow_timescale.db.opening import connection_failed, connection_lost
+from mlflow_timescale.db.queries import load
+from mlflow_timescale.db.uri import DatabaseURI
+
+_WAIT_SECONDS = 30.0  # for a connection of a pool that is in full use
+_LOOK_SECONDS = 0.1  # between two looks at whether opening a connection has failed
+_READER_SECONDS = 1.0  # for a further connection that a read can do without
+_CHECK_SECONDS = 4.0
+_queries = load("server")
+Setup = Callable[[Connection], None]
+
+
+class Database:
+    """Connections to one database: opened when needed, kept, bounded, checked before each use.
+
+    Threads may share it. A child of fork() opens connections of its own, and leaves the parent's
+    alone. The schema is brought up to date before the first connection is handed out.
+
+    Parameters
+    ----------
+    uri
+        Any form that names a database; its option `pool_size` bounds the connections (32).
+    application
+        Begins the name of the connections in `pg_stat_activity`.
+    setup
+        Called with each new connection, to register adapters; it must not change the session.
+    prepare
+        Brings the schema up to date, and remembers that it did; by default our part of the schema.
+
+    Examples
+    --------
+    >>> database = Database(uri)
+    >>> with database.connection() as conn:
+    ...     conn.execute("SELECT 1").fetchone()
+    (1,)
+    >>> database.close()
+    """
+
+    def __init__(
+        self,
+        uri: str | DatabaseURI,
+        *,
+        application: str = "mlflow-timescale",
+        setup: Setup | None = None,
+        prepare: Callable[[DatabaseURI], None] | None = None,
+    ) -> None:
+        self.uri = DatabaseURI.parse(uri)
+        self._prepare = prepare or _migrate
+        self._connector = _Connector(self.uri, application, setup)
+        self._lock = threading.Lock()
+        self._several = threading.Lock()
+        self._pool: ConnectionPool[Connection] | None = None
+        _databases.add(self)
+
+    def __repr__(self) -> str:
+        return f"Database({str(self.uri)!r})"
+
+    @classmethod
+    def of(cls, database: str | DatabaseURI | Database, **options: Any) -> Database:
+        """A Database as it is, or a new one for a URI."""
+        return database if isinstance(database, Database) else cls(database, **options)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """An autocommit connection, the caller's alone until the block ends.
+
+        Raises ConnectionFailed if the server does not let us in, if all connections stay in use for
+        30 seconds, or if the connection is lost inside the block.
+        """
+        with self._lent(_WAIT_SECONDS) as conn:
+            yield conn
+
+    @contextmanager
+    def connections(self, count: int) -> Iterator[list[Connection]]:
+        """Several autocommit connections for one caller.
+
+        Only one thread at a time collects several: two that held one each and waited for another
+        would wait for each other.
+        """
+        with ExitStack() as stack:
+            with self._several:
+                conns = [stack.enter_context(self.connection()) for _ in range(count)]
+            yield conns
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection in a transaction that commits when the block ends without an exception."""
+        with self.connection() as conn, conn.transaction():
+            yield conn
+
+    @contextmanager
+    def lock(self, query: Any, parameters: dict[str, Any]) -> Iterator[bool]:
+        """Hold a lock of the database beside other work; False inside if somebody else has it.
+
+        `query` takes a transaction's advisory lock and returns whether it did. The lock ends with a
+        transaction on a connection of its own, so that it works through a pooler too.
+        """
+        with self.transaction() as conn:
+            [locked] = conn.execute(query, parameters).fetchone() or (False,)
+            yield bool(locked)
+
+    @contextmanager
+    def readers(self, conn: Connection, count: int) -> Iterator[list[Connection]]:
+        """Up to `count` connections that see what the transaction of `conn` sees; `conn` is first.
+
+        Fewer where the pool has no more at hand. The transaction must be REPEATABLE READ.
+        """
+        [snapshot] = conn.execute(_queries.export_snapshot).fetchone() or ("",)
+        with ExitStack() as stack:
+            conns = [conn]
+            while len(conns) < count:
+                try:
+                    other = stack.enter_context(self._lent(_READER_SECONDS))
+                except ConnectionFailed:
+                    break
+                stack.enter_context(other.transaction())
+                # A utility statement takes no parameters but those that the client writes into it.
+                cursor = psycopg.ClientCursor(other)
+                cursor.execute(_queries.join_snapshot, {"snapshot": snapshot})
+                conns.append(other)
+            yield conns
+
+    def prepare(self) -> None:
+        """Bring the schema up to date, once per process. Raises what `db.connect` raises."""
+        self._prepare(self.uri)
+
+    def check(self, timeout: float = _CHECK_SECONDS) -> None:
+        """Raise ConnectionFailed now if the server refuses, or is silent for `timeout` seconds.
+
+        Commands call it before anything that would try again for minutes.
+        """
+        hosts = max(1, self.uri.host.count(",") + 1)
+        connect(self.uri, connect_timeout=timeout / hosts).close()
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    @contextmanager
+    def _lent(self, wait: float) -> Iterator[Connection]:
+        self.prepare()
+        pool = self._opened()
+        conn = self._take(pool, wait)
+        try:
+            yield conn
+        except psycopg.OperationalError as exc:
+            if conn.closed:
+                raise connection_lost(exc, self.uri) from exc
+            raise
+        finally:
+            _give_back(pool, conn)
+
+    def _opened(self) -> ConnectionPool[Connection]:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ConnectionPool(
+                    connection_class=cast("type[Connection]", self._connector),
+                    min_size=0,
+                    max_size=self.uri.pool_size,
+                    check=_check,
+                    num_workers=1,
+                    # A failure is the caller's to see: the pool does not try for minutes.
+                    reconnect_timeout=0,
+                    open=True,
+                )
+            return self._pool
+
+    def _take(self, pool: ConnectionPool[Connection], wait: float) -> Connection:
+        begin = time.monotonic()
+        while True:
+            try:
+                return pool.getconn(timeout=_LOOK_SECONDS)
+            except PoolTimeout:
+                if failure := self._connector.failure_since(begin):
+                    raise failure from None
+                if time.monotonic() - begin > wait:
+                    raise _all_in_use(self.uri, wait) from None
+
+    def _after_fork(self) -> None:
+        """Leave the parent's pool alone: its threads are gone, its locks may be held for ever."""
+        self._lock, self._several = threading.Lock(), threading.Lock()
+        if self._pool is not None:
+            _inherited.append(self._pool)
+            self._pool = None
+
+
+class _Connector:
+    """Opens the connections of a pool, in the pool's thread, and keeps the last failure.
+
+    The pool knows it as a connection class, of which it calls nothing but `connect`: the public
+    parameters of the pool do not tell a caller why a connection could not be opened.
+    """
+
+    def __init__(self, uri: DatabaseURI, application: str, setup: Setup | None) -> None:
+        self._uri, self._application, self._setup = uri, application, setup
+        self._failure: tuple[float, Exception] | None = None
+
+    def connect(self, conninfo: str, **keywords: Any) -> Connection:
+        try:
+            conn = connect_driver(self._uri, self._application, autocommit=True)
+            if self._setup is not None:
+                self._setup(conn)
+        except Exception as exc:
+            self._failure = (time.monotonic(), exc)
+            raise
+        return conn
+
+    def failure_since(self, begin: float) -> Exception | None:
+        moment, exc = self._failure or (0.0, None)
+        if exc is None or moment < begin:
+            return None
+        if isinstance(exc, psycopg.OperationalError):
+            return connection_failed(exc, self._uri)
+        return exc
+
+
+def _check(conn: Connection) -> None:
+    if not conn.is_alive():
+        conn.close()  # by its state the pool sees that it has to open another
+        raise psycopg.OperationalError("the connection was closed while it was idle")
+
+
+def _give_back(pool: ConnectionPool[Connection], conn: Connection) -> None:
+    if not conn.is_ours:  # forked inside the block: the connection is the parent's
+        return
+    if conn.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+        conn.rollback()
+    elif conn.info.transaction_status == TransactionStatus.ACTIVE:  # interrupted within a result
+        conn.close()
+    conn.answered = time.monotonic()
+    pool.putconn(conn)
+
+
+def _all_in_use(uri: DatabaseURI, seconds: float) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"all {uri.pool_size} connections of this pool to {uri} stayed in use for {seconds:.0f} s: "
+        f"raise pool_size in the URI, or run fewer calls at once"
+    )
+
+
+@cache
+def _migrate(uri: DatabaseURI) -> None:
+    with connect(uri, autocommit=True) as conn:
+        migrate(conn)
+
+
+_databases: WeakSet[Database] = WeakSet()
+_inherited: list[object] = []  # pools of the parent: never closed, never collected
+
+
+def _after_fork() -> None:
+    for database in list(_databases):
+        database._after_fork()
+
+
+def _at_exit() -> None:
+    for database in list(_databases):
+        database.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)

@@ -1,0 +1,76 @@
+"""Reading rows: one value, one row, or every row as an object of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.rows import class_row, dict_row, scalar_row
+
+Record = TypeVar("Record")
+Query = Any  # psycopg.sql.SQL, or composed of it; the text lives in sql/queries
+Parameters = Mapping[str, Any]
+AnyConnection = psycopg.Connection[Any]
+
+
+def scalar(conn: AnyConnection, query: Query, parameters: Parameters | None = None) -> Any:
+    """The first column of the first row; None where there is no row.
+
+    >>> scalar(conn, "SELECT 1")
+    1
+    """
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query, parameters).fetchone()
+
+
+def scalars(conn: AnyConnection, query: Query, parameters: Parameters | None = None) -> list[Any]:
+    """The first column of every row.
+
+    >>> scalars(conn, "SELECT generate_series(1, 3)")
+    [1, 2, 3]
+    """
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query, parameters).fetchall()
+
+
+def one(
+    conn: AnyConnection, query: Query, parameters: Parameters | None = None, *, binary: bool = False
+) -> Any:
+    """The first row as a tuple; None where there is none.
+
+    >>> one(conn, "SELECT 1, 'a'")
+    (1, 'a')
+    """
+    with conn.cursor(binary=binary) as cursor:
+        return cursor.execute(query, parameters).fetchone()
+
+
+def records(
+    conn: AnyConnection,
+    kind: type[Record],
+    query: Query,
+    parameters: Parameters | None = None,
+    *,
+    binary: bool = False,
+) -> list[Record]:
+    """Every row as an object of a class whose fields are named as the columns.
+
+    >>> from dataclasses import make_dataclass
+    >>> records(conn, make_dataclass("Point", ["x", "y"]), "SELECT 1 AS x, 2 AS y")
+    [Point(x=1, y=2)]
+    """
+    with conn.cursor(row_factory=class_row(kind), binary=binary) as cursor:
+        return cursor.execute(query, parameters).fetchall()
+
+
+def mappings(
+    conn: AnyConnection, query: Query, parameters: Parameters | None = None, *, binary: bool = False
+) -> list[dict[str, Any]]:
+    """Every row as a dictionary by column.
+
+    >>> mappings(conn, "SELECT 1 AS x")
+    [{'x': 1}]
+    """
+    with conn.cursor(row_factory=dict_row, binary=binary) as cursor:
+        return cursor.execute(query, parameters).fetchall()
