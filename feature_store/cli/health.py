@@ -138,6 +138,6 @@ def _span(span: timedelta | None) -> str:
     if span is None:
         return "-"
     seconds = int(span.total_seconds())
-    parts = [(seconds // 86_400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "min")]
+    parts = [(seconds // 86_400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "m")]
     shown = [f"{count}{unit}" for count, unit in parts if count]
     return " ".join(shown[:2]) or f"{seconds}s"

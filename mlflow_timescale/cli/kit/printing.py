@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
-
 from mlflow_timescale.common.time import format_duration
 
 if TYPE_CHECKING:
@@ -130,7 +128,7 @@ def print_error(text: str) -> None:
 
 def print_json(content: Any) -> None:
     """Print strict JSON in ASCII."""
-    click.echo(json.dumps(jsonable(content), indent=2, allow_nan=False))
+    _write(json.dumps(jsonable(content), indent=2, allow_nan=False))
 
 
 def print_columns(columns: Mapping[str, Iterable[Any]], as_json: bool) -> None:
@@ -142,6 +140,11 @@ def print_columns(columns: Mapping[str, Iterable[Any]], as_json: bool) -> None:
         return
     filled = [i for i in range(len(names)) if not rows or any(cell_text(row[i]) for row in rows)]
     print_table([names[i] for i in filled], [[row[i] for i in filled] for row in rows])
+
+
+def _write(line: str) -> None:
+    """Print a line; click's echo would write UTF-8 where the output is ASCII."""
+    sys.stdout.write(f"{line}\n")
 
 
 def _plain_list(column: Iterable[Any]) -> list[Any]:
@@ -165,7 +168,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         _print_folded(header, cells, right)
     else:
         for line in _lines(header, [[cell_text(c.value) for c in row] for row in cells], right):
-            click.echo(line)
+            _write(line)
 
 
 def _is_numeric(values: Iterable[Any]) -> bool:
