@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
-from mlflow_timescale.db import Error
+from mlflow_timescale.common.errors import InvalidTime
 
 __all__ = [
     "EPOCH",
@@ -48,10 +48,6 @@ _NUMBER = r"(\d+(?:\.\d+)?)"
 _FIXED = re.compile(r"\s*".join(rf"(?:{_NUMBER}{unit})?" for unit in "dhms"), re.ASCII)
 _SESSIONS = re.compile(r"(\d+) sessions?", re.ASCII)
 _UNITS = ("days", "hours", "minutes", "seconds")
-
-
-class InvalidTime(Error, ValueError):
-    """A time that is naive, missing, finer than a microsecond or out of range; or no duration."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def require_zone(moment: datetime, what: str = "time") -> datetime:
     '2024-01-12T21:00:00+00:00'
     >>> require_zone(datetime(2024, 1, 12, 21), "as_of")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    mlflow_timescale.common.time.InvalidTime: as_of 2024-01-12T21:00:00 has no time zone; ...
+    mlflow_timescale.common.errors.InvalidTime: as_of 2024-01-12T21:00:00 has no time zone; ...
     """
     if not isinstance(moment, datetime):
         raise InvalidTime(f"{what} {moment!r} is not a datetime; give one with a time zone")
@@ -145,7 +141,7 @@ def parse_time(value: str | datetime, what: str = "time") -> datetime:
     '2024-01-12T16:00:00-05:00'
     >>> parse_time("2024-01-12T21:00", "as_of")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    mlflow_timescale.common.time.InvalidTime: as_of '2024-01-12T21:00' has no time zone; ...
+    mlflow_timescale.common.errors.InvalidTime: as_of '2024-01-12T21:00' has no time zone; ...
     """
     moment = value
     if isinstance(moment, str):
@@ -173,16 +169,16 @@ def parse_day(value: str | date, what: str = "date") -> date:
     datetime.date(2024, 1, 12)
     >>> parse_day("12.1.2024", "session")
     Traceback (most recent call last):
-    mlflow_timescale.common.time.InvalidTime: session '12.1.2024' is not a date such as 2024-01-12
+    mlflow_timescale.common.errors.InvalidTime: session '12.1.2024' is not a date such as 2024-01-12
     """
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
+    if not isinstance(value, str):
+        raise InvalidTime(f"{what} must be a date such as 2024-01-12, not {value!r}")
     try:
-        if isinstance(value, str):
-            return date.fromisoformat(value.strip())
-    except ValueError:
-        pass
-    raise InvalidTime(f"{what} {value!r} is not a date such as 2024-01-12")
+        return date.fromisoformat(value.strip())
+    except ValueError as exc:
+        raise InvalidTime(f"{what} {value!r} is not a date such as 2024-01-12") from exc
 
 
 def parse_duration(value: str | Duration, what: str = "duration") -> Duration:
@@ -204,7 +200,7 @@ def parse_duration(value: str | Duration, what: str = "duration") -> Duration:
     SessionCount(count=3)
     >>> parse_duration("soon", "max_age")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    mlflow_timescale.common.time.InvalidTime: max_age 'soon' is not a duration; write 5d, 4h, ...
+    mlflow_timescale.common.errors.InvalidTime: max_age 'soon' is not a duration; write 5d, 4h, ...
     """
     if isinstance(value, str):
         sessions = _SESSIONS.fullmatch(value.strip())
@@ -234,7 +230,7 @@ def fixed_duration(value: str | Duration, what: str = "duration") -> timedelta:
     datetime.timedelta(seconds=14400)
     >>> fixed_duration("1 session", "max_age")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    mlflow_timescale.common.time.InvalidTime: max_age is 1 session, which has no fixed length; ...
+    mlflow_timescale.common.errors.InvalidTime: max_age is 1 session, which has no fixed length; ...
     """
     duration = parse_duration(value, what)
     if isinstance(duration, SessionCount):

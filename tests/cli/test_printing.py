@@ -1,4 +1,4 @@
-"""What is printed: text as it is, tables that fit a terminal, whole lines in a pipe, strict JSON."""
+"""Printing: text as it is, tables that fit a terminal, whole lines in a pipe, strict JSON."""
 
 from __future__ import annotations
 
@@ -108,15 +108,11 @@ def test_an_output_that_is_not_utf8_escapes_what_it_cannot_hold(
     registry = ModelRegistry(database)
     registry.register_model("模型-é")
     registry.set_alias("模型-é", "live", 1, reason="→ ✓")
+    settings = {"PYTHONIOENCODING": encoding, "MLFLOW_TIMESCALE_URI": database.url}
     for arguments in (["registry", "history", "模型-é"], ["doctor"]):
         done = subprocess.run(
             [sys.executable, "-c", "from mlflow_timescale.cli import main; main()", *arguments],
-            env=os.environ
-            | {
-                "PYTHONIOENCODING": encoding,
-                "MLFLOW_TIMESCALE_URI": database.url,
-                "PYTHONUTF8": "0",
-            },
+            env=os.environ | settings,
             capture_output=True,
             check=False,
         )
