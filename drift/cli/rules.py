@@ -62,14 +62,15 @@ def simulate_rules(
 ) -> None:
     """Estimate each rule's false-alarm rate and detection delay.
 
-    Years are drawn from the strategy's own history. The columns fade and flip: median number of
-    sessions until a fall of the IC to zero, or to its negative, is detected.
+    Years without drift are drawn from the strategy's own history; "alarmed years" is the share of
+    them with a false alarm. "fade" and "flip" are the median number of sessions until a fall of the
+    IC to zero, or to its negative, is detected.
     """
     simulations = open_monitor(uri, strategy).simulate(preset, n_paths=paths)
     if as_json:
         print_json(simulations)
         return
-    header = ("rule", "severity", "healthy years with alarm", "alarms a year", "fade", "flip")
+    header = ("rule", "severity", "alarmed years", "alarms a year", "fade", "flip")
     print_table(header, [_simulation_row(simulation) for simulation in simulations])
 
 

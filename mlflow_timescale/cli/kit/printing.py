@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 GAP = 2  # blanks between columns
+# On a terminal, columns that are wider than the first may be folded, down to the second.
+UNFOLDED, FOLDED = 28, 20
 
 
 class Cell(NamedTuple):
@@ -163,12 +165,18 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         Values or `Cell`s.
     """
     cells = [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in rows]
+    texts = [[cell_text(cell.value) for cell in row] for row in cells]
     right = [_is_numeric(row[i].value for row in cells) for i in range(len(header))]
-    if sys.stdout.isatty():
-        _print_folded(header, cells, right)
-    else:
-        for line in _lines(header, [[cell_text(c.value) for c in row] for row in cells], right):
+    if not sys.stdout.isatty():
+        for line in _lines(header, texts, right):
             _write(line)
+        return
+    widths = _widths([header, *texts])
+    columns = sum(min(width, FOLDED) if width > UNFOLDED else width for width in widths)
+    if columns + GAP * (len(widths) - 1) <= console().width:
+        _print_grid(header, cells, right, widths)
+    else:
+        _print_records(header, cells)
 
 
 def _is_numeric(values: Iterable[Any]) -> bool:
@@ -176,6 +184,12 @@ def _is_numeric(values: Iterable[Any]) -> bool:
     return bool(present) and all(
         isinstance(value, (int, float)) and not isinstance(value, bool) for value in present
     )
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    from rich.cells import cell_len
+
+    return [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
 
 
 def _lines(
@@ -189,7 +203,7 @@ def _lines(
     from rich.cells import cell_len
 
     table = [header, *rows] if any(header) else rows
-    widths = [max(map(cell_len, column), default=0) for column in zip(*table, strict=True)]
+    widths = _widths([header, *rows])
     for row in table:
         padded = []
         for text, width, to_right in zip(row, widths, right, strict=True):
@@ -198,24 +212,41 @@ def _lines(
         yield (" " * GAP).join(padded).rstrip()
 
 
-def _print_folded(
-    header: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequence[bool]
+def _print_grid(
+    header: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    right: Sequence[bool],
+    widths: Sequence[int],
 ) -> None:
+    """A table for a terminal; only wide columns are folded, with blank lines between such rows."""
     from rich.table import Table
     from rich.text import Text
 
     terminal = console()
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=any(header))
-    for name, to_right in zip(header, right, strict=True):
-        table.add_column(name, justify="right" if to_right else "left", overflow="fold")
-    for row in rows:
+    for name, width, to_right in zip(header, widths, right, strict=True):
+        justify: Any = "right" if to_right else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=width <= UNFOLDED)
+    is_folded = sum(widths) + GAP * (len(widths) - 1) > terminal.width
+    for number, row in enumerate(rows):
+        if number and is_folded:
+            table.add_row()
         table.add_row(*(Text(cell_text(cell.value), cell.style) for cell in row))
-    if (
-        terminal.measure(table, options=terminal.options.update(width=10_000)).maximum
-        > terminal.width
-    ):
-        table.leading = 1  # a blank line between rows that take several lines
     terminal.print(table, soft_wrap=False)
+
+
+def _print_records(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    """A line for each value, where a table is too wide for the terminal."""
+    from rich.text import Text
+
+    width = max(map(len, header)) + GAP
+    for number, row in enumerate(rows):
+        if number:
+            print_message("")
+        for name, cell in zip(header, row, strict=True):
+            if text := cell_text(cell.value):
+                label = Text(name.ljust(width) if any(header) else "", "bold")
+                console().print(label.append(Text(text, cell.style or "not bold")))
 
 
 @contextmanager
