@@ -115,9 +115,10 @@ class DriftMonitor:
     def record_predictions(self, frame: Any) -> int:
         """Keep what the models said; return how many rows were new.
 
-        `frame`: pandas, polars, Arrow, a mapping, or a path to CSV or Parquet. Columns entity_key,
-        signal, and signal_time (aware) or session; optional horizon in sessions (1), signal_name,
-        model_name, model_version, group.
+        `frame` is any source of `mlflow_timescale.common.frames.Frame`. Columns entity_key, signal,
+        and signal_time (aware) or session; optional horizon in sessions (1), signal_name,
+        model_name, model_version, group. Names, models, versions and groups are text: a CSV file
+        gives them as written. Raises InvalidFrame, NotASession, Contradiction.
         """
         with self._connect() as conn:
             return inputs.record_predictions(conn, self.strategy_id, self.sessions, frame)

@@ -41,10 +41,26 @@ class FixedLag:
 class SessionRule:
     """Known at the next open (or close) of an exchange after the event, plus a delay.
 
-    `calendar` is a name of exchange_calendars (an ISO market code such as "XNYS"); `sessions`
-    counts the opens to wait for. An event at the very moment of an open waits for the next one.
+    Attributes
+    ----------
+    calendar
+        A name of exchange_calendars: an ISO market code such as "XNYS".
+    at
+        "open" or "close".
+    sessions
+        Opens (or closes) to wait for, from 1. An event at the very moment of an open waits for the
+        next one.
+    delay
+        Added to the open or close.
 
-    >>> from datetime import datetime, timezone
+    Raises
+    ------
+    UnknownCalendar
+        `at` or `sessions` is out of range. `known_at`: the calendar does not exist, or ends before
+        the event.
+
+    Examples
+    --------
     >>> friday = np.array([1705093200_000_000])  # 2024-01-12 16:00 in New York
     >>> known = SessionRule("XNYS").known_at(friday)[0]
     >>> from_micros(known).isoformat()  # Monday is Martin Luther King Day
@@ -64,6 +80,29 @@ class SessionRule:
             )
 
     def known_at(self, event: Micros) -> Micros:
+        """The ingest times of events.
+
+        Parameters
+        ----------
+        event
+            Microseconds since 1970 in UTC, shape (n,).
+
+        Returns
+        -------
+        array of int64
+            Microseconds since 1970 in UTC, shape (n,).
+
+        Raises
+        ------
+        UnknownCalendar
+            The calendar does not exist, or ends before an event.
+
+        Examples
+        --------
+        >>> event = np.array([1704897000_000_000])  # 2024-01-10 14:30 UTC: the very open
+        >>> from_micros(SessionRule("XNYS").known_at(event)[0]).isoformat()
+        '2024-01-11T14:30:00+00:00'
+        """
         if not event.size:
             return event
         margin = _MARGIN_DAYS + 7 * self.sessions

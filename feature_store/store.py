@@ -240,9 +240,11 @@ class FeatureStore:
     ) -> Any:
         """The spine with a column for each feature: its value as it was known at the row's as_of.
 
-        Rows, order, index and other columns of the spine are kept. `entity` is the column of the
+        A spine is a frame or file of any kind that `write_frame` takes, or (entity, as_of) pairs.
+        Its rows, order, index and other columns are kept untouched. `entity` is the column of the
         entities, or for several kinds of entity a mapping of column to features. `event_times` adds
-        `<feature>__event_time`. `output` is "pandas", "arrow" or "polars" (default: as the spine).
+        `<feature>__event_time`. `output` is "pandas", "arrow" or "polars" (default: as the spine;
+        pandas for pairs, mappings and files, Arrow for streams).
 
         Without `feature_version` a cell has the newest version known at its as_of; a number pins
         one, a mapping pins one for each feature. `written_by` leaves out what was written later,

@@ -32,7 +32,7 @@ def open_monitor(
 
     queries = db.load("drift")
     with db.connect(uri, autocommit=True) as conn:
-        db.migrate(conn)
+        db.ensure(conn, uri)
         names = [row[0] for row in conn.execute(queries.strategies)]
     if strategy not in names:
         recorded = ", ".join(names) or "none yet"

@@ -331,8 +331,23 @@ def _two_sided(t: float | None, df: int) -> float | None:
 def calculate_ic(signals: ArrayLike, returns: ArrayLike) -> float:
     """Rank IC of signals and the returns that followed; NaN where it cannot be computed.
 
-    Three pairs are enough here; `rank_ic` asks for 20 and says how many there were. Above 0.05 is
-    called excellent, 0.02 to 0.05 good, below 0 a model that may be wrong.
+    Three pairs are enough here; `rank_ic` requires 20 and reports the number of pairs. An IC above
+    0.05 is called excellent, 0.02 to 0.05 good; below 0 the model may be wrong.
+
+    Parameters
+    ----------
+    signals, returns
+        Shape (names,), aligned; NaN or infinite where missing.
+
+    Returns
+    -------
+    float
+        Spearman's rank correlation, from -1 to 1.
+
+    Raises
+    ------
+    ValueError
+        The lengths differ.
 
     Examples
     --------

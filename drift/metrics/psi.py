@@ -344,9 +344,27 @@ def session_psi(results: Mapping[str, PSIResult], level: float = 0.01) -> Sessio
 
 
 def calculate_psi(expected: ArrayLike, actual: ArrayLike, bins: int = 10) -> float:
-    """PSI of `actual` against `expected`, NaN where either is empty.
+    """Population stability index of `actual` against `expected`; NaN where either is empty.
 
-    Below 0.10 is called stable, above 0.25 a significant shift; `psi` says what chance would give.
+    Below 0.10 is called stable, above 0.25 a significant shift. Both depend on the sample size;
+    `psi` gives the limit that chance alone would exceed.
+
+    Parameters
+    ----------
+    expected, actual
+        Samples of shape (n,) and (m,); NaN is a bin of its own.
+    bins
+        Quantile bins of `expected`.
+
+    Returns
+    -------
+    float
+        In nats, 0 or more.
+
+    Raises
+    ------
+    ValueError
+        There are fewer than two bins.
 
     Examples
     --------

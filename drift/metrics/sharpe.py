@@ -275,8 +275,22 @@ def _eta(data: Floats, periods: float) -> float:
 
 
 def calculate_sharpe(returns: ArrayLike, periods_per_year: int = 252) -> float:
-    """Annualised Sharpe ratio; NaN for fewer than two returns or no variance.
+    """Annualised Sharpe ratio; NaN for fewer than two returns, or returns that are all equal.
 
+    Parameters
+    ----------
+    returns
+        Shape (periods,), as fractions (0.01 is 1%); NaN where missing.
+    periods_per_year
+        252 for trading days, 365 for crypto, 12 for months.
+
+    Returns
+    -------
+    float
+        mean / standard deviation (ddof 1) * sqrt(periods_per_year).
+
+    Examples
+    --------
     >>> round(calculate_sharpe([0.01, -0.005, 0.02, 0.0, 0.003]), 2)
     9.15
     """

@@ -25,11 +25,34 @@ TYPES = ("number", "integer", "boolean", "vector", "json")
 
 @dataclass(frozen=True)
 class FeatureView:
-    """A versioned group of features; its version is the feature_version of what is written for it.
+    """A versioned group of features, with types, an owner and a freshness limit.
 
-    `features` maps each name to its type: number, integer, boolean, vector, or json. Definitions
-    are optional; once a feature has one, writes are checked against it.
+    Definitions are optional. Once a feature has one, every write is checked against it. The version
+    of a view is the `feature_version` of the values that are written for it.
 
+    Attributes
+    ----------
+    name
+        Unique among the views of a database.
+    features
+        Type by feature name: "number", "integer", "boolean", "vector" (a list of numbers) or
+        "json". A list of names, or one name, means numbers.
+    version
+        From 1. A change to a registered view needs the next version.
+    description, owner, code_reference
+        Free text, shown by `mlflow-timescale features`.
+    entity_kind
+        What the entities are, such as "stock".
+    max_staleness
+        The age above which `FeatureStore.health` reports a feature as stale; None for no limit.
+
+    Raises
+    ------
+    DefinitionError
+        A type is unknown, or the view has no name, no feature, or a version below 1.
+
+    Examples
+    --------
     >>> FeatureView("momentum", ["ret_5d", "rsi_14"], owner="alpha team").features
     {'ret_5d': 'number', 'rsi_14': 'number'}
     """

@@ -124,7 +124,40 @@ Found = tuple[Winners, "list[str | None] | None"]
 
 
 class Lake:
-    """An exported lake, as of its last export."""
+    """An exported feature lake, as of its last export.
+
+    Parameters
+    ----------
+    url
+        A local folder or any fsspec URL ("s3://...") that `FeatureStore.export` wrote to.
+
+    Shared parameters
+    -----------------
+    bucket
+        Only the files of this bucket, from 0; by default all. All series of an entity are in one
+        bucket.
+    columns
+        Only these columns; by default all of `feature_store.files.lake.SCHEMA`.
+
+    Raises
+    ------
+    LakeError
+        There is no lake at `url`, or a newer package wrote it.
+
+    Examples
+    --------
+    The examples of the methods continue from here.
+
+    >>> import pandas as pd
+    >>> from feature_store import FeatureStore, Lake
+    >>> dates = pd.date_range("2024-01-02 21:00", periods=3, freq="D", tz="UTC")
+    >>> momentum = pd.DataFrame({"entity_key": "AAPL", "event_time": dates})
+    >>> momentum["ret_5d"] = [0.01, 0.02, 0.03]
+    >>> with FeatureStore(uri) as store:
+    ...     written = store.write_frame(momentum, availability_lag="XNYS next open")
+    ...     exported = store.export("lake")
+    >>> lake = Lake("lake")
+    """
 
     def __init__(self, url: str | Path) -> None:
         self._folder = Folder(url)
@@ -137,27 +170,71 @@ class Lake:
 
     @property
     def written_by(self) -> datetime:
-        """The watermark: the lake holds what was written up to then, and nothing later."""
+        """The watermark: the lake holds everything written up to this moment, and nothing later.
+
+        Examples
+        --------
+        >>> lake.written_by == exported.written_by
+        True
+        """
         return datetime.fromisoformat(self.manifest.written_by)
 
     @property
     def rows(self) -> int:
-        """How many frontier rows it holds."""
+        """The number of frontier rows.
+
+        Examples
+        --------
+        >>> lake.rows
+        3
+        """
         return sum(entry.file.rows for entry in self.manifest.files)
 
     def files(self, bucket: int | None = None) -> list[str]:
-        """The files that count, as paths or URLs for any engine."""
+        """The current data files, as paths or URLs that any engine can read.
+
+        Returns
+        -------
+        list of str
+            In no particular order. Other files in the folder are not part of the lake.
+
+        Examples
+        --------
+        >>> len(lake.files())
+        1
+        """
         prefix = self._folder.path if self._folder.is_local else self.url.rstrip("/")
         return [f"{prefix}/{entry.file.path}" for entry in self._entries(bucket)]
 
     def table(self, bucket: int | None = None, columns: list[str] | None = None) -> pa.Table:
-        """The rows of the lake, or of a bucket; each file is checked against its hash."""
+        """The rows of the lake, or of one bucket, as an Arrow table.
+
+        Raises
+        ------
+        CorruptFile
+            A file differs from its hash in the manifest.
+
+        Examples
+        --------
+        >>> lake.table(columns=["entity_key", "feature_name", "value"]).to_pylist()[0]
+        {'entity_key': 'AAPL', 'feature_name': 'ret_5d', 'value': 0.01}
+        """
         tables = [self._folder.read_parquet(entry.file, columns) for entry in self._entries(bucket)]
         empty = SCHEMA.empty_table()
         return pa.concat_tables(tables or [empty if columns is None else empty.select(columns)])
 
     def verify(self) -> None:
-        """Raise CorruptFile unless every file is there as written, and none beside them."""
+        """Check that every file is as it was written, and that there are no others.
+
+        Raises
+        ------
+        CorruptFile
+            Names the first file that is missing, changed, or not part of the lake.
+
+        Examples
+        --------
+        >>> lake.verify()
+        """
         strays = self._folder.files("data") - {entry.file.path for entry in self.manifest.files}
         if strays:
             raise CorruptFile(
@@ -179,10 +256,35 @@ class Lake:
         output: str | None = None,
         map: Callable[..., Iterable[Any]] = map,  # noqa: A002 - it is what an executor calls it
     ) -> Any:
-        """What `FeatureStore.training_frame` gives, up to the lake's watermark, without a database.
+        """What `FeatureStore.training_frame` returns, up to the watermark, without a database.
 
-        `map` is that of any executor (processes, Ray, Dask, Spark): it is called with a function
-        and one task a bucket, both of which can be pickled.
+        Parameters
+        ----------
+        spine_frame, features, entity, as_of, feature_version, max_age, output
+            As in `FeatureStore`.
+        map
+            The `map` of any executor (processes, Ray, Dask, Spark). It receives a function and one
+            task for each bucket; both can be pickled.
+
+        Returns
+        -------
+        frame
+            The spine with one column for each feature.
+
+        Raises
+        ------
+        UnknownFeature
+            The lake has no such feature or version.
+        InvalidFrame
+            The spine lacks a column.
+        CorruptFile
+            A file differs from its hash in the manifest.
+
+        Examples
+        --------
+        >>> spine = pd.DataFrame({"entity_key": "AAPL", "as_of": dates + pd.Timedelta(days=1)})
+        >>> lake.training_frame(spine, "ret_5d")["ret_5d"].tolist()
+        [0.01, 0.02, 0.03]
         """
         chosen = self.check(select(features, feature_version))
         spine = read_spine(spine_frame, chosen.names, entity, as_of)
@@ -201,7 +303,23 @@ class Lake:
         return spine.join(added, output)
 
     def parts(self, spine: Spine, selection: Selection) -> Iterator[Part]:
-        """One task for each bucket that has entities of the spine."""
+        """The tasks of a distributed read: one for each bucket that holds entities of the spine.
+
+        Parameters
+        ----------
+        spine, selection
+            As `read_spine` and `select` return them.
+
+        Examples
+        --------
+        >>> from feature_store.catalogue.selection import select
+        >>> from feature_store.read.spine import read_spine
+        >>> spine = pd.DataFrame({"entity_key": ["AAPL"], "as_of": dates[-1:]})
+        >>> rows = read_spine(spine, ["ret_5d"], "entity_key", "as_of")
+        >>> [part] = lake.parts(rows, select("ret_5d", None))
+        >>> len(part.files)
+        1
+        """
         asked: dict[int, list[Ask]] = {}
         for group in spine.groups:
             for code, rows, as_of in slices(group, spine.as_of):
@@ -213,7 +331,24 @@ class Lake:
             yield Part(self.url, files, mine, selection, self.manifest.versions)
 
     def check(self, selection: Selection) -> Selection:
-        """Raise UnknownFeature for a name or version that the lake has not."""
+        """Check that the lake holds the selected features and versions; return the selection.
+
+        Parameters
+        ----------
+        selection
+            As `feature_store.catalogue.selection.select` returns it.
+
+        Raises
+        ------
+        UnknownFeature
+            A name or version is not in the lake.
+
+        Examples
+        --------
+        >>> from feature_store.catalogue.selection import select
+        >>> lake.check(select("ret_5d", 1)).names
+        ['ret_5d']
+        """
         known = self.manifest.versions
         wrong = [
             name if name not in known else f"{name} v{version}"

@@ -123,9 +123,7 @@ class Snapshot:
 
     def to_polars(self, columns: list[str] | None = None) -> Any:
         """All rows as a polars frame; structures are JSON text."""
-        import polars
-
-        return polars.from_arrow(self.to_arrow(columns))
+        return Frame(self.to_arrow(columns)).join({}, "polars")
 
     def spine(self) -> pa.Table:
         """The spine that it was made of."""

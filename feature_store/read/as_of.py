@@ -40,9 +40,32 @@ class MixedVersions(UserWarning):
 
 @dataclass(frozen=True)
 class FeatureValue:
-    """One value as it was known at `as_of`, and where it came from.
+    """One value as it was known at `as_of`, and its origin.
 
-    `assumed_lag` says by which rule ingest_time was computed, if nobody observed it.
+    Attributes
+    ----------
+    entity_key, feature_name, feature_version
+        The series.
+    event_time
+        The moment that the value describes (aware, UTC).
+    value
+        A float, NaN for "computed, undefined", or a list or mapping.
+    as_of
+        The moment of the question.
+    ingest_time
+        When the value became known, at or before `as_of`.
+    producer, producer_version, run_id
+        Who wrote it: the script, its git commit, the MLflow run; None if not recorded.
+    assumed_lag
+        The rule that computed `ingest_time`; None if the time was observed.
+
+    Examples
+    --------
+    >>> from datetime import timezone
+    >>> close, opening = (datetime(2024, 1, d, tzinfo=timezone.utc) for d in (2, 3))
+    >>> value = FeatureValue("AAPL", "ret_5d", 1, close, 0.012, opening, opening)
+    >>> value.ingest_time - value.event_time
+    datetime.timedelta(days=1)
     """
 
     entity_key: str

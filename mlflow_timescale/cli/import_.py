@@ -37,7 +37,7 @@ def import_(source: str, uri: DatabaseURI, as_json: bool) -> None:
 
     initialize(uri.url)
     with db.connect(uri, autocommit=True) as conn:
-        db.migrate(conn)
+        db.ensure(conn, uri)
         copied = import_from(source, conn, on_table=print_copied)
     if as_json:
         print_json({"tables": copied, "rows": sum(copied.values())})

@@ -47,11 +47,23 @@ _upload: ContextVar[Any] = ContextVar("upload_request", default=None)
 def because(reason: str, *, override: bool = False) -> Iterator[None]:
     """Record why the registry is changed in this block, directly or through a tracking server.
 
-    With `override` a protected alias may go to a version whose artifacts do not verify; the
-    history says so. Raises ValueError for a reason of more than 2,000 bytes.
+    Parameters
+    ----------
+    reason
+        At most 2,000 bytes of UTF-8; the history tables and the UI show it.
+    override
+        Allow a protected alias to point at a version whose artifacts do not verify; the history
+        records that a check was overridden.
 
+    Raises
+    ------
+    ValueError
+        The reason is too long.
+
+    Examples
+    --------
     >>> with because("IC fell below 0.02 for ten days"):
-    ...     pass  # client.set_registered_model_alias("momentum", "champion", 3)
+    ...     pass  # client.set_registered_model_alias("momentum", "champion", "3")
     """
     if len(reason.encode()) > LONGEST_REASON:
         raise ValueError(

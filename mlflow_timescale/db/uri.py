@@ -26,6 +26,7 @@ _SECRET_PARAMS = ("sslpassword", "oauth_client_secret")
 # Options of ours, beside those of libpq.
 OPTIONS = {
     "embedded": "a directory: start and use the embedded server there",
+    "migrate": "auto: every client may migrate the database; default: its administrator does",
     "pool_size": "connections that one pool may hold (32)",
     "prepared_statements": "true: use them through a pooler that supports them (PgBouncer with "
     "max_prepared_statements); default: not through a pooler",
@@ -139,6 +140,14 @@ class DatabaseURI:
         if not value.isdigit() or int(value) < 2:
             raise InvalidURI(f"pool_size is a number from 2 on, not {value!r}")
         return int(value)
+
+    @property
+    def migrates(self) -> bool:
+        """Whether the URI lets every client migrate the database."""
+        value = self.option("migrate", "")
+        if value not in ("", "auto"):
+            raise InvalidURI(f"migrate is auto or left out, not {value!r}")
+        return value == "auto"
 
     def option(self, name: str, default: str = "") -> str:
         """The value of one of OPTIONS in the URI."""

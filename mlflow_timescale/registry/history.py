@@ -101,6 +101,41 @@ def version_at(
     return found[-1] if found else None
 
 
+def previous_version(history: list[int], existing: set[int]) -> int | None:
+    """The version that a rollback of an alias restores; None if there is no earlier one.
+
+    Moves form a stack: a move to the version below the top is a return, and pops the top.
+
+    Parameters
+    ----------
+    history
+        The versions that the alias pointed at, oldest first.
+    existing
+        The versions that still exist.
+
+    Examples
+    --------
+
+    >>> previous_version([1, 2, 3], {1, 2, 3})
+    2
+    >>> previous_version([1, 2, 3, 2], {1, 2, 3})
+    1
+    >>> previous_version([1, 2, 3], {1, 3})
+    1
+    """
+    stack: list[int] = []
+    for version in history:
+        if stack and stack[-1] == version:
+            continue
+        if len(stack) > 1 and stack[-2] == version:
+            stack.pop()
+        else:
+            stack.append(version)
+    current = stack[-1:]
+    earlier = [version for version in stack[:-1] if version in existing and [version] != current]
+    return earlier[-1] if earlier else None
+
+
 def aware(moment: datetime) -> datetime:
     """A moment as it is, if it names one; raise ValueError if it has no time zone."""
     if moment.tzinfo is None:

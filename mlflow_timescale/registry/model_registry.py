@@ -1,93 +1,75 @@
 """`ModelRegistry`: versions, metrics, artifacts and aliases of models, through MLflow's entities.
 
-Everything it writes is MLflow's own (a run, a model version, tags, metrics, artifacts), so that the
-UI and every MLflow client show it. What MLflow has no answer to (which version was champion at a
-moment) comes from the history that the database keeps.
+Everything it writes is an entity of MLflow (a run, a model version, tags, metrics, artifacts), so
+the UI and every MLflow client show it. Questions that MLflow cannot answer, such as which version
+was champion at a moment, are answered from the history tables of `mlops`.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import (
-    INVALID_PARAMETER_VALUE,
-    INVALID_STATE,
-    RESOURCE_ALREADY_EXISTS,
-    RESOURCE_DOES_NOT_EXIST,
-)
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, INVALID_STATE
 
 from mlflow_timescale.artifacts import ledger
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.locations import IN_DATABASE, canonical
-from mlflow_timescale.common.attribution import because
-from mlflow_timescale.db import Connection, load
-from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.db import load
 from mlflow_timescale.registry import history as registry_history
-from mlflow_timescale.registry.history import Change, active_workspace
+from mlflow_timescale.registry import registration
+from mlflow_timescale.registry.aliases import Aliases
+from mlflow_timescale.registry.history import active_workspace
+from mlflow_timescale.registry.models import ModelInfo, ModelWithMetrics
 
 DATASET_TYPES = ("train", "val", "test", "backtest", "live")
 _queries = load("registry")
 _artifact_queries = load("artifacts")
 
 
-@dataclass(frozen=True)
-class ModelInfo:
-    """One version of a model; `model_id` is the id of the run that stands for it."""
-
-    model_id: UUID | None
-    name: str
-    version: int
-    strategy_type: str | None
-    description: str | None
-    created_at: datetime
-
-    @classmethod
-    def from_row(cls, row: Sequence[Any]) -> ModelInfo:
-        name, version, run_id, *rest = row
-        return cls(UUID(run_id) if run_id else None, name, version, *rest)
-
-
-@dataclass(frozen=True)
-class ModelWithMetrics:
-    """A version and the latest value of each of its metrics, as "sharpe_ratio_test"."""
-
-    model: ModelInfo
-    metrics: dict[str, float]
-
-
-class ModelRegistry:
+class ModelRegistry(Aliases):
     """The model registry of a database, in the workspace that MLflow works in.
 
-    registry = ModelRegistry("postgresql+timescaledb://ann@db.example/trading")
-    model_id = registry.register_model("momentum_xgb", "momentum", {"max_depth": 5})
-    registry.log_metrics(model_id, {"ic": 0.035, "sharpe_ratio": 1.35}, dataset_type="test")
-    best = registry.get_best_model("momentum", "sharpe_ratio")
-    best.model.version, best.metrics["ic_test"]  # (1, 0.035)
-    registry.version_at("momentum_xgb", "champion", datetime(2024, 1, 15, tzinfo=timezone.utc))
+    Parameters
+    ----------
+    uri
+        The database, "postgresql+timescaledb://...". Creating the object does no I/O.
+
+    Shared parameters
+    -----------------
+    model_id
+        The version: the id that `register_model` returned, "NAME/3", or "NAME@alias".
+    name, alias
+        A registered model, and one of its aliases, such as "champion".
+    version
+        `get_model` and `set_alias`: the number of a version. `load_model`, `download` and
+        `artifact_uri`: "NAME/3" or "NAME@alias".
+    as_of
+        A moment with a time zone. ValueError is raised for one without.
+    reason, override
+        `reason` is kept in the history (at most 2,000 bytes, else ValueError). With `override` a
+        protected alias may point at a version whose artifacts do not verify.
+
+    Raises
+    ------
+    MlflowException
+        Any method: the model, version or alias does not exist, or the database refuses the call.
+
+    Examples
+    --------
+    The examples of the methods continue from here.
+
+    >>> registry = ModelRegistry(uri)
+    >>> model_id = registry.register_model("momentum", "momentum", {"max_depth": 5})
+    >>> registry.log_metrics(model_id, {"ic": 0.035, "sharpe_ratio": 1.35}, "test")
+    >>> registry.set_alias("momentum", "champion", 1, reason="first version")
     """
-
-    def __init__(self, uri: str | DatabaseURI) -> None:
-        self.uri = DatabaseURI.parse(uri)
-
-    @cached_property
-    def client(self) -> MlflowClient:
-        """MLflow's own client of the same database."""
-        return MlflowClient(self.uri.url, self.uri.url)
-
-    def __repr__(self) -> str:
-        return f"ModelRegistry({str(self.uri)!r})"
 
     def register_model(
         self,
@@ -102,27 +84,59 @@ class ModelRegistry:
         dataset_start: datetime | None = None,
         dataset_end: datetime | None = None,
     ) -> UUID:
-        """Register a new version; the number is the next one unless `version` says which.
+        """Register a new version of a model, and the model if it does not exist.
 
-        A run is made to stand for it unless `run_id` names the one that trained it; `source` is a
-        logged model's URI, else the run's artifacts are the model. Raises MlflowException
-        (RESOURCE_ALREADY_EXISTS) for a version that exists.
+        Parameters
+        ----------
+        strategy_type, description
+            Shown with the version; `get_best_model` compares versions of one strategy type.
+        params
+            Logged with the run; values that are not text become JSON.
+        version
+            The number; by default the next one.
+        source
+            The files of the version: a logged model's URI, by default the artifacts of the run.
+        run_id
+            The run that trained the model; by default a new, finished run.
+        dataset_start, dataset_end
+            The period of the training data, kept as tags of the run.
+
+        Returns
+        -------
+        UUID
+            The id of the run, which identifies the version in `log_metrics` and `log_artifact`.
+
+        Raises
+        ------
+        ValueError
+            `version` is below 1.
+        MlflowException
+            RESOURCE_ALREADY_EXISTS: the version exists.
+
+        Examples
+        --------
+        >>> from datetime import datetime, timezone
+        >>> start = datetime(2015, 1, 1, tzinfo=timezone.utc)
+        >>> model_id = registry.register_model("momentum", "momentum", dataset_start=start)
+        >>> registry.get_model("momentum").version
+        2
         """
-        self._ensure_model(name)
-        run_id = run_id or self._make_run(name)
+        registration.ensure_model(self.client, name)
+        run_id = run_id or registration.create_run(self.client, name)
         tags = {
             "strategy_type": strategy_type,
             "dataset_start": dataset_start.isoformat() if dataset_start else None,
             "dataset_end": dataset_end.isoformat() if dataset_end else None,
         }
-        given = {key: value for key, value in tags.items() if value is not None}
         self.client.log_batch(
             run_id,
             params=[Param(key, _text(value)) for key, value in (params or {}).items()],
-            tags=[RunTag(key, value) for key, value in given.items()],
+            tags=[RunTag(key, value) for key, value in tags.items() if value is not None],
         )
         source = source or self.client.get_run(run_id).info.artifact_uri
-        number = self._make_version(name, version, source, run_id, description)
+        number = registration.create_version(
+            self.uri, self.client, name, version, source, run_id, description
+        )
         if strategy_type is not None:
             self.client.set_model_version_tag(name, str(number), "strategy_type", strategy_type)
         return UUID(run_id)
@@ -136,16 +150,36 @@ class ModelRegistry:
         step: int = 0,
         evaluated_at: datetime | None = None,
     ) -> None:
-        """Log metrics of a version, named "<dataset_type>/<metric>" as the views of `mlops` expect.
+        """Log metrics of a version, under the keys "<dataset_type>/<metric>".
 
-        Raises ValueError for an unknown dataset type or a time without a time zone.
+        Parameters
+        ----------
+        metrics
+            Values by name.
+        dataset_type
+            "train", "val", "test", "backtest" or "live"; None logs the names as they are.
+        step
+            The step of every value.
+        evaluated_at
+            The time of the values; by default now.
+
+        Raises
+        ------
+        ValueError
+            The data set type is unknown, or `evaluated_at` has no time zone.
+
+        Examples
+        --------
+        >>> registry.log_metrics("momentum@champion", {"ic": 0.041}, "live")
+        >>> registry.get_best_model("momentum", "ic", "live").metrics["ic_live"]
+        0.041
         """
         if dataset_type is not None and dataset_type not in DATASET_TYPES:
             raise ValueError(f"dataset_type {dataset_type!r} is not one of {DATASET_TYPES}")
         moment = registry_history.aware(evaluated_at or datetime.now(timezone.utc))
-        at = int(moment.timestamp() * 1000)
+        milliseconds = int(moment.timestamp() * 1000)
         points = [
-            Metric(_metric_key(name, dataset_type), float(value), at, step)
+            Metric(_metric_key(name, dataset_type), float(value), milliseconds, step)
             for name, value in metrics.items()
         ]
         self.client.log_batch(self._run_id(model_id), metrics=points)
@@ -153,9 +187,33 @@ class ModelRegistry:
     def log_artifact(
         self, model_id: UUID | str, path: str | Path, artifact_type: str | None = None
     ) -> int:
-        """Log a file of a version ("weights", "config", "scaler"); return its id in the ledger.
+        """Log a file of a version; its SHA-256 enters the ledger.
 
-        Raises FileNotFoundError if there is no such file: nothing is recorded without its checksum.
+        Parameters
+        ----------
+        path
+            A local file.
+        artifact_type
+            "weights", "config", "scaler" or another word; by default guessed from the name.
+
+        Returns
+        -------
+        int
+            The id of the ledger's row.
+
+        Raises
+        ------
+        FileNotFoundError
+            `path` is not a file.
+        MlflowException
+            INVALID_STATE: the artifact root has no ledger.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> _ = Path("scaler.json").write_text('{"mean": 0.0, "sd": 1.0}')
+        >>> registry.log_artifact(model_id, "scaler.json", "scaler")
+        1
         """
         path, run_id = Path(path), self._run_id(model_id)
         if not path.is_file():
@@ -165,21 +223,34 @@ class ModelRegistry:
             if artifact_type:
                 values = {"artifact_type": artifact_type, "path": path.name, "run_id": run_id}
                 conn.execute(_artifact_queries.set_type, {**values, "model_id": None})
-            found = ledger.select(conn, ledger.Selection(run_id=run_id, path=path.name))
-        if not found:
+            entries = ledger.select(conn, ledger.Selection(run_id=run_id, path=path.name))
+        if not entries:
             root = self.client.get_run(run_id).info.artifact_uri
             raise MlflowException(
                 f"{path.name} was logged to {root}, which keeps no ledger: use "
                 f"{IN_DATABASE}:/ or sha256+<scheme>: as the artifact root",
                 INVALID_STATE,
             )
-        return found[0].artifact_id
+        return entries[0].artifact_id
 
     def get_model(self, name: str, version: int | None = None) -> ModelInfo | None:
-        """A version, the newest if none is given; None if there is no such version."""
+        """One version of a model, by default the newest.
+
+        Returns
+        -------
+        ModelInfo or None
+            None if the version does not exist.
+
+        Examples
+        --------
+        >>> registry.get_model("momentum").strategy_type
+        'momentum'
+        >>> registry.get_model("momentum", 7) is None
+        True
+        """
         with connection(self.uri) as conn:
-            found = self._models(conn, name=name, version=version, limit=1)
-        return found[0] if found else None
+            models = self._models(conn, name=name, version=version, limit=1)
+        return models[0] if models else None
 
     def get_best_model(
         self,
@@ -188,10 +259,30 @@ class ModelRegistry:
         dataset_type: str | None = "test",
         higher_is_better: bool = True,
     ) -> ModelWithMetrics | None:
-        """The version with the best latest value of a metric: never NaN; of equals the newest.
+        """The version with the best latest value of a metric; the newest of equal ones.
 
-        Metrics count wherever they were logged: with the version's run, or for its logged model by
-        an evaluation in another run. They are those of the view `mlops.models`.
+        A metric counts if it was logged with the version's run, or for its logged model by an
+        evaluation in another run; the view `mlops.models` shows the same values. NaN never wins.
+
+        Parameters
+        ----------
+        strategy_type
+            Only versions of this type; None for all.
+        metric_name, dataset_type
+            As in `log_metrics`.
+        higher_is_better
+            False for metrics such as a drawdown or a loss.
+
+        Returns
+        -------
+        ModelWithMetrics or None
+            None if no version has the metric.
+
+        Examples
+        --------
+        >>> best = registry.get_best_model("momentum", "sharpe_ratio")
+        >>> best.model.version, best.metrics
+        (1, {'ic_test': 0.035, 'sharpe_ratio_test': 1.35})
         """
         values = {
             "strategy_type": strategy_type,
@@ -204,24 +295,92 @@ class ModelRegistry:
         if row is None:
             return None
         *model, metrics = row
-        found = {_flat(key): float(value) for key, value in metrics.items()}
-        return ModelWithMetrics(ModelInfo.from_row(model), found)
+        by_name = {_flat(key): float(value) for key, value in metrics.items()}
+        return ModelWithMetrics(ModelInfo.from_row(model), by_name)
 
     def load_model(self, version: str, **keywords: Any) -> Any:
-        """Load a pyfunc model, "momentum/3" or "momentum@champion", every byte of it checked."""
+        """Load a pyfunc model; the checksum of every file is verified.
+
+        Parameters
+        ----------
+        **keywords
+            Passed to `mlflow.pyfunc.load_model`.
+
+        Returns
+        -------
+        mlflow.pyfunc.PyFuncModel
+
+        Raises
+        ------
+        MlflowException
+            The version has no pyfunc model, or a file differs from the ledger.
+
+        Examples
+        --------
+        >>> import mlflow
+        >>> mlflow.set_tracking_uri(uri)
+        >>> with mlflow.start_run() as run:
+        ...     logged = mlflow.pyfunc.log_model(
+        ...         name="model", python_model=lambda model_input: model_input * 2,
+        ...         input_example=[1.0], pip_requirements=[])
+        >>> _ = registry.register_model("double", source=logged.model_uri, run_id=run.info.run_id)
+        >>> registry.load_model("double/1").predict([1.5]).values.tolist()
+        [[3.0]]
+        """
         import mlflow.pyfunc
 
         return mlflow.pyfunc.load_model(self.download(version), **keywords)
 
     def download(self, version: str, dst_path: str | None = None) -> str:
-        """Bring a version's files to a local directory, every byte of them checked."""
+        """Copy the files of a version to a local directory; every checksum is verified.
+
+        Parameters
+        ----------
+        dst_path
+            An existing directory; by default a new temporary one.
+
+        Returns
+        -------
+        str
+            The directory of the files.
+
+        Raises
+        ------
+        MlflowException
+            A file differs from the ledger.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> _ = Path("scaler.json").write_text("{}")
+        >>> _ = registry.log_artifact(model_id, "scaler.json")
+        >>> [path.name for path in Path(registry.download("momentum/1")).iterdir()]
+        ['scaler.json']
+        """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         repository = get_artifact_repository(self.artifact_uri(version), self.uri.url, self.uri.url)
         return str(repository.download_artifacts("", dst_path))
 
     def artifact_uri(self, version: str) -> str:
-        """Where the files of "momentum/3" or "momentum@champion" are."""
+        """The location of the files of a version.
+
+        Returns
+        -------
+        str
+            A URI that `mlflow.artifacts` resolves; files that a tracking server proxies are given
+            by their place in the database.
+
+        Raises
+        ------
+        MlflowException
+            INVALID_PARAMETER_VALUE: `version` is neither "NAME/3" nor "NAME@alias".
+
+        Examples
+        --------
+        >>> registry.artifact_uri("momentum/1").partition(":")[0]
+        'timescaledb-artifacts'
+        """
         from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
         name, number = self._parse(version)
@@ -232,78 +391,14 @@ class ModelRegistry:
             uri = RunsArtifactRepository.get_underlying_uri(uri, self.uri.url)
         return self._without_proxy(uri)
 
-    def set_alias(
-        self, name: str, alias: str, version: int, *, reason: str = "", override: bool = False
-    ) -> None:
-        """Point an alias at a version, and keep why."""
-        with because(reason, override=override):
-            self.client.set_registered_model_alias(name, alias, str(version))
-
-    def history(
-        self, name: str, *, kind: str | None = None, subject: str | None = None
-    ) -> list[Change]:
-        """Everything the registry ever said of a model, oldest first."""
-        with connection(self.uri) as conn:
-            return registry_history.history(conn, name, kind=kind, subject=subject)
-
-    def alias_history(self, name: str, alias: str | None = None) -> list[Change]:
-        """Where an alias pointed, from when to when, by whom and why."""
-        return self.history(name, kind="alias", subject=alias)
-
-    def state_at(self, name: str, alias: str, as_of: datetime) -> Change | None:
-        """The state of an alias at a moment; None if it was not set."""
-        with connection(self.uri) as conn:
-            return registry_history.version_at(conn, name, alias, as_of)
-
-    def version_at(self, name: str, alias: str, as_of: datetime) -> int | None:
-        """Which version an alias pointed at, at a moment; None if at none."""
-        state = self.state_at(name, alias, as_of)
-        return state.version if state else None
-
-    def rollback(
-        self, name: str, alias: str, *, reason: str = "rollback", override: bool = False
-    ) -> int:
-        """Point an alias back at the version it had before the current one, and return that one.
-
-        A second rollback goes one further back. Raises MlflowException if there is nothing to go
-        back to.
-        """
-        existing = {version.version for version in self._versions(name)}
-        states = [change for change in self.alias_history(name, alias) if change.version]
-        target = previous_version([state.version or 0 for state in states], existing)
-        if target is None or states[-1].valid_to is not None:
-            raise MlflowException(
-                f"{name}@{alias} has no earlier version to go back to; its history: "
-                f"{[state.version for state in states]}, versions that exist: {sorted(existing)}",
-                INVALID_STATE,
-            )
-        self.set_alias(name, alias, target, reason=reason, override=override)
-        return target
-
-    def _versions(self, name: str) -> list[ModelInfo]:
-        with connection(self.uri) as conn:
-            return self._models(conn, name=name)
-
-    def _models(
-        self,
-        conn: Connection,
-        *,
-        name: str | None = None,
-        version: int | None = None,
-        limit: int | None = None,
-    ) -> list[ModelInfo]:
-        values: dict[str, Any] = {"name": name, "version": version, "limit": limit}
-        values["workspace"] = active_workspace()
-        return [ModelInfo.from_row(row) for row in conn.execute(_queries.models, values)]
-
     def _run_id(self, model_id: UUID | str | ModelInfo) -> str:
-        """The run that stands for a version, which is given as id, "name/version" or ModelInfo."""
+        """The run behind a version, which is given as id, "name/version" or ModelInfo."""
         if isinstance(model_id, str) and ("/" in model_id or "@" in model_id):
             name, number = self._parse(model_id)
             run_id = self.client.get_model_version(name, number).run_id
         else:
-            found = model_id.model_id if isinstance(model_id, ModelInfo) else UUID(str(model_id))
-            run_id = found.hex if found else None
+            uuid = model_id.model_id if isinstance(model_id, ModelInfo) else UUID(str(model_id))
+            run_id = uuid.hex if uuid else None
         if run_id:
             return str(run_id)
         raise MlflowException(
@@ -318,115 +413,19 @@ class ModelRegistry:
         name, slash, number = version.rpartition("/")
         if not slash or not number.isdigit():
             raise MlflowException(
-                f"{version!r} is no model version; write NAME/3 or NAME@champion",
+                f"{version!r} is not a model version; write NAME/3 or NAME@champion",
                 INVALID_PARAMETER_VALUE,
             )
         return name, number
 
     def _without_proxy(self, uri: str) -> str:
-        """What `mlflow-timescale server` proxies is in the database, and can be read there."""
+        """Files that `mlflow-timescale server` proxies are read from the database directly."""
         if not uri.startswith("mlflow-artifacts:"):
             return uri
         path = canonical(uri).removeprefix("mlflow-artifacts:").lstrip("/")
         with connection(self.uri) as conn:
             row = conn.execute(_queries.in_database, {"path": path}).fetchone()
         return f"{IN_DATABASE}:/{path}" if row and row[0] else uri
-
-    def _ensure_model(self, name: str) -> None:
-        try:
-            self.client.create_registered_model(name)
-        except MlflowException as exc:
-            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-
-    def _make_run(self, name: str) -> str:
-        from mlflow.tracking.context.registry import resolve_tags
-
-        run = self.client.create_run(self._experiment(name), tags=resolve_tags(), run_name=name)
-        self.client.set_terminated(run.info.run_id)
-        return str(run.info.run_id)
-
-    def _experiment(self, name: str) -> str:
-        """The model's own experiment, which another process may be creating at the same time."""
-        for _attempt in range(2):
-            if found := self.client.get_experiment_by_name(name):
-                return str(found.experiment_id)
-            try:
-                return str(self.client.create_experiment(name))
-            except MlflowException as exc:
-                if exc.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-        raise MlflowException(
-            f"experiment {name} is there and is not; was it deleted? Restore it: mlflow "
-            f"experiments restore",
-            RESOURCE_DOES_NOT_EXIST,
-        )
-
-    def _make_version(
-        self, name: str, version: int | None, source: str, run_id: str, description: str | None
-    ) -> int:
-        # MLflow gives up after three collisions, which eight trainers that end together exceed.
-        with connection(self.uri) as conn:
-            values = {"name": name, "workspace": active_workspace()}
-            conn.execute(_queries.serialize_versions, values)
-            if version is None:
-                made = self.client.create_model_version(
-                    name, source, run_id, description=description
-                )
-                return int(made.version)
-            self._insert_version(conn, name, version, source, run_id, description)
-            return version
-
-    @staticmethod
-    def _insert_version(
-        conn: Connection,
-        name: str,
-        version: int,
-        source: str,
-        run_id: str,
-        description: str | None,
-    ) -> None:
-        if version < 1:
-            raise ValueError(f"version {version} is not positive")
-        values = {
-            "name": name,
-            "version": version,
-            "source": source,
-            "run_id": run_id,
-            "description": description,
-            "now": int(time.time() * 1000),
-            "workspace": active_workspace(),
-        }
-        try:
-            conn.execute(_queries.insert_version, values)
-        except psycopg.errors.UniqueViolation as exc:
-            raise MlflowException(
-                f"version {version} of {name} exists; leave the number out to get the next one",
-                RESOURCE_ALREADY_EXISTS,
-            ) from exc
-
-
-def previous_version(history: list[int], existing: set[int]) -> int | None:
-    """Where an alias goes back to: moves are a stack, and a move to the version below is a return.
-
-    >>> previous_version([1, 2, 3], {1, 2, 3})
-    2
-    >>> previous_version([1, 2, 3, 2], {1, 2, 3})
-    1
-    >>> previous_version([1, 2, 3], {1, 3})
-    1
-    """
-    stack: list[int] = []
-    for version in history:
-        if stack and stack[-1] == version:
-            continue
-        if len(stack) > 1 and stack[-2] == version:
-            stack.pop()
-        else:
-            stack.append(version)
-    current = stack[-1:]
-    earlier = [version for version in stack[:-1] if version in existing and [version] != current]
-    return earlier[-1] if earlier else None
 
 
 def _metric_key(name: str, dataset_type: str | None) -> str:

@@ -1,6 +1,6 @@
 """Writing to a run: a call is one statement over arrays, a batch is one pipeline of them.
 
-The functions they call look at the run themselves (0106).
+The functions they call look at the run themselves (sql/tracking/functions).
 """
 
 from __future__ import annotations

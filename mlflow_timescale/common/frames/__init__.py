@@ -1,7 +1,7 @@
-"""Frames of any library and files of any layout, as Arrow batches and back.
+"""Frames of any library, and files, read as Arrow columns; results in the caller's library.
 
-The only room that knows pandas, polars and DuckDB; none of them is imported before a caller needs
-it. `Frame` is the entrance; the column functions serve code that reads its batches.
+The only package that handles pandas, polars and DuckDB frames; it imports none of them before a
+caller passes one. Start at `Frame`; the functions work on the columns of its batches.
 """
 
 from mlflow_timescale.common.errors import InvalidFrame

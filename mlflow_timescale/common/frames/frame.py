@@ -1,4 +1,4 @@
-"""`Frame`: one object for a frame of any library or file, that knows how to go back."""
+"""`Frame`: a frame of any library, or a file, read as Arrow and joined in its own library."""
 
 from __future__ import annotations
 

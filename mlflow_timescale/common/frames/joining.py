@@ -1,4 +1,4 @@
-"""The way back: columns joined to a caller's frame, or frames made of columns."""
+"""Results: columns joined to a caller's frame, and frames made of columns."""
 
 from __future__ import annotations
 
