@@ -68,7 +68,7 @@ def health(
 
     with FeatureStore(uri) as store:
         report = check_health(
-            store,
+            store.database,
             names,
             entities,
             as_of=as_of,

@@ -65,7 +65,7 @@ def snapshot(
     request = Request(names, written_by=written_by, **options)
     with FeatureStore(uri) as store:
         written = write_snapshot(
-            store,
+            store.database,
             spine,
             request,
             path,
@@ -144,7 +144,7 @@ def export(
     from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
-        done = export_lake(store, path, features=names, buckets=buckets)
+        done = export_lake(store.database, path, features=names, buckets=buckets)
     if as_json:
         print_json(done)
         return

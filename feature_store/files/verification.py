@@ -46,7 +46,7 @@ def verify(path: str | Path, store: FeatureStore | None = None) -> Verified:
 
 
 def _compare(snapshot: snapshots.Snapshot, store: FeatureStore) -> None:
-    rebuilt = snapshots.rebuild(store, snapshot)
+    rebuilt = snapshots.rebuild(store.database, snapshot)
     if rebuilt != snapshot.fingerprint:
         raise ContentMismatch(
             f"{snapshot.url} has fingerprint {snapshot.fingerprint}, the database {store.uri} "

@@ -55,7 +55,7 @@ def cli(debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; an error is one readable line, and `Exit` tells the exit codes."""
+    """Run a command; an error is one readable line. `Exit` lists the exit codes."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     tolerate_any_encoding()
     try:

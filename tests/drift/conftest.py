@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date
 
 import pytest
-from support.drift_data import Strategy
+from support.strategies import Strategy
 
 from drift import DriftMonitor
 from mlflow_timescale.db.uri import DatabaseURI

@@ -9,7 +9,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from support.drift_data import NAMES, Strategy
+from support.strategies import NAMES, Strategy
 
 from drift import DriftMonitor
 from drift.mlflow_runs import metric_name

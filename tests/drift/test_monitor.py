@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from support.drift_data import NAMES, Strategy
+from support.strategies import NAMES, Strategy
 
 from drift import AlertConfig, DriftMetrics, DriftMonitor, Rule
 from drift.sessions import NotASession

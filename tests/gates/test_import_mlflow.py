@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.mlflow_process import PASSWORD, run_python
+from support.servers import PASSWORD, run_python
 
 CLAIM_OFF = {"MLFLOW_TIMESCALE_CLAIM_POSTGRESQL": "false"}
 BLOCK = """
@@ -32,8 +32,10 @@ def test_importing_mlflow_imports_no_more_of_us_than_the_entry_points() -> None:
     assert [name for name in loaded if name.startswith("mlflow_timescale")] == [
         "mlflow_timescale",
         "mlflow_timescale.common",
+        "mlflow_timescale.common.git",
         "mlflow_timescale.common.packages",
         "mlflow_timescale.common.schemes",
+        "mlflow_timescale.common.settings",
         "mlflow_timescale.dataset_source",
         "mlflow_timescale.plugin",
         "mlflow_timescale.run_context",

@@ -17,7 +17,7 @@ import click
 
 from mlflow_timescale.cli.kit.servers import require_server
 from mlflow_timescale.cli.kit.types import Day, Duration, Moment, Names, URIType
-from mlflow_timescale.db.embedded import default_directory
+from mlflow_timescale.common.settings import URI, embedded_directory
 from mlflow_timescale.db.uri import DatabaseURI
 
 FIRST = ("--uri", "--workspace", "--strategy", "--features", "--entity", "--as-of", "--session")
@@ -29,11 +29,10 @@ Decorator = Callable[[Command], Command]
 
 def default_uri() -> DatabaseURI:
     """MLFLOW_TIMESCALE_URI, else MLFLOW_TRACKING_URI if it names a database, else embedded."""
-    for name in ("MLFLOW_TIMESCALE_URI", "MLFLOW_TRACKING_URI"):
-        value = os.environ.get(name, "")
+    for value in (URI.get() or "", os.environ.get("MLFLOW_TRACKING_URI", "")):
         if value.startswith(("postgresql", "postgres:", "timescaledb")):
             return DatabaseURI.parse(value)
-    return DatabaseURI("mlflow", embedded=default_directory())
+    return DatabaseURI("mlflow", embedded=embedded_directory())
 
 
 def _with(text: str, more: str) -> str:
@@ -137,7 +136,7 @@ calendar_option = click.option(
 
 
 def session_option(default: str) -> Decorator:
-    """--session: one trading session; `default` says which one without it."""
+    """--session: one trading session; `default` is the text for the session without it."""
     return click.option(
         "--session", type=Day(), help=_with("Trading session", f"default: {default}")
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
 import pytest
-from support.drift_data import Strategy
+from support.strategies import Strategy
 
 from drift import DriftMonitor, Rule
 from drift.alerts import lifecycle as alerts

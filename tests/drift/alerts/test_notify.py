@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from support.drift_data import Strategy
+from support.strategies import Strategy
 
 from drift import Alert, DriftMonitor, Rule
 from drift.alerts.notify import Message, NotificationFailed, send

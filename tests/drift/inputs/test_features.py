@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from support.drift_data import NAMES, Strategy
+from support.strategies import NAMES, Strategy
 
 from drift import DriftMonitor
 from drift.inputs import features

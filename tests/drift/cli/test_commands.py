@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support.drift_data import Strategy
+from support.strategies import Strategy
 
 from drift import DriftMonitor
 from drift.daily import HEALTHY, daily_job
