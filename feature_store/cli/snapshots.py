@@ -59,15 +59,16 @@ def snapshot(
     SPINE is a Parquet or CSV file with an entity and a time in each row; its other columns are
     kept. PATH is a new directory or any fsspec URL.
     """
-    from ..files.snapshots import Request, write_snapshot
+    from ..files.snapshots import write_snapshot
+    from ..read.query import PointInTimeQuery
     from ..store import FeatureStore
 
-    request = Request(names, written_by=written_by, **options)
+    query = PointInTimeQuery(names, written_by=written_by, **options)
     with FeatureStore(uri) as store:
         written = write_snapshot(
             store.database,
             spine,
-            request,
+            query,
             path,
             name=name,
             partition=None if partition == "none" else partition,
