@@ -107,7 +107,7 @@ def run(store: FeatureStore, rows: int, rounds: int, spine_rows: int, folder: Pa
     print(f"| snapshot of {spine_rows:,} x 20, {size(folder / 'snapshot'):.0f} MB | {cost} |")
     print(f"| load and verify it | {meter(lambda: load_snapshot(folder / 'snapshot'))} |")
     made = load_snapshot(folder / "snapshot")
-    print(f"| rebuild it from the database | {meter(lambda: rebuild(store, made))} |")
+    print(f"| rebuild it from the database | {meter(lambda: rebuild(store.database, made))} |")
     engines(store, Lake(folder / "lake"), wanted, meter, rounds)
 
 

@@ -8,28 +8,25 @@ from datetime import date
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, load
 
 from ..alerts import lifecycle as alerts
 from ..alerts.rules import SEVERITIES, Evaluation, Rule, evaluate
 from ..inputs.feeds import Feeds
 from ..inputs.observed import strategy_returns
+from ..metrics.arrays import Counts, Floats
 from ..metrics.cusum import Baseline
 from ..results import values
 from ..results.references import References
 from ..results.values import FIRST, Run, Value
-from ..sessions import Sessions
 from . import session_values as computing
 from .session_values import Histograms, Series
 
 _queries = load("drift")
 FAMILIES = ("ic", "psi", "sharpe")
 COUNTS = ("n_signals", "n_returns", "n_features")
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -82,14 +79,14 @@ class History:
         cls,
         conn: Connection,
         config: Config,
-        calendar: Sessions,
+        calendar: TradingCalendar,
         references: References,
         days: Sequence[date] = (),
         metrics: Sequence[str] = (),
     ) -> History:
         """Read what the rules and `metrics` need, of all sessions computed and of `days`."""
         computed = {run.session for run in values.runs(conn, config.strategy_id)} | set(days)
-        sessions = calendar.between(min(computed), max(computed)) if computed else []
+        sessions = calendar.sessions_in_range(min(computed), max(computed)) if computed else []
         levels = [_level(references, session) for session in sessions]
         history = cls(sessions, computed, levels, {}, np.full(len(sessions), np.nan), set())
         wanted = {rule.metric for rule in config.rules} | {"ic", "n_signals", *metrics}
@@ -139,7 +136,7 @@ class History:
 def follow(
     conn: Connection,
     config: Config,
-    calendar: Sessions,
+    calendar: TradingCalendar,
     references: References,
     batch: Batch,
 ) -> None:

@@ -8,16 +8,17 @@ Sessions that were computed before the rows came are marked stale, for the next 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from psycopg.sql import SQL
 
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.frames import Columns, InvalidFrame
 from mlflow_timescale.db import Connection, Error, load
 
-from ..sessions import Sessions
 from . import columns
 from .columns import counts, days, instants, numbers, texts
 
@@ -29,7 +30,49 @@ class Contradiction(Error, ValueError):
     """Rows that differ from what was recorded for the same key."""
 
 
-def record_predictions(conn: Connection, strategy_id: str, sessions: Sessions, frame: Any) -> int:
+@dataclass(frozen=True)
+class _Kind:
+    """The statements for one kind of input; a correction has a later `version_column`."""
+
+    name: str
+    version_column: str
+    stage: SQL
+    copy: SQL
+    add: SQL
+    contradicted: SQL
+    has_entities: bool = True
+
+
+_PREDICTIONS = _Kind(
+    "predictions",
+    "signal_time",
+    _queries.stage_predictions,
+    _queries.copy_predictions,
+    _queries.add_predictions,
+    _queries.contradicted_predictions,
+)
+_RETURNS = _Kind(
+    "returns",
+    "known_at",
+    _queries.stage_returns,
+    _queries.copy_returns,
+    _queries.add_returns,
+    _queries.contradicted_returns,
+)
+_STRATEGY_RETURNS = _Kind(
+    "strategy returns",
+    "known_at",
+    _queries.stage_strategy_returns,
+    _queries.copy_strategy_returns,
+    _queries.add_strategy_returns,
+    _queries.contradicted_strategy_returns,
+    has_entities=False,
+)
+
+
+def record_predictions(
+    conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
+) -> int:
     """Keep what a strategy's models said; return how many rows were new.
 
     Columns: entity_key, signal, and signal_time (aware) or session; optional horizon (sessions, 1),
@@ -38,7 +81,7 @@ def record_predictions(conn: Connection, strategy_id: str, sessions: Sessions, f
     """
     given = columns.read(frame)
     entities, signals = texts(given, "entity_key"), numbers(given, "signal")
-    signal_times, session_days = _times(given, sessions)
+    signal_times, session_days = _times(given, calendar)
     staged = [
         ("text", entities),
         ("date", session_days.tolist()),
@@ -47,7 +90,7 @@ def record_predictions(conn: Connection, strategy_id: str, sessions: Sessions, f
         ("int", _signal_ids(conn, strategy_id, given)),
         ("text", texts(given, "group", "")),
     ]
-    return _record(conn, strategy_id, "predictions", staged)
+    return _record(conn, strategy_id, _PREDICTIONS, staged)
 
 
 def _signal_ids(conn: Connection, strategy_id: str, given: Columns) -> list[int]:
@@ -69,7 +112,9 @@ def _signal_ids(conn: Connection, strategy_id: str, given: Columns) -> list[int]
     return [ids[key] for key in keys]
 
 
-def record_returns(conn: Connection, strategy_id: str, sessions: Sessions, frame: Any) -> int:
+def record_returns(
+    conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
+) -> int:
     """Keep what names returned after a session's signal; return how many rows were new.
 
     Columns: entity_key, session (the signal's), value; optional horizon (sessions, 1), known_at
@@ -78,7 +123,7 @@ def record_returns(conn: Connection, strategy_id: str, sessions: Sessions, frame
 
     Raises InvalidFrame, NotASession, Contradiction.
     """
-    given = _known(columns.read(frame), sessions)
+    given = _known(columns.read(frame), calendar)
     staged = [
         ("text", texts(given, "entity_key")),
         ("date", days(given, "session").tolist()),
@@ -86,54 +131,54 @@ def record_returns(conn: Connection, strategy_id: str, sessions: Sessions, frame
         ("time", _known_at(given)),
         ("real", numbers(given, "value").tolist()),
     ]
-    return _record(conn, strategy_id, "returns", staged)
+    return _record(conn, strategy_id, _RETURNS, staged)
 
 
 def record_strategy_returns(
-    conn: Connection, strategy_id: str, sessions: Sessions, frame: Any
+    conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
 ) -> int:
     """Keep what the strategy itself returned in each session; return how many rows were new.
 
     Columns: session, value; optional known_at, as for `record_returns`.
     """
-    given = _known(columns.read(frame), sessions)
+    given = _known(columns.read(frame), calendar)
     staged = [
         ("date", days(given, "session").tolist()),
         ("time", _known_at(given)),
         ("real", numbers(given, "value").tolist()),
     ]
-    return _record(conn, strategy_id, "strategy_returns", staged)
+    return _record(conn, strategy_id, _STRATEGY_RETURNS, staged)
 
 
-def _record(conn: Connection, strategy_id: str, what: str, staged: list[tuple[str, Any]]) -> int:
+def _record(conn: Connection, strategy_id: str, kind: _Kind, staged: list[tuple[str, Any]]) -> int:
     parameters = {"strategy_id": strategy_id}
     rows = zip(*(values for _, values in staged), strict=True)
     with conn.transaction():
         conn.execute(_queries.lock_to_record, parameters)
-        conn.execute(getattr(_queries, f"stage_{what}"))
-        _copy(conn, getattr(_queries, f"copy_{what}"), [kind for kind, _ in staged], rows)
+        conn.execute(kind.stage)
+        _copy(conn, kind.copy, [column_type for column_type, _ in staged], rows)
         conn.execute(_queries.analyze_staged)
-        if what != "strategy_returns":
+        if kind.has_entities:
             conn.execute(_queries.add_entities)
-        row = conn.execute(getattr(_queries, f"add_{what}"), parameters).fetchone()
+        row = conn.execute(kind.add, parameters).fetchone()
         added = int(row[0]) if row else 0
         if added < len(staged[0][1]):
-            _refuse_contradictions(conn, what, parameters)
+            _refuse_contradictions(conn, kind, parameters)
         conn.execute(_queries.drop_staged)
     return added
 
 
 def _copy(
-    conn: Connection, statement: SQL, kinds: list[str], rows: Iterable[tuple[Any, ...]]
+    conn: Connection, statement: SQL, types: list[str], rows: Iterable[tuple[Any, ...]]
 ) -> None:
     with conn.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types([_TYPES[kind] for kind in kinds])
+        copy.set_types([_TYPES[name] for name in types])
         for row in rows:
             copy.write_row(row)
 
 
-def _refuse_contradictions(conn: Connection, what: str, parameters: dict[str, str]) -> None:
-    cursor = conn.execute(getattr(_queries, f"contradicted_{what}"), parameters)
+def _refuse_contradictions(conn: Connection, kind: _Kind, parameters: dict[str, str]) -> None:
+    cursor = conn.execute(kind.contradicted, parameters)
     names = [column.name for column in cursor.description or ()]
     found = cursor.fetchall()
     if not found:
@@ -141,16 +186,9 @@ def _refuse_contradictions(conn: Connection, what: str, parameters: dict[str, st
     listed = "; ".join(_described(dict(zip(names, row, strict=True))) for row in found[:10])
     more = " and more" if len(found) > 10 else ""
     raise Contradiction(
-        f"{what.replace('_', ' ')} that contradict what is recorded: {listed}{more}. Nothing was "
-        f"recorded. A correction needs a later {_LATER[what]}"
+        f"{kind.name} that contradict what is recorded: {listed}{more}. Nothing was "
+        f"recorded. A correction needs a later {kind.version_column}"
     )
-
-
-_LATER = {
-    "predictions": "signal_time",
-    "returns": "known_at",
-    "strategy_returns": "known_at",
-}
 
 
 def _described(row: dict[str, Any]) -> str:
@@ -160,33 +198,33 @@ def _described(row: dict[str, Any]) -> str:
     return f"{key}: {given}, recorded {kept}"
 
 
-def _times(given: Columns, sessions: Sessions) -> tuple[Any, Any]:
+def _times(given: Columns, calendar: TradingCalendar) -> tuple[Any, Any]:
     """The signal time and the session of each row."""
     if "signal_time" not in given and "session" in given:
-        signalled = sessions.require(days(given, "session"))
-        return sessions.closes(signalled), signalled
+        signalled = calendar.require_sessions(days(given, "session"))
+        return calendar.session_closes(signalled), signalled
     times = instants(given, "signal_time")
     if np.isnat(times).any():
         raise InvalidFrame(f"column 'signal_time' has {np.isnat(times).sum()} empty values")
     if "session" in given:
-        return times, sessions.require(days(given, "session"))
-    _refuse_dates(times, sessions)
-    return times, sessions.of_instants(times)
+        return times, calendar.require_sessions(days(given, "session"))
+    _refuse_dates(times, calendar)
+    return times, calendar.instants_to_sessions(times)
 
 
-def _refuse_dates(times: Any, sessions: Sessions) -> None:
+def _refuse_dates(times: Any, calendar: TradingCalendar) -> None:
     """Refuse midnights: a date read as an instant lands a session early, the seed's incident."""
-    if len(times) and (times == times.astype("datetime64[D]")).all() and sessions.has_hours:
+    if len(times) and (times == times.astype("datetime64[D]")).all() and calendar.has_hours:
         raise InvalidFrame(
             "column 'signal_time' is midnight UTC in every row, so these are dates rather than "
             "the instants of the predictions; pass them as column 'session'"
         )
 
 
-def _known(given: Columns, sessions: Sessions) -> Columns:
+def _known(given: Columns, calendar: TradingCalendar) -> Columns:
     """The rows that have a value, their sessions checked."""
     known = columns.take(given, ~np.isnan(numbers(given, "value")))
-    sessions.require(days(known, "session"))
+    calendar.require_sessions(days(known, "session"))
     return known
 
 

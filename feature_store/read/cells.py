@@ -8,15 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..times import MISSING, Micros
-from ..write.values import Floats
+from mlflow_timescale.common.micros import MISSING, Micros
 
-Rows = npt.NDArray[np.intp]
-
-
-def is_there(objects: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
-    """Which objects are not None."""
-    return np.array([item is not None for item in objects], dtype=bool)
+from ..catalogue.series import Positions
+from ..values.encoding import Floats, is_there
 
 
 @dataclass(frozen=True)
@@ -24,7 +19,7 @@ class Winners:
     """What won in some cells of one feature: the rows of the spine, and a point for each."""
 
     feature: int
-    rows: Rows
+    rows: Positions
     series: int
     version: int
     event: Micros

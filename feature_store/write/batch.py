@@ -10,13 +10,14 @@ import numpy.typing as npt
 from psycopg import Cursor
 from psycopg.sql import SQL
 
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import from_micros
+
 from ..catalogue.series import Ids
 from ..errors import ConflictingValues
-from ..read.cells import is_there
-from ..times import Micros, from_micros
+from ..values.encoding import Floats, is_there
+from ..values.points import Points
 from .copying import Field, copy_json, copy_numbers, timestamps
-from .points import Points
-from .values import Floats
 
 _SHOWN = 10
 

@@ -18,14 +18,15 @@ import psycopg
 from psycopg.rows import dict_row
 
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import from_micros, to_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
-from ..calendars import Availability
 from ..catalogue.series import Ids
 from ..errors import ConflictingValues
-from ..times import Micros, from_micros, to_micros
+from ..values.points import check_order
+from .availability import Availability
 from .batch import Batch
-from .points import check_order
 
 _queries = db.load("features")
 CLOCK_SKEW = 60_000_000  # how far a producer's clock may be ahead of the server's, in microseconds

@@ -21,7 +21,7 @@ def monitor(database: DatabaseURI) -> DriftMonitor:
 @pytest.fixture
 def days(monitor: DriftMonitor) -> list[date]:
     """A hundred sessions."""
-    return monitor.sessions.between(date(2024, 1, 2), date(2024, 12, 31))[:100]
+    return monitor.calendar.sessions_in_range(date(2024, 1, 2), date(2024, 12, 31))[:100]
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ CLASSES = {
     "ModelRegistry": "mlflow_timescale.registry.model_registry",
     "Lake": "feature_store.files.lake",
     "FeatureView": "feature_store.catalogue.definitions",
-    "SessionRule": "feature_store.calendars",
-    "FeatureValue": "feature_store.read.as_of",
+    "SessionRule": "feature_store.write.availability",
+    "FeatureValue": "feature_store.read.point_in_time",
 }
 FUNCTIONS = {
     "because": "mlflow_timescale.common.attribution",

@@ -74,7 +74,7 @@ def test_only_an_open_alert_can_be_acknowledged(watched: DriftMonitor) -> None:
 
 
 def close(monitor: DriftMonitor, session: date) -> datetime:
-    return monitor.sessions.close(session)
+    return monitor.calendar.session_close(session)
 
 
 def test_a_silence_holds_by_the_sessions_close_whenever_they_are_computed(
