@@ -17,13 +17,14 @@ import numpy as np
 import psycopg
 
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import from_micros, to_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 from mlflow_timescale.db.rows import mappings, scalar
 
-from ..calendars import Availability
 from ..catalogue.series import Ids
 from ..errors import ConflictingValues
-from ..times import Micros, from_micros, to_micros
+from .availability import Availability
 from .batch import Batch
 from .points import check_order
 
