@@ -100,7 +100,7 @@ class DatabaseURI:
         user, _, password = credentials.partition(":")
         host, port = _split_hosts(location)
         in_query = {name: params.pop(name, "") for name in ("user", "password", "host", "port")}
-        return cls(
+        uri = cls(
             dbname=dbname,
             user=unquote(user) or in_query["user"],
             password=unquote(password) or in_query["password"],
@@ -108,6 +108,7 @@ class DatabaseURI:
             port=port or in_query["port"],
             params=tuple(params.items()),
         )
+        return uri._checked()
 
     @classmethod
     def _embedded_with(cls, params: dict[str, str], netloc: str, dbname: str) -> DatabaseURI:
@@ -119,7 +120,12 @@ class DatabaseURI:
                 f"embedded= starts a server of its own, so the URI cannot also name {extra}; "
                 f"use postgresql+timescaledb:///{dbname}?embedded=/absolute/directory"
             )
-        return replace(cls._embedded(directory, dbname), params=tuple(params.items()))
+        return replace(cls._embedded(directory, dbname), params=tuple(params.items()))._checked()
+
+    def _checked(self) -> DatabaseURI:
+        """Itself; raises InvalidURI where an option of ours has no sensible value."""
+        _ = self.prepares_statements, self.pool_size
+        return self
 
     @property
     def prepares_statements(self) -> bool:

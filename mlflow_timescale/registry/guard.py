@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,16 +11,15 @@ from mlflow.protos.databricks_pb2 import INVALID_STATE
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
 from mlflow_timescale.common import attribution
+from mlflow_timescale.common.settings import PROTECTED_ALIASES
 from mlflow_timescale.db import load
 
-PROTECTED = "MLFLOW_TIMESCALE_PROTECTED_ALIASES"
 _queries = load("registry")
 
 
 def protected_aliases() -> frozenset[str]:
     """The aliases that only a verified version may take; `champion` unless the setting differs."""
-    names = os.environ.get(PROTECTED, "champion").split(",")
-    return frozenset(name.strip() for name in names if name.strip())
+    return PROTECTED_ALIASES.get()
 
 
 class AliasRefused(MlflowException):  # type: ignore[misc]
@@ -81,7 +79,7 @@ def _attributed(
 
 def _values() -> dict[str, str | None]:
     now = attribution.current()
-    given = os.environ.get(PROTECTED) is not None
+    given = PROTECTED_ALIASES.is_set()
     return {
         "user": now.user or "",
         "reason": now.reason,
