@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow
 
+from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import load
 
 _queries = load("registry")
@@ -72,14 +73,13 @@ def history(
 ) -> list[Change]:
     """A model's history, oldest first, also under names it had before; `as_of` what held then.
 
-    The workspace is the active one unless another is given. Raises ValueError for a time without a
-    time zone.
+    The workspace is the active one unless another is given. Raises InvalidTime for a naive time.
     """
     values = {
         "name": name,
         "kind": kind,
         "subject": subject,
-        "as_of": aware(as_of) if as_of else None,
+        "as_of": require_zone(as_of, "as_of") if as_of else None,
         "workspace": workspace or active_workspace(),
     }
     return [Change.from_row(row) for row in conn.execute(_queries.history, values)]
@@ -134,13 +134,3 @@ def previous_version(history: list[int], existing: set[int]) -> int | None:
     current = stack[-1:]
     earlier = [version for version in stack[:-1] if version in existing and [version] != current]
     return earlier[-1] if earlier else None
-
-
-def aware(moment: datetime) -> datetime:
-    """A moment as it is, if it names one; raise ValueError if it has no time zone."""
-    if moment.tzinfo is None:
-        raise ValueError(
-            f"{moment!r} has no time zone, so it names no moment; write "
-            f"datetime(..., tzinfo=timezone.utc) or use zoneinfo"
-        )
-    return moment

@@ -18,7 +18,7 @@ CLASSES = {
     "ModelRegistry": "mlflow_timescale.registry.model_registry",
     "Lake": "feature_store.files.lake",
     "FeatureView": "feature_store.catalogue.definitions",
-    "SessionRule": "feature_store.calendars",
+    "SessionRule": "feature_store.write.availability",
     "FeatureValue": "feature_store.read.as_of",
 }
 FUNCTIONS = {
