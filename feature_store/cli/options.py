@@ -114,12 +114,7 @@ def show(columns: Mapping[str, Any], as_json: bool, title: str = "") -> None:
 
 
 def _listed(column: Any) -> list[Any]:
-    import numpy as np
-    import pandas as pd
-
-    if isinstance(column, (pd.Series, np.ndarray)):
-        return list(column.tolist())
-    return list(column)
+    return list(column.tolist() if hasattr(column, "tolist") else column)
 
 
 def _jsonable(value: Any) -> Any:
