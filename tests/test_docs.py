@@ -132,6 +132,12 @@ def test_the_guide_to_artifacts(
     assert page.names["model"].predict([1.0]) == [2.0]
 
 
+def test_the_page_of_commands(
+    guide: Callable[..., Guide], four_versions: mlflow.MlflowClient
+) -> None:
+    guide("docs/commands.md").run()
+
+
 @pytest.fixture
 def recorded(database: DatabaseURI) -> dict[str, pd.DataFrame]:
     """A strategy's frames of 2018, and as files those of 2019 and of 2020 without any skill."""
