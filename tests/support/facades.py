@@ -17,6 +17,10 @@ from typing import Any
 CLASSES = {
     "ModelRegistry": "mlflow_timescale.registry.model_registry",
     "Lake": "feature_store.files.lake",
+    "DriftMetrics": "drift.results.drift_metrics",
+    "AlertConfig": "drift.results.drift_metrics",
+    "Rule": "drift.alerts.rules",
+    "Alert": "drift.alerts.lifecycle",
     "FeatureView": "feature_store.catalogue.definitions",
     "SessionRule": "feature_store.calendars",
     "FeatureValue": "feature_store.read.as_of",
