@@ -13,8 +13,7 @@ import logging
 import re
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from functools import cached_property
@@ -36,7 +35,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from psycopg.rows import class_row
 
-from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db import Connection, Database, load
 
 from .computation.judging import Config, History
 from .results.references import References
@@ -85,6 +84,7 @@ class Log:
 
 
 def log_pending(
+    database: Database,
     conn: Connection,
     config: Config,
     calendar: Sessions,
@@ -97,7 +97,7 @@ def log_pending(
     Never raises for MLflow's sake: what fails is left to the next run, with a warning. The last
     session gets its report, with `reports` every one.
     """
-    with _alone(conn, config) as alone:
+    with database.lock(_queries.try_to_log, {"strategy_id": config.strategy_id}) as alone:
         pending = _pending(conn, config) if alone else []
         if not pending:
             return 0
@@ -119,18 +119,6 @@ def log_pending(
                 _first_line(exc),
             )
         return done
-
-
-@contextmanager
-def _alone(conn: Connection, config: Config) -> Iterator[bool]:
-    row = {"strategy_id": config.strategy_id}
-    found = conn.execute(_queries.try_to_log, row).fetchone()
-    alone = bool(found and found[0])
-    try:
-        yield alone
-    finally:
-        if alone and not conn.closed:
-            conn.execute(_queries.stop_logging, row)
 
 
 def _pending(conn: Connection, config: Config) -> list[Run]:

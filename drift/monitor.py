@@ -466,7 +466,7 @@ class DriftMonitor:
         if uri is not None:
             from .mlflow_runs import log_pending
 
-            log_pending(conn, self.config, self.sessions, uri, reports=reports)
+            log_pending(self.database, conn, self.config, self.sessions, uri, reports=reports)
 
 
 def _calendar(conn: Connection, name: str) -> Sessions:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from psycopg.rows import dict_row
 
 from mlflow_timescale import db
+from mlflow_timescale.db import Database
 from mlflow_timescale.db.arrays import Int4Array
+from mlflow_timescale.db.rows import mappings, scalar
 
 from .errors import InvalidValue, unknown_feature
 from .sessions import Sessions
 from .times import to_micros
-
-if TYPE_CHECKING:
-    from .store import FeatureStore
 
 _queries = db.load("feature_health")
 _features = db.load("features")
@@ -135,7 +133,7 @@ class Health:
 
 
 def check_health(
-    store: FeatureStore,
+    database: Database,
     features: Sequence[str] | None = None,
     entities: Sequence[str] | None = None,
     *,
@@ -158,20 +156,25 @@ def check_health(
     """
     if sessions < 1:
         raise InvalidValue(f"sessions is {sessions}; look at one at least")
-    with store.connection() as conn, conn.transaction():
-        now = as_of or _one(conn.execute(_queries.clock))
+    with database.transaction() as conn:
+        now = as_of or scalar(conn, _queries.clock)
         to_micros(now, "as_of")
         wanted = {"features": _list(features), "entities": _list(entities), "as_of": now}
-        rows = _rows(conn, _queries.freshness, wanted)
-        never = [NeverWritten(**row) for row in _rows(conn, _queries.never_written, wanted)]
+        rows = mappings(conn, _queries.freshness, wanted, binary=True)
+        never = [
+            NeverWritten(**row)
+            for row in mappings(conn, _queries.never_written, wanted, binary=True)
+        ]
         _check_names(conn, features, never)
         days = Sessions.of(calendar, _first(rows, now, sessions), now, zone)
         freshness = _freshness(rows, days, now, max_staleness)
         window = _window(rows, days, now, sessions)
-        statistics = [SessionStatistics(**r) for r in _rows(conn, _queries.sessions, window)]
-        lags = [WriteLag(**row) for row in _rows(conn, _queries.write_lag, window)]
+        statistics = [
+            SessionStatistics(**r) for r in mappings(conn, _queries.sessions, window, binary=True)
+        ]
+        lags = [WriteLag(**row) for row in mappings(conn, _queries.write_lag, window, binary=True)]
         expected = _expected(freshness, statistics, calendar, days.last(sessions))
-        gaps = [Gap(**row) for row in _rows(conn, _queries.gaps, window | expected)]
+        gaps = [Gap(**row) for row in mappings(conn, _queries.gaps, window | expected, binary=True)]
     return Health(now, calendar, days.last(sessions), freshness, gaps, statistics, lags, never)
 
 
@@ -191,13 +194,13 @@ def newest(
     without an entity ("") and without a time.
     """
     wanted = {"features": _list(features), "entities": _list(entities), "as_of": as_of}
-    rows = _rows(conn, _queries.freshness, wanted)
+    rows = mappings(conn, _queries.freshness, wanted, binary=True)
     found: dict[str, Freshness] = {}
     for entry in _freshness(rows, days, as_of, max_staleness):
         best = found.get(entry.feature_name)
         if best is None or (entry.age is not None and (best.age is None or entry.age < best.age)):
             found[entry.feature_name] = entry
-    for row in _rows(conn, _queries.never_written, wanted):
+    for row in mappings(conn, _queries.never_written, wanted, binary=True):
         found[row["feature_name"]] = _without(row["feature_name"], row["max_staleness"], row)
     for name in set(features or ()) - set(found):
         found[name] = _without(name, max_staleness, {})
@@ -275,16 +278,6 @@ def _check_names(
     missing = sorted(set(features or []) - known)
     if missing:
         raise unknown_feature(missing, known)
-
-
-def _rows(conn: db.Connection, query: Any, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    with conn.cursor(row_factory=dict_row, binary=True) as cursor:
-        return cursor.execute(query, parameters).fetchall()
-
-
-def _one(cursor: Any) -> datetime:
-    moment: datetime = cursor.fetchone()[0]
-    return moment
 
 
 def _list(names: Iterable[str] | None) -> list[str] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_timescale import db
+from mlflow_timescale.common import git
 from mlflow_timescale.common.frames import Frame, make_frame
 from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
@@ -18,7 +19,7 @@ from . import health
 from .calendars import Availability, availability
 from .catalogue import definitions
 from .catalogue.definitions import FeatureView
-from .catalogue.provenance import active_run_id, default_producer, git_version
+from .catalogue.provenance import active_run_id, default_producer
 from .catalogue.selection import Versions, feature_names_of, select
 from .errors import as_feature_errors
 from .files import lake_export, snapshots
@@ -75,7 +76,7 @@ class FeatureStore:
     @property
     def producer_version(self) -> str | None:
         """The code version that writes are recorded with."""
-        return self._producer_version or git_version(Path.cwd())
+        return self._producer_version or git.version(Path.cwd())
 
     def close(self) -> None:
         """Close the connections; using the store again opens new ones."""
@@ -389,14 +390,14 @@ class FeatureStore:
         wanted = (features, entity, as_of, feature_version, max_age, written_by)
         request = snapshots.Request(*wanted)
         return snapshots.write_snapshot(
-            self, spine_frame, request, path, name=name, partition=partition
+            self.database, spine_frame, request, path, name=name, partition=partition
         )
 
     def export(
         self, path: str | Path, features: list[str] | None = None, *, buckets: int = 8
     ) -> lake_export.Exported:
         """Create or update the feature lake at `path`; see `feature_store.files.lake`."""
-        return lake_export.export_lake(self, path, features=features, buckets=buckets)
+        return lake_export.export_lake(self.database, path, features=features, buckets=buckets)
 
     def health(
         self,
@@ -409,7 +410,7 @@ class FeatureStore:
     ) -> health.Health:
         """Freshness, gaps, statistics and write lag; see `feature_store.health.check_health`."""
         return health.check_health(
-            self, features, entities, as_of=as_of, calendar=calendar, **options
+            self.database, features, entities, as_of=as_of, calendar=calendar, **options
         )
 
     def _spec(

@@ -12,10 +12,10 @@ import os
 from typing import Any
 
 from mlflow_timescale.common.schemes import is_ours
+from mlflow_timescale.common.settings import CLAIM_POSTGRESQL
 
 _READ_REPLICA = "_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE"
 IN_DATABASE_ROOT = "timescaledb-artifacts:/"
-_CLAIM = "MLFLOW_TIMESCALE_CLAIM_POSTGRESQL"
 _CLAIMED = {"claimed_tracking_store": "tracking_store", "claimed_registry_store": "registry_store"}
 
 
@@ -31,9 +31,11 @@ def __getattr__(name: str) -> Any:
 
         packages.warn_of_others()
         return SnapshotSource
-    if name in _CLAIMED and os.environ.get(_CLAIM, "true").lower() not in ("false", "0", "off"):
+    if name in _CLAIMED and CLAIM_POSTGRESQL.get():
         return globals()[_CLAIMED[name]]
-    raise AttributeError(f"{__name__} has no {name} ({_CLAIM}={os.environ.get(_CLAIM)})")
+    raise AttributeError(
+        f"{__name__} has no {name} ({CLAIM_POSTGRESQL.name}={str(CLAIM_POSTGRESQL.get()).lower()})"
+    )
 
 
 def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from mlflow_timescale.common import git
 from mlflow_timescale.common.schemes import is_ours
+from mlflow_timescale.common.settings import RUN_CONTEXT
 
-SETTING = "MLFLOW_TIMESCALE_RUN_CONTEXT"
 DIRTY, PACKAGES = "mlops.git.dirty", "mlops.packages"
 SEEDS, PYTHON = "mlops.seeds", "mlops.python"
 _LONGEST = 7500  # MLflow refuses tags of more than 8,000 characters
@@ -36,11 +36,9 @@ class RunContext:
 
     def in_context(self) -> bool:
         """Whether runs are to be tagged."""
-        setting = os.environ.get(SETTING, "").lower()
-        if setting in ("true", "1", "on"):
-            return True
-        if setting in ("false", "0", "off"):
-            return False
+        setting = RUN_CONTEXT.get()
+        if setting is not None:
+            return setting
         import mlflow
 
         return is_ours(mlflow.get_tracking_uri())
@@ -58,17 +56,8 @@ class RunContext:
 
 def dirty(directory: Path) -> str | None:
     """`true` if tracked files differ from the commit, `false` if not; None outside of git."""
-    command = ["git", "status", "--porcelain", "--untracked-files=no"]
-    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        done = subprocess.run(
-            command, cwd=directory, env=environment, capture_output=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if done.returncode != 0:
-        return None
-    return "true" if done.stdout.strip() else "false"
+    state = git.is_dirty(directory)
+    return None if state is None else str(state).lower()
 
 
 def packages() -> str:

@@ -1,4 +1,4 @@
-"""Bringing a database up: MLflow's tables by MLflow's alembic, then our migrations."""
+"""Prepare a database for MLflow's stores: MLflow's tables by MLflow's alembic, then our schema."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from functools import cache
 
 import mlflow.store.db.utils as mlflow_db
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, INVALID_STATE
+from sqlalchemy import Engine, inspect
 
 from mlflow_timescale import db
-from mlflow_timescale.db.errors import ConnectionFailed
+from mlflow_timescale.db.errors import ConnectionFailed, MigrationError
 from mlflow_timescale.db.uri import DatabaseURI
 
 # The database that this process opened last: artifact repositories are opened without any URI by
@@ -21,8 +22,9 @@ last_prepared: str | None = None
 def prepare(db_uri: str) -> None:
     """Make a database ready for our stores, once per process; any number may do so at once.
 
-    Raises MlflowException where the URI, the user or the database cannot be right. A server that
-    does not answer yet is waited for as MLflow does.
+    A new database gets its tables; one that holds our schema is only checked (see
+    `mlflow_timescale.db.ensure`). A server that does not answer yet is waited for as MLflow does.
+    Raises MlflowException where the URI, the user, the database or its schema cannot be right.
     """
     try:
         initialize(db_uri)
@@ -31,24 +33,30 @@ def prepare(db_uri: str) -> None:
             raise MlflowException(str(exc), INVALID_PARAMETER_VALUE) from exc
         mlflow_db.create_sqlalchemy_engine_with_retry(db_uri).dispose()
         initialize(db_uri)
-    with db.connect(db_uri, autocommit=True) as conn:
-        db.migrate(conn)
+    uri = DatabaseURI.parse(db_uri)
+    try:
+        with db.connect(uri, autocommit=True) as conn:
+            db.ensure(conn, uri)
+            _refuse_released(conn, uri)
+    except MigrationError as exc:
+        raise MlflowException(str(exc), INVALID_STATE) from exc
     global last_prepared
     last_prepared = db_uri
 
 
 def initialize(db_uri: str) -> None:
-    """Create or upgrade MLflow's tables where some are missing, as MLflow's stores do.
+    """Create MLflow's tables in a database that has none.
 
-    Raises MlflowException, as they do, where `mlflow db upgrade` is due: before anything of ours
-    touches the database.
+    Raises MlflowException, as MLflow's stores do, where `mlflow db upgrade` is due, and where only
+    some of MLflow's tables are there: before anything touches the database.
     """
     with db.connect(db_uri, autocommit=True) as conn:
         engine = mlflow_db.create_sqlalchemy_engine(DatabaseURI.parse(db_uri).url)
         try:
-            if not mlflow_db._all_tables_exist(engine):
+            if not _is_current(engine):
+                # Another process may be creating them now: it holds this lock until it is done.
                 with db.exclusively(conn):
-                    if not mlflow_db._all_tables_exist(engine):
+                    if not _has_mlflow_tables(engine):
                         mlflow_db._initialize_tables(engine)
             mlflow_db._verify_schema(engine)
         finally:
@@ -62,3 +70,34 @@ def verify(db_uri: str) -> None:
         mlflow_db._verify_schema(engine)
     finally:
         engine.dispose()
+
+
+def _is_current(engine: Engine) -> bool:
+    return bool(mlflow_db._get_schema_version(engine) == mlflow_db._get_latest_schema_revision())
+
+
+def _has_mlflow_tables(engine: Engine) -> bool:
+    """Whether MLflow, in any version, has been in this database (in the first schema searched).
+
+    MLflow's own stores initialise whenever one table of theirs is missing, which upgrades the
+    database of an older MLflow without being asked to.
+    """
+    inspector = inspect(engine)
+    if inspector.has_table("experiments"):
+        return True
+    if inspector.has_table("alembic_version") and mlflow_db._get_schema_version(engine):
+        raise MlflowException(
+            "another program keeps its table alembic_version in this schema (Optuna does): give "
+            "MLflow a schema of its own, as docs/sharing-a-database.md shows",
+            INVALID_STATE,
+        )
+    return False
+
+
+def _refuse_released(conn: db.Connection, uri: DatabaseURI) -> None:
+    state = db.read_state(conn)
+    if state and state.released:
+        raise MigrationError(
+            f"{uri} was released to plain MLflow: use its postgresql:// URI, or run "
+            f"`mlflow-timescale adopt` to take it over again"
+        )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from mlflow_timescale.common.settings import NOTIFY
 
 from ..alerts import presets
 from ..alerts.rules import Rule
@@ -47,5 +48,5 @@ def targets(given: Sequence[str] | None) -> tuple[str, ...]:
     if isinstance(given, str):
         return (given,)
     if given is None:
-        return tuple(os.environ.get("MLFLOW_TIMESCALE_NOTIFY", "").split())
+        return NOTIFY.get()
     return tuple(given)

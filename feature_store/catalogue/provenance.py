@@ -2,25 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from functools import cache
 from pathlib import Path
-
-
-@cache
-def git_version(directory: Path) -> str | None:
-    """The commit that a directory is at, with "-dirty" if files differ; None outside of git."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        done = subprocess.run(
-            command, cwd=directory, env=environment, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def default_producer() -> str | None:

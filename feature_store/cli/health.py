@@ -45,7 +45,7 @@ def health(
     """Freshness, gaps, statistics and write lag of features; exit code 2 if anything is stale."""
     with FeatureStore(uri) as store:
         report = check_health(
-            store,
+            store.database,
             names.split(",") if names else None,
             entities.split(",") if entities else None,
             as_of=as_of,

@@ -56,7 +56,7 @@ def snapshot(
     """
     with FeatureStore(uri) as store:
         made = snapshots.write_snapshot(
-            store,
+            store.database,
             spine,
             _request(names, **options),
             path,
@@ -111,7 +111,7 @@ def verify(path: str, rebuild: bool, as_json: bool, uri: DatabaseURI) -> None:
 
 def _compare(made: Any, uri: DatabaseURI) -> None:
     with FeatureStore(uri) as store:
-        again = snapshots.rebuild(store, made)
+        again = snapshots.rebuild(store.database, made)
     if again != made.fingerprint:
         raise SnapshotError(
             f"{made.url} has fingerprint {made.fingerprint}, the database {uri} gives {again}: "
@@ -133,7 +133,7 @@ def export(path: str, names: str | None, buckets: int, as_json: bool, uri: Datab
     """
     with FeatureStore(uri) as store:
         done = export_lake(
-            store, path, features=names.split(",") if names else None, buckets=buckets
+            store.database, path, features=names.split(",") if names else None, buckets=buckets
         )
     if as_json:
         plain = {**done.__dict__, "written_by": done.written_by.isoformat()}

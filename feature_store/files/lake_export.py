@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from mlflow_timescale import db
+from mlflow_timescale.db import Database
 from mlflow_timescale.db.arrays import Int4Array, Int8Array, TimestampArray
 
 from ..read import watermarks
@@ -40,9 +41,6 @@ from .lake import (
     split_series,
 )
 from .storage import DataFile, Folder
-
-if TYPE_CHECKING:
-    from ..store import FeatureStore
 
 _queries = db.load("feature_lake")
 _features = db.load("features")
@@ -109,7 +107,7 @@ class _Changes:
 
 
 def export_lake(
-    store: FeatureStore,
+    database: Database,
     path: str | Path,
     *,
     features: list[str] | None = None,
@@ -121,7 +119,7 @@ def export_lake(
     same place runs, or if the lake comes from another database.
     """
     folder = Folder(path)
-    with store.connection() as conn, _alone(conn, folder):
+    with _alone(database, folder), database.connection() as conn:
         old = _open(folder, features, buckets)
         until = watermarks.watermark(conn)
         with conn.transaction():
@@ -302,16 +300,11 @@ _KEY = ["entity_key", "feature_name", "feature_version", "event_time", "ingest_t
 
 
 @contextmanager
-def _alone(conn: db.Connection, folder: Folder) -> Iterator[None]:
-    place = {"place": folder.path}
-    row: Any = conn.execute(_queries.lock_lake, place).fetchone()
-    if not row[0]:
-        raise LakeError(f"another export to {folder.url} is running; wait for it")
-    try:
+def _alone(database: Database, folder: Folder) -> Iterator[None]:
+    with database.lock(_queries.lock_lake, {"place": folder.path}) as locked:
+        if not locked:
+            raise LakeError(f"another export to {folder.url} is running; wait for it")
         yield
-    finally:
-        if not conn.closed:
-            conn.execute(_queries.unlock_lake, place)
 
 
 def _open(folder: Folder, features: list[str] | None, buckets: int) -> LakeManifest:

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import Column, Columns, Frame, as_arrow
+from mlflow_timescale.db import Database, DatabaseURI
 
 from ..catalogue import definitions
 from ..catalogue.selection import Selection, Versions, select
@@ -45,7 +46,7 @@ from .manifest import (
 from .storage import CorruptFile, DataFile, Folder
 
 if TYPE_CHECKING:
-    from ..store import Features, FeatureStore
+    from ..store import Features
     from .mlflow_dataset import SnapshotDataset
 
 PARTITIONS = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", None: ""}
@@ -166,7 +167,7 @@ class Snapshot:
 
 
 def write_snapshot(
-    store: FeatureStore,
+    database: Database,
     spine: Any,
     request: Request,
     path: str | Path,
@@ -181,13 +182,13 @@ def write_snapshot(
     folder = Folder(path)
     if not folder.is_empty():
         raise SnapshotExists(f"{folder.url} is not empty; a snapshot is written once, elsewhere")
-    content = read_content(store, spine, request)
+    content = read_content(database, spine, request)
     draft = folder.sibling() if folder.is_local else folder
     files: list[DataFile] = []
     try:
         for file in _write_data(draft, content, partition):
             files.append(file)
-        manifest = content.manifest(name or folder.name, partition, files, store)
+        manifest = content.manifest(name or folder.name, partition, files, database.uri)
         _publish(draft, folder, manifest)
     except BaseException:
         _clean(draft, folder, files)
@@ -211,9 +212,9 @@ def load_snapshot(path: str | Path, *, verify: bool = True) -> Snapshot:
     return snapshot
 
 
-def rebuild(store: FeatureStore, snapshot: Snapshot) -> str:
+def rebuild(database: Database, snapshot: Snapshot) -> str:
     """The fingerprint of the same rows and features, read again at the same watermark."""
-    return read_content(store, snapshot.spine(), snapshot.request()).fingerprint
+    return read_content(database, snapshot.spine(), snapshot.request()).fingerprint
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ class Content:
         return _fingerprint(self.table)
 
     def manifest(
-        self, name: str, partition: str | None, files: list[DataFile], store: FeatureStore
+        self, name: str, partition: str | None, files: list[DataFile], uri: DatabaseURI
     ) -> Manifest:
         """What the snapshot says of itself."""
         entity = self.request.entity
@@ -252,16 +253,16 @@ class Content:
             partition=partition,
             schema=[{"name": entry.name, "type": str(entry.type)} for entry in self.table.schema],
             files=files,
-            database=str(store.uri),
+            database=str(uri),
             libraries=library_versions(),
         )
 
 
-def read_content(store: FeatureStore, frame: Any, request: Request) -> Content:
+def read_content(database: Database, frame: Any, request: Request) -> Content:
     """Read the training set of a request, up to its watermark or, without one, up to now."""
     selection = request.selection()
     spine = read_spine(frame, selection.names, request.entity, request.as_of)
-    with store.connection() as conn:
+    with database.connection() as conn:
         written_by = _settled(conn, request.written_by)
         options = Options(max_age=request.max_age, written_by=written_by)
         cells, _ = read.read_cells(conn, spine, selection, options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,9 @@ from mlflow.protos.databricks_pb2 import DATA_LOSS, INVALID_PARAMETER_VALUE, INV
 from mlflow_timescale.artifacts import ledger
 from mlflow_timescale.artifacts.hashing import Fingerprint
 from mlflow_timescale.common import attribution
+from mlflow_timescale.common.settings import UNKNOWN_ARTIFACTS
 from mlflow_timescale.db import Connection, load
 
-POLICY = "MLFLOW_TIMESCALE_UNKNOWN_ARTIFACTS"
 _POLICIES = ("warn", "refuse", "adopt")
 _logger = logging.getLogger(__name__)
 _queries = load("artifacts")
@@ -49,7 +48,8 @@ class UnknownArtifact(ArtifactRefused):
     def __init__(self, location: str) -> None:
         super().__init__(
             f"artifact {location} is not in the ledger, so nobody can say whether it is what was "
-            f"logged, and {POLICY}=refuse. Check it, then run: mlflow-timescale artifacts adopt",
+            f"logged, and {UNKNOWN_ARTIFACTS.name}=refuse. Check it, then run: "
+            f"mlflow-timescale artifacts adopt",
             INVALID_STATE,
         )
 
@@ -77,10 +77,10 @@ class Check:
 
 def policy() -> str:
     """What to do with a file that the ledger does not know: warn (default), refuse or adopt."""
-    value = os.environ.get(POLICY, "warn").lower()
+    value = UNKNOWN_ARTIFACTS.get()
     if value not in _POLICIES:
         raise MlflowException(
-            f"{POLICY}={value} is not a policy; use one of {', '.join(_POLICIES)}",
+            f"{UNKNOWN_ARTIFACTS.name}={value} is not a policy; use one of {', '.join(_POLICIES)}",
             INVALID_PARAMETER_VALUE,
         )
     return value
@@ -113,7 +113,7 @@ def _unknown(conn: Connection, location: str, found: Fingerprint) -> None:
             "Artifact %s is not in the ledger: its bytes could not be checked. Run "
             "`mlflow-timescale artifacts adopt`, or set %s.",
             location,
-            POLICY,
+            UNKNOWN_ARTIFACTS.name,
         )
 
 

@@ -12,9 +12,8 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow_timescale import schema
 from mlflow_timescale.common.attribution import SERVER_BACKEND
 from mlflow_timescale.common.schemes import is_ours
+from mlflow_timescale.common.settings import URI
 from mlflow_timescale.db import Connection, Database, DatabaseURI
-
-_SETTING = "MLFLOW_TIMESCALE_URI"
 
 
 def database_of(tracking_uri: str | None, registry_uri: str | None) -> DatabaseURI | None:
@@ -26,7 +25,7 @@ def database_of(tracking_uri: str | None, registry_uri: str | None) -> DatabaseU
     """
     import mlflow
 
-    setting = os.environ.get(_SETTING)
+    setting = URI.get()
     for uri in (tracking_uri, registry_uri, os.environ.get(SERVER_BACKEND), setting):
         if uri and (is_ours(uri) or uri == setting):
             return DatabaseURI.parse(uri)
@@ -46,7 +45,7 @@ def need_database(
         return found
     raise MlflowException(
         f"cannot tell which database holds the ledger of {artifact_uri}: the tracking URI is not "
-        f"postgresql+timescaledb://...; set {_SETTING} to the database's URI",
+        f"postgresql+timescaledb://...; set {URI.name} to the database's URI",
         INVALID_PARAMETER_VALUE,
     )
 

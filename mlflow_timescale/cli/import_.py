@@ -26,7 +26,7 @@ def import_(source: str, uri: DatabaseURI) -> None:
     console = Console(highlight=False)
     initialize(uri.url)
     with db.connect(uri, autocommit=True) as conn:
-        db.migrate(conn)
+        db.ensure(conn, uri)
         copied = import_from(
             source,
             conn,

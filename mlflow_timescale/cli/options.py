@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from mlflow_timescale.db.embedded import default_directory
+from mlflow_timescale.common.settings import URI, embedded_directory
 from mlflow_timescale.db.uri import DatabaseURI
 
 if TYPE_CHECKING:
@@ -34,11 +34,10 @@ class URIType(_ParamType):
 
 def default_uri() -> DatabaseURI:
     """MLFLOW_TIMESCALE_URI, else MLFLOW_TRACKING_URI if it names a database, else embedded."""
-    for name in ("MLFLOW_TIMESCALE_URI", "MLFLOW_TRACKING_URI"):
-        given = os.environ.get(name, "")
+    for given in (URI.get() or "", os.environ.get("MLFLOW_TRACKING_URI", "")):
         if given.startswith(("postgresql", "postgres:", "timescaledb")):
             return DatabaseURI.parse(given)
-    return DatabaseURI("mlflow", embedded=default_directory())
+    return DatabaseURI("mlflow", embedded=embedded_directory())
 
 
 def _enter_workspace(ctx: click.Context, param: click.Parameter, value: str | None) -> None:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+from mlflow_timescale.common.settings import SEND_USER
+
 SERVER_BACKEND = "_MLFLOW_SERVER_FILE_STORE"  # MLflow sets it in the processes of its server
-SEND_USER = "MLFLOW_TIMESCALE_SEND_USER"
 REASON, USER, OVERRIDE = (f"X-Mlflow-Timescale-{name}" for name in ("Reason", "User", "Override"))
 LONGEST_REASON = 2000  # bytes; three times that in a header, which proxies still let pass
 _LONGEST_USER = 256
@@ -103,7 +104,7 @@ class RequestHeaders:
         """What is to be said, percent-encoded: a header holds ASCII only."""
         now = _because.get()
         said = {REASON: now.reason, OVERRIDE: "true" if now.override else ""}
-        if os.environ.get(SEND_USER, "true").lower() not in ("false", "0", "off"):
+        if SEND_USER.get():
             said[USER] = (_own_name() or "")[:_LONGEST_USER]
         return {name: quote(text, safe=" ") for name, text in said.items() if text}
 

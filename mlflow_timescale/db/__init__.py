@@ -13,8 +13,9 @@ from mlflow_timescale.db.errors import (
     InvalidURI,
     MigrationError,
 )
-from mlflow_timescale.db.migrations import exclusively, migrate
+from mlflow_timescale.db.migrations import ensure, exclusively, migrate
 from mlflow_timescale.db.queries import load
+from mlflow_timescale.db.revisions import read_state
 from mlflow_timescale.db.uri import DatabaseURI
 
 __all__ = [
@@ -27,7 +28,9 @@ __all__ = [
     "InvalidURI",
     "MigrationError",
     "connect",
+    "ensure",
     "exclusively",
     "load",
     "migrate",
+    "read_state",
 ]

@@ -19,7 +19,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from mlflow_timescale.db.connection import Connection
 from mlflow_timescale.db.connections import connect, connect_driver
 from mlflow_timescale.db.errors import ConnectionFailed
-from mlflow_timescale.db.migrations import migrate
+from mlflow_timescale.db.migrations import ensure
 from mlflow_timescale.db.opening import connection_failed, connection_lost
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.uri import DatabaseURI
@@ -36,7 +36,8 @@ class Database:
     """Connections to one database: opened when needed, kept, bounded, checked before each use.
 
     Threads may share it. A child of fork() opens connections of its own, and leaves the parent's
-    alone. The schema is brought up to date before the first connection is handed out.
+    alone. Before the first connection is handed out, a new database gets its schema, and any other
+    is checked (`mlflow_timescale.db.ensure`).
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ class Database:
     setup
         Called with each new connection, to register adapters; it must not change the session.
     prepare
-        Brings the schema up to date, and remembers that it did; by default our part of the schema.
+        Sets up or checks the schema, and remembers that it did; by default our part of the schema.
 
     Examples
     --------
@@ -67,7 +68,7 @@ class Database:
         prepare: Callable[[DatabaseURI], None] | None = None,
     ) -> None:
         self.uri = DatabaseURI.parse(uri)
-        self._prepare = prepare or _migrate
+        self._prepare = prepare or _ensure
         self._connector = _Connector(self.uri, application, setup)
         self._lock = threading.Lock()
         self._several = threading.Lock()
@@ -143,7 +144,10 @@ class Database:
             yield conns
 
     def prepare(self) -> None:
-        """Bring the schema up to date, once per process. Raises what `db.connect` raises."""
+        """Set up or check the schema, once per process.
+
+        Raises what `db.connect` raises, and MigrationError.
+        """
         self._prepare(self.uri)
 
     def check(self, timeout: float = _CHECK_SECONDS) -> None:
@@ -264,9 +268,9 @@ def _all_in_use(uri: DatabaseURI, seconds: float) -> ConnectionFailed:
 
 
 @cache
-def _migrate(uri: DatabaseURI) -> None:
+def _ensure(uri: DatabaseURI) -> None:
     with connect(uri, autocommit=True) as conn:
-        migrate(conn)
+        ensure(conn, uri)
 
 
 _databases: WeakSet[Database] = WeakSet()

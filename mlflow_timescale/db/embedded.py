@@ -45,20 +45,6 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
-def default_directory() -> Path:
-    """Where the embedded database lives if nobody says otherwise.
-
-    MLFLOW_TIMESCALE_HOME decides; else `/var/lib/mlflow-timescale` for root, whose home the
-    unprivileged server could not enter, and the user's XDG data directory for everyone else.
-    """
-    if home := os.environ.get("MLFLOW_TIMESCALE_HOME"):
-        return Path(home).expanduser().absolute()
-    if os.geteuid() == 0:
-        return Path("/var/lib/mlflow-timescale")
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "mlflow-timescale"
-
-
 def keywords(uri: DatabaseURI) -> dict[str, str]:
     """The libpq keywords that reach a database; an embedded one is started and created on the way.
 

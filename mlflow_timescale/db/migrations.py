@@ -1,109 +1,88 @@
-"""Forward-only migrations: the files of `sql/base`, `sql/timescale` and `sql/community`.
+"""Bring a database to the schema that this version ships.
 
-Every file is applied at most once, in the order of its number, in a transaction with its row in
-`mlops.migrations`. A file is never edited once landed: the runner refuses a changed hash. What a
-file needs beyond PostgreSQL it says in its first line, after the tier that its folder stands for:
+Migrations are applied at most once, each in a transaction with its row in `mlops.migrations`; a
+landed one is never edited, and the runner refuses one whose hash changed. Definitions are applied
+again whenever their text changed; `mlops.definitions` records what each file made, so that an area
+can be taken down (`drop_definitions`). What a file requires and the database lacks makes it wait
+for the first `migrate` that finds it: a database that gains the TimescaleDB extension, or MLflow's
+tables, is upgraded in place.
 
-    --! requires: mlflow metrics_rebuild
-
-A migration whose needs are not met waits, and is applied by the first `migrate` that finds them
-met: a database that gains the extension, or MLflow's tables, later is brought up in place.
+A new database is set up by its first client. One that holds our schema is changed by `migrate`
+only, or by a client that has consent (`ensure`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
+import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import TupleRow, dict_row
 
+from mlflow_timescale.db import last_layout, schema_files
 from mlflow_timescale.db.connection import Connection
 from mlflow_timescale.db.errors import MigrationError
-from mlflow_timescale.db.queries import SQL_PACKAGE, load
+from mlflow_timescale.db.queries import load
+from mlflow_timescale.db.revisions import MIGRATE, REVISION, read_state
+from mlflow_timescale.db.schema_files import Definition, Migration, definitions
+from mlflow_timescale.db.uri import DatabaseURI
 
-TIERS = ("base", "timescale", "community")
-# They lay MLflow's `metrics` out anew; what else requires `metrics_rebuild` needs them done.
-LAYOUT = ("base/0001_metrics_layout", "timescale/0002_metrics_hypertable")
-_REQUIRES = re.compile(r"\A--! requires:(.*)$", re.MULTILINE)
-_NO_TRANSACTION = re.compile(r"^--! no-transaction$", re.MULTILINE)
+# They change the layout of MLflow's `metrics`; what else requires `metrics_rebuild` builds on it.
+LAYOUT = ("tracking/002_metrics_layout", "timescale/tracking/003_metrics_hypertable")
+AUTO = "auto"
+_SETTING = "MLFLOW_TIMESCALE_MIGRATE"
+shipped = schema_files.migrations
 _server = load("server")
 _queries = load("migrations")
 
 
 @dataclass(frozen=True)
-class Migration:
-    """One file: its name ("base/0001_schema"), its text, and what it needs."""
-
-    name: str
-    sql: str
-    requires: frozenset[str]
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.sql.encode()).hexdigest()
-
-    @property
-    def number(self) -> str:
-        return self.name.partition("/")[2]
-
-    @property
-    def in_transaction(self) -> bool:
-        return _NO_TRANSACTION.search(self.sql) is None
-
-
-@dataclass(frozen=True)
 class Plan:
-    """What `migrate` would do: apply `pending`; `waiting` lacks something, by migration."""
+    """What `migrate` would do.
+
+    Attributes
+    ----------
+    pending
+        Migrations to apply, in order.
+    outdated
+        Definitions to apply (again).
+    waiting
+        What a migration lacks, by its name.
+    """
 
     pending: tuple[Migration, ...]
+    outdated: tuple[Definition, ...]
     waiting: dict[str, frozenset[str]]
 
-
-@cache
-def shipped() -> tuple[Migration, ...]:
-    """All migrations that this version ships, in order."""
-    found = [
-        _read(tier, entry.name, entry.read_text(encoding="utf-8"))
-        for tier in TIERS
-        if (files(SQL_PACKAGE) / tier).is_dir()  # a wheel has no folder without a file
-        for entry in (files(SQL_PACKAGE) / tier).iterdir()
-        if entry.name.endswith(".sql")
-    ]
-    return tuple(sorted(found, key=lambda migration: migration.number))
-
-
-def _read(tier: str, filename: str, text: str) -> Migration:
-    header = _REQUIRES.search(text)
-    needs = {"timescale", tier} - {"base"} if tier != "base" else set()
-    return Migration(
-        name=f"{tier}/{filename.removesuffix('.sql')}",
-        sql=text,
-        requires=frozenset(needs | set(header.group(1).split() if header else ())),
-    )
+    def __bool__(self) -> bool:
+        return bool(self.pending or self.outdated)
 
 
 def plan(conn: Connection, *, rebuild_metrics: bool = False) -> Plan:
     """Compare the database with the files.
 
-    MLflow's `metrics` is laid out anew only while it is small, or where `rebuild_metrics` says so;
-    what builds on that layout is applied wherever it is there.
+    The layout of MLflow's `metrics` is changed only while the table is small, or where
+    `rebuild_metrics` is set; what builds on the layout is applied wherever the layout is in place.
     Raises MigrationError if a migration that was applied has changed since, or is unknown here.
     """
-    applied = _applied(conn)
+    applied = last_layout.translated(_applied(conn), shipped())
     _refuse_changes(applied)
+    offered = _facts(conn, rebuild_metrics, applied.keys())
+    schema = _mlflow_schema(conn)
     todo = [migration for migration in shipped() if migration.name not in applied]
-    if not todo:
-        return Plan((), {})
-    facts = _facts(conn, rebuild_metrics, applied.keys())
-    lacking = {migration.name: migration.requires - facts for migration in todo}
+    defined = _defined(conn)
+    lacking = {item.name: item.requires - offered - {"functions"} for item in todo}
     return Plan(
         pending=tuple(migration for migration in todo if not lacking[migration.name]),
+        outdated=tuple(
+            each
+            for each in _best_definitions(offered)
+            if defined.get(each.name) != each.sha256(schema)
+        ),
         waiting={name: lacks for name, lacks in lacking.items() if lacks},
     )
 
@@ -113,25 +92,60 @@ def migrate(
     *,
     rebuild_metrics: bool = False,
     dry_run: bool = False,
-    on_apply: Callable[[Migration], None] = lambda migration: None,
-) -> list[Migration]:
+    areas: Collection[str] | None = None,
+    on_apply: Callable[[Migration | Definition], None] = lambda item: None,
+) -> list[Migration | Definition]:
     """Bring the schema up to date; return what was applied (with `dry_run`: what would be).
 
-    `conn` must be in autocommit mode. Safe to call from any number of processes at once.
+    `conn` must be in autocommit mode, and a direct connection: a pooler in transaction mode cannot
+    hold the lock. Safe to call from any number of processes at once. `areas` limits it to these.
+    Raises MigrationError if a newer client migrated the database, or if a step fails.
     """
-    pending = plan(conn, rebuild_metrics=rebuild_metrics).pending
-    if dry_run or not (pending or _extension_is_offered(conn)):
-        return list(pending)
-    done = []
+    _refuse_older_client(conn)
+    todo = _limited(plan(conn, rebuild_metrics=rebuild_metrics), areas)
+    if dry_run:
+        return [*todo.pending, *todo.outdated]
+    if not (todo or _extension_is_offered(conn) or _is_unrecorded(conn)):
+        return []
+    done: list[Migration | Definition] = []
     with exclusively(conn):
         _create_extension(conn)
         conn.execute(_queries.create_ledger)
-        # One migration may meet the needs of the next, so look again after each.
-        while pending := plan(conn, rebuild_metrics=rebuild_metrics).pending:
-            on_apply(pending[0])
-            _apply(conn, pending[0])
-            done.append(pending[0])
+        _refuse_older_client(conn)
+        last_layout.take_over(conn, _applied(conn), shipped())
+        # One step may meet the needs of the next, so look again after each.
+        while todo := _limited(plan(conn, rebuild_metrics=rebuild_metrics), areas):
+            done += _advance(conn, todo, on_apply)
+        oldest = max((item.oldest_client for item in shipped()), default=1)
+        conn.execute(_queries.write_state, {"revision": REVISION, "oldest_client": oldest})
     return done
+
+
+def ensure(conn: Connection, uri: DatabaseURI) -> None:
+    """Make sure that this client can work with the database; set it up if it is new.
+
+    An embedded database, and one whose URI or environment gives consent (`?migrate=auto`,
+    MLFLOW_TIMESCALE_MIGRATE=auto), is migrated. In any other a schema that is already there is not
+    changed, except for areas that have not been set up (MLflow's tables came later).
+    Raises MigrationError, in one line, that says who has to do what.
+    """
+    state = read_state(conn)
+    may_migrate = uri.embedded is not None or uri.migrates or os.environ.get(_SETTING) == AUTO
+    if (state is None and not _applied(conn)) or (may_migrate and not (state and state.released)):
+        migrate(conn)
+        return
+    if state is None:
+        raise MigrationError(
+            f"{uri} has the schema of an older mlflow-timescale: its administrator runs "
+            f"`{MIGRATE}` once"
+        )
+    state.check(str(uri))
+    if state.released or state.revision != REVISION:
+        return
+    begun = {name.rpartition("/")[0].rpartition("/")[2] for name in _applied(conn)}
+    new = {item.area for item in plan(conn).pending} - begun
+    if new:
+        migrate(conn, areas=new)
 
 
 @contextmanager
@@ -145,6 +159,14 @@ def exclusively(conn: Connection) -> Iterator[None]:
             conn.execute(_queries.unlock)
 
 
+def drop_definitions(conn: Connection, area: str) -> None:
+    """Drop every function, view and trigger that the definitions of an area made."""
+    for (text,) in conn.execute(_queries.objects_of_area, {"area": area}).fetchall():
+        kind, _, rest = text.partition(" ")
+        conn.execute(sql.SQL("DROP {} IF EXISTS {}").format(sql.SQL(kind), sql.SQL(rest)))
+    conn.execute(_queries.forget_definitions, {"area": area})
+
+
 def facts(conn: Connection) -> frozenset[str]:
     """What the database offers: some of `mlflow`, `timescale`, `community`."""
     with conn.cursor(row_factory=dict_row) as cursor:
@@ -152,21 +174,78 @@ def facts(conn: Connection) -> frozenset[str]:
     return frozenset(name for name, holds in row.items() if holds)
 
 
+def _advance(
+    conn: Connection, todo: Plan, on_apply: Callable[[Migration | Definition], None]
+) -> list[Migration | Definition]:
+    """Apply the next migration; or all definitions, once nothing but what needs them is left."""
+    schema = _mlflow_schema(conn)
+    for migration in todo.pending:
+        if "functions" not in migration.requires or not todo.outdated:
+            on_apply(migration)
+            _apply(conn, migration, schema)
+            return [migration]
+    for definition in todo.outdated:
+        on_apply(definition)
+    _define(conn, todo.outdated, schema)
+    return list(todo.outdated)
+
+
+def _limited(whole: Plan, areas: Collection[str] | None) -> Plan:
+    if areas is None:
+        return whole
+    return Plan(
+        tuple(item for item in whole.pending if item.area in areas),
+        tuple(item for item in whole.outdated if item.area in areas),
+        whole.waiting,
+    )
+
+
+def _best_definitions(offered: Collection[str]) -> list[Definition]:
+    """The definitions that apply: of two with one name, the one of the higher tier."""
+    best = {each.name: each for each in definitions() if each.requires <= {*offered}}
+    return [each for each in definitions() if best.get(each.name) is each]
+
+
 def _facts(conn: Connection, rebuild_metrics: bool, applied: Collection[str]) -> frozenset[str]:
-    found = facts(conn)
-    if "mlflow" not in found:
-        return found
-    tiers = {"base", *found}
-    is_rebuilt = all(name in applied for name in LAYOUT if name.partition("/")[0] in tiers)
-    if rebuild_metrics or is_rebuilt or _one(conn.execute(_queries.metrics_are_few)):
-        found |= {"metrics_rebuild"}
-    return found
+    offered = facts(conn)
+    if "mlflow" not in offered:
+        return offered
+    tiers = {"base", *offered}
+    layout = [item for item in shipped() if item.name in LAYOUT and item.tier in tiers]
+    is_rebuilt = bool(layout) and all(item.name in applied for item in layout)
+    if rebuild_metrics or is_rebuilt or _scalar(conn.execute(_queries.metrics_are_few)):
+        offered |= {"metrics_rebuild"}
+    return offered
 
 
 def _applied(conn: Connection) -> dict[str, str]:
-    if not _one(conn.execute(_queries.ledger_exists)):
+    if not _scalar(conn.execute(_queries.ledger_exists)):
         return {}
     return dict(conn.execute(_queries.applied).fetchall())
+
+
+def _defined(conn: Connection) -> dict[str, str]:
+    if _is_unrecorded(conn):
+        return {}
+    return dict(conn.execute(_queries.defined).fetchall())
+
+
+def _is_unrecorded(conn: Connection) -> bool:
+    return not _scalar(conn.execute(_queries.state_exists))
+
+
+def _mlflow_schema(conn: Connection) -> str | None:
+    schema = _scalar(conn.execute(_queries.mlflow_schema))
+    return None if schema is None else str(schema)
+
+
+def _refuse_older_client(conn: Connection) -> None:
+    state = read_state(conn)
+    if state and state.revision > REVISION:
+        raise MigrationError(
+            f"a newer mlflow-timescale migrated the database (schema revision {state.revision}, "
+            f"here {REVISION}): upgrade this installation"
+        )
 
 
 def _refuse_changes(applied: dict[str, str]) -> None:
@@ -177,7 +256,7 @@ def _refuse_changes(applied: dict[str, str]) -> None:
                 f"the database has migration {name}, which this version does not know: it was "
                 f"migrated by a newer mlflow-timescale; upgrade this installation"
             )
-        if known[name] != sha256:
+        if sha256 not in (known[name], last_layout.TRANSLATED):
             raise MigrationError(
                 f"migration {name} was applied with another content than sql/{name}.sql has now: "
                 f"landed migrations are never edited; reinstall, or add a new migration"
@@ -200,21 +279,51 @@ def _create_extension(conn: Connection) -> None:
         conn.execute(_server.create_extension)
 
 
-def _apply(conn: Connection, migration: Migration) -> None:
+def _apply(conn: Connection, migration: Migration, schema: str | None) -> None:
     record = {"name": migration.name, "sha256": migration.sha256}
+    text = migration.text(schema).encode()
     try:
         if migration.in_transaction:
             with conn.transaction():
-                conn.execute(migration.sql.encode())
+                conn.execute(text)
                 conn.execute(_queries.record, record)
         else:
-            conn.execute(migration.sql.encode())
+            conn.execute(text)
             conn.execute(_queries.record, record)
     except psycopg.Error as exc:
-        left = "was rolled back" if migration.in_transaction else "may be partly applied"
-        raise MigrationError(f"migration {migration.name} failed and {left}: {exc}") from exc
+        outcome = "was rolled back" if migration.in_transaction else "may be partly applied"
+        raise MigrationError(f"migration {migration.name} failed and {outcome}: {exc}") from exc
 
 
-def _one(cursor: psycopg.Cursor[TupleRow]) -> object:
+def _define(conn: Connection, outdated: Collection[Definition], schema: str | None) -> None:
+    """Apply definitions in one transaction: other clients see all of them or none."""
+    name = ""
+    try:
+        with conn.transaction():
+            conn.execute(_queries.late_bodies)
+            earlier: set[str] = set()
+            for each in outdated:
+                name = each.name
+                conn.execute(each.text(schema).encode())
+                touched = {text for (text,) in conn.execute(_queries.touched).fetchall()}
+                _record_definition(conn, each, schema, sorted(touched - earlier))
+                earlier = touched
+    except psycopg.Error as exc:
+        raise MigrationError(f"definition {name} failed, and all were rolled back: {exc}") from exc
+
+
+def _record_definition(
+    conn: Connection, definition: Definition, schema: str | None, objects: list[str]
+) -> None:
+    values: dict[str, Any] = {
+        "name": definition.name,
+        "area": definition.area,
+        "sha256": definition.sha256(schema),
+        "objects": objects,
+    }
+    conn.execute(_queries.record_definition, values)
+
+
+def _scalar(cursor: psycopg.Cursor[TupleRow]) -> object:
     row = cursor.fetchone()
     return row[0] if row else None

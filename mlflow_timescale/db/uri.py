@@ -26,6 +26,7 @@ _SECRET_PARAMS = ("sslpassword", "oauth_client_secret")
 # Options of ours, beside those of libpq.
 OPTIONS = {
     "embedded": "a directory: start and use the embedded server there",
+    "migrate": "auto: every client may migrate the database; default: its administrator does",
     "pool_size": "connections that one pool may hold (32)",
     "prepared_statements": "true: use them through a pooler that supports them (PgBouncer with "
     "max_prepared_statements); default: not through a pooler",
@@ -99,7 +100,7 @@ class DatabaseURI:
         user, _, password = credentials.partition(":")
         host, port = _split_hosts(location)
         in_query = {name: params.pop(name, "") for name in ("user", "password", "host", "port")}
-        return cls(
+        uri = cls(
             dbname=dbname,
             user=unquote(user) or in_query["user"],
             password=unquote(password) or in_query["password"],
@@ -107,6 +108,7 @@ class DatabaseURI:
             port=port or in_query["port"],
             params=tuple(params.items()),
         )
+        return uri._checked()
 
     @classmethod
     def _embedded_with(cls, params: dict[str, str], netloc: str, dbname: str) -> DatabaseURI:
@@ -118,7 +120,12 @@ class DatabaseURI:
                 f"embedded= starts a server of its own, so the URI cannot also name {extra}; "
                 f"use postgresql+timescaledb:///{dbname}?embedded=/absolute/directory"
             )
-        return replace(cls._embedded(directory, dbname), params=tuple(params.items()))
+        return replace(cls._embedded(directory, dbname), params=tuple(params.items()))._checked()
+
+    def _checked(self) -> DatabaseURI:
+        """Itself; raises InvalidURI where an option of ours has no sensible value."""
+        _ = self.prepares_statements, self.pool_size
+        return self
 
     @property
     def prepares_statements(self) -> bool:
@@ -139,6 +146,14 @@ class DatabaseURI:
         if not value.isdigit() or int(value) < 2:
             raise InvalidURI(f"pool_size is a number from 2 on, not {value!r}")
         return int(value)
+
+    @property
+    def migrates(self) -> bool:
+        """Whether the URI lets every client migrate the database."""
+        value = self.option("migrate", "")
+        if value not in ("", "auto"):
+            raise InvalidURI(f"migrate is auto or left out, not {value!r}")
+        return value == "auto"
 
     def option(self, name: str, default: str = "") -> str:
         """The value of one of OPTIONS in the URI."""

@@ -19,10 +19,11 @@ from psycopg.rows import class_row
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
-from mlflow_timescale.db.migrations import LAYOUT, facts, shipped
+from mlflow_timescale.db.migrations import LAYOUT, drop_definitions, facts, shipped
 
 Progress = Callable[[int, int], None]
 _queries = db.load("adopt")
+_migrations = db.load("migrations")
 # Points a second, measured on two cores: 60,000 to a hypertable with its key and foreign key.
 _SPEED = 60_000
 # A point in MLflow's layout with its three indexes, in bytes (ours takes half of it, or less).
@@ -30,21 +31,6 @@ _MLFLOW_POINT = 420
 # Runs that are copied in one transaction: so many as take about this long, for who interrupts it.
 _SECONDS_AT_ONCE = 2.0
 _MOST_RUNS_AT_ONCE = 1000
-# Layout migrations that a rebuild replaces, and those that live on top of them.
-_RELEASED = (
-    *LAYOUT,
-    "base/0101_metric_marks",
-    "base/0102_runs_by_start",
-    "base/0103_insert_points",
-    "community/0104_compress_metrics",
-    "base/0105_drop_points",
-    "base/0106_calls",
-    "base/0107_checked_points",
-    "base/0108_charts",
-    "base/0109_log_metric",
-    "community/0110_late_points",
-    "base/0220_version_tags_index",
-)
 
 
 class AdoptionError(db.Error):
@@ -106,7 +92,7 @@ def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) ->
                 for migration in shipped():
                     if migration.name in done:
                         known = {"name": migration.name, "sha256": migration.sha256}
-                        conn.execute(_queries.remember_migration, known)
+                        conn.execute(_migrations.record, known)
     db.migrate(conn, rebuild_metrics=True)
     conn.execute(_queries.analyze)
 
@@ -124,9 +110,15 @@ def release(conn: Connection, *, progress: Progress = lambda done, total: None) 
         with conn.transaction():
             if before.ours:
                 _swap(conn, before)
-            conn.execute(_queries.drop_marks.format(schema=sql.Identifier(before.schema)))
-            conn.execute(_queries.forget_migrations, {"names": list(_RELEASED)})
+            drop_definitions(conn, "tracking")
+            conn.execute(_queries.drop_tracking.format(schema=sql.Identifier(before.schema)))
+            conn.execute(_migrations.forget, {"names": _of_tracking()})
+            conn.execute(_migrations.mark_released)
     conn.execute(_queries.analyze)
+
+
+def _of_tracking() -> list[str]:
+    return [migration.name for migration in shipped() if migration.area == "tracking"]
 
 
 def _begin(conn: Connection, use_layout: sql.SQL, *, hypertable: bool) -> None:

@@ -147,9 +147,9 @@ def our_schema(patient: Patient) -> Iterator[Finding]:
     except db.MigrationError as exc:
         yield Finding("migrations", "action", str(exc), "Install the version that fits.")
         return
-    names = [migration.name for migration in todo.pending]
+    names = [item.name for item in (*todo.pending, *todo.outdated)]
     waiting = {name: sorted(lacks) for name, lacks in todo.waiting.items()}
-    applied = len(shipped()) - len(names) - len(waiting)
+    applied = len(shipped()) - len(todo.pending) - len(waiting)
     data = {"applied": applied, "pending": names, "waiting": waiting}
     found = f"{applied} applied, {len(names)} pending, {len(waiting)} waiting"
     if names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,16 +11,15 @@ from mlflow.protos.databricks_pb2 import INVALID_STATE
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
 from mlflow_timescale.common import attribution
+from mlflow_timescale.common.settings import PROTECTED_ALIASES
 from mlflow_timescale.db import load
 
-PROTECTED = "MLFLOW_TIMESCALE_PROTECTED_ALIASES"
 _queries = load("registry")
 
 
 def protected_aliases() -> frozenset[str]:
     """The aliases that only a verified version may take; `champion` unless the setting differs."""
-    names = os.environ.get(PROTECTED, "champion").split(",")
-    return frozenset(name.strip() for name in names if name.strip())
+    return PROTECTED_ALIASES.get()
 
 
 class AliasRefused(MlflowException):  # type: ignore[misc]
@@ -53,10 +51,10 @@ class AuditedRegistry(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ig
         database = DatabaseURI.parse(self.db_uri)
         failures = verify.failing(database, selection, purpose="alias", location=location)
         if failures:
-            first_failure = failures[0]
+            failed = failures[0]
             raise AliasRefused(
                 f"version {version} of {name} cannot become {alias!r}: {len(failures)} of its "
-                f"artifacts do not verify, the first is {first_failure.location} ({first_failure.outcome}). Log "
+                f"artifacts do not verify, the first is {failed.location} ({failed.outcome}). Log "
                 f"the model again, or override it on the record: mlflow_timescale.because(reason, "
                 f"override=True)",
                 INVALID_STATE,
@@ -83,7 +81,7 @@ def _attributed(
 
 def _values() -> dict[str, str | None]:
     attributed = attribution.current()
-    is_set = os.environ.get(PROTECTED) is not None
+    is_set = PROTECTED_ALIASES.is_set()
     return {
         "user": attributed.user or "",
         "reason": attributed.reason,

@@ -17,7 +17,7 @@ from mlflow.protos.databricks_pb2 import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-# What the functions of 0106 raise, as MLflow's codes.
+# What the functions in sql/tracking/functions raise, as MLflow's codes.
 _OURS = {"ML400": INVALID_PARAMETER_VALUE, "ML404": RESOURCE_DOES_NOT_EXIST}
 
 

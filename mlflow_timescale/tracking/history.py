@@ -43,14 +43,14 @@ class Series:
         """Run a query over the series."""
         # prepare=False: the time range must be a constant in the plan, so that TimescaleDB
         # excludes the other chunks; a generic plan would open all of them.
-        series_arguments = {
+        extent = {
             "run_id": self.run_id,
             "key": self.key,
             "first_ms": self.first_ms,
             "last_ms": self.last_ms,
         }
         with translated():
-            cursor = self.conn.execute(query, {**series_arguments, **arguments}, prepare=False, binary=True)
+            cursor = self.conn.execute(query, {**extent, **arguments}, prepare=False, binary=True)
             return cursor.fetchall()
 
 

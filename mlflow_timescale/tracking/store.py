@@ -247,7 +247,7 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
             yield session, self._marked_connection(session)
 
     def _marked_connection(self, session: Session) -> Connection | None:
-        """The session's connection if the database was adopted (0108), None before that."""
+        """The session's connection if the database was adopted, None before that."""
         conn = driver(session)
         self._marked = self._marked or history.can_measure(conn)
         return conn if self._marked else None

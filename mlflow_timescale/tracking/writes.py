@@ -1,6 +1,6 @@
 """Writes to a run: one statement over arrays for each call, one pipeline for each batch.
 
-The SQL functions check the run themselves: see `sql/tracking`.
+The SQL functions check the run themselves: see sql/tracking/functions.
 """
 
 from __future__ import annotations

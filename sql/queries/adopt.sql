@@ -1,5 +1,5 @@
 -- name: layout
--- Is `metrics` laid out by 0001 already, where is it, how large, and may it hold this many points?
+-- Is `metrics` in our layout already, where is it, how large, and may it hold this many points?
 SELECT
     EXISTS (
         SELECT FROM pg_constraint
@@ -32,14 +32,14 @@ CREATE TABLE IF NOT EXISTS mlops.metrics_copied (
 );
 
 -- name: use_our_layout
--- Key and chunks as 0001 and 0002 make them.
+-- The key of tracking/002_metrics_layout, and the foreign key while rows are copied.
 ALTER TABLE mlops.metrics_next ADD CONSTRAINT metric_pk
     PRIMARY KEY (run_uuid, key, step, "timestamp", value, is_nan);
 ALTER TABLE mlops.metrics_next ADD CONSTRAINT metrics_run_uuid_fkey
     FOREIGN KEY (run_uuid) REFERENCES runs;
 
 -- name: make_hypertable
--- As 0002 does.
+-- The chunks of tracking/003_metrics_hypertable.
 SELECT create_hypertable(
     'mlops.metrics_next', by_range('timestamp', 2592000000), create_default_indexes => false
 );
@@ -138,51 +138,10 @@ DROP TABLE mlops.metrics_copied;
 DROP FUNCTION mlops.copy_to_next();
 DROP FUNCTION mlops.delete_from_next();
 
--- name: remember_migration
--- What this migration does has been done.
-INSERT INTO mlops.migrations (name, sha256) VALUES (%(name)s, %(sha256)s)
-ON CONFLICT DO NOTHING;
-
--- name: forget_migrations
--- These migrations are undone, and may be applied again.
-DELETE FROM mlops.migrations WHERE name = ANY(%(names)s);
-
--- name: drop_marks
--- Remove what our migrations of tracking added to MLflow's tables.
-DROP FUNCTION IF EXISTS mlops.log_metric(text, text, text, float8, bigint, bigint, boolean);
-DROP FUNCTION IF EXISTS mlops.log_metrics(
-    text, text, text[], float8[], bigint[], bigint[], boolean[], boolean[]
-);
-DROP FUNCTION IF EXISTS mlops.log_model_metrics(
-    text, text, text[], text[], float8[], bigint[], bigint[], text, text[], text[]
-);
-DROP FUNCTION IF EXISTS mlops.log_params(text, text, text[], text[]);
-DROP FUNCTION IF EXISTS mlops.set_tags(text, text, text[], text[]);
-DROP FUNCTION IF EXISTS mlops.create_run(
-    integer, text, text, text, text, text, text, bigint, text, text[], text[]
-);
-DROP FUNCTION IF EXISTS mlops.open_run(text, text);
-DROP TRIGGER IF EXISTS mlops_forget_deleted_runs ON runs;
-DROP TRIGGER IF EXISTS mlops_index_new_points ON metrics;
-DROP TRIGGER IF EXISTS mlops_keep_points_renamed ON runs;
-DROP TRIGGER IF EXISTS mlops_keep_points_truncated ON runs;
-DROP FUNCTION IF EXISTS mlops.keep_points();
-DROP FUNCTION IF EXISTS mlops.refuse_orphans(text);
-DROP FUNCTION IF EXISTS mlops.index_new_points();
-DROP FUNCTION IF EXISTS mlops.forget_deleted_runs();
-DROP FUNCTION IF EXISTS mlops.extend_marks(text, text[], bigint[], bigint, bigint);
-DROP FUNCTION IF EXISTS mlops.mark_run(text);
-DROP FUNCTION IF EXISTS mlops.sees_every_point(bigint, bigint);
-DROP FUNCTION IF EXISTS mlops.drop_points(bigint);
-DROP FUNCTION IF EXISTS mlops.sample_points(text, text, bigint, numeric, numeric);
-DROP FUNCTION IF EXISTS mlops.sampled_ranks(bigint, bigint, bigint);
-DROP FUNCTION IF EXISTS mlops.points_before(text, text, bigint, bigint, bigint, bigint);
-DROP FUNCTION IF EXISTS mlops.measure(text, text);
-DROP FUNCTION IF EXISTS mlops.rise(bigint, bigint);
-DROP FUNCTION IF EXISTS mlops.mark_at(text, text, bigint);
+-- name: drop_tracking
+-- Remove the tables and indexes that the migrations of tracking added; the definitions are gone.
 DROP TABLE IF EXISTS mlops.metric_marks;
 DROP TABLE IF EXISTS mlops.run_ranges;
-DROP FUNCTION IF EXISTS mlops.insert_points(text, text[], float8[], bigint[], bigint[], boolean[]);
 DROP INDEX IF EXISTS {schema}.mlops_runs_by_start;
 DROP INDEX IF EXISTS {schema}.mlops_version_tags;
 

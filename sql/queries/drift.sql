@@ -597,11 +597,7 @@ LIMIT 1;
 
 -- name: try_to_log
 -- Be the only one who logs this strategy.
-SELECT pg_try_advisory_lock(hashtextextended('drift log ' || %(strategy_id)s::text, 0));
-
--- name: stop_logging
--- Let the next one log.
-SELECT pg_advisory_unlock(hashtextextended('drift log ' || %(strategy_id)s::text, 0));
+SELECT pg_try_advisory_xact_lock(hashtextextended('drift log ' || %(strategy_id)s::text, 0));
 
 -- name: open_alerts_of
 -- Which alerts were open on a session, worst first?

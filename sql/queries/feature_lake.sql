@@ -1,10 +1,6 @@
 -- name: lock_lake
 -- Are we the only exporter to this place?
-SELECT pg_try_advisory_lock(314159265, hashtext(%(place)s));
-
--- name: unlock_lake
--- Let the next exporter in.
-SELECT pg_advisory_unlock(314159265, hashtext(%(place)s));
+SELECT pg_try_advisory_xact_lock(314159265, hashtext(%(place)s));
 
 -- name: origin
 -- When was the first of all writes? No two databases have it in common, to the microsecond.

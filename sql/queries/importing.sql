@@ -42,25 +42,5 @@ ALTER TABLE {table} DISABLE TRIGGER {trigger};
 ALTER TABLE {table} ENABLE TRIGGER {trigger};
 
 -- name: begin_history
--- What is in the registry now, as 0202 found it: versions since they were created, the rest since
--- now, for nobody knows.
-INSERT INTO mlops.registry_history
-    (workspace, name, kind, subject, version, value, detail, valid_from, mlflow_user, reason)
-SELECT
-    coalesce(item ->> 'workspace', 'default'), item ->> 'name', kind,
-    mlops.registry_subject(kind, item), (item ->> 'version')::integer,
-    mlops.registry_value(kind, item), mlops.registry_detail(kind, item),
-    CASE WHEN kind IN ('version', 'model')
-            AND item ->> 'creation_time' IS NOT NULL
-            AND NOT EXISTS (SELECT FROM mlops.registry_history)
-        THEN to_timestamp((item ->> 'creation_time')::bigint / 1000.0)
-        ELSE clock_timestamp() END,
-    item ->> 'user_id', 'imported'
-FROM (
-    SELECT 'alias' AS kind, to_jsonb(a) AS item FROM registered_model_aliases AS a
-    UNION ALL SELECT kind, to_jsonb(v)
-    FROM model_versions AS v, unnest(ARRAY['version', 'stage']) AS kind
-    UNION ALL SELECT 'tag', to_jsonb(t) FROM model_version_tags AS t
-    UNION ALL SELECT 'model', to_jsonb(m) FROM registered_models AS m
-) AS existing
-WHERE mlops.registry_subject(kind, item) IS NOT NULL;
+-- Enter into the registry's history what was imported.
+SELECT mlops.begin_registry_history('imported');

@@ -97,7 +97,7 @@ WHERE source_id = ANY(%(run_ids)b::text[])
         IN (('RUN_INPUT', 'MODEL_INPUT'), ('RUN_OUTPUT', 'MODEL_OUTPUT'));
 
 -- name: can_measure
--- Was this database adopted (0101, 0108)?
+-- Was this database adopted: are there marks of metrics?
 SELECT to_regproc('mlops.measure') IS NOT NULL;
 
 -- name: measure

@@ -129,7 +129,7 @@ def test_a_file_without_a_ledger_row_follows_the_policy(
 ) -> None:
     on_disk.log_artifact_from_stream(io.BytesIO(b"x"), "a.txt")
     conn.execute("UPDATE mlops.model_artifacts SET ended_at = now(), ended = 'deleted'")
-    monkeypatch.setenv(checks.POLICY, policy)
+    monkeypatch.setenv(checks.UNKNOWN_ARTIFACTS.name, policy)
     if policy == "refuse":
         with pytest.raises(MlflowException, match="not in the ledger") as refused:
             on_disk.download_artifacts("a.txt")
@@ -141,7 +141,7 @@ def test_a_file_without_a_ledger_row_follows_the_policy(
 
 
 def test_an_unknown_policy_is_an_error(on_disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(checks.POLICY, "hope")
+    monkeypatch.setenv(checks.UNKNOWN_ARTIFACTS.name, "hope")
     with pytest.raises(MlflowException, match="warn, refuse, adopt"):
         checks.policy()
     assert issubclass(UnknownArtifact, MlflowException)

@@ -103,12 +103,12 @@ def test_migrate_says_what_it_would_do_does_it_and_then_has_nothing_to_do(
     uri = empty_database.url
     before = run("migrate", "--dry-run", "--uri", uri)
     assert before.code == 0
-    assert "waiting base/0001_metrics_layout (needs metrics_rebuild, mlflow)" in before.out
+    assert "waiting tracking/002_metrics_layout (needs metrics_rebuild, mlflow)" in before.out
     with db.connect(empty_database, autocommit=True) as conn:
         assert conn.execute("SELECT to_regclass('mlops.migrations')").fetchone() == (None,)
     done = run("migrate", "--uri", uri)
     assert done.code == 0
-    assert "apply   base/0001_metrics_layout" in done.out
+    assert "apply   tracking/002_metrics_layout" in done.out
     again = run("migrate", "--uri", uri)
     assert "The schema is up to date." in again.out
 
@@ -116,8 +116,8 @@ def test_migrate_says_what_it_would_do_does_it_and_then_has_nothing_to_do(
 def test_a_dry_run_lists_what_is_pending(
     database: DatabaseURI, conn: psycopg.Connection, run
 ) -> None:
-    conn.execute("DELETE FROM mlops.migrations WHERE name = 'base/0003_catalogue_views'")
+    conn.execute("DELETE FROM mlops.migrations WHERE name = 'tracking/001_search_indexes'")
     result = run("migrate", "--dry-run", "--uri", database.url)
-    assert "pending base/0003_catalogue_views" in result.out
-    found = conn.execute("SELECT count(*) FROM mlops.migrations WHERE name ~ '0003'").fetchone()
+    assert "pending tracking/001_search_indexes" in result.out
+    found = conn.execute("SELECT count(*) FROM mlops.migrations WHERE name ~ 'indexes'").fetchone()
     assert found == (0,)

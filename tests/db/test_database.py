@@ -7,12 +7,13 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
+from support.forks import fork, wait_for
 
 from mlflow_timescale import db
 from mlflow_timescale.db import ConnectionFailed, Database, DatabaseURI
@@ -240,30 +241,6 @@ def write(pooled: Database, process: int) -> None:
     with pooled.transaction() as conn:
         conn.execute("INSERT INTO written VALUES (%s)", [process])
         conn.execute("SELECT count(*) FROM written").fetchone()
-
-
-def fork(work: Callable[[], object]) -> int:
-    """Run something in a forked child; return its process id."""
-    child = os.fork()
-    if child:
-        return child
-    try:
-        work()
-    except BaseException:
-        os._exit(3)
-    os._exit(0)
-
-
-def wait_for(child: int) -> int:
-    """The exit code of a child; 9 if it did not end within 40 seconds."""
-    for _ in range(400):
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.1)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    return 9
 
 
 def with_option(uri: DatabaseURI, name: str, value: str) -> DatabaseURI:

@@ -2,26 +2,30 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.synchronize
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from itertools import groupby
 
 import psycopg
 import pytest
 
 from mlflow_timescale import db
 from mlflow_timescale.db import migrations
-from mlflow_timescale.db.migrations import LAYOUT, Migration, facts, plan, shipped
+from mlflow_timescale.db.migrations import LAYOUT, drop_definitions, facts, plan, shipped
+from mlflow_timescale.db.schema_files import TIERS, Definition, Migration, _requires, definitions
 from mlflow_timescale.db.uri import DatabaseURI
 
-SCHEMA = Migration("base/0001_schema", "CREATE TABLE points (n int)", frozenset())
-FILL = Migration("base/0002_fill", "INSERT INTO points VALUES (1)", frozenset())
+SCHEMA = Migration("tracking/001_schema", "CREATE TABLE points (n int)", "tracking")
+FILL = Migration("tracking/002_fill", "INSERT INTO points VALUES (1)", "tracking")
 VIEW = Migration(
-    "base/0003_view",
+    "tracking/003_view",
     "CREATE FUNCTION run_count() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM runs'",
-    frozenset({"mlflow"}),
+    "tracking",
+    requires=frozenset({"mlflow"}),
 )
-BROKEN = Migration("base/0004_broken", "CREATE TABLE half (); SELECT 1 / 0", frozenset())
+BROKEN = Migration("tracking/004_broken", "CREATE TABLE half (); SELECT 1 / 0", "tracking")
 
 Ship = Callable[..., None]
 
@@ -32,6 +36,7 @@ def ship(monkeypatch: pytest.MonkeyPatch) -> Ship:
 
     def make(*these: Migration) -> None:
         monkeypatch.setattr(migrations, "shipped", lambda: these)
+        monkeypatch.setattr(migrations, "definitions", lambda: ())
 
     return make
 
@@ -54,7 +59,7 @@ def test_migrations_are_applied_once_in_the_order_of_their_numbers(
     empty: psycopg.Connection, ship: Ship
 ) -> None:
     ship(SCHEMA, FILL)
-    assert names(db.migrate(empty)) == ["base/0001_schema", "base/0002_fill"]
+    assert names(db.migrate(empty)) == ["tracking/001_schema", "tracking/002_fill"]
     assert db.migrate(empty) == []
     assert points(empty) == [1]
 
@@ -65,10 +70,10 @@ def test_each_is_announced_before_it_is_applied(empty: psycopg.Connection, ship:
 
     def note(migration: Migration) -> None:
         row = empty.execute("SELECT count(*) FROM mlops.migrations").fetchone()
-        announced.append((migration.number, row[0]))
+        announced.append((migration.name, row[0]))
 
     db.migrate(empty, on_apply=note)
-    assert announced == [("0001_schema", 0), ("0002_fill", 1)]
+    assert announced == [("tracking/001_schema", 0), ("tracking/002_fill", 1)]
 
 
 def test_a_dry_run_says_what_would_be_done_and_changes_nothing(
@@ -76,7 +81,7 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(
 ) -> None:
     ship(SCHEMA, FILL)
     before = everything(empty)
-    assert names(db.migrate(empty, dry_run=True)) == ["base/0001_schema", "base/0002_fill"]
+    assert names(db.migrate(empty, dry_run=True)) == ["tracking/001_schema", "tracking/002_fill"]
     assert everything(empty) == before
 
 
@@ -91,11 +96,11 @@ def test_what_lacks_something_waits_and_is_applied_when_it_is_there(
     empty: psycopg.Connection, ship: Ship
 ) -> None:
     ship(SCHEMA, VIEW, FILL)
-    assert names(db.migrate(empty)) == ["base/0001_schema", "base/0002_fill"]
-    assert plan(empty).waiting == {"base/0003_view": frozenset({"mlflow"})}
+    assert names(db.migrate(empty)) == ["tracking/001_schema", "tracking/002_fill"]
+    assert plan(empty).waiting == {"tracking/003_view": frozenset({"mlflow"})}
     for table in ("runs", "metrics", "job_locks"):
         empty.execute(f"CREATE TABLE {table} ()")
-    assert names(db.migrate(empty)) == ["base/0003_view"]
+    assert names(db.migrate(empty)) == ["tracking/003_view"]
     assert plan(empty).waiting == {}
 
 
@@ -103,12 +108,12 @@ def test_a_failing_migration_leaves_nothing_and_is_named(
     empty: psycopg.Connection, ship: Ship
 ) -> None:
     ship(SCHEMA, BROKEN)
-    with pytest.raises(db.MigrationError, match=r"base/0004_broken failed and was rolled back"):
+    with pytest.raises(db.MigrationError, match=r"tracking/004_broken failed and was rolled back"):
         db.migrate(empty)
     assert empty.execute("SELECT to_regclass('half')").fetchone() == (None,)
     assert plan(empty).pending == (BROKEN,)
     ship(SCHEMA, replace(BROKEN, sql="CREATE TABLE half ()"))
-    assert names(db.migrate(empty)) == ["base/0004_broken"]
+    assert names(db.migrate(empty)) == ["tracking/004_broken"]
 
 
 def test_after_a_failure_the_next_process_is_not_kept_waiting(
@@ -129,7 +134,7 @@ def test_a_migration_that_was_edited_after_it_was_applied_is_refused(
     ship(SCHEMA)
     db.migrate(empty)
     ship(replace(SCHEMA, sql=SCHEMA.sql + " -- edited"), FILL)
-    with pytest.raises(db.MigrationError, match=r"base/0001_schema .* never edited"):
+    with pytest.raises(db.MigrationError, match=r"tracking/001_schema .* never edited"):
         db.migrate(empty)
     assert points(empty) == []
 
@@ -138,7 +143,7 @@ def test_a_database_of_a_newer_version_is_refused(empty: psycopg.Connection, shi
     ship(SCHEMA, FILL)
     db.migrate(empty)
     ship(SCHEMA)
-    with pytest.raises(db.MigrationError, match=r"base/0002_fill.* upgrade this installation"):
+    with pytest.raises(db.MigrationError, match=r"tracking/002_fill.* upgrade this installation"):
         db.migrate(empty)
 
 
@@ -146,7 +151,7 @@ def test_a_migration_outside_a_transaction_may_do_what_a_transaction_forbids(
     empty: psycopg.Connection, ship: Ship
 ) -> None:
     index = "--! no-transaction\nCREATE INDEX CONCURRENTLY ON points (n)"
-    ship(SCHEMA, Migration("base/0002_index", index, frozenset()))
+    ship(SCHEMA, Migration("tracking/002_index", index, "tracking"))
     db.migrate(empty)
     assert empty.execute(
         "SELECT count(*) FROM pg_index WHERE indrelid = 'points'::regclass AND indisvalid"
@@ -188,16 +193,18 @@ def test_metrics_are_laid_out_anew_only_while_they_are_few(
     empty: psycopg.Connection, ship: Ship
 ) -> None:
     rebuild = Migration(
-        "base/0001_rebuild",
+        "tracking/001_rebuild",
         "ALTER TABLE metrics ADD n int",
-        frozenset({"mlflow", "metrics_rebuild"}),
+        "tracking",
+        requires=frozenset({"mlflow", "metrics_rebuild"}),
     )
     empty.execute("CREATE TABLE job_locks ()")
+    empty.execute("CREATE TABLE runs ()")
     empty.execute("CREATE TABLE metrics AS SELECT FROM generate_series(1, 10000)")
     ship(rebuild)
     assert db.migrate(empty) == []
-    assert plan(empty).waiting == {"base/0001_rebuild": frozenset({"metrics_rebuild"})}
-    assert names(db.migrate(empty, rebuild_metrics=True)) == ["base/0001_rebuild"]
+    assert plan(empty).waiting == {"tracking/001_rebuild": frozenset({"metrics_rebuild"})}
+    assert names(db.migrate(empty, rebuild_metrics=True)) == ["tracking/001_rebuild"]
 
 
 def test_what_builds_on_our_layout_reaches_a_database_that_has_it_however_large(
@@ -205,30 +212,44 @@ def test_what_builds_on_our_layout_reaches_a_database_that_has_it_however_large(
 ) -> None:
     needs = frozenset({"mlflow", "metrics_rebuild"})
     layout = [
-        Migration(name, "SELECT", needs | ({"timescale"} & {name.partition("/")[0]}))
-        for name in LAYOUT
+        replace(migration, sql="SELECT") for migration in shipped() if migration.name in LAYOUT
     ]
-    later = Migration("base/0101_later", "CREATE TABLE later ()", needs)
+    later = Migration("tracking/101_later", "CREATE TABLE later ()", "tracking", requires=needs)
     empty.execute("CREATE TABLE job_locks ()")
+    empty.execute("CREATE TABLE runs ()")
     empty.execute("CREATE TABLE metrics AS SELECT FROM generate_series(1, 10000)")
     ship(*layout)
     assert db.migrate(empty) == []
     db.migrate(empty, rebuild_metrics=True)
     ship(*layout, later)
-    assert names(db.migrate(empty)) == ["base/0101_later"]
+    assert names(db.migrate(empty)) == ["tracking/101_later"]
 
 
-def test_what_we_ship_is_ordered_by_one_numbering_across_the_tiers() -> None:
-    numbers = [migration.number for migration in shipped()]
-    assert numbers == sorted(numbers)
-    assert len({number[:4] for number in numbers}) == len(numbers)
+def test_what_we_ship_is_ordered_by_one_numbering_across_the_tiers_of_an_area() -> None:
+    for _, group in groupby(shipped(), key=lambda migration: migration.area):
+        numbers = [migration.name.rpartition("/")[2][:3] for migration in group]
+        assert numbers == [f"{n:03}" for n in range(1, len(numbers) + 1)]
 
 
-def test_what_we_ship_needs_what_its_folder_says() -> None:
-    for migration in shipped():
-        tier = migration.name.partition("/")[0]
-        assert ("timescale" in migration.requires) == (tier in ("timescale", "community"))
-        assert ("community" in migration.requires) == (tier == "community")
+def test_what_we_ship_needs_what_its_folder_names() -> None:
+    for item in (*shipped(), *definitions()):
+        assert item.requires & {*TIERS} == {*TIERS[1 : TIERS.index(item.tier) + 1]}
+
+
+def test_numbered_migrations_define_no_function_trigger_or_view() -> None:
+    defines = re.compile(
+        r"\b(CREATE|DROP)\s+(OR REPLACE\s+)?(FUNCTION|PROCEDURE|TRIGGER|VIEW)\b", re.I
+    )
+    assert [item.name for item in shipped() if defines.search(item.sql)] == []
+
+
+def test_every_function_trigger_and_view_has_one_definition_in_each_tier() -> None:
+    made = Counter(
+        (item.tier, *match)
+        for item in definitions()
+        for match in re.findall(r"CREATE OR REPLACE (FUNCTION|VIEW) (mlops\.\w+)", item.sql)
+    )
+    assert set(made.values()) == {1}
 
 
 def test_the_facts_name_the_tier(conn: psycopg.Connection) -> None:
@@ -249,15 +270,60 @@ def test_a_role_that_may_not_create_the_extension_still_migrates(
     ship(SCHEMA)
     try:
         empty.execute(f"SET ROLE {role}")
-        assert names(db.migrate(empty)) == ["base/0001_schema"]
+        assert names(db.migrate(empty)) == ["tracking/001_schema"]
     finally:
         empty.execute("RESET ROLE")
         empty.execute(f"DROP OWNED BY {role}")
         empty.execute(f"DROP ROLE {role}")
 
 
-def test_a_file_of_sql_says_in_its_first_line_what_it_needs(tmp_path: Path) -> None:
-    read = migrations._read("community", "0300_x.sql", "--! requires: mlflow\nSELECT 1;")
-    assert read.name == "community/0300_x"
-    assert read.requires == {"timescale", "community", "mlflow"}
-    assert migrations._read("base", "0300_x.sql", "SELECT 1;").requires == frozenset()
+def test_the_header_of_a_file_lists_what_it_needs() -> None:
+    header = "--! requires: mlflow functions\n--! oldest-client: 3\n--! no-transaction\nSELECT 1;"
+    assert _requires("community", header) == {"timescale", "community", "mlflow", "functions"}
+    assert _requires("base", "SELECT 1;") == frozenset()
+    migration = Migration("tracking/001_x", header, "tracking")
+    assert (migration.oldest_client, migration.in_transaction) == (3, False)
+    assert Migration("tracking/001_x", "SELECT 1;", "tracking").oldest_client == 1
+
+
+def test_a_definition_is_applied_again_when_its_text_changes_and_drops_with_its_area(
+    empty: psycopg.Connection, ship: Ship, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = "CREATE OR REPLACE FUNCTION mlops.answer() RETURNS int LANGUAGE sql AS 'SELECT 41'"
+    view = "CREATE OR REPLACE VIEW mlops.answers AS SELECT mlops.answer()"
+    ship(SCHEMA)
+
+    def define(text: str) -> None:
+        these = (
+            Definition("tracking/functions/answer", text, "tracking"),
+            Definition("tracking/views/answers", view, "tracking", kind="views"),
+        )
+        monkeypatch.setattr(migrations, "definitions", lambda: these)
+
+    define(first)
+    assert names(db.migrate(empty)) == [
+        "tracking/001_schema",
+        "tracking/functions/answer",
+        "tracking/views/answers",
+    ]
+    assert db.migrate(empty) == []
+    define(first.replace("41", "42"))
+    assert names(db.migrate(empty)) == ["tracking/functions/answer"]
+    assert empty.execute("SELECT * FROM mlops.answers").fetchone() == (42,)
+    objects = empty.execute("SELECT objects FROM mlops.definitions ORDER BY name").fetchall()
+    assert objects == [(["FUNCTION mlops.answer()"],), (["VIEW mlops.answers"],)]
+    drop_definitions(empty, "tracking")
+    assert empty.execute("SELECT to_regproc('mlops.answer')").fetchone() == (None,)
+    assert names(db.migrate(empty)) == ["tracking/functions/answer", "tracking/views/answers"]
+
+
+def test_a_definition_that_fails_leaves_the_earlier_ones(
+    empty: psycopg.Connection, ship: Ship, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship()
+    good = "CREATE OR REPLACE FUNCTION mlops.a() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+    these = (Definition("tracking/functions/a", good), Definition("tracking/functions/b", "SELEC"))
+    monkeypatch.setattr(migrations, "definitions", lambda: these)
+    with pytest.raises(db.MigrationError, match=r"definition tracking/functions/b failed, and all"):
+        db.migrate(empty)
+    assert empty.execute("SELECT to_regproc('mlops.a')").fetchone() == (None,)

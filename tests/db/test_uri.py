@@ -165,3 +165,26 @@ def test_several_hosts_are_libpqs_parallel_lists() -> None:
 def test_a_refusal_says_what_was_wrong(text: str, complaint: str) -> None:
     with pytest.raises(InvalidURI, match=complaint):
         DatabaseURI.parse(text)
+
+
+def test_an_unknown_option_is_refused_with_a_list_of_those_that_exist() -> None:
+    with pytest.raises(InvalidURI, match=r"unknown option 'sslmod'.*embedded.*connect_timeout"):
+        DatabaseURI.parse("timescaledb://h/d?sslmod=require")
+
+
+def test_options_of_ours_do_not_reach_the_driver() -> None:
+    uri = DatabaseURI.parse("timescaledb://h/d?pool_size=7&prepared_statements=on&sslmode=require")
+    assert uri.keywords() == {"dbname": "d", "host": "h", "sslmode": "require"}
+    assert (uri.pool_size, uri.prepares_statements) == (7, True)
+
+
+def test_an_embedded_database_takes_options_of_ours() -> None:
+    uri = DatabaseURI.parse("timescaledb:///d?embedded=/x&pool_size=7")
+    assert (str(uri.embedded), uri.pool_size) == ("/x", 7)
+    assert DatabaseURI.parse(uri.url) == uri
+
+
+@pytest.mark.parametrize("option", ["pool_size=many", "pool_size=1", "prepared_statements=maybe"])
+def test_a_wrong_value_of_an_option_is_refused(option: str) -> None:
+    with pytest.raises(InvalidURI, match=option.partition("=")[0]):
+        DatabaseURI.parse(f"timescaledb://h/d?{option}")

@@ -43,7 +43,7 @@ def written(store):
 
 def report(store, moment=None, **options):
     moment = moment or close(SESSIONS[-1]) + 5 * HOUR
-    return check_health(store, ["rsi"], as_of=moment, **{"calendar": "XNYS", **options})
+    return check_health(store.database, ["rsi"], as_of=moment, **{"calendar": "XNYS", **options})
 
 
 def test_a_value_of_friday_is_a_day_old_on_tuesday_after_a_long_weekend(written):
@@ -78,8 +78,8 @@ def test_an_entity_whose_first_value_is_not_known_yet_has_no_age(written):
 def test_features_without_a_definition_are_never_stale_unless_a_limit_is_given(store):
     store.write_features("A", close(SESSIONS[0]), {"x": 1.0})
     later = datetime(2035, 1, 1, tzinfo=UTC)
-    assert not check_health(store, as_of=later).is_stale
-    assert check_health(store, as_of=later, max_staleness=DAY).is_stale
+    assert not check_health(store.database, as_of=later).is_stale
+    assert check_health(store.database, as_of=later, max_staleness=DAY).is_stale
 
 
 def test_only_the_newest_version_counts(written):
@@ -114,7 +114,9 @@ def test_features_that_may_be_old_are_not_expected_every_session(store):
     for day in (SESSIONS[0], SESSIONS[4]):
         store.write_features("A", close(day), {"eps": 1.0}, ingest_time=close(day))
     store.write_features("B", close(SESSIONS[0]), {"eps": 1.0}, ingest_time=close(SESSIONS[0]))
-    found = check_health(store, as_of=close(SESSIONS[-1]) + HOUR, calendar="XNYS", sessions=7)
+    found = check_health(
+        store.database, as_of=close(SESSIONS[-1]) + HOUR, calendar="XNYS", sessions=7
+    )
     assert [(g.entity_key, g.sessions) for g in found.gaps] == [("B", [SESSIONS[4]])]
 
 
@@ -131,7 +133,7 @@ def test_statistics_of_a_session_are_those_of_numpy(store):
     store.write_frame(
         frame[:5].assign(x=9.0, ingest_time=day + 30 * DAY), ingest_time="ingest_time"
     )
-    found = check_health(store, as_of=day + DAY, calendar="XNYS").statistics
+    found = check_health(store.database, as_of=day + DAY, calendar="XNYS").statistics
     assert len(found) == 1
     values[10:20] = 0.5  # known a day later; the last revision is not
     assert (found[0].session, found[0].n, found[0].entities, found[0].undefined) == (
@@ -145,7 +147,7 @@ def test_statistics_of_a_session_are_those_of_numpy(store):
 def test_structures_are_counted_and_nothing_else(store):
     day = close(SESSIONS[0])
     store.write_features("A", day, {"curve": [1, 2]}, ingest_time=day)
-    found = check_health(store, as_of=day + DAY, calendar="XNYS").statistics[0]
+    found = check_health(store.database, as_of=day + DAY, calendar="XNYS").statistics[0]
     assert (found.n, found.structures, found.undefined, found.mean) == (1, 1, 0, None)
 
 
@@ -155,7 +157,9 @@ def test_write_lag_is_that_of_first_values_which_somebody_observed(store):
         store.write_features("A", at, {"x": 1.0}, ingest_time=at + (i + 1) * HOUR)
         store.write_features("A", at, {"x": 2.0}, ingest_time=at + 20 * DAY)  # a revision
     store.write_features("B", close(SESSIONS[0]), {"x": 1.0}, availability_lag=99 * HOUR)
-    lag = check_health(store, as_of=close(SESSIONS[0]) + 40 * DAY, calendar="XNYS", sessions=40)
+    lag = check_health(
+        store.database, as_of=close(SESSIONS[0]) + 40 * DAY, calendar="XNYS", sessions=40
+    )
     assert len(lag.write_lag) == 1
     entry = lag.write_lag[0]
     assert (entry.n, entry.p50, entry.max) == (6, 3 * 3600, 5 * 3600)
@@ -164,7 +168,7 @@ def test_write_lag_is_that_of_first_values_which_somebody_observed(store):
 
 
 def test_what_is_defined_and_never_written_is_said(written):
-    found = check_health(written, as_of=close(SESSIONS[-1]), calendar="XNYS")
+    found = check_health(written.database, as_of=close(SESSIONS[-1]), calendar="XNYS")
     assert [entry.feature_name for entry in found.never_written] == ["ghost"]
     assert found.is_stale
 
@@ -179,17 +183,17 @@ def test_a_report_is_json(written):
 
 def test_wrong_questions_are_errors(written):
     with pytest.raises(UnknownFeature, match="did you mean rsi"):
-        check_health(written, ["rsj"])
+        check_health(written.database, ["rsj"])
     with pytest.raises(UnknownCalendar, match="XNYX"):
-        check_health(written, calendar="XNYX")
+        check_health(written.database, calendar="XNYX")
     with pytest.raises(ValueError, match="no time zone"):
-        check_health(written, as_of=datetime(2024, 1, 1))  # noqa: DTZ001
+        check_health(written.database, as_of=datetime(2024, 1, 1))  # noqa: DTZ001
     with pytest.raises(ValueError, match="one at least"):
-        check_health(written, sessions=0)
+        check_health(written.database, sessions=0)
 
 
 def test_an_empty_store_is_healthy(store):
-    found = check_health(store, calendar="XNYS")
+    found = check_health(store.database, calendar="XNYS")
     assert (found.freshness, found.gaps, found.statistics, found.is_stale) == ([], [], [], False)
 
 
@@ -198,7 +202,7 @@ def test_daily_data_stamped_at_midnight_in_utc_belongs_to_its_own_day(store):
         at = datetime(day.year, day.month, day.day, tzinfo=UTC)
         store.write_features("A", at, {"x": 1.0}, ingest_time=at + DAY)
     later = close(SESSIONS[-1]) + 12 * HOUR
-    found = check_health(store, as_of=later, calendar="XNYS", zone="UTC", sessions=7)
+    found = check_health(store.database, as_of=later, calendar="XNYS", zone="UTC", sessions=7)
     assert [entry.session for entry in found.statistics] == SESSIONS
     assert found.gaps == []
 

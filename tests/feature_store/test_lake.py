@@ -108,7 +108,7 @@ def test_every_engine_gives_the_answers_of_the_database_after_every_export(store
     overtaken = []
     for step in range(3):
         write(store, seed + step)
-        overtaken.append(export_lake(store, tmp_path / "lake", buckets=2).overtaken)
+        overtaken.append(export_lake(store.database, tmp_path / "lake", buckets=2).overtaken)
         assert_exact(store, Lake(tmp_path / "lake"))
     assert overtaken[0] == 0
     assert min(overtaken[1:]) > 0  # backfills do overtake what was exported
@@ -116,12 +116,12 @@ def test_every_engine_gives_the_answers_of_the_database_after_every_export(store
 
 def test_an_export_takes_only_what_was_written_since(store, tmp_path):
     count = write(store, 1)
-    first = export_lake(store, tmp_path, buckets=2)
-    nothing = export_lake(store, tmp_path)
+    first = export_lake(store.database, tmp_path, buckets=2)
+    nothing = export_lake(store.database, tmp_path)
     assert (nothing.points, nothing.files_written, nothing.files_removed) == (0, 0, 0)
     assert nothing.written_by >= first.written_by
     more = write(store, 2)
-    second = export_lake(store, tmp_path)
+    second = export_lake(store.database, tmp_path)
     assert (first.points, second.points) == (count, more)
 
 
@@ -131,7 +131,7 @@ def test_live_data_is_appended_and_no_file_is_touched(store, tmp_path):
         frame = pd.DataFrame({"entity_key": [f"E{e}" for e in range(9)], "x": 1.0})
         frame = frame.assign(event_time=day, ingest_time=day + timedelta(hours=4))
         store.write_frame(frame, ingest_time="ingest_time")
-        done = export_lake(store, tmp_path, buckets=2)
+        done = export_lake(store.database, tmp_path, buckets=2)
         files = set(Lake(tmp_path).files())
         assert before < files
         assert (done.appended, done.overtaken, done.files_removed) == (9, 0, 0)
@@ -144,7 +144,7 @@ def test_many_small_files_become_one(store, tmp_path, monkeypatch):
     for d in range(7):
         at = START + timedelta(days=d)
         store.write_features("E0", at, {"x": float(d), "y": 0.0}, ingest_time=at)
-        export_lake(store, tmp_path, buckets=1)
+        export_lake(store.database, tmp_path, buckets=1)
         counts.append(len(Lake(tmp_path).files()))
     assert counts == [1, 2, 3, 1, 2, 3, 1]
     assert_exact(store, Lake(tmp_path))
@@ -153,9 +153,9 @@ def test_many_small_files_become_one(store, tmp_path, monkeypatch):
 def test_a_late_row_that_can_never_win_is_not_exported(store, tmp_path):
     at = START + timedelta(days=9)
     store.write_features("E0", at, {"x": 1.0}, ingest_time=at)
-    export_lake(store, tmp_path)
+    export_lake(store.database, tmp_path)
     store.write_features("E0", START, {"x": 0.0}, ingest_time=at + timedelta(days=1))
-    done = export_lake(store, tmp_path)
+    done = export_lake(store.database, tmp_path)
     assert (done.points, done.appended, done.overtaken) == (1, 0, 0)
 
 
@@ -163,7 +163,7 @@ def test_a_late_row_that_can_never_win_is_not_exported(store, tmp_path):
 def test_versions_and_ages_are_those_of_the_database(store, tmp_path):
     write(store, 1)
     write(store, 2, feature_version=2)
-    export_lake(store, tmp_path)
+    export_lake(store.database, tmp_path)
     lake = Lake(tmp_path)
     for version in (None, 2, {"x": 1, "y": "newest"}):
         for max_age in (None, timedelta(0), timedelta(days=40)):
@@ -177,7 +177,7 @@ def test_structures_are_those_of_the_database(store, tmp_path):
     for day, (curve, version) in enumerate([([1, 2.5], 1), ({"a": None}, 1), (3.0, 2), ([9], 2)]):
         at = START + timedelta(days=day)
         store.write_features("E0", at, {"curve": curve}, ingest_time=at, feature_version=version)
-        export_lake(store, tmp_path)
+        export_lake(store.database, tmp_path)
     rows = pd.DataFrame({"entity_key": "E0", "as_of": pd.date_range(START, periods=6, unit="us")})
     rows.loc[4, "as_of"] = pd.NaT
     answer = Lake(tmp_path).training_frame(rows, ["curve"])
@@ -187,7 +187,7 @@ def test_structures_are_those_of_the_database(store, tmp_path):
 
 def test_two_kinds_of_entity_fit_in_one_spine(store, tmp_path):
     write(store, 1)
-    export_lake(store, tmp_path)
+    export_lake(store.database, tmp_path)
     rows = spine().rename(columns={"entity_key": "stock"}).assign(sector="E1")
     entity = {"stock": ["x"], "sector": ["y"]}
     pd.testing.assert_frame_equal(
@@ -198,7 +198,7 @@ def test_two_kinds_of_entity_fit_in_one_spine(store, tmp_path):
 
 def test_buckets_can_be_searched_by_any_executor(store, tmp_path):
     write(store, 1)
-    export_lake(store, tmp_path, buckets=3)
+    export_lake(store.database, tmp_path, buckets=3)
     lake = Lake(tmp_path)
     with ThreadPoolExecutor(2) as pool:
         answer = lake.training_frame(pl.from_pandas(spine()), FEATURES, map=pool.map)
@@ -216,12 +216,14 @@ def test_a_transaction_in_flight_is_taken_by_the_next_export(store, tmp_path):
     def stream():
         yield points(2)
         yield points(3)
-        during.append(export_lake(store, tmp_path))  # both are stored, neither is committed
+        during.append(
+            export_lake(store.database, tmp_path)
+        )  # both are stored, neither is committed
         yield points(4)
 
     options = {"layout": "long", "ingest_time": "ingest_time", "forecast": True}
     more = store.write_frame(stream(), **options)
-    after = export_lake(store, tmp_path)
+    after = export_lake(store.database, tmp_path)
     assert during[0].points in (0, before)  # a write in the same second waits as well
     assert during[0].points + after.points == before + more
     assert_exact(store, Lake(tmp_path))
@@ -234,9 +236,9 @@ def test_writes_after_the_watermark_wait_for_the_next_export(store, tmp_path, mo
     second = write(store, 2)
     with monkeypatch.context() as patch:
         patch.setattr(lake_export.watermarks, "watermark", lambda conn: settled)
-        assert export_lake(store, tmp_path).points == first
+        assert export_lake(store.database, tmp_path).points == first
         assert_exact(store, Lake(tmp_path))
-    assert export_lake(store, tmp_path).points == second
+    assert export_lake(store.database, tmp_path).points == second
     assert_exact(store, Lake(tmp_path))
 
 
@@ -245,17 +247,17 @@ def test_writes_after_the_watermark_wait_for_the_next_export(store, tmp_path, mo
 
 def test_a_killed_export_changes_nothing_and_the_next_one_cleans_up(store, tmp_path, monkeypatch):
     write(store, 1)
-    export_lake(store, tmp_path)
+    export_lake(store.database, tmp_path)
     before = Lake(tmp_path).training_frame(spine(), FEATURES)
     write(store, 2)
     with monkeypatch.context() as patch:
         patch.setattr(Folder, "replace", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            export_lake(store, tmp_path)
+            export_lake(store.database, tmp_path)
     pd.testing.assert_frame_equal(Lake(tmp_path).training_frame(spine(), FEATURES), before)
     with pytest.raises(CorruptFile, match="does not count"):
         Lake(tmp_path).verify()
-    export_lake(store, tmp_path)
+    export_lake(store.database, tmp_path)
     assert_exact(store, Lake(tmp_path))
 
 
@@ -265,17 +267,17 @@ def test_two_exports_to_one_place_do_not_mix(store, tmp_path, monkeypatch):
 
     def meanwhile(conn):
         with pytest.raises(LakeError, match="another export"):
-            export_lake(store, tmp_path)
+            export_lake(store.database, tmp_path)
         return watermark(conn)
 
     monkeypatch.setattr(lake_export.watermarks, "watermark", meanwhile)
-    export_lake(store, tmp_path)
+    export_lake(store.database, tmp_path)
     assert_exact(store, Lake(tmp_path))
 
 
 def test_a_damaged_file_is_named(store, tmp_path):
     write(store, 1)
-    export_lake(store, tmp_path, buckets=1)
+    export_lake(store.database, tmp_path, buckets=1)
     victim = min(tmp_path.rglob("data/**/*.parquet"))
     victim.write_bytes(victim.read_bytes()[:-1])
     with pytest.raises(CorruptFile, match=victim.name):
@@ -284,11 +286,11 @@ def test_a_damaged_file_is_named(store, tmp_path):
 
 def test_a_lake_of_another_database_is_refused(store, tmp_path):
     write(store, 1)
-    export_lake(store, tmp_path)
+    export_lake(store.database, tmp_path)
     manifest = json.loads((tmp_path / "lake.json").read_text())
     (tmp_path / "lake.json").write_text(json.dumps(manifest | {"origin": "2001-01-01T00:00:00Z"}))
     with pytest.raises(LakeError, match="another database"):
-        export_lake(store, tmp_path)
+        export_lake(store.database, tmp_path)
 
 
 def test_what_is_no_lake_is_an_error_that_says_so(store, tmp_path):
@@ -296,7 +298,7 @@ def test_what_is_no_lake_is_an_error_that_says_so(store, tmp_path):
         Lake(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(LakeError, match="not empty and no lake"):
-        export_lake(store, tmp_path)
+        export_lake(store.database, tmp_path)
     (tmp_path / "lake.json").write_text("{}")
     with pytest.raises(LakeError, match="damaged"):
         Lake(tmp_path)
@@ -304,7 +306,7 @@ def test_what_is_no_lake_is_an_error_that_says_so(store, tmp_path):
 
 def test_features_and_versions_that_the_lake_has_not_are_errors(store, tmp_path):
     write(store, 1)
-    export_lake(store, tmp_path, features=["x"])
+    export_lake(store.database, tmp_path, features=["x"])
     lake = Lake(tmp_path)
     assert set(lake.table()["feature_name"].to_pylist()) == {"x"}
     with pytest.raises(UnknownFeature, match="'y'"):
@@ -312,14 +314,14 @@ def test_features_and_versions_that_the_lake_has_not_are_errors(store, tmp_path)
     with pytest.raises(UnknownFeature, match="x v3"):
         lake.training_frame(spine(), ["x"], feature_version=3)
     with pytest.raises(LakeError, match="begin another"):
-        export_lake(store, tmp_path, features=["y"])
+        export_lake(store.database, tmp_path, features=["y"])
 
 
 def test_an_empty_store_makes_an_empty_lake(store, tmp_path):
-    done = export_lake(store, tmp_path)
+    done = export_lake(store.database, tmp_path)
     assert (done.points, Lake(tmp_path).rows, Lake(tmp_path).table().num_rows) == (0, 0, 0)
     write(store, 1)
-    export_lake(store, tmp_path)
+    export_lake(store.database, tmp_path)
     assert_exact(store, Lake(tmp_path))
 
 
@@ -327,7 +329,7 @@ def test_any_fsspec_url_will_do(store, tmp_path):
     url = f"memory://{tmp_path.name}/lake"
     for seed in (1, 2):
         write(store, seed)
-        export_lake(store, url)
+        export_lake(store.database, url)
     lake = Lake(url)
     lake.verify()
     want = store.training_frame(spine(), FEATURES)

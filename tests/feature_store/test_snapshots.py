@@ -59,7 +59,9 @@ def take(store, path, **options):
         k: options.pop(k) for k in ("max_age", "written_by", "feature_version") if k in options
     }
     given = options.pop("spine", spine())
-    return snapshots.write_snapshot(store, given, Request(FEATURES, **request), path, **options)
+    return snapshots.write_snapshot(
+        store.database, given, Request(FEATURES, **request), path, **options
+    )
 
 
 def test_a_snapshot_holds_the_training_frame(store, tmp_path):
@@ -135,7 +137,7 @@ def test_a_spine_without_rows_or_with_missing_times_is_kept(store, tmp_path):
     holes.loc[[3, 7], "as_of"] = pd.NaT
     snapshot = take(store, tmp_path / "b", spine=holes)
     assert load_snapshot(tmp_path / "b").to_pandas()["as_of"].isna().sum() == 2
-    assert rebuild(store, snapshot) == snapshot.fingerprint
+    assert rebuild(store.database, snapshot) == snapshot.fingerprint
     assert empty.manifest.rows == 0
     timeless = take(
         store, tmp_path / "c", spine=spine().assign(as_of=spine()["as_of"].where(spine().index < 0))
@@ -149,10 +151,12 @@ def test_structures_come_back_as_objects(store, tmp_path):
     at = START + timedelta(days=3)
     store.write_features("E0", at, {"curve": curve}, ingest_time=at)
     frame = pd.DataFrame({"entity_key": ["E0", "E0"], "as_of": [START, START + timedelta(days=9)]})
-    snapshot = snapshots.write_snapshot(store, frame, Request(["curve", "rsi"]), tmp_path / "s")
+    snapshot = snapshots.write_snapshot(
+        store.database, frame, Request(["curve", "rsi"]), tmp_path / "s"
+    )
     assert load_snapshot(tmp_path / "s").to_pandas()["curve"].tolist() == [None, curve]
     assert snapshot.fingerprint == fingerprint(store.training_frame(frame, ["curve", "rsi"]))
-    assert rebuild(store, snapshot) == snapshot.fingerprint
+    assert rebuild(store.database, snapshot) == snapshot.fingerprint
 
 
 # Rebuilding
@@ -166,7 +170,7 @@ def test_later_revisions_do_not_change_a_rebuild(store, tmp_path):
                       ingest_time="ingest_time")  # fmt: skip
     store.write_frame(prices().assign(rsi=1.0), ingest_time="ingest_time", restate=True)
     assert take(store, tmp_path / "now").fingerprint != snapshot.fingerprint
-    assert rebuild(store, snapshot) == snapshot.fingerprint
+    assert rebuild(store.database, snapshot) == snapshot.fingerprint
     again = take(store, tmp_path / "again", written_by=snapshot.manifest.written_by)
     assert again.fingerprint == snapshot.fingerprint
 
@@ -175,7 +179,7 @@ def test_a_new_version_that_is_written_later_does_not_change_a_rebuild(store, tm
     snapshot = take(store, tmp_path / "s")
     store.write_frame(prices(), ingest_time="ingest_time", feature_version=2)
     assert take(store, tmp_path / "now").manifest.features[0].versions == [2]
-    assert rebuild(store, snapshot) == snapshot.fingerprint
+    assert rebuild(store.database, snapshot) == snapshot.fingerprint
 
 
 def test_a_transaction_in_flight_does_not_change_a_snapshot(store, tmp_path):
@@ -193,7 +197,7 @@ def test_a_transaction_in_flight_does_not_change_a_snapshot(store, tmp_path):
     store.write_frame(stream(), ingest_time="ingest_time")
     assert (taken[0].to_pandas()["momentum"] != 77.0).all()
     assert (take(store, tmp_path / "after").to_pandas()["momentum"] == 77.0).any()
-    assert rebuild(store, taken[0]) == taken[0].fingerprint
+    assert rebuild(store.database, taken[0]) == taken[0].fingerprint
 
 
 def test_a_watermark_that_is_not_settled_is_refused(store, tmp_path):
@@ -307,7 +311,7 @@ def test_any_fsspec_url_will_do(store, tmp_path):
     url = f"memory://{tmp_path.name}/deep/s"
     snapshot = take(store, url)
     assert load_snapshot(url) == snapshot
-    assert rebuild(store, load_snapshot(url)) == snapshot.fingerprint
+    assert rebuild(store.database, load_snapshot(url)) == snapshot.fingerprint
     with pytest.raises(SnapshotExists):
         take(store, url)
 
@@ -346,7 +350,7 @@ def test_a_killed_writer_leaves_nothing_that_loads(store, tmp_path):
         Folder.write = killed
         spine = pd.DataFrame({{"entity_key": ["E0"], "as_of": [pd.Timestamp("2024-02-01T00Z")]}})
         with FeatureStore({store.uri.url!r}) as store:
-            snapshots.write_snapshot(store, spine, Request(["rsi"]), sys.argv[1])
+            snapshots.write_snapshot(store.database, spine, Request(["rsi"]), sys.argv[1])
         """
     )
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "s"], check=False)

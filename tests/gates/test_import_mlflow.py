@@ -32,8 +32,10 @@ def test_importing_mlflow_imports_no_more_of_us_than_the_entry_points() -> None:
     assert [name for name in loaded if name.startswith("mlflow_timescale")] == [
         "mlflow_timescale",
         "mlflow_timescale.common",
+        "mlflow_timescale.common.git",
         "mlflow_timescale.common.packages",
         "mlflow_timescale.common.schemes",
+        "mlflow_timescale.common.settings",
         "mlflow_timescale.dataset_source",
         "mlflow_timescale.plugin",
         "mlflow_timescale.run_context",

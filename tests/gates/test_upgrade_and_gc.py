@@ -24,7 +24,7 @@ from psycopg.rows import scalar_row
 from support.mlflow_process import plain, with_password
 
 from mlflow_timescale import db
-from mlflow_timescale.db.migrations import facts, plan, shipped
+from mlflow_timescale.db.migrations import LAYOUT, facts, plan, shipped
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.schema import prepare
 
@@ -33,7 +33,6 @@ BEFORE_TRACES = "7f2a7d5fae7d"
 BEFORE_LOGGED_MODELS = "f5a4f2784254"
 BEFORE_METRICS_INDEX = "c3d6457b6d8a"  # the next one creates an index on metrics
 BEFORE_TRACE_ANALYTICS = "b7e2c1a4d9f3"
-LAYOUT = ("base/0001_metrics_layout", "timescale/0002_metrics_hypertable")
 LAYOUT_NEEDS = {"mlflow", "metrics_rebuild"}
 
 
@@ -114,7 +113,7 @@ def test_our_layout_of_metrics_blocks_no_migration_of_mlflow(
         db.migrate(conn)  # creates the extension, where there is one
         for migration in shipped():
             if migration.name in LAYOUT and migration.requires <= facts(conn) | LAYOUT_NEEDS:
-                conn.execute(migration.sql.encode())
+                conn.execute(migration.text("public").encode())
     assert metric_key(empty_database) == OUR_KEY
     assert run("db", "upgrade", empty_database.url).exit_code == 0
     assert revision(empty_database) == _get_latest_schema_revision()
@@ -132,7 +131,7 @@ def test_what_needs_mlflow_waits_until_an_older_mlflow_is_upgraded(
     create_at(empty_database, BEFORE_METRICS_INDEX)
     with db.connect(empty_database, autocommit=True) as conn:
         db.migrate(conn)
-        assert "mlflow" in plan(conn).waiting["base/0001_metrics_layout"]
+        assert "mlflow" in plan(conn).waiting["tracking/002_metrics_layout"]
         assert conn.execute("SELECT to_regclass('mlops.feature_points')").fetchone() != (None,)
     assert run("db", "upgrade", empty_database.url).exit_code == 0
     prepare(empty_database.url)

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import vanilla_url
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import text
 
@@ -93,6 +94,45 @@ def test_adoption_and_release_lose_nothing_and_end_where_they_began(vanilla):
     before[0].append((9.0, 2_000_000_000_000, 9999))
     assert histories(store, ids) == before
     store.log_metric(ids[0], Metric("m1", 9.0, 2_000_000_000_000, 10_000))
+
+
+def functions(uri):
+    """What our schema holds beside tables, with the triggers on MLflow's."""
+    with db.connect(uri) as conn:
+        return conn.execute(
+            "SELECT oid::regprocedure::text FROM pg_proc"
+            " WHERE pronamespace = 'mlops'::regnamespace"
+            " UNION ALL SELECT tgname || ' on ' || tgrelid::regclass FROM pg_trigger"
+            " WHERE NOT tgisinternal AND tgname ~ '^mlops' AND tgrelid::regclass::text !~ '_hyper_'"
+            " ORDER BY 1"
+        ).fetchall()
+
+
+def test_adopting_again_after_a_release_ends_where_the_first_adoption_did(vanilla, database):
+    uri, store = vanilla
+    ids = log_runs(store)
+    before, plain = histories(store, ids), structure(uri)
+    with db.connect(uri, autocommit=True) as conn:
+        module.adopt(conn)
+        assert functions(uri) == functions(database)
+        module.release(conn)
+        assert structure(uri) == plain
+        left = [name for (name,) in functions(uri) if "log_" in name or "point" in name]
+        assert left == []
+        module.adopt(conn)
+    assert functions(uri) == functions(database)
+    assert structure(uri) == structure(database)
+    assert histories(TimescaleTrackingStore(uri.url, "/artifacts"), ids) == before
+
+
+def test_a_client_of_a_released_database_is_told_so(vanilla):
+    uri, store = vanilla
+    log_runs(store, runs=1)
+    with db.connect(uri, autocommit=True) as conn:
+        module.adopt(conn)
+        module.release(conn)
+    with pytest.raises(MlflowException, match="was released to plain MLflow: use its postgresql"):
+        TimescaleTrackingStore(uri.url, "/artifacts")
 
 
 def test_an_interrupted_adoption_goes_on_and_sees_what_was_written_meanwhile(vanilla, monkeypatch):

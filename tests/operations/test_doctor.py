@@ -103,19 +103,25 @@ def test_an_invalid_index_is_to_be_built_again(
 def test_a_pending_migration_is_named(
     database: DatabaseURI, conn: psycopg.Connection, doctor
 ) -> None:
-    conn.execute("DELETE FROM mlops.migrations WHERE name = 'base/0003_catalogue_views'")
+    conn.execute("DELETE FROM mlops.migrations WHERE name = 'tracking/001_search_indexes'")
     code, report = doctor(database)
     assert code == 2
     (finding,) = actions(report)
-    assert finding["data"]["pending"] == ["base/0003_catalogue_views"]
+    assert finding["data"]["pending"] == ["tracking/001_search_indexes"]
     assert finding["advice"] == "mlflow-timescale migrate"
 
 
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        ("UPDATE mlops.migrations SET sha256 = 'other' WHERE name ~ '0001'", "never edited"),
-        ("INSERT INTO mlops.migrations VALUES ('base/9999_future', 'x')", "newer mlflow-timescale"),
+        (
+            "UPDATE mlops.migrations SET sha256 = 'other' WHERE name ~ '/001_s'",
+            "never edited",
+        ),
+        (
+            "INSERT INTO mlops.migrations VALUES ('drift/999_new', 'x')",
+            "newer mlflow-timescale",
+        ),
     ],
 )
 def test_a_schema_that_does_not_fit_the_files_is_a_finding(

@@ -110,10 +110,10 @@ def test_runs_elsewhere_are_left_alone(
     provider = run_context.RunContext()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     assert not provider.in_context()
-    monkeypatch.setenv(run_context.SETTING, "true")
+    monkeypatch.setenv(run_context.RUN_CONTEXT.name, "true")
     assert provider.in_context()
     mlflow.set_tracking_uri(database.url)
-    monkeypatch.setenv(run_context.SETTING, "false")
+    monkeypatch.setenv(run_context.RUN_CONTEXT.name, "false")
     assert not provider.in_context()
 
 

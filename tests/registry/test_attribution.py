@@ -50,7 +50,7 @@ def test_outside_of_because_only_the_user_is_sent_and_not_even_that_if_it_is_off
     with because("over"):
         pass
     assert set(headers(reason="")) == {attribution.USER}
-    monkeypatch.setenv(attribution.SEND_USER, "false")
+    monkeypatch.setenv(attribution.SEND_USER.name, "false")
     assert headers(reason="") == {}
     assert not attribution.RequestHeaders().in_context()
 

@@ -1,0 +1,9 @@
+--! requires: mlflow
+-- "test/ic" is the metric "ic" of the dataset "test"; any other key is the metric's whole name.
+CREATE OR REPLACE FUNCTION mlops.metric_dataset_type(key text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN split_part(key, '/', 1) IN ('train', 'val', 'test', 'backtest', 'live')
+            AND strpos(key, '/') > 0 THEN split_part(key, '/', 1)
+    END;
+$$;

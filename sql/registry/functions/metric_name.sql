@@ -1,0 +1,8 @@
+--! requires: mlflow
+CREATE OR REPLACE FUNCTION mlops.metric_name(key text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN mlops.metric_dataset_type(key) IS NULL THEN key
+        ELSE substr(key, strpos(key, '/') + 1)
+    END;
+$$;

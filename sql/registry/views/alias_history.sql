@@ -1,0 +1,6 @@
+--! requires: mlflow
+CREATE OR REPLACE VIEW mlops.alias_history AS
+SELECT workspace, name, subject AS alias, version, valid_from, valid_to, db_user, mlflow_user, reason,
+    coalesce((detail ->> 'override')::boolean, false) AS override,
+    ended, ended_db_user, ended_mlflow_user, ended_reason
+FROM mlops.registry_history WHERE kind = 'alias';

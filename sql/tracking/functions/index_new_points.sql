@@ -1,0 +1,94 @@
+--! requires: mlflow metrics_rebuild
+-- Once a statement, and cheap on nearly every one: one pass over what is new, by series. Marks are
+-- extended for the series that got many points, and of the others one in 512, by a hash.
+CREATE OR REPLACE FUNCTION mlops.index_new_points() RETURNS trigger LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+    series record;
+    run record;
+BEGIN
+    SELECT
+        array_agg(grown.run_uuid) AS runs, array_agg(grown.key) AS keys,
+        array_agg(grown.points) AS points, array_agg(grown.step) AS steps,
+        array_agg(grown.first_ms) AS firsts, array_agg(grown.last_ms) AS lasts,
+        array_agg(grown.due) AS dues
+    INTO series
+    FROM (
+        SELECT
+            run_uuid::text, key::text, count(*) AS points, min(step) AS step,
+            min("timestamp") AS first_ms, max("timestamp") AS last_ms,
+            count(*) >= 512
+                OR bool_or((hashtext(key) # hashint8(step) # hashint8("timestamp")) & 511 = 0) AS due
+        FROM fresh
+        GROUP BY run_uuid, key
+    ) AS grown;
+
+    FOR run IN
+        SELECT
+            of_run.id, min(of_run.first_ms) & -134217728 AS first_ms,
+            max(of_run.last_ms) | 134217727 AS last_ms, bool_or(of_run.due) AS due
+        FROM unnest(series.runs, series.firsts, series.lasts, series.dues)
+            AS of_run (id, first_ms, last_ms, due)
+        GROUP BY of_run.id
+        ORDER BY of_run.id
+    LOOP
+        PERFORM FROM "@mlflow".runs WHERE runs.run_uuid = run.id FOR KEY SHARE;
+        IF NOT FOUND THEN
+            RAISE foreign_key_violation USING
+                MESSAGE = 'insert or update on table "metrics" violates foreign key constraint "metrics_run_uuid_fkey"',
+                DETAIL = format('Key (run_uuid)=(%s) is not present in table "runs".', run.id),
+                TABLE = 'metrics', CONSTRAINT = 'metrics_run_uuid_fkey';
+        END IF;
+        INSERT INTO mlops.run_ranges AS known (run_uuid, first_ms, last_ms)
+        VALUES (run.id, run.first_ms, run.last_ms)
+        ON CONFLICT (run_uuid) DO UPDATE SET
+            first_ms = least(known.first_ms, excluded.first_ms),
+            last_ms = greatest(known.last_ms, excluded.last_ms)
+        WHERE excluded.first_ms < known.first_ms OR excluded.last_ms > known.last_ms;
+    END LOOP;
+
+    -- Marks that a new point comes before: the least of a series is not below (its step, its time).
+    -- Hardly ever are there any: one look at the last mark of each series, by rank, whatever the
+    -- statistics say.
+    WITH overtaken AS MATERIALIZED (
+        SELECT lowest.run_uuid, lowest.key, lowest.step, lowest.ms
+        FROM unnest(series.runs, series.keys, series.steps, series.firsts)
+            AS lowest (run_uuid, key, step, ms)
+        CROSS JOIN LATERAL (
+            SELECT mark.step, mark."timestamp" AS ms
+            FROM mlops.metric_marks AS mark
+            WHERE mark.run_uuid = lowest.run_uuid AND mark.key = lowest.key
+            ORDER BY mark.rank DESC
+            LIMIT 1
+        ) AS last
+        WHERE (last.step, last.ms) >= (lowest.step, lowest.ms)
+    )
+    DELETE FROM mlops.metric_marks AS mark
+    USING overtaken
+    WHERE mark.run_uuid = overtaken.run_uuid
+        AND mark.key = overtaken.key
+        AND (mark.step, mark."timestamp") >= (overtaken.step, overtaken.ms);
+
+    IF true = ANY (series.dues) THEN
+        PERFORM mlops.extend_marks(due.run_uuid, due.keys, due.points, known.first_ms, known.last_ms)
+        FROM (
+            SELECT
+                every.run_uuid, array_agg(every.key) AS keys, array_agg(every.points) AS points
+            FROM unnest(series.runs, series.keys, series.points, series.dues)
+                AS every (run_uuid, key, points, due)
+            WHERE every.due
+            GROUP BY every.run_uuid
+        ) AS due
+        JOIN mlops.run_ranges AS known USING (run_uuid);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER mlops_index_new_points AFTER INSERT ON "@mlflow".metrics
+    REFERENCING NEW TABLE AS fresh
+    FOR EACH STATEMENT EXECUTE FUNCTION mlops.index_new_points();

@@ -1,0 +1,25 @@
+--! requires: mlflow
+-- A call of the tracking store is one statement, and so one round trip and one transaction: each of
+-- these looks at the run and writes to it. What MLflow refuses is raised with a code of ours ("ML..."),
+-- which mlflow_timescale/tracking/errors.py turns into MLflow's.
+
+-- Which experiment does a run belong to, that exists (in this workspace) and may be written to?
+CREATE OR REPLACE FUNCTION mlops.open_run(run text, in_workspace text) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    stage text;
+    experiment integer;
+BEGIN
+    SELECT lifecycle_stage, experiment_id INTO stage, experiment FROM "@mlflow".runs WHERE run_uuid = run;
+    IF NOT FOUND OR in_workspace IS NOT NULL AND NOT EXISTS (
+        SELECT FROM "@mlflow".experiments
+        WHERE experiments.experiment_id = experiment AND workspace = in_workspace
+    ) THEN
+        RAISE EXCEPTION 'Run with id=% not found', run USING ERRCODE = 'ML404';
+    END IF;
+    IF stage <> 'active' THEN
+        RAISE EXCEPTION 'The run % must be in the ''active'' state. Current state is %.', run, stage
+            USING ERRCODE = 'ML400';
+    END IF;
+    RETURN experiment;
+END
+$$;

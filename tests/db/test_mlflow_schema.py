@@ -1,0 +1,103 @@
+"""MLflow's tables may be in any schema: our functions find them there, whatever the search path."""
+
+from __future__ import annotations
+
+import mlflow
+import psycopg
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from mlflow_timescale import db
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.schema import prepare
+
+
+@pytest.fixture
+def trading(empty_database: DatabaseURI) -> DatabaseURI:
+    """A database whose default schema is `trading`; `public` has other tables of MLflow's names."""
+    with db.connect(empty_database, autocommit=True) as conn:
+        conn.execute("CREATE SCHEMA trading")
+        name = psycopg.sql.Identifier(empty_database.dbname)
+        conn.execute(psycopg.sql.SQL("ALTER DATABASE {} SET search_path = trading").format(name))
+        for table in ("runs", "metrics", "params", "tags", "experiments", "model_versions"):
+            conn.execute(
+                psycopg.sql.SQL("CREATE TABLE public.{} (x int)").format(
+                    psycopg.sql.Identifier(table)
+                )
+            )
+    return empty_database
+
+
+def test_everything_works_where_mlflows_tables_are_in_another_schema(
+    trading: DatabaseURI,
+) -> None:
+    mlflow.set_tracking_uri(trading.url)
+    mlflow.set_experiment("momentum")
+    with mlflow.start_run() as run:
+        for step in range(600):
+            mlflow.log_metric("ic", step / 7, step=step, timestamp=1_700_000_000_000 + step)
+        mlflow.log_param("lookback", 120)
+    client = MlflowClient()
+    assert len(client.get_metric_history(run.info.run_id, "ic")) == 600
+    client.create_registered_model("momentum")
+    client.create_model_version("momentum", "s3://x", run.info.run_id)
+    client.set_registered_model_alias("momentum", "champion", "1")
+    # As a client of SQL that has no search path of ours.
+    with db.connect(trading, autocommit=True) as conn:
+        conn.execute("SET search_path = pg_catalog")
+        models = conn.execute("SELECT name, aliases, metrics ->> 'ic' FROM mlops.models").fetchall()
+        assert models == [("momentum", ["champion"], str(599 / 7))]
+        points = conn.execute(
+            "SELECT count(*) FROM mlops.sample_points(%s, 'ic', 10, 0, 599)", [run.info.run_id]
+        )
+        assert points.fetchone() == (10,)
+        assert conn.execute("SELECT version FROM mlops.alias_history").fetchall() == [(1,)]
+        elsewhere = conn.execute(
+            "SELECT count(*) FROM pg_proc WHERE pronamespace = 'mlops'::regnamespace"
+            " AND prosrc LIKE '%@mlflow%'"
+        )
+        assert elsewhere.fetchone() == (0,)
+    client.delete_registered_model("momentum")
+    client.delete_run(run.info.run_id)
+
+
+def test_every_security_definer_function_has_a_safe_search_path(conn: psycopg.Connection) -> None:
+    paths = conn.execute(
+        "SELECT proconfig FROM pg_proc WHERE prosecdef AND pronamespace = 'mlops'::regnamespace"
+    ).fetchall()
+    assert len(paths) == 2
+    assert {path for (path,) in map(tuple, ((str(row[0]),) for row in paths))} == {
+        "['search_path=pg_catalog, mlops, pg_temp']"
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("older", ["7f2a7d5fae7d", "f5a4f2784254", "b7e2c1a4d9f3"])
+def test_a_client_leaves_the_database_of_an_older_mlflow_alone(
+    empty_database: DatabaseURI, older: str
+) -> None:
+    from alembic import command
+    from mlflow.store.db.utils import _get_alembic_config, create_sqlalchemy_engine
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    engine = create_sqlalchemy_engine(empty_database.url)
+    Base.metadata.create_all(engine)
+    config = _get_alembic_config(empty_database.url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, older)
+    engine.dispose()
+    with pytest.raises(MlflowException, match="mlflow db upgrade"):
+        prepare(empty_database.url)
+    with db.connect(empty_database) as conn:
+        assert conn.execute("SELECT version_num FROM alembic_version").fetchone() == (older,)
+        assert conn.execute("SELECT to_regnamespace('mlops')").fetchone() == (None,)
+
+
+def test_a_schema_that_another_program_migrates_is_refused(empty_database: DatabaseURI) -> None:
+    with db.connect(empty_database, autocommit=True) as conn:
+        conn.execute("CREATE TABLE alembic_version (version_num text)")
+        conn.execute("INSERT INTO alembic_version VALUES ('v3.0.0.d')")
+    with pytest.raises(MlflowException, match=r"Optuna.*a schema of its own"):
+        prepare(empty_database.url)
