@@ -100,7 +100,7 @@ def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) ->
 
 def _freshness(monitor: DriftMonitor, session: date, now: datetime | None) -> tuple[Freshness, ...]:
     """Of some of the names that the strategy trades, as known now, or when the session was over."""
-    over = monitor.sessions.open(monitor.sessions.shift(session, 1))
+    over = monitor.calendar.session_open(monitor.calendar.next_session(session))
     as_of = min(now or datetime.now(timezone.utc), over)
     asked = {
         "strategy_id": monitor.strategy_id,
@@ -113,7 +113,7 @@ def _freshness(monitor: DriftMonitor, session: date, now: datetime | None) -> tu
             return ()
         names = [row[0] for row in conn.execute(_queries.names_predicted, asked)]
         wanted = monitor.config.features
-        found = features.freshness(conn, monitor.sessions, session, names, wanted, as_of=as_of)
+        found = features.freshness(conn, monitor.calendar, session, names, wanted, as_of=as_of)
     return tuple(found)
 
 

@@ -15,7 +15,7 @@ import socket
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,12 +35,13 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from psycopg.rows import class_row
 
+from mlflow_timescale.common.calendars import TradingCalendar
+from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Connection, Database, load
 
 from .computation.judging import Config, History
 from .results.references import References
 from .results.values import Run, Value
-from .sessions import Sessions
 
 _queries = load("drift")
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Log:
 
     conn: Connection
     config: Config
-    calendar: Sessions
+    calendar: TradingCalendar
     client: MlflowClient
     experiment_id: str
     parent_id: str
@@ -87,7 +88,7 @@ def log_pending(
     database: Database,
     conn: Connection,
     config: Config,
-    calendar: Sessions,
+    calendar: TradingCalendar,
     tracking_uri: str,
     *,
     reports: bool = False,
@@ -126,7 +127,7 @@ def _pending(conn: Connection, config: Config) -> list[Run]:
         return cursor.execute(_queries.runs_to_log, {"strategy_id": config.strategy_id}).fetchall()
 
 
-def _open(conn: Connection, config: Config, calendar: Sessions, tracking_uri: str) -> Log:
+def _open(conn: Connection, config: Config, calendar: TradingCalendar, tracking_uri: str) -> Log:
     _reach(tracking_uri)
     client = MlflowClient(tracking_uri=tracking_uri)
     name = f"drift/{config.strategy_id}"
@@ -217,7 +218,7 @@ def _create_child(log: Log, run: Run) -> str:
     }
     child = log.client.create_run(
         log.experiment_id,
-        start_time=_millis(log.calendar.close(run.session)),
+        start_time=_millis(log.calendar.session_close(run.session)),
         tags=tags,
         run_name=run.session.isoformat(),
     )
@@ -234,7 +235,7 @@ def _params(log: Log, run: Run) -> list[Param]:
     config = log.config
     params = {
         "strategy": config.strategy_id,
-        "calendar": log.calendar.calendar,
+        "calendar": log.calendar.name,
         "signal": config.signal,
         "rules": ", ".join(rule.name for rule in config.rules),
         "min_n": config.min_n,
@@ -287,7 +288,7 @@ def metric_name(metric: str, dimension: str) -> str:
 
 
 def _metric(log: Log, value: Value, run: Run) -> Metric:
-    stamp = _millis(log.calendar.close(run.session)) + run.revision
+    stamp = _millis(log.calendar.session_close(run.session)) + run.revision
     name = metric_name(value.metric, value.dimension)
     return Metric(name, value.value, stamp, run.session_number)
 
@@ -354,7 +355,7 @@ def _tag_version(log: Log, run: Run) -> None:
 
 
 def _millis(instant: datetime) -> int:
-    return int((instant - datetime(1970, 1, 1, tzinfo=timezone.utc)).total_seconds() * 1000)
+    return to_micros(instant) // 1000
 
 
 def _first_line(exc: Exception) -> str:

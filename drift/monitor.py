@@ -12,9 +12,11 @@ import numpy as np
 from psycopg.types.json import Jsonb
 
 from mlflow_timescale import db
+from mlflow_timescale.common.calendar_overrides import read_calendar, record_override
+from mlflow_timescale.common.calendars import NotASession, Override, TradingCalendar
+from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, DatabaseURI, load
 
-from . import frames
 from .alerts import lifecycle as alerts
 from .alerts import notify
 from .alerts.lifecycle import Alert
@@ -28,7 +30,6 @@ from .metrics import cusum, psi
 from .metrics.cusum import Onset
 from .results import references, settings, values
 from .results.drift_metrics import DriftMetrics
-from .sessions import NotASession, Override, Sessions
 
 _queries = load("drift")
 TOGETHER = 250  # sessions computed in one transaction by a backfill
@@ -71,7 +72,7 @@ class DriftMonitor:
     0.041
     """
 
-    sessions: Sessions
+    calendar: TradingCalendar
     config: Config
 
     def __init__(
@@ -121,7 +122,7 @@ class DriftMonitor:
         gives them as written. Raises InvalidFrame, NotASession, Contradiction.
         """
         with self._connect() as conn:
-            return inputs.record_predictions(conn, self.strategy_id, self.sessions, frame)
+            return inputs.record_predictions(conn, self.strategy_id, self.calendar, frame)
 
     def record_returns(self, frame: Any) -> int:
         """Keep what names returned after their signal; return how many rows were new.
@@ -129,7 +130,7 @@ class DriftMonitor:
         Columns entity_key, session (the signal's), value; optional horizon (1), known_at.
         """
         with self._connect() as conn:
-            return inputs.record_returns(conn, self.strategy_id, self.sessions, frame)
+            return inputs.record_returns(conn, self.strategy_id, self.calendar, frame)
 
     def record_strategy_returns(self, frame: Any) -> int:
         """Keep what the strategy returned; return how many rows were new.
@@ -137,7 +138,7 @@ class DriftMonitor:
         Columns session, value; optional known_at.
         """
         with self._connect() as conn:
-            return inputs.record_strategy_returns(conn, self.strategy_id, self.sessions, frame)
+            return inputs.record_strategy_returns(conn, self.strategy_id, self.calendar, frame)
 
     # Computing
 
@@ -145,17 +146,17 @@ class DriftMonitor:
         """Compute one session from what is known now, and store nothing. Raises NotASession."""
         day = self._session(session)
         with self._connect() as conn, conn.transaction():
-            batch = pipeline.compute(conn, self.config, self.sessions, [day])
+            batch = pipeline.compute(conn, self.config, self.calendar, [day])
         return self._metrics(batch, day)
 
     def save_metrics(self, metrics: DriftMetrics) -> None:
         """Keep a session's metrics, as a new revision where they differ from what is known."""
         batch = metrics.batch or Batch([metrics.date], list(metrics.as_values()))
         if metrics.batch is None:
-            batch.runs = [_bare_run(metrics, self.sessions)]
+            batch.runs = [_bare_run(metrics, self.calendar)]
         with self._connect() as conn, self._computing(conn):
             if metrics.batch is not None:
-                pipeline.store(conn, self.config, self.sessions, batch)
+                pipeline.store(conn, self.config, self.calendar, batch)
             else:
                 values.save(conn, self.strategy_id, batch.values, batch.runs, whole=())
 
@@ -168,8 +169,12 @@ class DriftMonitor:
         computed too. Running it again changes nothing. People or MLflow that cannot be reached are
         told by the next run. Raises NotASession.
         """
-        moment = frames.aware(now, "now") if now else datetime.now(timezone.utc)
-        day = self.sessions.last_closed(moment) if session is None else self._session(session)
+        moment = require_zone(now, "now") if now else datetime.now(timezone.utc)
+        day = (
+            self.calendar.last_sessions(1, moment)[-1]
+            if session is None
+            else self._session(session)
+        )
         with self._connect() as conn:
             stale = self._stale(conn)
             whole = {
@@ -190,7 +195,7 @@ class DriftMonitor:
 
         With `reports` every session gets its pictures in MLflow; without, only the last one.
         """
-        days = self.sessions.between(frames.day(start), frames.day(end))
+        days = self.calendar.sessions_in_range(parse_day(start, "start"), parse_day(end, "end"))
         with self._connect() as conn:
             stale = self._stale(conn)
             self._compute(conn, sorted({*days, *stale}), set(stale) - set(days))
@@ -218,8 +223,8 @@ class DriftMonitor:
 
         Their IC must have been computed (`backfill`). Raises NotAcceptable.
         """
-        window = frames.day(start), frames.day(end)
-        days = self.sessions.between(*window)
+        window = parse_day(start, "start"), parse_day(end, "end")
+        days = self.calendar.sessions_in_range(*window)
         with self._connect() as conn:
             found = values.of_sessions(conn, self.strategy_id, *window, metrics=["ic"])
             ics = values.on_sessions(found, days).get(("ic", ""), np.full(len(days), np.nan))
@@ -259,8 +264,8 @@ class DriftMonitor:
         self, rule: str, *, until: datetime, by: str, why: str, since: datetime | None = None
     ) -> int:
         """Say nothing of a rule for sessions that close between `since` (now) and `until`."""
-        begin = frames.aware(since, "since") if since else datetime.now(timezone.utc)
-        period = begin, frames.aware(until, "until")
+        begin = require_zone(since, "since") if since else datetime.now(timezone.utc)
+        period = begin, require_zone(until, "until")
         with self._connect() as conn:
             return alerts.silence(conn, self.strategy_id, rule, period, by, why)
 
@@ -287,16 +292,10 @@ class DriftMonitor:
         self, session: date, *, is_session: bool, why: str, close: datetime | None = None
     ) -> None:
         """Correct the calendar on one day: closed after all, open after all, another close."""
-        row = {
-            "calendar": self.sessions.calendar,
-            "session": session,
-            "is_session": is_session,
-            "close_time": frames.aware(close, "close") if close else None,
-            "why": why,
-        }
+        override = Override(parse_day(session, "session"), is_session, close, why)
         with self._connect() as conn:
-            conn.execute(_queries.add_override, row)
-            self.sessions = _calendar(conn, self.sessions.calendar)
+            record_override(conn, self.calendar.name, override)
+            self.calendar = read_calendar(conn, self.calendar.name)
 
     @property
     def tracking_uri(self) -> str | None:
@@ -314,11 +313,11 @@ class DriftMonitor:
         from .report import page as report
 
         with self._connect() as conn:
-            history = reporting.read_history(conn, self.config, self.sessions)
+            history = reporting.read_history(conn, self.config, self.calendar)
             if not history.sessions:
                 raise NotASession(f"no session of {self.strategy_id!r} has been computed yet")
             day = history.sessions[-1] if session is None else self._session(session)
-            return report.render(reporting.gather(conn, self.config, self.sessions, day, history))
+            return report.render(reporting.gather(conn, self.config, self.calendar, day, history))
 
     def simulate(
         self, rules: settings.Rules | None = None, *, n_paths: int = 4000
@@ -331,7 +330,7 @@ class DriftMonitor:
         from .report import contents as reporting
 
         with self._connect() as conn:
-            history = reporting.read_history(conn, self.config, self.sessions)
+            history = reporting.read_history(conn, self.config, self.calendar)
             accepted = references.References(conn, self.strategy_id).accepted
         levels = [level for level in history.levels if level is not None]
         healthy = slice(None)
@@ -354,7 +353,7 @@ class DriftMonitor:
         """
         with self._connect() as conn:
             accepted = references.References(conn, self.strategy_id)
-            history = History.read(conn, self.config, self.sessions, accepted)
+            history = History.read(conn, self.config, self.calendar, accepted)
         judged = [i for i, level in enumerate(history.levels) if level is not None]
         if not judged:
             return None
@@ -394,12 +393,12 @@ class DriftMonitor:
                 f"strategy {self.strategy_id!r} is recorded on calendar {name}, not {calendar}: "
                 f"its sessions would not match; use another strategy_id"
             )
-        self.sessions = _calendar(conn, str(name))
+        self.calendar = read_calendar(conn, str(name))
         self.config = settings.config(self.strategy_id, str(name), remembered)
 
     def _session(self, session: date) -> date:
-        day = frames.day(session, "session")
-        self.sessions.close(day)
+        day = parse_day(session, "session")
+        self.calendar.session_close(day)
         return day
 
     def _stale(self, conn: Connection) -> dict[date, bool]:
@@ -411,18 +410,18 @@ class DriftMonitor:
         """Sessions between the last one computed and `day`."""
         row = conn.execute(_queries.last_run, {"strategy_id": self.strategy_id}).fetchone()
         last = row[0] if row else None
-        if last is None or not last < day or self.sessions.count(last, day) > CATCH_UP:
+        if last is None or not last < day or self.calendar.sessions_apart(last, day) > CATCH_UP:
             return []
-        return self.sessions.between(last, day)[1:]
+        return self.calendar.sessions_in_range(last, day)[1:]
 
     def _compute(self, conn: Connection, days: Sequence[date], only_returns: set[date]) -> None:
         for start in range(0, len(days), TOGETHER):
             together = days[start : start + TOGETHER]
             with self._computing(conn):
                 batch = pipeline.compute(
-                    conn, self.config, self.sessions, together, only_returns=sorted(only_returns)
+                    conn, self.config, self.calendar, together, only_returns=sorted(only_returns)
                 )
-                pipeline.store(conn, self.config, self.sessions, batch)
+                pipeline.store(conn, self.config, self.calendar, batch)
 
     def _metrics(self, batch: Batch, day: date) -> DriftMetrics:
         here = [value for value in batch.values if value.session == day]
@@ -447,7 +446,7 @@ class DriftMonitor:
             )
             for day in days
         ]
-        yield from fitting.distributions(conn, self.config, self.sessions, seen, bins)
+        yield from fitting.distributions(conn, self.config, self.calendar, seen, bins)
 
     def _tell(self, conn: Connection, day: date) -> None:
         found = alerts.to_notify(conn, self.strategy_id)
@@ -466,13 +465,8 @@ class DriftMonitor:
         if uri is not None:
             from .mlflow_runs import log_pending
 
-            log_pending(self.database, conn, self.config, self.sessions, uri, reports=reports)
+            log_pending(self.database, conn, self.config, self.calendar, uri, reports=reports)
 
 
-def _calendar(conn: Connection, name: str) -> Sessions:
-    rows = conn.execute(_queries.overrides, {"calendar": name}).fetchall()
-    return Sessions(name, [Override(*row) for row in rows])
-
-
-def _bare_run(metrics: DriftMetrics, sessions: Sessions) -> values.Run:
-    return values.Run(metrics.date, 0, "ok", "", "", sessions.close(metrics.date))
+def _bare_run(metrics: DriftMetrics, calendar: TradingCalendar) -> values.Run:
+    return values.Run(metrics.date, 0, "ok", "", "", calendar.session_close(metrics.date))

@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .calendars import SessionRule
     from .catalogue.definitions import FeatureView
     from .errors import (
         ConflictingValues,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from .files.snapshots import Snapshot, load_snapshot
     from .read.as_of import FeatureValue, MixedVersions
     from .store import FeatureStore
+    from .write.availability import SessionRule
 
 # Imported when first used: `import feature_store` loads neither numpy nor a database driver.
 _HOMES = {
@@ -31,7 +31,7 @@ _HOMES = {
     "MixedVersions": "read.as_of",
     "FeatureView": "catalogue.definitions",
     "Lake": "files.lake",
-    "SessionRule": "calendars",
+    "SessionRule": "write.availability",
     "Snapshot": "files.snapshots",
     "load_snapshot": "files.snapshots",
     "ConflictingValues": "errors",

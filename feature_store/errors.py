@@ -8,15 +8,25 @@ from difflib import get_close_matches
 from typing import Any
 
 from mlflow_timescale.common import errors as common
+from mlflow_timescale.common.errors import InvalidTime, UnknownCalendar
 from mlflow_timescale.db import Error
+
+__all__ = [
+    "ConflictingValues",
+    "DefinitionError",
+    "FeatureError",
+    "InvalidFrame",
+    "InvalidTime",
+    "InvalidValue",
+    "UnknownCalendar",
+    "UnknownFeature",
+    "WriteContention",
+    "unknown_feature",
+]
 
 
 class FeatureError(Error):
     """Anything that the feature store refuses."""
-
-
-class InvalidTime(FeatureError, ValueError):
-    """A time that is naive, missing, finer than a microsecond, or out of range."""
 
 
 class InvalidValue(FeatureError, ValueError):
@@ -32,10 +42,6 @@ class UnknownFeature(FeatureError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
-
-
-class UnknownCalendar(FeatureError, ValueError):
-    """A trading calendar that does not exist, or does not reach a date."""
 
 
 class DefinitionError(FeatureError, ValueError):

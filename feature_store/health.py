@@ -10,13 +10,20 @@ from typing import Any
 import numpy as np
 
 from mlflow_timescale import db
+from mlflow_timescale.common.calendar_overrides import read_calendar
+from mlflow_timescale.common.calendars import EVERY_DAY, TradingCalendar
+from mlflow_timescale.common.time import (
+    Duration,
+    InvalidTime,
+    SessionCount,
+    parse_duration,
+    to_micros,
+)
 from mlflow_timescale.db import Database
 from mlflow_timescale.db.arrays import Int4Array
 from mlflow_timescale.db.rows import mappings, scalar
 
 from .errors import InvalidValue, unknown_feature
-from .sessions import Sessions
-from .times import to_micros
 
 _queries = db.load("feature_health")
 _features = db.load("features")
@@ -141,19 +148,22 @@ def check_health(
     calendar: str | None = None,
     zone: str | None = None,
     sessions: int = 20,
-    max_staleness: timedelta | None = None,
+    max_staleness: str | Duration | None = None,
 ) -> Health:
     """Look at features as they were known at `as_of` (default: now).
 
-    `calendar` is a name of exchange_calendars: weekends and holidays then do not age a value, and
-    every feature is expected on every one of the last `sessions` complete sessions, unless its
-    definition lets it be two days old or older; those, and all without a calendar, are expected on
-    the days on which any entity has them. `zone` is where days begin, if not at the exchange:
+    `calendar` is an exchange's MIC, "24/7" or "weekdays": weekends, holidays and the closed days
+    that `override_session` recorded then do not age a value, and every feature is expected on
+    every one of the last `sessions` complete sessions, unless its definition lets it be two days
+    old or older; those, and all without a calendar, are expected on the days on which any entity
+    has them. `zone` is where days begin, if not at the exchange:
     "UTC" for daily data that is stamped at midnight in UTC. `max_staleness` is for features
-    without a definition.
+    without a definition: a timedelta or a text such as "5d"; with a calendar also "3 sessions".
 
-    Raises UnknownFeature for a name that is neither written nor defined.
+    Raises UnknownFeature for a name that is neither written nor defined, UnknownCalendar and
+    InvalidTime.
     """
+    limit = None if max_staleness is None else _limit(max_staleness, calendar)
     if sessions < 1:
         raise InvalidValue(f"sessions is {sessions}; look at one at least")
     with database.transaction() as conn:
@@ -166,37 +176,38 @@ def check_health(
             for row in mappings(conn, _queries.never_written, wanted, binary=True)
         ]
         _check_names(conn, features, never)
-        days = Sessions.of(calendar, _first(rows, now, sessions), now, zone)
-        freshness = _freshness(rows, days, now, max_staleness)
-        window = _window(rows, days, now, sessions)
+        trading = read_calendar(conn, calendar or EVERY_DAY)
+        last = trading.last_sessions(sessions, now)
+        freshness = _freshness(rows, trading, now, limit, zone)
+        window = _window(rows, trading, last, now, zone)
         statistics = [
             SessionStatistics(**r) for r in mappings(conn, _queries.sessions, window, binary=True)
         ]
         lags = [WriteLag(**row) for row in mappings(conn, _queries.write_lag, window, binary=True)]
-        expected = _expected(freshness, statistics, calendar, days.last(sessions))
+        expected = _expected(freshness, statistics, calendar, last)
         gaps = [Gap(**row) for row in mappings(conn, _queries.gaps, window | expected, binary=True)]
-    return Health(now, calendar, days.last(sessions), freshness, gaps, statistics, lags, never)
+    return Health(now, calendar, last, freshness, gaps, statistics, lags, never)
 
 
 def newest(
     conn: db.Connection,
     features: Sequence[str] | None,
     entities: Sequence[str],
-    days: Sessions,
+    calendar: TradingCalendar,
     *,
     as_of: datetime,
     max_staleness: timedelta,
 ) -> list[Freshness]:
     """The newest value of each feature that any of some entities has: which feeds have stopped?
 
-    Only `days` age a value. `max_staleness` is for features without a definition. A feature that is
-    defined and was never written, and one of `features` that none of the entities has, come
-    without an entity ("") and without a time.
+    Only the calendar's session days age a value. `max_staleness` is for features without a
+    definition. A feature that is defined and was never written, and one of `features` that none of
+    the entities has, come without an entity ("") and without a time.
     """
     wanted = {"features": _list(features), "entities": _list(entities), "as_of": as_of}
     rows = mappings(conn, _queries.freshness, wanted, binary=True)
     found: dict[str, Freshness] = {}
-    for entry in _freshness(rows, days, as_of, max_staleness):
+    for entry in _freshness(rows, calendar, as_of, max_staleness):
         best = found.get(entry.feature_name)
         if best is None or (entry.age is not None and (best.age is None or entry.age < best.age)):
             found[entry.feature_name] = entry
@@ -207,15 +218,29 @@ def newest(
     return [found[name] for name in sorted(found)]
 
 
+def _limit(max_staleness: str | Duration, calendar: str | None) -> timedelta:
+    """The limit by a clock that runs on session days only: a session is 24 hours of it."""
+    limit = parse_duration(max_staleness, "max_staleness")
+    if not isinstance(limit, SessionCount):
+        return limit
+    if calendar is None:
+        raise InvalidTime(f"max_staleness is {limit}, which needs a calendar such as XNYS")
+    return timedelta(days=limit.count)
+
+
 def _without(name: str, allowed: timedelta | None, row: dict[str, Any]) -> Freshness:
     return Freshness("", name, row.get("feature_version", 1), None, None, None, allowed)
 
 
 def _freshness(
-    rows: list[dict[str, Any]], days: Sessions, now: datetime, default: timedelta | None
+    rows: list[dict[str, Any]],
+    calendar: TradingCalendar,
+    now: datetime,
+    default: timedelta | None,
+    zone: str | None = None,
 ) -> list[Freshness]:
-    known = [row["event_time"] or now for row in rows]
-    ages = days.age(np.array([to_micros(moment) for moment in known], dtype=np.int64), now)
+    events = [to_micros(row["event_time"] or now) for row in rows]
+    ages = calendar.age(np.array(events, dtype=np.int64), now, zone)
     return [
         Freshness(
             row["entity_key"],
@@ -230,20 +255,17 @@ def _freshness(
     ]
 
 
-def _first(rows: list[dict[str, Any]], now: datetime, sessions: int) -> datetime:
-    """From when on sessions matter: the oldest newest value, or the window of statistics."""
-    events: list[datetime] = [row["event_time"] for row in rows if row["event_time"] is not None]
-    return min([now - timedelta(days=2 * sessions + 14), *events])
-
-
 def _window(
-    rows: list[dict[str, Any]], days: Sessions, now: datetime, sessions: int
+    rows: list[dict[str, Any]],
+    calendar: TradingCalendar,
+    last: list[date],
+    now: datetime,
+    zone: str | None,
 ) -> dict[str, Any]:
-    last = days.last(sessions)
     return {
         "series": Int4Array(np.array([row["series_id"] for row in rows], dtype=np.int32)),
-        "zone": days.zone,
-        "first": days.start(last[0]) if last else now,
+        "zone": zone or str(calendar.tz),
+        "first": calendar.day_start(last[0], zone) if last else now,
         "as_of": now,
     }
 

@@ -16,7 +16,6 @@ from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
 from . import health
-from .calendars import Availability, availability
 from .catalogue import definitions
 from .catalogue.definitions import FeatureView
 from .catalogue.provenance import active_run_id, default_producer
@@ -28,13 +27,13 @@ from .read import explain, revisions, spine, watermarks
 from .read.as_of import FeatureValue, Options
 from .read.spine import EntityColumns
 from .write import writing as write
+from .write.availability import Lag, availability
 from .write.points import Layout, one_row, points
 from .write.transaction import WriteSpec
 
 BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
 LONG_COLUMNS = 5  # a long frame has about so many for each value
 _MOST_READERS = 4  # more wait for each other in the database
-Lag = timedelta | Availability | str | None
 Features = str | FeatureView | Sequence[str | FeatureView]
 
 

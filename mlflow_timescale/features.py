@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from feature_store import *
     from feature_store import health as health
     from feature_store.health import Freshness as Freshness
-    from feature_store.sessions import Sessions as Sessions
 
 
 def __getattr__(name: str) -> Any:

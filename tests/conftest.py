@@ -1,7 +1,7 @@
-"""Databases for the tests: real ones, on the embedded server or on MLFLOW_TIMESCALE_TEST_URI.
+"""Fixtures that every test may use: real databases, embedded or on MLFLOW_TIMESCALE_TEST_URI.
 
-`database` is a fresh clone of a template that holds MLflow's tables and our migrations; a clone
-takes some 50 ms. `empty_database` has nothing in it.
+`database` is a clone of a template that holds MLflow's tables and our migrations;
+`empty_database` has no tables; `vanilla_database` is what plain MLflow makes.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import sql
+from support.databases import cloned, ensure_template, vanilla_url
 
 from mlflow_timescale import db
-from mlflow_timescale.db.embedded import keywords, release, stop_when_unused, temporary
+from mlflow_timescale.db.embedded import release, stop_when_unused, temporary
 from mlflow_timescale.db.uri import DatabaseURI
 
 # The controller sets it, its workers inherit it: one server and one template per run.
@@ -38,7 +37,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep MLflow from telling the world about the tests, and from reading the user's settings."""
+    """Turn MLflow's telemetry off and drop the user's MLflow settings."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_ENABLE_WORKSPACES"):
         os.environ.pop(name, None)
@@ -46,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def own_mlflow() -> Iterator[None]:
-    """MLflow keeps run, experiment and URI per process: each test starts anew."""
+    """Reset MLflow's state of the process (run, experiment, URIs) after each test."""
     yield
     if "mlflow" in sys.modules:
         import mlflow
@@ -74,16 +73,18 @@ def template(server: DatabaseURI) -> str:
     """The name of a database with MLflow's tables and ours, made once per run."""
     from mlflow_timescale.schema import prepare
 
-    name = f"template_{RUN}"
-    with db.connect(server, autocommit=True) as admin, db.exclusively(admin):
-        if not _exists(admin, name):
-            draft = f"{name}_draft"
-            _execute(admin, "CREATE DATABASE {}", draft)
-            prepare(server.with_database(draft).url)
-            _dispose_engines()
-            _close_to_others(admin, draft)
-            _execute(admin, "ALTER DATABASE {} RENAME TO {}", draft, name)
-    return name
+    return ensure_template(server, f"template_{RUN}", lambda uri: prepare(uri.url))
+
+
+@pytest.fixture(scope="session")
+def vanilla_template(server: DatabaseURI) -> str:
+    """The name of a database as plain MLflow makes it, made once per run."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    def fill(uri: DatabaseURI) -> None:
+        SqlAlchemyStore(vanilla_url(uri), "/artifacts")
+
+    return ensure_template(server, f"vanilla_{RUN}", fill)
 
 
 @pytest.fixture(scope="session")
@@ -93,56 +94,35 @@ def new_database(
     """Makes databases that live as long as their `with` block, for fixtures of a wider scope."""
 
     def make(*, empty: bool = False) -> AbstractContextManager[DatabaseURI]:
-        return contextmanager(_temporary)(server, "template1" if empty else template)
+        return cloned(server, "template1" if empty else template)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def vanilla_template(server: DatabaseURI) -> str:
-    """The name of a database as plain MLflow makes it, made once per run."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    name = f"vanilla_{RUN}"
-    with db.connect(server, autocommit=True) as admin, db.exclusively(admin):
-        if not _exists(admin, name):
-            draft = f"{name}_draft"
-            _execute(admin, "CREATE DATABASE {}", draft)
-            SqlAlchemyStore(vanilla_url(server.with_database(draft)), "/artifacts")
-            _dispose_engines()
-            _close_to_others(admin, draft)
-            _execute(admin, "ALTER DATABASE {} RENAME TO {}", draft, name)
-    return name
-
-
-@pytest.fixture
-def vanilla_database(server: DatabaseURI, vanilla_template: str) -> Iterator[DatabaseURI]:
-    """A database of the test's own, as plain MLflow makes it."""
-    yield from _temporary(server, vanilla_template)
-
-
-def vanilla_url(uri: DatabaseURI) -> str:
-    """The URI by which plain MLflow, on psycopg2, reaches the same database."""
-    parts = {key: str(value) for key, value in keywords(uri).items()}
-    query = "&".join(f"{key}={parts[key]}" for key in ("host", "port", "user") if parts.get(key))
-    return f"postgresql+psycopg2:///{parts['dbname']}?{query}"
 
 
 @pytest.fixture
 def database(server: DatabaseURI, template: str) -> Iterator[DatabaseURI]:
     """A database of the test's own, with MLflow's tables and our migrations."""
-    yield from _temporary(server, template)
+    with cloned(server, template) as uri:
+        yield uri
+
+
+@pytest.fixture
+def vanilla_database(server: DatabaseURI, vanilla_template: str) -> Iterator[DatabaseURI]:
+    """A database of the test's own, as plain MLflow makes it."""
+    with cloned(server, vanilla_template) as uri:
+        yield uri
 
 
 @pytest.fixture
 def empty_database(server: DatabaseURI) -> Iterator[DatabaseURI]:
-    """A database of the test's own with nothing in it."""
-    yield from _temporary(server, "template1")
+    """A database of the test's own without tables."""
+    with cloned(server) as uri:
+        yield uri
 
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A directory for an embedded server of the test's own, as root may give it to one."""
+    """A directory for an embedded server of the test's own; root may give it to another user."""
     with temporary() as uri:
         assert uri.embedded is not None
         uri.embedded.chmod(0o755)
@@ -154,52 +134,3 @@ def conn(database: DatabaseURI) -> Iterator[psycopg.Connection]:
     """An autocommit connection to `database`."""
     with db.connect(database, autocommit=True) as connection:
         yield connection
-
-
-def _temporary(server: DatabaseURI, template: str) -> Iterator[DatabaseURI]:
-    name = f"test_{uuid.uuid4().hex[:16]}"
-    with db.connect(server, autocommit=True) as admin:
-        _clone(admin, name, template)
-    try:
-        yield server.with_database(name)
-    finally:
-        _dispose_engines()
-        with db.connect(server, autocommit=True) as admin:
-            _execute(admin, "DROP DATABASE {} WITH (FORCE)", name)
-
-
-def _clone(admin: psycopg.Connection, name: str, template: str) -> None:
-    for attempt in range(20):  # TimescaleDB's workers may be looking at the template
-        try:
-            return _execute(admin, "CREATE DATABASE {} TEMPLATE {}", name, template)
-        except psycopg.errors.ObjectInUse:
-            time.sleep(0.1 * (attempt + 1))
-    raise TimeoutError(f"{template} is never free")
-
-
-def _close_to_others(admin: psycopg.Connection, name: str) -> None:
-    _execute(admin, "ALTER DATABASE {} WITH ALLOW_CONNECTIONS false", name)
-    admin.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
-    )
-    while admin.execute("SELECT 1 FROM pg_stat_activity WHERE datname = %s", [name]).fetchone():
-        time.sleep(0.05)
-
-
-def _exists(admin: psycopg.Connection, name: str) -> bool:
-    found = admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
-    return found.fetchone() is not None
-
-
-def _execute(admin: psycopg.Connection, statement: str, *names: str) -> None:
-    admin.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
-
-
-def _dispose_engines() -> None:
-    """Close the connections that MLflow's stores keep per process and URI."""
-    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
-
-    for store in (Tracking, Registry):
-        for engine in getattr(store, "_engine_map", {}).values():
-            engine.dispose()

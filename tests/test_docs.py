@@ -1,22 +1,42 @@
-"""The documentation does what it says: README and docs are run, docstrings' examples too."""
+"""The documentation is executed: every code block of README and docs, and docstring examples."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import pkgutil
 import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import mlflow
+import numpy as np
+import pandas as pd
+import polars as pl
+import psycopg
 import pytest
 from support import facades
+from support.bitemporal import at
+from support.guides import ROOT, Guide, blocks, mentioned, unknown_parts
+from support.strategies import Strategy
 
+from drift import DriftMonitor
+from feature_store import FeatureStore, FeatureView
 from mlflow_timescale.db.uri import DatabaseURI
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = ("mlflow_timescale", "feature_store", "drift")
-EMBEDDED = "timescaledb+embedded:quant"
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+# Shell commands that no test of this file runs, with the reason.
+NOT_RUN = {
+    "python3 -m venv": "installs from an index; .ci/run runs it on a clean checkout",
+    "mlflow-timescale server": "serves until it is stopped; tests/cli/test_server.py runs it",
+    "mlflow-timescale demo": "trains a model; tests/examples/test_demo.py runs it",
+    "mlflow-timescale import": "needs other MLflows; tests/operations/test_import.py makes them",
+}
 
 
 def modules() -> list[str]:
@@ -38,17 +58,238 @@ def test_examples_in_docstrings_hold(name: str) -> None:
     assert runner.failures == 0
 
 
-def test_the_readme_example_runs(
-    database: DatabaseURI, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert EMBEDDED in example
-    try:
-        exec(compile(example.replace(EMBEDDED, database.url), "README.md", "exec"), {})
-    finally:
-        mlflow.set_tracking_uri(None)
+    if "database" in request.fixturenames:
+        monkeypatch.setenv("MLFLOW_TIMESCALE_URI", request.getfixturevalue("database").url)
+
+
+@pytest.fixture
+def guide(database: DatabaseURI) -> Callable[..., Guide]:
+    """Makes the guide of a page: `guide("docs/features.md", names, replace={...})`."""
+
+    def make(page: str, names: dict[str, Any] | None = None, **replace: str) -> Guide:
+        return Guide(ROOT / page, database, names or {}, replace, NOT_RUN)
+
+    return make
+
+
+def test_the_readme(guide: Callable[..., Guide], capsys: pytest.CaptureFixture[str]) -> None:
+    guide("README.md").run()
     assert capsys.readouterr().out.splitlines()[-1] == "1"
+
+
+class Doubles(mlflow.pyfunc.PythonModel):
+    """A model in the fewest lines."""
+
+    def predict(self, model_input: list[float]) -> list[float]:
+        return [2 * value for value in model_input]
+
+
+@pytest.fixture
+def four_versions(database: DatabaseURI, conn: psycopg.Connection) -> mlflow.MlflowClient:
+    """Versions 1 to 4 of `momentum`, two of them champion in turn, and a file that was changed."""
+    mlflow.set_tracking_uri(database.url)
+    client = mlflow.MlflowClient()
+    client.create_registered_model("momentum")
+    with mlflow.start_run() as run:
+        for _ in range(3):
+            client.create_model_version("momentum", "models:/none", run.info.run_id)
+        mlflow.log_text("a note", "note.txt")
+    with mlflow.start_run():
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=Doubles(),
+            pip_requirements=["mlflow"],
+            registered_model_name="momentum",
+        )
+    for version in (3, 4):
+        client.set_registered_model_alias("momentum", "champion", version)
+    conn.execute(
+        "UPDATE mlops.artifact_chunks SET data = set_byte(data, 0, get_byte(data, 0) # 1) "
+        "WHERE content_id IN (SELECT content_id FROM mlops.artifact_files WHERE path LIKE '%note%')"
+    )
+    return client
+
+
+def test_the_guide_to_artifacts(
+    guide: Callable[..., Guide], four_versions: mlflow.MlflowClient
+) -> None:
+    Path("momentum_xgb.pkl").write_bytes(b"weights")
+    now = datetime.now(timezone.utc).isoformat()
+    page = guide("docs/artifacts.md", {"client": four_versions})
+    page.replace = {
+        "2024-01-15T09:30:00-05:00": now,
+        "datetime(2024, 1, 15, 14, 30, tzinfo=timezone.utc)": f'datetime.fromisoformat("{now}")',
+    }
+    page.run()
+    assert page.names["best"].version == "1"
+    assert page.names["champion"] == 4
+    assert page.names["model"].predict([1.0]) == [2.0]
+
+
+@pytest.fixture
+def recorded(database: DatabaseURI) -> dict[str, pd.DataFrame]:
+    """A strategy's frames of 2018, and as files those of 2019 and of 2020 without any skill."""
+    monitor = DriftMonitor(database, "momentum", tracking_uri=False, notify=())
+
+    def days(start: str, end: str) -> list[Any]:
+        first, last = (datetime.fromisoformat(text).date() for text in (start, end))
+        return list(monitor.sessions.between(first, last))
+
+    files = days("2019-01-02", "2019-12-31") + days("2020-01-02", "2020-03-31")
+    skill = [0.3 if day.year < 2020 else -0.3 for day in files]
+    later = Strategy.of(files, skill, seed=1)
+    pd.DataFrame(later.predictions()).to_parquet("signals.parquet")
+    pd.DataFrame(later.realized()).to_csv("returns.csv", index=False)
+    pd.DataFrame(later.own()).to_csv("pnl.csv", index=False)
+    first = Strategy.of(days("2018-01-02", "2018-12-31"))
+    frames = {
+        "predictions": first.predictions(),
+        "returns": first.realized(),
+        "pnl": first.own(),
+    }
+    return {name: pd.DataFrame(columns) for name, columns in frames.items()}
+
+
+def test_the_guide_to_drift(guide: Callable[..., Guide], recorded: dict[str, pd.DataFrame]) -> None:
+    page = guide("docs/drift.md", dict(recorded))
+    page.run()
+    assert len(page.names["monitor"].references()) == 2
+
+
+def test_the_guide_to_the_numerics(guide: Callable[..., Guide]) -> None:
+    guide("docs/drift-numerics.md").run()
+
+
+@pytest.fixture
+def store(database: DatabaseURI) -> Iterator[FeatureStore]:
+    with FeatureStore(database, producer="tests", producer_version="abc123") as opened:
+        yield opened
+
+
+@pytest.mark.filterwarnings("ignore::feature_store.MixedVersions")
+def test_the_guide_to_features(guide: Callable[..., Guide]) -> None:
+    frame = pd.DataFrame(
+        {
+            "entity_key": "AAPL.NASDAQ",
+            "event_time": [at(24 * d) for d in range(5)],
+            "momentum_5d": np.arange(5.0),
+            "rank": range(5),
+            "decay": [[1, 0.5]] * 5,
+        }
+    )
+    published = frame.assign(published_at=frame["event_time"] + timedelta(hours=1), value=1.0)
+    long = published[["entity_key", "event_time", "published_at", "value"]]
+    long.assign(feature_name="eps").to_parquet("features.parquet")
+    spine = pd.DataFrame({"entity_key": "AAPL.NASDAQ", "as_of": [at(48), at(72)]})
+    spine.to_parquet("spine.parquet")
+    Path("views.json").write_text(json.dumps({"name": "oscillators", "features": ["rsi_21"]}))
+    page = guide("docs/features.md", {"frame": frame, "spine": spine, "yesterday": at(72)})
+    # The file has no column of its own for each feature, which the shell's example expects.
+    page.replace = {"features.parquet --lag 4h": "wide.parquet --lag 4h"}
+    frame.assign(rsi_14=50.0)[["entity_key", "event_time", "rsi_14"]].to_parquet("wide.parquet")
+    with closing_store(page):
+        page.run()
+    assert page.names["train"]["momentum_5d"].tolist() == [1.0, 2.0]
+    assert len(page.names["why"]) == 4
+
+
+def closing_store(page: Guide) -> closing[Any]:
+    """Close the store that a page opens, whatever happens."""
+
+    class Opened:
+        def close(self) -> None:
+            if "store" in page.names:
+                page.names["store"].close()
+
+    return closing(Opened())
+
+
+@pytest.fixture
+def written(store: FeatureStore) -> pl.DataFrame:
+    """Two features of three names to the end of March 2024, but NVDA two sessions less; a spine."""
+    days = pd.bdate_range("2024-01-02", "2024-03-28", tz="America/New_York")
+    closes = days + timedelta(hours=16)
+    names = ["AAPL", "MSFT", "NVDA"]
+    rows = [
+        {"entity_key": name, "event_time": close, "momentum_5d": 0.1 * i, "rsi_14": 40.0 + i}
+        for name in names
+        for i, close in enumerate(closes[:-2] if name == "NVDA" else closes)
+    ]
+    features = {"momentum_5d": "number", "rsi_14": "number"}
+    store.register(FeatureView("momentum", features, max_staleness=timedelta(days=1)))
+    store.write_frame(pd.DataFrame(rows), availability_lag=timedelta(minutes=45))
+    spine = pl.DataFrame(
+        {
+            "entity_key": names * 30,
+            "as_of": [close.tz_convert("UTC") for close in closes[10:40] for _ in names],
+            "label": list(range(90)),
+        }
+    ).sort("as_of")
+    spine.write_parquet("spine.parquet")
+    return spine
+
+
+def test_the_guide_to_snapshots(
+    guide: Callable[..., Guide], database: DatabaseURI, written: pl.DataFrame, tmp_path: Path
+) -> None:
+    mlflow.set_tracking_uri(database.url)
+    page = guide("docs/feature-snapshots.md", {"uri": database.url, "spine": written})
+    page.replace = {
+        "s3://.../spine": f"{tmp_path}/spine.parquet",
+        "s3://research/lake": f"{tmp_path}/lake",
+        "s3://research": f"{tmp_path}/research",
+    }
+    page.run()
+    assert page.names["snapshot"].to_polars().height == 90
+
+
+def test_the_guide_to_first_steps(guide: Callable[..., Guide], conn: psycopg.Connection) -> None:
+    conn.execute("DROP INDEX index_params_run_uuid")  # which the page's doctor misses
+    guide("docs/demo.md").run()
+
+
+def test_the_guide_to_tracking(vanilla_database: DatabaseURI) -> None:
+    page = Guide(ROOT / "docs/tracking.md", vanilla_database, {}, {}, NOT_RUN)
+    page.run()
+
+
+def test_the_guide_to_the_gates(guide: Callable[..., Guide]) -> None:
+    guide("docs/mlflow-gates.md").run()
+
+
+def test_every_page_with_code_has_a_test() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    missing = [
+        str(page.relative_to(ROOT))
+        for page in PAGES
+        if blocks(page) and f'"{page.relative_to(ROOT)}"' not in source
+    ]
+    assert not missing, f"no test runs the blocks of {missing}"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, *ROOT.glob("benchmarks/*.md"), ROOT / "CONTRIBUTING.md", ROOT / "ARCHITECTURE.md"],
+    ids=lambda page: page.name,
+)
+def test_commands_of_the_documentation_exist_with_their_options(page: Path) -> None:
+    errors = {
+        " ".join(words): unknown for words in mentioned(page) if (unknown := unknown_parts(words))
+    }
+    assert not errors
+
+
+def test_every_feature_command_is_in_the_guides() -> None:
+    from feature_store.cli import COMMANDS
+
+    shown = "\n".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/feature*.md"))
+    assert set(re.findall(r"mlflow-timescale features (\w+)", shown)) == set(COMMANDS)
 
 
 def test_links_in_the_documentation_lead_somewhere() -> None:

@@ -76,15 +76,15 @@ def is_error(name: str, item: Documented) -> bool:
 def _errors() -> dict[str, Any]:
     import drift.alerts.lifecycle
     import drift.results.references
-    import drift.sessions
     import feature_store.errors
     import feature_store.files.lake
     import feature_store.files.manifest
     import feature_store.files.snapshots
     import feature_store.files.storage
     from mlflow_timescale import db
+    from mlflow_timescale.common import errors
 
-    modules: list[Any] = [drift.alerts.lifecycle, drift.results.references, drift.sessions, db]
+    modules: list[Any] = [drift.alerts.lifecycle, drift.results.references, errors, db]
     modules += [feature_store.errors, feature_store.files.lake, feature_store.files.manifest]
     modules += [feature_store.files.snapshots, feature_store.files.storage]
     return {name: value for module in modules for name, value in vars(module).items()}

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from psycopg.rows import class_row, dict_row
 
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, Error, load
 
-from ..sessions import Sessions
 from .rules import Evaluation, Rule, RuleStates
 
 _queries = load("drift")
@@ -148,7 +148,7 @@ def reconcile(
     conn: Connection,
     strategy_id: str,
     found: Sequence[Episode],
-    sessions: Sessions,
+    calendar: TradingCalendar,
     after: date,
     note: Callable[[Episode], str] = lambda episode: "",
 ) -> None:
@@ -160,7 +160,7 @@ def reconcile(
     stored = [alert for alert in find(conn, strategy_id) if alert.session > after]
     for episode in found:
         match = _matching(stored, episode)
-        row = _row(strategy_id, episode, match, _silenced(silences, episode, sessions))
+        row = _row(strategy_id, episode, match, _silenced(silences, episode, calendar))
         row["note"] = match.note if match and match.note else note(episode)
         if match is None:
             conn.execute(_queries.open_alert, row)
@@ -224,9 +224,11 @@ def _silences(conn: Connection, strategy_id: str) -> list[Silence]:
         return cursor.execute(_queries.silences, {"strategy_id": strategy_id}).fetchall()
 
 
-def _silenced(silences: Sequence[Silence], episode: Episode, sessions: Sessions) -> Silence | None:
+def _silenced(
+    silences: Sequence[Silence], episode: Episode, calendar: TradingCalendar
+) -> Silence | None:
     """The silence over an episode's last session: by event time, whenever that is computed."""
-    close = sessions.close(episode.last)
+    close = calendar.session_close(episode.last)
     covering = [
         s
         for s in silences

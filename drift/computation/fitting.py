@@ -8,6 +8,7 @@ from datetime import date
 
 import numpy as np
 
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection
 
 from ..inputs import features
@@ -15,7 +16,6 @@ from ..inputs.features import Section
 from ..inputs.observed import Observed
 from ..metrics import feed_quality, psi
 from ..metrics.feed_quality import Habits, Prints, Shares
-from ..sessions import Sessions
 from . import pipeline
 from .judging import Config
 from .session_values import PREDICTIONS
@@ -24,7 +24,7 @@ GROUP = 20  # features read at once: a window of some is held in memory, never o
 
 
 def distributions(
-    conn: Connection, config: Config, calendar: Sessions, seen: Sequence[Observed], bins: int
+    conn: Connection, config: Config, calendar: TradingCalendar, seen: Sequence[Observed], bins: int
 ) -> Iterator[tuple[str, psi.Reference]]:
     """The reference of the predictions and of every feature, with its day-to-day variation."""
     said = {

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, load
 
 from ..alerts import lifecycle as alerts
@@ -20,7 +21,6 @@ from ..metrics.cusum import Baseline
 from ..results import values
 from ..results.references import References
 from ..results.values import FIRST, Run, Value
-from ..sessions import Sessions
 from . import session_values as computing
 from .session_values import Histograms, Series
 
@@ -82,14 +82,14 @@ class History:
         cls,
         conn: Connection,
         config: Config,
-        calendar: Sessions,
+        calendar: TradingCalendar,
         references: References,
         days: Sequence[date] = (),
         metrics: Sequence[str] = (),
     ) -> History:
         """Read what the rules and `metrics` need, of all sessions computed and of `days`."""
         computed = {run.session for run in values.runs(conn, config.strategy_id)} | set(days)
-        sessions = calendar.between(min(computed), max(computed)) if computed else []
+        sessions = calendar.sessions_in_range(min(computed), max(computed)) if computed else []
         levels = [_level(references, session) for session in sessions]
         history = cls(sessions, computed, levels, {}, np.full(len(sessions), np.nan), set())
         wanted = {rule.metric for rule in config.rules} | {"ic", "n_signals", *metrics}
@@ -139,7 +139,7 @@ class History:
 def follow(
     conn: Connection,
     config: Config,
-    calendar: Sessions,
+    calendar: TradingCalendar,
     references: References,
     batch: Batch,
 ) -> None:

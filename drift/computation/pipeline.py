@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, load
 
 from ..alerts import lifecycle as alerts
@@ -23,7 +24,6 @@ from ..metrics.psi import POOLED_SESSIONS, Reference
 from ..results import values
 from ..results.references import References, Window
 from ..results.values import Run, Value
-from ..sessions import Sessions
 from . import judging
 from . import session_values as computing
 from .judging import Batch, Config
@@ -41,7 +41,7 @@ Counts = NDArray[np.int64]
 def compute(
     conn: Connection,
     config: Config,
-    calendar: Sessions,
+    calendar: TradingCalendar,
     days: Sequence[date],
     *,
     only_returns: Sequence[date] = (),
@@ -80,7 +80,7 @@ def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
         yield chunk
 
 
-def store(conn: Connection, config: Config, calendar: Sessions, batch: Batch) -> list[date]:
+def store(conn: Connection, config: Config, calendar: TradingCalendar, batch: Batch) -> list[date]:
     """Keep a batch, and bring the alerts to what was found; return the sessions that changed."""
     strategy = {"strategy_id": config.strategy_id}
     if batch.runs:
@@ -118,7 +118,7 @@ def _store_histograms(conn: Connection, config: Config, batch: Batch) -> None:
 def _runs(
     conn: Connection,
     config: Config,
-    calendar: Sessions,
+    calendar: TradingCalendar,
     seen: Sequence[Observed],
     found: Sequence[Value],
 ) -> list[Run]:
@@ -130,7 +130,7 @@ def _runs(
     return [
         Run(
             session=o.session,
-            session_number=calendar.count(first, o.session),
+            session_number=calendar.sessions_apart(first, o.session),
             status="ok" if o.session in known else "no_data",
             model_name=o.primary.model_name if o.primary else "",
             model_version=o.primary.model_version if o.primary else "",
@@ -150,21 +150,21 @@ def _digest(observed: Observed) -> str:
     return sha.hexdigest()[:16]
 
 
-def _as_of(observed: Observed, calendar: Sessions) -> datetime:
+def _as_of(observed: Observed, calendar: TradingCalendar) -> datetime:
     """When the session's predictions were made; without any, when the next session opens."""
-    return observed.as_of or calendar.open(calendar.shift(observed.session, 1))
+    return observed.as_of or calendar.session_open(calendar.next_session(observed.session))
 
 
 def _feature_values(
     conn: Connection,
     config: Config,
-    calendar: Sessions,
+    calendar: TradingCalendar,
     references: References,
     seen: Sequence[Observed],
     batch: Batch,
 ) -> Iterator[Value]:
     judges = {o.session: _judges(references, o.session) for o in seen}
-    before = calendar.shift(seen[0].session, -1)
+    before = calendar.previous_session(seen[0].session)
     known = batch.feeds.knows(conn, config.strategy_id, before)
     earlier = [] if known else [_observe(conn, config, before)]
     counted = _counted(conn, config, calendar, [*earlier, *seen], judges, batch.feeds)
@@ -188,7 +188,9 @@ def _feature_values(
         yield from computing.of_features(accepted, None if same else fixed, batch.recent)
         watched = [name for name in accepted.references if _is_watched(config, name)]
         expected = bool(len(observed.entities))
-        shares = batch.feeds.of(session, calendar.shift(session, -1), watched, expected=expected)
+        shares = batch.feeds.of(
+            session, calendar.previous_session(session), watched, expected=expected
+        )
         yield from computing.of_feeds(session, shares, accepted.references)
     batch.feeds.forget(seen[-1].session)
 
@@ -205,7 +207,7 @@ def _judges(references: References, session: date) -> list[tuple[Window, Mapping
 def _counted(
     conn: Connection,
     config: Config,
-    calendar: Sessions,
+    calendar: TradingCalendar,
     seen: Sequence[Observed],
     judges: Judges,
     feeds: Feeds,
@@ -236,7 +238,7 @@ def _counted(
 def _samples(
     conn: Connection,
     config: Config,
-    calendar: Sessions,
+    calendar: TradingCalendar,
     seen: Sequence[Observed],
     names: Collection[str],
 ) -> Iterator[features.Sample]:
@@ -250,9 +252,9 @@ def _is_watched(config: Config, name: str) -> bool:
     return name == PREDICTIONS or config.features is None or features.base(name) in config.features
 
 
-def window(observed: Observed, calendar: Sessions) -> features.Window:
+def window(observed: Observed, calendar: TradingCalendar) -> features.Window:
     """The time in which a session's features are written, and the names that should have them."""
-    after = calendar.close(calendar.shift(observed.session, -1))
+    after = calendar.session_close(calendar.previous_session(observed.session))
     return features.Window(observed.session, after, _as_of(observed, calendar), observed.entities)
 
 
@@ -261,14 +263,14 @@ def _stored(
     config: Config,
     last: date,
     judge: tuple[Window, Mapping[str, Reference]],
-    calendar: Sessions,
+    calendar: TradingCalendar,
 ) -> list[Histograms]:
     """The sessions that a pooled PSI adds, up to `last`, in the buckets of one reference."""
     window, distributions = judge
     row = {
         "strategy_id": config.strategy_id,
         "reference_id": window.reference_id,
-        "start": calendar.shift(last, 2 - POOLED_SESSIONS),
+        "start": calendar.session_offset(last, 2 - POOLED_SESSIONS),
         "end": last,
     }
     by_session: dict[date, dict[str, Counts]] = {}

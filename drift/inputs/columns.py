@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlflow_timescale.common.frames import Columns, Frame, InvalidFrame, as_arrow, text
+from mlflow_timescale.common.micros import column_micros
+from mlflow_timescale.common.time import InvalidTime
 
 IDENTIFIERS = ("entity_key", "group", "signal_name", "model_name", "model_version")
 
@@ -92,19 +94,13 @@ def counts(columns: Columns, name: str, default: int) -> NDArray[np.int64]:
 def instants(columns: Columns, name: str) -> NDArray[np.datetime64]:
     """A column of points in time as UTC datetime64[us], shape (rows,); NaT where it is empty.
 
-    Raises InvalidFrame for times without a zone.
+    Raises InvalidFrame for times without a time zone, and for what is no time.
     """
-    column = _arrow(columns, name)
-    kind = column.type
-    if pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.tz is None):
-        raise InvalidFrame(
-            f"column {name!r} has no time zone (it is {kind}): the same text means different "
-            f"instants in New York and Tokyo; localize it first"
-        )
-    if not pa.types.is_timestamp(kind):
-        raise InvalidFrame(f"column {name!r} is {kind}, not points in time with a time zone")
-    moments = _cast(column, name, pa.timestamp("us", "UTC"))
-    return np.asarray(moments.to_numpy(zero_copy_only=False), dtype="datetime64[us]")
+    try:
+        micros = column_micros(_arrow(columns, name), f"column {name!r}", missing=True)
+    except InvalidTime as exc:
+        raise InvalidFrame(str(exc)) from exc
+    return micros.view("datetime64[us]")  # MISSING is NaT
 
 
 def days(columns: Columns, name: str) -> NDArray[np.datetime64]:

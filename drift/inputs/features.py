@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mlflow_timescale.common.calendars import TradingCalendar
+from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Connection, load
-
-from ..sessions import Sessions
 
 if TYPE_CHECKING:
     from mlflow_timescale.features import Freshness
@@ -78,7 +78,7 @@ def names(conn: Connection) -> list[str]:
 
 def freshness(
     conn: Connection,
-    calendar: Sessions,
+    calendar: TradingCalendar,
     session: date,
     entities: Sequence[str],
     features: Sequence[str] | None,
@@ -94,10 +94,9 @@ def freshness(
     from mlflow_timescale.features import health
 
     arrays.register(conn)
-    days = calendar.clock(as_of)
-    due = _micros(calendar.close(calendar.shift(session, -1)))
-    allowed = timedelta(microseconds=int(days.age(np.array([due]), as_of)[0]) - 1)
-    return health.newest(conn, features, entities, days, as_of=as_of, max_staleness=allowed)
+    due = to_micros(calendar.session_close(calendar.previous_session(session)))
+    allowed = timedelta(microseconds=int(calendar.age(np.array([due]), as_of)[0]) - 1)
+    return health.newest(conn, features, entities, calendar, as_of=as_of, max_staleness=allowed)
 
 
 def samples(
@@ -162,7 +161,7 @@ class _Rows(NamedTuple):
 
     def section(self, window: Window) -> Section:
         """The newest value of each name by the window's end."""
-        after, as_of = _micros(window.after), _micros(window.as_of)
+        after, as_of = to_micros(window.after), to_micros(window.as_of)
         seen = (self.events > after) & (self.events <= as_of) & (self.ingests <= as_of)
         if len(window.entities):
             at = np.searchsorted(window.entities, self.entities)
@@ -171,7 +170,3 @@ class _Rows(NamedTuple):
         newest = np.append(entities[1:] != entities[:-1], True)[: len(entities)]
         without = max(len(window.entities) - int(newest.sum()), 0)
         return Section(entities[newest], values[newest], without)
-
-
-def _micros(instant: datetime) -> int:
-    return int(np.datetime64(instant.replace(tzinfo=None), "us").astype(np.int64))

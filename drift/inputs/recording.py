@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from psycopg.sql import SQL
 
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.frames import Columns, InvalidFrame
 from mlflow_timescale.db import Connection, Error, load
 
-from ..sessions import Sessions
 from . import columns
 from .columns import counts, days, instants, numbers, texts
 
@@ -29,7 +29,9 @@ class Contradiction(Error, ValueError):
     """Rows that differ from what was recorded for the same key."""
 
 
-def record_predictions(conn: Connection, strategy_id: str, sessions: Sessions, frame: Any) -> int:
+def record_predictions(
+    conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
+) -> int:
     """Keep what a strategy's models said; return how many rows were new.
 
     Columns: entity_key, signal, and signal_time (aware) or session; optional horizon (sessions, 1),
@@ -38,7 +40,7 @@ def record_predictions(conn: Connection, strategy_id: str, sessions: Sessions, f
     """
     given = columns.read(frame)
     entities, signals = texts(given, "entity_key"), numbers(given, "signal")
-    signal_times, session_days = _times(given, sessions)
+    signal_times, session_days = _times(given, calendar)
     staged = [
         ("text", entities),
         ("date", session_days.tolist()),
@@ -69,7 +71,9 @@ def _signal_ids(conn: Connection, strategy_id: str, given: Columns) -> list[int]
     return [ids[key] for key in keys]
 
 
-def record_returns(conn: Connection, strategy_id: str, sessions: Sessions, frame: Any) -> int:
+def record_returns(
+    conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
+) -> int:
     """Keep what names returned after a session's signal; return how many rows were new.
 
     Columns: entity_key, session (the signal's), value; optional horizon (sessions, 1), known_at
@@ -78,7 +82,7 @@ def record_returns(conn: Connection, strategy_id: str, sessions: Sessions, frame
 
     Raises InvalidFrame, NotASession, Contradiction.
     """
-    given = _known(columns.read(frame), sessions)
+    given = _known(columns.read(frame), calendar)
     staged = [
         ("text", texts(given, "entity_key")),
         ("date", days(given, "session").tolist()),
@@ -90,13 +94,13 @@ def record_returns(conn: Connection, strategy_id: str, sessions: Sessions, frame
 
 
 def record_strategy_returns(
-    conn: Connection, strategy_id: str, sessions: Sessions, frame: Any
+    conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
 ) -> int:
     """Keep what the strategy itself returned in each session; return how many rows were new.
 
     Columns: session, value; optional known_at, as for `record_returns`.
     """
-    given = _known(columns.read(frame), sessions)
+    given = _known(columns.read(frame), calendar)
     staged = [
         ("date", days(given, "session").tolist()),
         ("time", _known_at(given)),
@@ -160,33 +164,33 @@ def _described(row: dict[str, Any]) -> str:
     return f"{key}: {given}, recorded {kept}"
 
 
-def _times(given: Columns, sessions: Sessions) -> tuple[Any, Any]:
+def _times(given: Columns, calendar: TradingCalendar) -> tuple[Any, Any]:
     """The signal time and the session of each row."""
     if "signal_time" not in given and "session" in given:
-        signalled = sessions.require(days(given, "session"))
-        return sessions.closes(signalled), signalled
+        signalled = calendar.require_sessions(days(given, "session"))
+        return calendar.session_closes(signalled), signalled
     times = instants(given, "signal_time")
     if np.isnat(times).any():
         raise InvalidFrame(f"column 'signal_time' has {np.isnat(times).sum()} empty values")
     if "session" in given:
-        return times, sessions.require(days(given, "session"))
-    _refuse_dates(times, sessions)
-    return times, sessions.of_instants(times)
+        return times, calendar.require_sessions(days(given, "session"))
+    _refuse_dates(times, calendar)
+    return times, calendar.instants_to_sessions(times)
 
 
-def _refuse_dates(times: Any, sessions: Sessions) -> None:
+def _refuse_dates(times: Any, calendar: TradingCalendar) -> None:
     """Refuse midnights: a date read as an instant lands a session early, the seed's incident."""
-    if len(times) and (times == times.astype("datetime64[D]")).all() and sessions.has_hours:
+    if len(times) and (times == times.astype("datetime64[D]")).all() and calendar.has_hours:
         raise InvalidFrame(
             "column 'signal_time' is midnight UTC in every row, so these are dates rather than "
             "the instants of the predictions; pass them as column 'session'"
         )
 
 
-def _known(given: Columns, sessions: Sessions) -> Columns:
+def _known(given: Columns, calendar: TradingCalendar) -> Columns:
     """The rows that have a value, their sessions checked."""
     known = columns.take(given, ~np.isnan(numbers(given, "value")))
-    sessions.require(days(known, "session"))
+    calendar.require_sessions(days(known, "session"))
     return known
 
 

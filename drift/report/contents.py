@@ -8,6 +8,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
+from mlflow_timescale.common.calendars import NotASession, TradingCalendar
 from mlflow_timescale.db import Connection, load
 
 from ..computation.judging import Config, History
@@ -15,7 +16,6 @@ from ..metrics import cusum
 from ..metrics.psi import PSIResult, Reference, psi_from_counts
 from ..results import values
 from ..results.references import References, Window
-from ..sessions import NotASession, Sessions
 from .page import Report
 
 _queries = load("drift")
@@ -44,7 +44,7 @@ Floats = NDArray[np.float64]
 
 
 def gather(
-    conn: Connection, config: Config, calendar: Sessions, session: date, history: History
+    conn: Connection, config: Config, calendar: TradingCalendar, session: date, history: History
 ) -> Report:
     """What the report of a computed session shows. Raises NotASession if it was not computed."""
     runs = values.runs(conn, config.strategy_id, session, session)
@@ -73,7 +73,7 @@ def gather(
     )
 
 
-def read_history(conn: Connection, config: Config, calendar: Sessions) -> History:
+def read_history(conn: Connection, config: Config, calendar: TradingCalendar) -> History:
     """All that reports draw, read once for any number of them."""
     references = References(conn, config.strategy_id)
     return History.read(conn, config, calendar, references, metrics=SERIES)
@@ -123,13 +123,13 @@ def _ratios(
 
 
 def _facts(
-    config: Config, calendar: Sessions, run: values.Run, judge: Window | None
+    config: Config, calendar: TradingCalendar, run: values.Run, judge: Window | None
 ) -> dict[str, str]:
     model = f"{run.model_name} {run.model_version}".strip()
     facts = {
         "Model": model or "not named by the predictions",
         "As of": f"{run.as_of:%Y-%m-%d %H:%M} UTC",
-        "Calendar": calendar.calendar,
+        "Calendar": calendar.name,
         "Revision": str(run.revision),
     }
     if judge is not None:

@@ -13,9 +13,9 @@ import click
 from rich.table import Table
 
 from mlflow_timescale.cli.options import console
+from mlflow_timescale.common.time import to_micros
 
 from ..errors import FeatureError
-from ..times import to_micros
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]

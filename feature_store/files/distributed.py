@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mlflow_timescale.common.frames import Frame
+from mlflow_timescale.common.micros import column_micros
+from mlflow_timescale.common.time import duration_micros
 
 from ..catalogue.selection import ANY_VERSION, Versions, select
 from ..errors import FeatureError, as_feature_errors
-from ..times import column_micros, duration_micros
 from .lake import Lake
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlflow_timescale.common.frames import Column, Columns, Frame
+from mlflow_timescale.common.micros import MISSING, column_micros
 
 from ..errors import InvalidFrame, as_feature_errors
-from ..times import MISSING, column_micros
 
 VERSION = 1
 _EXACT = 2**53

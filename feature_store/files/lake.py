@@ -23,12 +23,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import duration_micros
+
 from ..catalogue.selection import ANY_VERSION, Selection, Versions, select
 from ..errors import FeatureError, unknown_feature
 from ..read.cells import Cells, Winners
 from ..read.frontier import Frontier, search
 from ..read.spine import EntityColumns, Spine, read_spine, slices
-from ..times import Micros, duration_micros
 from .storage import CorruptFile, DataFile, Folder
 
 FILE = "lake.json"

@@ -22,13 +22,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.db import Database
 from mlflow_timescale.db.arrays import Int4Array, Int8Array, TimestampArray
 
 from ..read import watermarks
 from ..read.frontier import strict_frontier
 from ..read.plans import stream_series
-from ..times import Micros
 from .lake import (
     FILE,
     SCHEMA,

@@ -24,6 +24,8 @@ import pyarrow.compute as pc
 
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import Column, Columns, Frame, as_arrow
+from mlflow_timescale.common.micros import MISSING
+from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Database, DatabaseURI
 
 from ..catalogue import definitions
@@ -34,7 +36,6 @@ from ..read import watermarks
 from ..read.as_of import Options
 from ..read.cells import Cells
 from ..read.spine import EntityColumns, Spine, read_spine
-from ..times import MISSING, to_micros
 from .fingerprint import Fingerprint, canonical_json
 from .manifest import (
     FILE,

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from psycopg.rows import dict_row
 
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import MISSING
+from mlflow_timescale.common.time import duration_micros, from_micros, to_micros
 
 from ..catalogue.selection import (
     ANY_VERSION,
@@ -24,7 +26,6 @@ from ..catalogue.selection import (
     series_table,
     version_of,
 )
-from ..times import MISSING, duration_micros, from_micros, to_micros
 from .cells import Cells
 from .lookups import Asked, Bounds
 from .plans import fill

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..times import MISSING, Micros
+from mlflow_timescale.common.micros import MISSING, Micros
+
 from ..write.values import Floats
 
 Rows = npt.NDArray[np.intp]

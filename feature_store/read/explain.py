@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import MISSING
+from mlflow_timescale.common.time import from_micros
 from mlflow_timescale.db.arrays import Int4Array
 
 from ..catalogue.selection import Selection, series_table
-from ..times import MISSING, from_micros
 from .as_of import FeatureValue, Options, part_of, read_cells
 from .cells import Cells, is_there
 from .spine import Group, Spine

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
-from ..times import Micros
 from .cells import Rows, Winners
 from .readers import Readers
 

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import from_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
 from ..catalogue.series import Ids
-from ..times import Micros, from_micros
 from .cells import Cells, Winners
 from .frontier import search, strict_frontier
 from .lookups import Asked, Bounds, look_up

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from psycopg.rows import dict_row
 
 from mlflow_timescale import db
+from mlflow_timescale.common.time import from_micros, to_micros
 
 from ..catalogue.selection import Selection, check_known, select
 from ..errors import InvalidTime
-from ..times import from_micros, to_micros
 from .as_of import asked_of
 from .frontier import search, search_by_event, strict_frontier
 from .lookups import Asked

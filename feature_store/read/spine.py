@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlflow_timescale.common.frames import Frame, labels
+from mlflow_timescale.common.micros import MISSING, Micros, column_micros
+from mlflow_timescale.common.time import to_micros
 
 from ..errors import InvalidFrame, as_feature_errors
-from ..times import MISSING, Micros, column_micros, to_micros
 from ..write.points import Codes
 
 EntityColumns = str | Mapping[str, Sequence[str]]

@@ -10,10 +10,12 @@ import numpy.typing as npt
 from psycopg import Cursor
 from psycopg.sql import SQL
 
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import from_micros
+
 from ..catalogue.series import Ids
 from ..errors import ConflictingValues
 from ..read.cells import is_there
-from ..times import Micros, from_micros
 from .copying import Field, copy_json, copy_numbers, timestamps
 from .points import Points
 from .values import Floats

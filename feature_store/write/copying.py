@@ -11,9 +11,8 @@ import numpy.typing as npt
 from psycopg import Cursor
 from psycopg.sql import SQL
 
+from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.db.arrays import PG_EPOCH
-
-from ..times import Micros
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mlflow_timescale.common.frames import Columns, labels
+from mlflow_timescale.common.micros import Micros, column_micros
+from mlflow_timescale.common.time import from_micros, to_micros
 
 from ..errors import InvalidFrame, InvalidTime
-from ..times import Micros, column_micros, from_micros, to_micros
 from .values import (
     Floats,
     Values,

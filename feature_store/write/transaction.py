@@ -18,12 +18,13 @@ import psycopg
 from psycopg.rows import dict_row
 
 from mlflow_timescale import db
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.time import from_micros, to_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
-from ..calendars import Availability
 from ..catalogue.series import Ids
 from ..errors import ConflictingValues
-from ..times import Micros, from_micros, to_micros
+from .availability import Availability
 from .batch import Batch
 from .points import check_order
 

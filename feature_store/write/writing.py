@@ -15,6 +15,7 @@ from mlflow_timescale import db
 from ..catalogue.definitions import FeatureView, enforce
 from ..catalogue.series import SeriesWriter
 from ..errors import InvalidFrame, WriteContention
+from .availability import on_calendar
 from .batch import make_batch
 from .points import Points, check_order
 from .transaction import WriteSpec, WriteTransaction
@@ -37,7 +38,7 @@ def write_batches(
     first, second = next(batches, None), next(batches, None)
     if first is None:
         return 0
-    spec = enforce(aside, first, spec, view)
+    spec = _on_calendar(aside, enforce(aside, first, spec, view))
     if second is None:
         stored = write_points(conn, first, spec)
         progress(len(first))
@@ -53,6 +54,7 @@ def write_points(conn: db.Connection, points: Points, spec: WriteSpec) -> int:
 
     Raises ConflictingValues, InvalidTime or WriteContention; then nothing was written.
     """
+    spec = _on_calendar(conn, spec)
     points = apply_availability(points, spec)
     if not len(points):
         return 0
@@ -98,6 +100,10 @@ def apply_availability(points: Points, spec: WriteSpec) -> Points:
     if points.ingest is not None:
         check_order(points.event, points.ingest, spec.forecast)
     return points
+
+
+def _on_calendar(conn: db.Connection, spec: WriteSpec) -> WriteSpec:
+    return replace(spec, availability=on_calendar(conn, spec.availability))
 
 
 def _enforced(

@@ -47,8 +47,8 @@ class UnknownArtifact(ArtifactRefused):
 
     def __init__(self, location: str) -> None:
         super().__init__(
-            f"artifact {location} is not in the ledger, so nobody can say whether it is what was "
-            f"logged, and {UNKNOWN_ARTIFACTS.name}=refuse. Check it, then run: "
+            f"artifact {location} is not in the ledger, so its bytes cannot be checked, and "
+            f"{UNKNOWN_ARTIFACTS.name}=refuse. Check it, then run: "
             f"mlflow-timescale artifacts adopt",
             INVALID_STATE,
         )

@@ -119,6 +119,15 @@ UNKNOWN_ARTIFACTS: Setting[str] = Setting(
     "warn",
     "What happens to a file that the ledger of artifacts does not know.",
 )
+MIGRATE: Setting[str] = Setting(
+    _PREFIX + "MIGRATE",
+    "auto",
+    _text,
+    "",
+    "`auto`: every client of this environment may migrate a shared database, as `?migrate=auto` in "
+    "its URI. `mlflow_timescale.db` reads it.",
+    "its administrator does",
+)
 NOTIFY: Setting[tuple[str, ...]] = Setting(
     _PREFIX + "NOTIFY",
     "URLs, separated by spaces",
@@ -135,6 +144,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     SEND_USER,
     PROTECTED_ALIASES,
     UNKNOWN_ARTIFACTS,
+    MIGRATE,
     NOTIFY,
 )
 

@@ -24,6 +24,7 @@ class Connection(psycopg.Connection[TupleRow]):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.process = os.getpid()
+        self.pooled = False  # whether a pooler lies between, see `session.settle`
         self.answered = time.monotonic()
 
     def close(self) -> None:

@@ -150,7 +150,16 @@ def ensure(conn: Connection, uri: DatabaseURI) -> None:
 
 @contextmanager
 def exclusively(conn: Connection) -> Iterator[None]:
-    """Hold the lock that every process takes before it changes the schema of this database."""
+    """Hold the lock that every process takes before it changes the schema of this database.
+
+    Raises MigrationError through a pooler. The lock belongs to a session, because some steps run
+    outside of a transaction; a pooler would leave it with a server process that others use.
+    """
+    if conn.pooled:
+        raise MigrationError(
+            "the schema cannot be changed through a connection pooler: run `mlflow-timescale "
+            "migrate` once with the URI of the server itself"
+        )
     conn.execute(_queries.lock)
     try:
         yield

@@ -69,6 +69,7 @@ def settle(conn: Connection, uri: DatabaseURI) -> None:
     """
     [(process, names, values)] = conn.execute(_queries.session, _parameters(SETTINGS)).fetchall()
     pooled = process != conn.info.backend_pid
+    conn.pooled = pooled
     if pooled and not uri.prepares_statements:
         conn.prepare_threshold = None
     differing = dict(zip(names or (), values or (), strict=True))

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow
 
+from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import load
 
 _queries = load("registry")
@@ -87,13 +88,13 @@ def history(
     """The states of a model, oldest first, including those under its earlier names.
 
     With `as_of` only the states that held at that moment. `workspace` defaults to the active one.
-    Raises ValueError for a time without a time zone.
+    Raises InvalidTime for a time without a time zone.
     """
     values = {
         "name": name,
         "kind": kind,
         "subject": subject,
-        "as_of": aware(as_of) if as_of else None,
+        "as_of": require_zone(as_of, "as_of") if as_of else None,
         "workspace": workspace or active_workspace(),
     }
     return [Change.from_row(row) for row in conn.execute(_queries.history, values)]
@@ -147,13 +148,3 @@ def previous_version(history: list[int], existing: set[int]) -> int | None:
     current = stack[-1:]
     earlier = [version for version in stack[:-1] if version in existing and [version] != current]
     return earlier[-1] if earlier else None
-
-
-def aware(moment: datetime) -> datetime:
-    """The same moment. Raises ValueError if it has no time zone."""
-    if moment.tzinfo is None:
-        raise ValueError(
-            f"{moment!r} has no time zone, so it is not a moment; write "
-            f"datetime(..., tzinfo=timezone.utc) or use zoneinfo"
-        )
-    return moment

@@ -21,8 +21,8 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, INVALID_STATE
 from mlflow_timescale.artifacts import ledger
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.locations import IN_DATABASE, canonical
+from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import load
-from mlflow_timescale.registry import history as registry_history
 from mlflow_timescale.registry import registration
 from mlflow_timescale.registry.aliases import Aliases
 from mlflow_timescale.registry.history import active_workspace
@@ -51,7 +51,7 @@ class ModelRegistry(Aliases):
         `get_model` and `set_alias`: the number of a version. `load_model`, `download` and
         `artifact_uri`: "NAME/3" or "NAME@alias".
     as_of
-        A moment with a time zone. ValueError is raised for one without.
+        A moment with a time zone.
     reason, override
         `reason` is kept in the history (at most 2,000 bytes, else ValueError). With `override` a
         protected alias may point at a version whose artifacts do not verify.
@@ -166,7 +166,9 @@ class ModelRegistry(Aliases):
         Raises
         ------
         ValueError
-            The data set type is unknown, or `evaluated_at` has no time zone.
+            The data set type is unknown.
+        InvalidTime
+            `evaluated_at` has no time zone.
 
         Examples
         --------
@@ -176,7 +178,7 @@ class ModelRegistry(Aliases):
         """
         if dataset_type is not None and dataset_type not in DATASET_TYPES:
             raise ValueError(f"dataset_type {dataset_type!r} is not one of {DATASET_TYPES}")
-        moment = registry_history.aware(evaluated_at or datetime.now(timezone.utc))
+        moment = require_zone(evaluated_at or datetime.now(timezone.utc), "evaluated_at")
         milliseconds = int(moment.timestamp() * 1000)
         points = [
             Metric(_metric_key(name, dataset_type), float(value), milliseconds, step)

@@ -1,12 +1,12 @@
 --! replaces: base/0401_drift_inputs
--- What the drift monitor is told: predictions, realized returns, strategy returns.
--- Keys are integers where a table grows by names x signals x sessions: a text key would be most of
--- such a row. `mlops.drift_predictions` shows the names.
+-- Inputs of the drift monitor: predictions, realized returns, strategy returns.
+-- Keys are integers in tables that grow by names x signals x sessions: a text key would take most of
+-- a row. The view mlops.drift_predictions has the names.
 
 CREATE TABLE mlops.drift_strategies (
     strategy_id text PRIMARY KEY,
     calendar text NOT NULL,
-    -- MLflow's step of a session is its number counted from here.
+    -- The step of a session in MLflow is its number, counted from this session.
     first_session date,
     settings jsonb NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
@@ -48,7 +48,7 @@ CREATE TABLE mlops.drift_prediction_points (
     PRIMARY KEY (signal_id, session, entity_id, signal_time)
 );
 
--- A revised return is a new row, known later; the one known last counts.
+-- A revised return is a new row with a later known_at; the latest one counts.
 CREATE TABLE mlops.drift_return_points (
     strategy_id text NOT NULL,
     session date NOT NULL,

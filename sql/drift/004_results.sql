@@ -1,8 +1,8 @@
 --! replaces: base/0404_drift_results base/0406_drift_feature_prints
--- What the drift monitor finds: values, references, alerts, and which sessions are done.
+-- Results of the drift monitor: values, references, alerts, and computed sessions.
 
--- One row per session that was computed. `revision` counts the computations that changed a value;
--- MLflow has seen those up to `logged_revision`, so an outage is caught up by the next run.
+-- One row per computed session. `revision` counts the computations that changed a value; MLflow has
+-- those up to `logged_revision`, so that the next run catches up after an outage.
 CREATE TABLE mlops.drift_runs (
     strategy_id text NOT NULL,
     session date NOT NULL,
@@ -29,8 +29,8 @@ CREATE TABLE mlops.drift_stale (
     marked_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- A value is null where it cannot be computed, and `status` says why. A recomputation that comes
--- out differently is a new revision; the greatest one counts.
+-- A value is null where it cannot be computed; `status` is the reason. A recomputation with another
+-- result is a new revision; the greatest one counts.
 CREATE TABLE mlops.drift_values (
     strategy_id text NOT NULL,
     session date NOT NULL,
@@ -41,13 +41,13 @@ CREATE TABLE mlops.drift_values (
     n integer NOT NULL,
     status text NOT NULL,
     computed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- The order of a series: a rule reads years of one metric, and there are many features beside it.
+    -- In the order of a series: a rule reads years of one metric among many features.
     PRIMARY KEY (strategy_id, metric, dimension, session, revision)
 );
 CREATE INDEX drift_values_of_session ON mlops.drift_values (strategy_id, session);
 
--- An accepted window. The first one stays as role 'fixed', whatever is accepted later, so that
--- accepting each new normal cannot make the alarm go deaf.
+-- An accepted window. The first one stays as role 'fixed': accepting each new level as normal
+-- must not disable the alarm.
 CREATE TABLE mlops.drift_references (
     reference_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     strategy_id text NOT NULL,
@@ -71,8 +71,8 @@ CREATE TABLE mlops.drift_reference_distributions (
     PRIMARY KEY (reference_id, dimension)
 );
 
--- How a session's values fell into the reference's buckets: a picture, a pooled PSI or another
--- reference's verdict needs no second look at the features.
+-- The counts of a session's values in the buckets of the reference: a picture, a pooled PSI or a
+-- comparison with another reference does not read the features again.
 CREATE TABLE mlops.drift_histograms (
     strategy_id text NOT NULL,
     session date NOT NULL,
@@ -98,7 +98,7 @@ CREATE TABLE mlops.drift_alerts (
     silenced_until timestamptz,
     changed_by text NOT NULL DEFAULT session_user,
     inhibited boolean NOT NULL DEFAULT false,
-    -- The state that people were last told of.
+    -- The state in the last notification.
     notified_state text,
     opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     UNIQUE (strategy_id, rule, session)
@@ -120,7 +120,8 @@ CREATE TABLE mlops.drift_alert_events (
 );
 CREATE INDEX drift_alert_events_of ON mlops.drift_alert_events (alert_id, event_id);
 
--- A silence holds by event time: sessions that close until then, whenever they are computed.
+-- A silence is in event time: it holds for sessions that close before its end, at any time of
+-- computation.
 CREATE TABLE mlops.drift_silences (
     silence_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     strategy_id text NOT NULL,
@@ -133,8 +134,8 @@ CREATE TABLE mlops.drift_silences (
     CHECK (silenced_until > silenced_from)
 );
 
--- What a feature's values were in a session, as hashes of groups of names: enough to see that the
--- next session has the same ones, a frozen feed or one that is late, without reading them again.
+-- Hashes of a feature's values in a session, by groups of names: they show that the next session has
+-- the same values (a frozen or late feed) without reading the values again.
 CREATE TABLE mlops.drift_feature_prints (
     strategy_id text NOT NULL,
     session date NOT NULL,

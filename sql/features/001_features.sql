@@ -1,9 +1,9 @@
 --! replaces: base/0300_features
--- The bitemporal feature store. A point is never updated: what changes is written again, with the
--- later ingest_time at which it became known.
+-- The bitemporal feature store. A point is never updated: a changed value is a new row with a later
+-- ingest_time.
 
 -- Integer series instead of text keys in every row: half the time to read, twice as fast to write.
--- COLLATE "C": one order, whatever the database's locale.
+-- COLLATE "C": one order for every locale.
 CREATE TABLE mlops.feature_series (
     series_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     entity_key text COLLATE "C" NOT NULL CHECK (entity_key <> ''),
@@ -13,22 +13,22 @@ CREATE TABLE mlops.feature_series (
 );
 CREATE INDEX feature_series_by_feature ON mlops.feature_series (feature_name, feature_version);
 
--- One row a write. written_at is the server's clock once the series are locked, so that the order of
--- the stamps of one series is the order of the commits.
+-- One row per write. written_at is the server's clock after the series are locked, so that for one
+-- series the order of times is the order of commits.
 CREATE TABLE mlops.feature_writes (
     write_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     written_at timestamptz NOT NULL,
     producer text,
     producer_version text,
     run_id text,
-    assumed_lag text,  -- how ingest_time was computed where nobody observed it; NULL: observed
+    assumed_lag text,  -- how ingest_time was computed if it was not observed; NULL: observed
     points bigint NOT NULL DEFAULT 0,
     first_ingest timestamptz,
     last_ingest timestamptz
 );
 CREATE INDEX feature_writes_by_time ON mlops.feature_writes (written_at);
 
--- No foreign keys: they would cost a trigger for every point, and only the writer writes here.
+-- No foreign keys: they cost a trigger call for every point, and only the writer inserts here.
 CREATE TABLE mlops.feature_points (
     series_id integer NOT NULL,
     write_id bigint NOT NULL,
@@ -40,14 +40,14 @@ CREATE TABLE mlops.feature_points (
     -- The key covers the value: a training set is read from the index alone, 5.9 times faster.
     PRIMARY KEY (series_id, event_time, ingest_time) INCLUDE (value_double)
 ) WITH (
-    -- Only vacuumed pages are read from the index alone, so see to new ones soon: by default a
-    -- table that only grows waits for a fifth of itself.
+    -- Index-only scans need vacuumed pages. By default an append-only table is vacuumed after it
+    -- has grown by a fifth; these settings vacuum new pages soon.
     autovacuum_vacuum_insert_scale_factor = 0.01,
     autovacuum_vacuum_insert_threshold = 100000,
     autovacuum_analyze_scale_factor = 0.02
 );
--- What a write brought, or what became known in a time: rows lie in the order of writing, so a block
--- range index finds them and costs next to nothing.
+-- Finds the points of a write, or those that became known in a period: rows lie in the order of
+-- writing, so a block range index is enough and takes little space.
 CREATE INDEX feature_points_by_write ON mlops.feature_points
     USING brin (write_id, ingest_time) WITH (pages_per_range = 32);
 

@@ -13,7 +13,7 @@ FROM unnest(
 ) AS file (location, artifact_type, checksum, size_bytes);
 
 -- name: set_type
--- Say what a file is for.
+-- Set the type of a file.
 UPDATE mlops.model_artifacts SET artifact_type = %(artifact_type)s
 WHERE ended_at IS NULL AND artifact_path = %(path)s
     AND (run_id = %(run_id)s OR model_id = %(model_id)s)
@@ -26,7 +26,7 @@ WHERE ended_at IS NULL
     AND (location = %(location)s OR location >= %(location)s || '/' AND location < %(location)s || '0');
 
 -- name: current_under
--- What does the ledger say of a file, or of all files in a directory?
+-- The ledger rows of a file, or of all files in a directory.
 SELECT artifact_id, location, run_id, model_id, artifact_path, artifact_type, checksum, size_bytes,
     origin, created_at, db_user, mlflow_user, ended_at, ended
 FROM mlops.model_artifacts
@@ -143,7 +143,7 @@ ON CONFLICT (sha256) DO NOTHING RETURNING sha256, content_id;
 DELETE FROM mlops.artifact_chunks WHERE content_id = %(content_id)s;
 
 -- name: lock_files
--- Hold the paths that are about to be written, and say what they held.
+-- Lock the paths that are about to be written, and return their contents.
 SELECT content_id FROM mlops.artifact_files
 WHERE path = ANY(%(paths)s) ORDER BY path FOR UPDATE;
 

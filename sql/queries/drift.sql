@@ -58,8 +58,8 @@ WITH added AS (
 SELECT count(*) FROM added;
 
 -- name: contradicted_predictions
--- Which rows say another signal than the one kept for the same key?
--- (OFFSET 0 keeps it one lookup by key for each row, whatever the planner knows of the tables.)
+-- Which rows have another signal than the stored one of the same key?
+-- (OFFSET 0 keeps one lookup by key per row in every plan: fresh tables have no statistics.)
 SELECT t.entity_key, s.signal_name, t.signal_time, t.signal, p.signal AS kept
 FROM staged AS t
 JOIN mlops.drift_entities AS e USING (entity_key)
@@ -75,7 +75,7 @@ ORDER BY t.entity_key, t.signal_time
 LIMIT 11;
 
 -- name: analyze_staged
--- Tell the planner how much arrived.
+-- Give the planner the number of staged rows.
 ANALYZE staged;
 
 -- name: drop_staged
@@ -94,8 +94,8 @@ CREATE TEMPORARY TABLE staged (
 COPY staged FROM STDIN (FORMAT binary);
 
 -- name: add_returns
--- Keep what is new: a row that says when it became known, unless it is there; one that does not
--- say, where it differs from what is known now. A session computed without them is stale.
+-- Store new rows: a row with known_at, unless it exists; a row without, where it differs from the
+-- latest value. A session computed without them is stale.
 WITH latest AS (
     SELECT DISTINCT ON (r.session, r.horizon, r.entity_id)
         r.session, r.horizon, r.entity_id, r.value
@@ -127,7 +127,7 @@ WITH latest AS (
 SELECT count(*) FROM added;
 
 -- name: contradicted_returns
--- Which rows say another return than the one kept for the same key?
+-- Which rows have another return than the stored one of the same key?
 SELECT
     t.entity_key, t.session, t.horizon,
     coalesce(t.known_at, transaction_timestamp()) AS known_at, t.value, r.value AS kept
@@ -178,7 +178,7 @@ WITH latest AS (
 SELECT count(*) FROM added;
 
 -- name: contradicted_strategy_returns
--- Which rows say another return than the one kept for the same key?
+-- Which rows have another return than the stored one of the same key?
 SELECT t.session, coalesce(t.known_at, transaction_timestamp()) AS known_at, t.value, r.value AS kept
 FROM staged AS t
 JOIN mlops.drift_strategy_returns AS r
@@ -200,7 +200,7 @@ CREATE TEMPORARY TABLE staged (
 COPY staged FROM STDIN (FORMAT binary);
 
 -- name: add_values
--- Keep, as the session's next revision, what differs from what was known; say which sessions did.
+-- Store values that differ from the latest ones as the session's next revision; return these sessions.
 -- What a session in `whole` had and no longer has is withdrawn. A sum added up in another order is
 -- not a revision.
 WITH known AS (
@@ -331,19 +331,6 @@ WHERE strategy_id = %(strategy_id)s AND first_session IS NULL;
 -- Which strategies are watched?
 SELECT strategy_id FROM mlops.drift_strategies ORDER BY strategy_id;
 
--- name: overrides
--- Where is the published calendar wrong?
-SELECT session, is_session, close_time, why FROM mlops.drift_calendar_overrides
-WHERE calendar = %(calendar)s ORDER BY session;
-
--- name: add_override
--- Remember that the published calendar is wrong on a day.
-INSERT INTO mlops.drift_calendar_overrides (calendar, session, is_session, close_time, why)
-VALUES (%(calendar)s, %(session)s, %(is_session)s, %(close_time)s, %(why)s)
-ON CONFLICT (calendar, session) DO UPDATE SET
-    is_session = excluded.is_session, close_time = excluded.close_time, why = excluded.why,
-    recorded_at = clock_timestamp();
-
 -- name: horizon
 -- How far ahead does the strategy's primary signal look?
 SELECT min(horizon) FROM mlops.drift_signals
@@ -351,7 +338,7 @@ WHERE strategy_id = %(strategy_id)s AND signal_name = %(signal)s
     AND (%(model)s = '' OR model_name = %(model)s);
 
 -- name: session_signals
--- What did the strategy's models say in a session? One row a signal, arrays in order of entity and
+-- The signals of the strategy's models in a session. One row a signal, arrays in order of entity and
 -- time; where a signal was said twice, the last counts.
 SELECT
     s.signal_name, s.horizon, s.model_name, s.model_version, max(p.signal_time) AS signal_time,
@@ -517,14 +504,14 @@ UPDATE mlops.drift_alerts SET
 WHERE alert_id = %(alert_id)s;
 
 -- name: acknowledge
--- Somebody looks after it.
+-- A person takes care of the alert.
 UPDATE mlops.drift_alerts SET state = 'acknowledged', changed_by = %(by)s, note = %(note)s
 WHERE strategy_id = %(strategy_id)s AND alert_id = %(alert_id)s
     AND state IN ('open', 'acknowledged')
 RETURNING alert_id;
 
 -- name: silence
--- Say nothing of a rule for the sessions that close in a time.
+-- Mute a rule for the sessions that close in a period.
 INSERT INTO mlops.drift_silences (
     strategy_id, rule, silenced_from, silenced_until, silenced_by, why
 ) VALUES (
@@ -554,7 +541,7 @@ WHERE a.strategy_id = %(strategy_id)s
 ORDER BY e.event_id;
 
 -- name: alerts_to_notify
--- Of which alerts have people not been told yet?
+-- Which alerts have no notification yet?
 SELECT alert_id, session, rule, severity, state, metric, value, action, note, last_session,
     resolved_session, silenced_until, changed_by, inhibited, notified_state, opened_at
 FROM mlops.drift_alerts
@@ -564,7 +551,7 @@ WHERE strategy_id = %(strategy_id)s AND NOT inhibited
 ORDER BY session, alert_id;
 
 -- name: mark_notified
--- They have been told, or need not be.
+-- These alerts were notified, or need no notification.
 UPDATE mlops.drift_alerts SET notified_state = state
 WHERE strategy_id = %(strategy_id)s
     AND (%(alert_ids)s::bigint[] IS NULL OR alert_id = ANY (%(alert_ids)s))

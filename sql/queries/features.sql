@@ -138,7 +138,7 @@ COPY pg_temp.feature_stage (series_id, event_time, value_double) FROM STDIN (FOR
 COPY pg_temp.feature_stage (series_id, event_time, value_json) FROM STDIN (FORMAT binary);
 
 -- name: analyze_stage
--- Tell the planner how much is staged.
+-- Give the planner the number of staged rows.
 ANALYZE pg_temp.feature_stage;
 
 -- name: staged

@@ -3,7 +3,7 @@
 SELECT system_identifier, current_database() FROM pg_control_system();
 
 -- name: occupied
--- Does this database hold any run, model or experiment that somebody made?
+-- Does this database hold any run, model or experiment beside the default experiment?
 SELECT EXISTS (SELECT FROM runs)
     OR EXISTS (SELECT FROM registered_models)
     OR EXISTS (SELECT FROM experiments WHERE experiment_id <> 0);

@@ -1,6 +1,6 @@
 -- name: attribute
--- Say for the rest of this transaction who asks for what the triggers record, and why; and which
--- aliases are protected, where that is set here and not in the database.
+-- Set, for the rest of this transaction, the user and reason that the triggers record, and the
+-- protected aliases where the client and not the database defines them.
 SELECT set_config('mlops.user', %(user)s, true), set_config('mlops.reason', %(reason)s, true),
     set_config('mlops.override', %(override)s, true),
     set_config('mlops.protected_aliases', coalesce(
@@ -30,7 +30,7 @@ WHERE (%(kind)s::text IS NULL OR kind = %(kind)s)
 ORDER BY valid_from, history_id;
 
 -- name: serialize_versions
--- Wait until nobody else gives a version number to this model.
+-- Wait until no other transaction assigns a version number of this model.
 SELECT pg_advisory_xact_lock(hashtextextended('mlops model version ' || %(workspace)s || '/' || %(name)s, 0));
 
 -- name: insert_version
@@ -96,7 +96,7 @@ SELECT EXISTS (
 
 -- name: children_of_versions
 -- The tags and aliases of these model versions, a row each in their order. One look into the index
--- for each version, whatever the planner thinks of joins.
+-- for each version, in every plan.
 SELECT tag.keys, tag.values, alias.names
 FROM unnest(%(names)b::text[], %(versions)b::integer[])
     WITH ORDINALITY AS wanted (name, version, position)

@@ -108,7 +108,7 @@ FROM mlops.measure(%(run_id)s, %(key)s)
 WHERE first_ms IS NOT NULL;
 
 -- name: sample
--- At most so many points of a series between two steps, evenly spread by rank.
+-- A sample of a series between two steps, evenly spread by rank.
 SELECT value, ms, step, is_nan
 FROM mlops.sample_points(
     %(run_id)b, %(key)b, %(buckets)b::bigint, %(start_step)b::numeric, %(end_step)b::numeric

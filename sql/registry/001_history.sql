@@ -1,9 +1,8 @@
 --! requires: mlflow
 --! replaces: base/0202_registry_history
--- What the model registry said, and when: aliases, stages, versions, their tags, models. Aliases
--- change on five paths of MLflow (set, delete, delete of a version, foreign-key cascades of a model's
--- delete and rename), and deleting a version overwrites where it came from: only the database sees
--- them all.
+-- The history of the model registry: aliases, stages, versions, their tags, models. Aliases change
+-- on five paths of MLflow (set, delete, delete of a version, foreign-key cascades of a model's delete
+-- and rename), and deleting a version overwrites its source: only the database sees all changes.
 CREATE TABLE mlops.registry_history (
     history_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     workspace text NOT NULL,
@@ -22,8 +21,8 @@ CREATE TABLE mlops.registry_history (
     ended_db_user text,
     ended_mlflow_user text,
     ended_reason text,
-    -- The exclusion constraint needs something that GiST compares without an extension: a range of
-    -- one number for each thing that has a history.
+    -- The exclusion constraint needs a type that GiST compares without an extension: a range of one
+    -- number per subject.
     thing numeric NOT NULL GENERATED ALWAYS AS (hashtextextended(
         workspace || E'\x1f' || name || E'\x1f' || kind || E'\x1f' || subject, 0)::numeric) STORED,
     CHECK ((valid_to IS NULL) = (ended IS NULL)),

@@ -1,4 +1,4 @@
 --! requires: mlflow functions
 --! replaces: base/0202_registry_history
--- What the registry holds when its history begins.
+-- Enter what the registry holds when its history begins.
 SELECT mlops.begin_registry_history('the history begins here');

@@ -2,7 +2,7 @@
 --! replaces: base/0101_metric_marks base/0108_charts
 -- A B-tree finds a point by its step, not by its rank; charts and pages need ranks ("every 3125th
 -- point", "from the 750,000th on"). Every 128th point of a series is therefore marked with its rank,
--- so that any rank is a short walk from a mark. Triggers keep the marks, whatever client inserts.
+-- so that any rank is a short walk from a mark. Triggers keep the marks for every client.
 
 -- The range of time in which a run has points. Reads of one run then open only its chunks.
 -- Ranges are rounded outwards to 2^27 ms (37 hours), so that an active run seldom changes its row.

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ import psycopg
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from pyarrow.fs import LocalFileSystem
-from support.mlflow_process import mlflow_server
+from support.servers import free_port, mlflow_server, running, wait_for_port
 
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
 from mlflow_timescale.db.uri import DatabaseURI
@@ -25,12 +22,6 @@ from mlflow_timescale.db.uri import DatabaseURI
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 Put = Callable[[str, bytes], object]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -59,15 +50,15 @@ def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str
     blob = pytest.importorskip("azure.storage.blob")
     port = free_port()
     command = [program, "--silent", "--skipApiVersionCheck", "--blobPort", str(port)]
-    process = subprocess.Popen([*command, "--location", str(tmp_path / "azurite")])
+    command += ["--location", str(tmp_path / "azurite")]
     where = f"http://127.0.0.1:{port}/{ACCOUNT}"
     monkeypatch.setenv(
         "AZURE_STORAGE_CONNECTION_STRING",
         f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
         f"BlobEndpoint={where};",
     )
-    try:
-        wait_for(port, process)
+    with running(command, log_file=tmp_path / "azurite.log") as process:
+        wait_for_port(port, process)
         service = blob.BlobServiceClient(where, credential=KEY)
         container = service.create_container("models")
         yield (
@@ -76,9 +67,6 @@ def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str
                 f"1/run/artifacts/{path}", data, overwrite=True
             ),
         )
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture
@@ -119,16 +107,6 @@ def http(proxy: tuple[str, Put]) -> tuple[str, Put]:
     uri, put = proxy
     host, _, path = uri.removeprefix("mlflow-artifacts://").partition("/")
     return f"http://{host}/api/2.0/mlflow-artifacts/artifacts/{path}", put
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"nothing listens on {port}")
 
 
 @pytest.fixture(

@@ -6,10 +6,8 @@ import getpass
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +20,7 @@ import requests
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from support.servers import mlflow_server
 
 from mlflow_timescale import because
 from mlflow_timescale.cli import cli
@@ -30,40 +29,14 @@ from mlflow_timescale.db.uri import DatabaseURI
 pytestmark = pytest.mark.server
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @contextmanager
-def mlflow_server(database: DatabaseURI, directory: Path, *arguments: str) -> Iterator[str]:
-    """A real `mlflow server` on a port of its own."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-        "--workers", "1", "--backend-store-uri", database.url, *arguments,
-    ]  # fmt: skip
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (directory / "server.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=directory, env=environment)
-        try:
-            _wait(url, process, directory / "server.log")
-            yield url
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if requests.get(f"{url}/health", timeout=5).ok:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.1)
-    raise RuntimeError(log.read_text())
+def tracking_server(database: DatabaseURI, directory: Path, *arguments: str) -> Iterator[str]:
+    """The URL of an `mlflow server` on the database."""
+    options = ("--workers", "1", "--backend-store-uri", database.url, *arguments)
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    log_file = directory / "server.log"
+    with mlflow_server(*options, log_file=log_file, environment=environment) as server:
+        yield server.url
 
 
 def locations(conn: psycopg.Connection) -> set[str]:
@@ -75,7 +48,7 @@ def locations(conn: psycopg.Connection) -> set[str]:
 def proxied(database: DatabaseURI, tmp_path: Path) -> Iterator[str]:
     """A server whose clients' artifacts go to the database."""
     destination = ("--artifacts-destination", "timescaledb-artifacts:/")
-    with mlflow_server(database, tmp_path, *destination) as url:
+    with tracking_server(database, tmp_path, *destination) as url:
         mlflow.set_tracking_uri(url)
         mlflow.set_registry_uri(None)
         yield url
@@ -150,7 +123,7 @@ def test_a_server_wraps_a_directory_and_gc_removes_what_was_deleted(
     database: DatabaseURI, tmp_path: Path, conn: psycopg.Connection, toolbox: Any
 ) -> None:
     store = f"sha256+file://{tmp_path}/store"
-    with mlflow_server(database, tmp_path, "--artifacts-destination", store) as url:
+    with tracking_server(database, tmp_path, "--artifacts-destination", store) as url:
         mlflow.set_tracking_uri(url)
         with mlflow.start_run() as run:
             mlflow.log_text("alpha", "note.txt")
@@ -190,7 +163,7 @@ def test_multipart_uploads_through_a_server_are_in_the_ledger_when_they_are_comp
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = "sha256+s3://models/root"
-    with mlflow_server(database, tmp_path, "--artifacts-destination", store) as url:
+    with tracking_server(database, tmp_path, "--artifacts-destination", store) as url:
         mlflow.set_tracking_uri(url)
         with mlflow.start_run() as run:
             path = f"{run.info.artifact_uri.removeprefix('mlflow-artifacts:/')}/big.bin"

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
-from support.mlflow_process import plain
+from support.servers import plain
 
 from mlflow_timescale import ModelRegistry, because
 from mlflow_timescale.artifacts import verify

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow_timescale.examples import demo
+from support.servers import timescale_server
 
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
@@ -54,30 +51,9 @@ def outcome(
 
 @pytest.fixture
 def address(database: DatabaseURI, outcome: demo.Outcome, tmp_path: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = "from mlflow_timescale.cli import main; main()"
-    options = ["--uri", database.url, "--port", str(port), "--workers", "1"]
-    log = tmp_path / "server.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, "server", *options],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            out.write(line)
-            if "Application startup complete" in line:
-                break
-    assert process.poll() is None, log.read_text()
-    yield f"http://127.0.0.1:{port}"
-    os.killpg(process.pid, signal.SIGTERM)
-    process.communicate(timeout=60)
+    options = ["--uri", database.url, "--workers", "1"]
+    with timescale_server(*options, log_file=tmp_path / "server.log") as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import os
-import signal
-import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from support.servers import free_port, listening, timescale_server
 
 from mlflow_timescale.cli import main
 from mlflow_timescale.cli.server import environment
@@ -23,19 +20,6 @@ from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
 
 PASSWORD = "s3cret-of-the-test"
-
-
-@contextmanager
-def listening() -> Iterator[int]:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.listen()
-        yield sock.getsockname()[1]
-
-
-def free_port() -> int:
-    with listening() as port:
-        return port
 
 
 @pytest.mark.parametrize("command", [["server"], ["demo", "--serve"]])
@@ -153,38 +137,11 @@ def test_a_running_server_shows_its_password_to_nobody(
 ) -> None:
     reached = DatabaseURI(**embedded.keywords(database)) if database.embedded else database
     uri = dataclasses.replace(reached, password=PASSWORD)
-    port = free_port()
-    program = "from mlflow_timescale.cli import main; main()"
-    command = [sys.executable, "-c", program, "server", "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen(
-        command,
-        env=os.environ | {"MLFLOW_TIMESCALE_URI": uri.url},
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said = _until_started(process)
-        assert PASSWORD not in said
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as answer:
-            assert answer.read() == b"OK"
+    options = {"log_file": tmp_path / "log", "environment": {"MLFLOW_TIMESCALE_URI": uri.url}}
+    with timescale_server("--workers", "1", **options) as server:
+        assert server.get("/health").content == b"OK"
         assert PASSWORD not in "\n".join(_command_lines())
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        rest, _ = process.communicate(timeout=60)
-    assert PASSWORD not in rest
-
-
-def _until_started(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    said = ""
-    for line in process.stdout:
-        said += line
-        if "Uvicorn running on" in line:  # with one worker, said when it listens
-            return said
-    raise AssertionError(f"the server ended: {said}")
+    assert PASSWORD not in server.log
 
 
 def _command_lines() -> Iterator[str]:

@@ -6,19 +6,17 @@ entities in every field (a field that only one has fails, too), or the same erro
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from conftest import _clone, _dispose_engines, _execute, vanilla_url
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as MlflowRegistry
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as MlflowTracking
+from support.databases import cloned, vanilla_url
 from support.entities import plain
 
-from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry.store import TimescaleRegistryStore
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
@@ -103,15 +101,8 @@ def two_databases(
     server: DatabaseURI, template: str, vanilla_template: str
 ) -> Iterator[tuple[DatabaseURI, DatabaseURI]]:
     """A vanilla database, and one of ours, for the tests of one module."""
-    names = [f"{kind}_{os.getpid()}_{id(object())}" for kind in ("theirs", "ours")]
-    with db.connect(server, autocommit=True) as admin:
-        for name, source in zip(names, (vanilla_template, template), strict=True):
-            _clone(admin, name, source)
-    yield server.with_database(names[0]), server.with_database(names[1])
-    _dispose_engines()
-    with db.connect(server, autocommit=True) as admin:
-        for name in names:
-            _execute(admin, "DROP DATABASE {} WITH (FORCE)", name)
+    with cloned(server, vanilla_template) as theirs, cloned(server, template) as ours:
+        yield theirs, ours
 
 
 @pytest.fixture(scope="module")

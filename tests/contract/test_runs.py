@@ -17,7 +17,7 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.dbmodels.models import SqlParam
-from support.contract_runs import datasets
+from support.runs import datasets
 
 
 def test_params_are_written_once_and_never_changed(pair):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.search_utils import SearchUtils
-from support.contract_runs import start_runs
+from support.runs import start_runs
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from support.pgbouncer import PROGRAM, pgbouncer
 
 from feature_store import FeatureStore
 from mlflow_timescale import db
-from mlflow_timescale.db import ConnectionFailed, Database, DatabaseURI
+from mlflow_timescale.db import ConnectionFailed, Database, DatabaseURI, MigrationError
 from mlflow_timescale.db.rows import scalar
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer here")
@@ -128,3 +128,13 @@ def test_the_uri_can_ask_for_prepared_statements(pooler: DatabaseURI) -> None:
     uri = DatabaseURI.parse(f"{pooler.url}?prepared_statements=true")
     with db.connect(uri) as conn:
         assert conn.prepare_threshold is not None
+
+
+def test_a_new_database_is_not_set_up_through_a_pooler(empty_database: DatabaseURI) -> None:
+    with (
+        pgbouncer(empty_database) as uri,
+        pytest.raises(MigrationError, match="URI of the server itself"),
+    ):
+        Database(uri).prepare()
+    with db.connect(empty_database) as conn:
+        assert scalar(conn, "SELECT to_regclass('mlops.migrations')") is None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date
 
 import pytest
-from support.drift_data import Strategy
+from support.strategies import Strategy
 
 from drift import DriftMonitor
 from mlflow_timescale.db.uri import DatabaseURI
@@ -21,7 +21,7 @@ def monitor(database: DatabaseURI) -> DriftMonitor:
 @pytest.fixture
 def days(monitor: DriftMonitor) -> list[date]:
     """A hundred sessions."""
-    return monitor.sessions.between(date(2024, 1, 2), date(2024, 12, 31))[:100]
+    return monitor.calendar.sessions_in_range(date(2024, 1, 2), date(2024, 12, 31))[:100]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from support.drift_data import NAMES, Strategy
+from support.strategies import NAMES, Strategy
 
 from drift import DriftMonitor
 from drift.mlflow_runs import metric_name
@@ -51,7 +51,7 @@ def test_each_session_is_a_child_and_the_series_is_in_the_parent(
     history = client.get_metric_history(parent.info.run_id, "ic")
     assert [metric.value for metric in history] == [metrics.ic for metrics in found]
     assert [metric.step for metric in history] == [0, 1, 2, 3, 4]
-    closes = [logged.sessions.close(day).timestamp() for day in strategy.days[:5]]
+    closes = [logged.calendar.session_close(day).timestamp() for day in strategy.days[:5]]
     assert [metric.timestamp // 1000 for metric in history] == closes
     assert children[2].data.metrics["ic"] == found[2].ic
     assert children[2].data.params["calendar"] == "XNYS"

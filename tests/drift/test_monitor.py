@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from support.drift_data import NAMES, Strategy
+from support.strategies import NAMES, Strategy
 
 from drift import AlertConfig, DriftMetrics, DriftMonitor, Rule
-from drift.sessions import NotASession
+from mlflow_timescale.common.calendars import NotASession
 from mlflow_timescale.db import Error
 
 
@@ -198,7 +198,7 @@ def test_several_horizons_groups_and_models_have_their_own_ic(
     one = slice(1)
     groups = ["tech" if i % 2 else "energy" for i in range(len(NAMES))]
     champion = {"model_name": ["lasso"] * 40, "model_version": ["2"] * 40}
-    evening = monitor.sessions.close(strategy.days[0])
+    evening = monitor.calendar.session_close(strategy.days[0])
     times = {"signal_time": [evening] * 40}
     monitor.record_predictions(strategy.predictions(one, group=groups, **champion, **times))
     earlier = {"signal_time": [evening - timedelta(hours=1)] * 40}
@@ -227,7 +227,7 @@ def test_a_signal_said_twice_counts_as_it_was_said_last(
     monitor: DriftMonitor, strategy: Strategy
 ) -> None:
     strategy.record(monitor, slice(1))
-    later = monitor.sessions.close(strategy.days[0]) + timedelta(hours=1)
+    later = monitor.calendar.session_close(strategy.days[0]) + timedelta(hours=1)
     again = strategy.predictions(slice(1), signal_time=[later] * 40)
     again["signal"] = [-value for value in again["signal"]]
     monitor.record_predictions(again)
@@ -249,7 +249,7 @@ def test_how_a_strategy_is_watched_is_remembered(monitor: DriftMonitor) -> None:
     rule = Rule("mine", "ic", "<", -0.5)
     DriftMonitor(monitor.uri, "other", calendar="XLON", rules=[rule], min_n=7, tracking_uri=False)
     again = DriftMonitor(monitor.uri, "other", tracking_uri=False)
-    assert (again.sessions.calendar, again.rules, again.config.min_n) == ("XLON", (rule,), 7)
+    assert (again.calendar.name, again.rules, again.config.min_n) == ("XLON", (rule,), 7)
     with pytest.raises(Error, match="on calendar XLON, not XNYS"):
         DriftMonitor(monitor.uri, "other", calendar="XNYS")
 
@@ -268,7 +268,7 @@ def test_an_override_moves_the_sessions_of_the_next_monitor_too(monitor: DriftMo
     monitor.override_session(date(2024, 1, 15), is_session=True, why="open after all")
     again = DriftMonitor(monitor.uri, "momentum", tracking_uri=False)
     for each in (monitor, again):
-        assert each.sessions.shift(date(2024, 1, 12), 1) == date(2024, 1, 15)
+        assert each.calendar.session_offset(date(2024, 1, 12), 1) == date(2024, 1, 15)
 
 
 def test_the_classic_preset_fires_as_its_matrix_says(

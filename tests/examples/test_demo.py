@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pandas as pd
 import psycopg
 import pytest
 from mlflow_timescale.examples import demo
+from support.servers import timescale_command
 
 from mlflow_timescale import db
 from mlflow_timescale.db.embedded import release, stop_when_unused
@@ -224,8 +224,7 @@ def test_a_demo_killed_at_any_moment_runs_again(home: Path, tmp_path: Path) -> N
 
 
 def _command(uri: DatabaseURI) -> list[str]:
-    program = "from mlflow_timescale.cli import main; main()"
-    return [sys.executable, "-c", program, "demo", "--uri", uri.url]
+    return [*timescale_command(), "demo", "--uri", uri.url]
 
 
 def _run_demo_until(uri: DatabaseURI, lines: int, dice: random.Random, cwd: Path) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
 import pytest
-from psycopg import sql
+from support.databases import cloned
 
 from feature_store import FeatureStore
 from mlflow_timescale import db
@@ -18,14 +17,8 @@ TABLES = "feature_points, feature_series, feature_writes, feature_views, feature
 @pytest.fixture(scope="session")
 def shared_database(server: DatabaseURI, template: str) -> Iterator[DatabaseURI]:
     """One database for all tests of this process: a clone for each would take most of the time."""
-    names = {
-        "new": sql.Identifier(f"test_{uuid.uuid4().hex[:16]}"),
-        "old": sql.Identifier(template),
-    }
-    with db.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {new} TEMPLATE {old}").format(**names))
-        yield server.with_database(names["new"].as_string().strip('"'))
-        admin.execute(sql.SQL("DROP DATABASE {new} WITH (FORCE)").format(**names))
+    with cloned(server, template) as database:
+        yield database
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from feature_store import FeatureView, UnknownCalendar, UnknownFeature
 from feature_store.health import check_health
-from feature_store.sessions import Sessions
+from mlflow_timescale.common.calendars import TradingCalendar
 
 UTC = timezone.utc
 NEW_YORK = ZoneInfo("America/New_York")
@@ -212,5 +212,5 @@ def test_an_hour_that_daylight_saving_skips_does_not_disturb_ages():
         datetime(2024, 3, 8, 16, tzinfo=NEW_YORK),
         datetime(2024, 3, 11, 16, tzinfo=NEW_YORK),
     )
-    age = Sessions.of("XNYS", friday, monday).age(np.array([int(friday.timestamp() * 1e6)]), monday)
+    age = TradingCalendar("XNYS").age(np.array([int(friday.timestamp() * 1e6)]), monday)
     assert timedelta(microseconds=int(age[0])) == DAY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -13,38 +13,13 @@ import pytest
 from support.bitemporal import UTC, at
 
 from feature_store import InvalidTime
-from feature_store.times import column_micros, from_micros, to_micros
 from mlflow_timescale.common.frames import Frame, as_column
+from mlflow_timescale.common.micros import column_micros
+from mlflow_timescale.common.time import to_micros
 
 NEW_YORK = ZoneInfo("America/New_York")
 NAIVE = "no time zone; say which one is meant"
 naive = datetime(2024, 1, 15)  # noqa: DTZ001
-
-
-def test_an_aware_datetime_is_its_microseconds_in_utc_and_back():
-    for moment in (
-        datetime(2024, 1, 15, 16, 0, 0, 1, tzinfo=NEW_YORK),
-        datetime(1600, 2, 29, tzinfo=UTC),
-        datetime(2024, 1, 15, 16, tzinfo=timezone(timedelta(hours=5, minutes=30))),
-        pd.Timestamp("2024-01-15 16:00:00.000001", tz="Asia/Tokyo"),
-    ):
-        assert from_micros(to_micros(moment)) == moment
-
-
-def test_the_two_halves_of_a_repeated_hour_are_an_hour_apart():
-    first = datetime(2024, 11, 3, 1, 30, tzinfo=NEW_YORK)
-    assert to_micros(first.replace(fold=1)) - to_micros(first) == 3_600_000_000
-
-
-def test_a_skipped_hour_is_refused():
-    with pytest.raises(InvalidTime, match="daylight saving skips it in America/New_York"):
-        to_micros(datetime(2024, 3, 10, 2, 30, tzinfo=NEW_YORK))
-
-
-def test_a_day_over_a_daylight_saving_change_is_23_hours():
-    saturday = datetime(2024, 3, 9, 12, tzinfo=NEW_YORK)
-    sunday = datetime(2024, 3, 10, 12, tzinfo=NEW_YORK)
-    assert to_micros(sunday) - to_micros(saturday) == 23 * 3_600_000_000
 
 
 @pytest.mark.parametrize(
@@ -84,7 +59,7 @@ def test_a_moment_without_one_meaning_is_refused(store, moment, message):
         (pd.Series([date(2024, 1, 15)]), "not a datetime"),
         (pa.array([date(2024, 1, 15)]), "not times"),
         (pd.Series([1.7e9]), "not times"),
-        (pa.array([1], pa.timestamp("us", "Mars/Olympus")), "'Mars/Olympus', which nobody knows"),
+        (pa.array([1], pa.timestamp("us", "Mars/Olympus")), "'Mars/Olympus', which does not exist"),
         (pa.array([1], pa.timestamp("ns", "UTC")), "finer than a microsecond"),
         (pd.Series(pd.to_datetime([1], unit="ns", utc=True)), "finer than a microsecond"),
         (pa.array([2**62], pa.timestamp("us", "UTC")), "outside the years 1 to 9999"),

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.server.auth.db.cli import commands
-from support.mlflow_process import Server, mlflow_server, plain, shows_password, with_password
+from support.servers import Server, mlflow_server, plain, shows_password, with_password
 
 from mlflow_timescale import ModelRegistry, db
 from mlflow_timescale.common import attribution

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.cli import cli
 from mlflow.genai.scorers import list_scorers, scorer
 from sklearn.linear_model import Ridge
-from support.mlflow_process import plain, run_python, with_password
+from support.servers import plain, run_python, with_password
 
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from mlflow.cli import cli
 from mlflow.entities import GatewayEndpointModelConfig, GatewayModelLinkageType
 from mlflow.store.tracking.gateway.config_resolver import get_endpoint_config
-from support.mlflow_process import with_password
+from support.servers import with_password
 
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.tracking.store import TimescaleTrackingStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.mlflow_process import PASSWORD, run_python
+from support.servers import PASSWORD, run_python
 
 CLAIM_OFF = {"MLFLOW_TIMESCALE_CLAIM_POSTGRESQL": "false"}
 BLOCK = """

@@ -11,7 +11,7 @@ import mlflow
 import pytest
 from click.testing import CliRunner
 from mlflow.cli import cli
-from support.mlflow_process import PATIENCE, Server, mlflow_server, shows_password, with_password
+from support.servers import PATIENCE, Server, mlflow_server, shows_password, with_password
 
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
@@ -43,7 +43,7 @@ def server_process(
         environment={
             "PYTHONPATH": str(Path(__file__).parents[1]),
             "MLFLOW_SQL_TRACE_ROLLUPS_ENABLED": "true",
-            "_MLFLOW_SUPPORTED_JOB_FUNCTION_LIST": "mlflow_jobs.backtest",
+            "_MLFLOW_SUPPORTED_JOB_FUNCTION_LIST": "support.jobs.backtest",
             "_MLFLOW_ALLOWED_JOB_NAME_LIST": "backtest",
         },
     ) as server:

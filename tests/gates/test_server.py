@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from psycopg import sql
-from support.mlflow_process import Server, mlflow_server, shows_password, with_password
+from support.servers import Server, mlflow_server, shows_password, with_password
 
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI

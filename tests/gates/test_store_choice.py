@@ -21,7 +21,7 @@ from mlflow.store.workspace.sqlalchemy_store import SqlAlchemyStore as Workspace
 from mlflow.tracking._model_registry.utils import _get_store as registry_store
 from mlflow.tracking._tracking_service.utils import _get_store as tracking_store
 from mlflow.tracking._workspace.registry import get_workspace_store
-from support.mlflow_process import plain, with_password
+from support.servers import plain, with_password
 
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry.store import (

@@ -11,7 +11,7 @@ from pathlib import Path
 import mlflow.store.db.utils as mlflow_db
 import pytest
 from mlflow.exceptions import MlflowException
-from support.mlflow_process import PASSWORD, free_port, run_mlflow, run_python, shows_password
+from support.servers import PASSWORD, free_port, run_mlflow, run_python, shows_password
 
 from mlflow_timescale import db
 from mlflow_timescale.db import embedded

@@ -21,7 +21,7 @@ from mlflow.store.db.utils import (
 )
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 from psycopg.rows import scalar_row
-from support.mlflow_process import plain, with_password
+from support.servers import plain, with_password
 
 from mlflow_timescale import db
 from mlflow_timescale.db.migrations import LAYOUT, facts, plan, shipped

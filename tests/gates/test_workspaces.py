@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
@@ -12,13 +11,19 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from support.mlflow_process import Server, mlflow_server, run, shows_password, with_password
+from support.servers import (
+    Server,
+    mlflow_server,
+    run,
+    shows_password,
+    timescale_command,
+    with_password,
+)
 
 from mlflow_timescale import ModelRegistry, because, db
 from mlflow_timescale.db.uri import DatabaseURI
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
-MAIN = "from mlflow_timescale.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +95,7 @@ def moves(name: str, reasons: list[str]) -> None:
 
 
 def registry_command(database: DatabaseURI, *arguments: str) -> str:
-    command = [sys.executable, "-c", MAIN, "registry", *arguments]
+    command = [*timescale_command(), "registry", *arguments]
     return run([*command, "--uri", database.url]).stdout
 
 

@@ -6,11 +6,11 @@ import math
 
 import pytest
 from click.testing import CliRunner
-from conftest import vanilla_url
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import text
+from support.databases import vanilla_url
 
 from mlflow_timescale import db
 from mlflow_timescale.cli.adopt import adopt, release

@@ -6,7 +6,6 @@ import math
 
 import pytest
 from click.testing import CliRunner
-from conftest import vanilla_url
 from mlflow.entities import (
     AssessmentSource,
     Dataset,
@@ -32,6 +31,7 @@ from mlflow.store.db.base_sql_model import Base
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import func, select, text
+from support.databases import vanilla_url
 from support.entities import plain
 
 from mlflow_timescale import db

@@ -22,7 +22,7 @@ CLASSES = {
     "Rule": "drift.alerts.rules",
     "Alert": "drift.alerts.lifecycle",
     "FeatureView": "feature_store.catalogue.definitions",
-    "SessionRule": "feature_store.calendars",
+    "SessionRule": "feature_store.write.availability",
     "FeatureValue": "feature_store.read.as_of",
 }
 FUNCTIONS = {

@@ -6,7 +6,6 @@ import tracemalloc
 from collections import Counter
 
 import pytest
-from conftest import vanilla_url
 from mlflow.entities import (
     Dataset,
     DatasetInput,
@@ -22,7 +21,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.db.base_sql_model import Base
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from psycopg import sql
-from support.mlflow_process import run_mlflow, with_password
+from support.databases import vanilla_url
+from support.servers import run_mlflow, with_password
 
 from mlflow_timescale import db
 from mlflow_timescale.db.migrations import facts

@@ -6,9 +6,9 @@ import gc
 from pathlib import Path
 
 import pytest
-from conftest import vanilla_url
 from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from support.databases import vanilla_url
 
 from mlflow_timescale import db
 from mlflow_timescale.operations.adopt import adopt, release

@@ -1,4 +1,6 @@
 --! requires: mlflow
+-- One checksum for all files of a model version: the SHA-256 of the list that `sha256sum` prints
+-- of them, in the order of their paths.
 CREATE OR REPLACE FUNCTION mlops.source_artifacts(source text, run_id text)
 RETURNS TABLE (checksum text, files bigint, size_bytes bigint) LANGUAGE sql STABLE AS $$
     SELECT

@@ -1,5 +1,6 @@
 --! requires: mlflow
--- What is known to be bad: files whose last check, whoever made it, found other bytes or none.
+-- Files that are known to be damaged: the last check of each, by any client, found other bytes or
+-- no file.
 CREATE OR REPLACE FUNCTION mlops.source_failures(source text, run_id text)
 RETURNS TABLE (location text, outcome text, checked_at timestamptz) LANGUAGE sql STABLE AS $$
     SELECT a.location, latest.outcome, latest.checked_at

@@ -1,6 +1,6 @@
 --! requires: mlflow
--- The ledger's rows of a model version: its source says where its files are, a logged model or a
--- directory of a run.
+-- The ledger rows of a model version. Its source names the place of its files: a logged model, or
+-- a directory of a run.
 CREATE OR REPLACE FUNCTION mlops.source_files(source text, run_id text)
 RETURNS SETOF mlops.model_artifacts LANGUAGE sql STABLE AS $$
     SELECT a.*

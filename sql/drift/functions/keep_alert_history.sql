@@ -1,3 +1,5 @@
+-- Record every change of an alert, by any path, and notify listeners. A trigger keeps the history
+-- so that no code path can forget it.
 CREATE OR REPLACE FUNCTION mlops.keep_alert_history() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     row_after mlops.drift_alerts := coalesce(NEW, OLD);

@@ -1,4 +1,4 @@
--- The wide shape: one row a session.
+-- One row per session, with the metrics as columns.
 CREATE OR REPLACE VIEW mlops.drift_metrics AS
 SELECT
     session AS date,

@@ -1,3 +1,4 @@
+-- Predictions with the names of their keys.
 CREATE OR REPLACE VIEW mlops.drift_predictions AS
 SELECT
     s.strategy_id, s.signal_name, s.horizon, s.model_name, s.model_version,

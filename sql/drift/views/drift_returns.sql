@@ -1,3 +1,4 @@
+-- Realized returns with the names of their keys.
 CREATE OR REPLACE VIEW mlops.drift_returns AS
 SELECT
     r.strategy_id, r.session, r.horizon, e.entity_key, r.known_at, r.value, r.recorded_at

@@ -1,3 +1,4 @@
+-- Every stored value with its names, times and producer.
 CREATE OR REPLACE VIEW mlops.feature_events AS
 SELECT
     s.entity_key,

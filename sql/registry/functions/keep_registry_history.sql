@@ -1,4 +1,7 @@
 --! requires: mlflow
+-- The trigger of all five registry tables; its argument is the kind of history. Rows are read as
+-- JSON, so that MLflow's own migrations can add, drop and alter columns. SECURITY DEFINER: a role
+-- that may move an alias must not be able to do it without a trace.
 CREATE OR REPLACE FUNCTION mlops.keep_registry_history() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, mlops, pg_temp AS $$
 DECLARE

@@ -1,5 +1,6 @@
 --! requires: mlflow
--- "test/ic" is the metric "ic" of the dataset "test"; any other key is the metric's whole name.
+-- The dataset type of a metric key: "test/ic" is the metric "ic" of the dataset type "test"; any
+-- other key has none.
 CREATE OR REPLACE FUNCTION mlops.metric_dataset_type(key text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE

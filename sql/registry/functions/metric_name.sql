@@ -1,4 +1,5 @@
 --! requires: mlflow
+-- The metric's name without its dataset type.
 CREATE OR REPLACE FUNCTION mlops.metric_name(key text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE

@@ -1,5 +1,6 @@
 --! requires: mlflow
--- MLflow stores NaN as a flag beside 0, and the infinities as the largest finite numbers.
+-- The value of a stored metric. MLflow stores NaN as a flag beside 0, and the infinities as the
+-- largest finite numbers.
 CREATE OR REPLACE FUNCTION mlops.metric_value(stored double precision, is_nan boolean)
 RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE

@@ -1,7 +1,7 @@
 --! requires: mlflow
--- What the version's run logged, and what other runs logged for its model since. Where the run is
--- shared, the keys that MLflow recorded for this very model are read from that record instead. The
--- record has no flag for NaN: the run's metrics know.
+-- The metrics that the version's run logged, and those that other runs logged for its model
+-- later. Where the run is shared, the keys that MLflow recorded for this model are read from that
+-- record instead. The record has no flag for NaN: it is in the run's metrics.
 CREATE OR REPLACE FUNCTION mlops.mlflow_model_metrics() RETURNS TABLE (
     workspace text, name text, version integer, metric_name text, value double precision,
     dataset_type text, evaluated_at timestamptz, step bigint, run_id text

@@ -1,4 +1,5 @@
 --! requires: mlflow
+-- The run that trained each model version.
 CREATE OR REPLACE FUNCTION mlops.mlflow_model_training_runs() RETURNS TABLE (
     run_id text, workspace text, name text, version integer, params jsonb,
     dataset_start timestamptz, dataset_end timestamptz, started_at timestamptz,

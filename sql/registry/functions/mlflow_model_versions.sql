@@ -1,6 +1,11 @@
 --! requires: mlflow
--- The versions that exist: MLflow keeps deleted ones, and prompts, in the same tables. A run that
--- logged several models (checkpoints) is shared: its metrics are not all this version's.
+-- The existing versions of models: MLflow keeps deleted versions, and prompts, in the same
+-- tables. A run that logged several models (checkpoints) is shared: only some of its metrics
+-- belong to this version.
+--
+-- This and the other mlflow_* functions have string bodies: PostgreSQL records no dependency on
+-- MLflow's tables, so MLflow's migrations can alter them. It still inlines the functions, so that
+-- a filter on a view uses the tables' indexes.
 CREATE OR REPLACE FUNCTION mlops.mlflow_model_versions() RETURNS TABLE (
     workspace text, name text, version integer, description text, created_at timestamptz,
     status text, stage text, run_id text, source text, model_id text, shares_run boolean

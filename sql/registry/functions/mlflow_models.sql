@@ -1,5 +1,6 @@
 --! requires: mlflow
--- What a run was given, with what its logged model was given laid over it.
+-- Every model version with the parameters, metrics and tags of its run, overridden by those of
+-- its logged model.
 CREATE OR REPLACE FUNCTION mlops.mlflow_models() RETURNS TABLE (
     workspace text, name text, version integer, strategy_type text, description text,
     created_at timestamptz, status text, stage text, aliases text[], run_id text, model_id text,

@@ -1,7 +1,7 @@
 --! requires: mlflow
--- A protected alias is refused to a version that is known to be bad, on every path to it: plain SQL,
--- a client with MLflow's own store. The database cannot read files on other storage again; through
--- our store they are, before the alias moves.
+-- Refuse a protected alias for a version that is known to be damaged, on every path: plain SQL,
+-- and clients with MLflow's own store. The database cannot read files on other storage; our store
+-- verifies them before it moves the alias.
 CREATE OR REPLACE FUNCTION mlops.refuse_known_bad() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, mlops, pg_temp AS $$
 DECLARE

@@ -1,4 +1,7 @@
 --! requires: mlflow
+-- End the current state of a subject and begin the next one; a state that does not change is not
+-- touched. The times of one subject only increase, even when the clock is set back, and one state
+-- ends exactly where the next begins.
 CREATE OR REPLACE FUNCTION mlops.registry_change(
     kind_of text, was_workspace text, was_name text, was_subject text,
     now_workspace text, now_name text, now_subject text,

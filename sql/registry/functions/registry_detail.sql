@@ -1,4 +1,5 @@
 --! requires: mlflow
+-- The details that a history keeps of a registry row.
 CREATE OR REPLACE FUNCTION mlops.registry_detail(kind text, item jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE kind

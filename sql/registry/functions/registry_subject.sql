@@ -1,6 +1,6 @@
 --! requires: mlflow
--- What of a row of MLflow's a history is about; NULL where there is nothing (a deleted version stays
--- in MLflow's table under the stage Deleted_Internal).
+-- The subject of a registry row in a history; NULL where it has none (a deleted version stays in
+-- MLflow's table under the stage Deleted_Internal).
 CREATE OR REPLACE FUNCTION mlops.registry_subject(kind text, item jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE

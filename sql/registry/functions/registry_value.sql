@@ -1,4 +1,5 @@
 --! requires: mlflow
+-- The value that a history keeps of a registry row.
 CREATE OR REPLACE FUNCTION mlops.registry_value(kind text, item jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE kind

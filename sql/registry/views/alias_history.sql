@@ -1,4 +1,5 @@
 --! requires: mlflow
+-- Which version an alias pointed to, from when to when, and who moved it.
 CREATE OR REPLACE VIEW mlops.alias_history AS
 SELECT workspace, name, subject AS alias, version, valid_from, valid_to, db_user, mlflow_user, reason,
     coalesce((detail ->> 'override')::boolean, false) AS override,

@@ -1,4 +1,5 @@
 --! requires: mlflow
+-- The model registry for SQL users; nothing is stored twice.
 CREATE OR REPLACE VIEW mlops.models AS
 SELECT models.*, (SELECT kept.checksum FROM mlops.source_artifacts(source, run_id) AS kept) AS checksum
 FROM mlops.mlflow_models() AS models;

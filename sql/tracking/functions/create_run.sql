@@ -1,6 +1,7 @@
 --! requires: mlflow
--- Start a run with its tags, in an active experiment whose artifacts go where the caller thinks they
--- do; return where they go. Nothing is written where the caller was wrong: it asks again.
+-- Start a run with its tags in an active experiment, and return the artifact root of the
+-- experiment. If it differs from the root that the caller expected, nothing is written and the
+-- caller tries again.
 CREATE OR REPLACE FUNCTION mlops.create_run(
     experiment integer, in_workspace text, expected_root text, run text, run_name text, run_user text,
     run_status text, started bigint, artifacts text, keys text[], vals text[]

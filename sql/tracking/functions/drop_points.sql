@@ -1,7 +1,7 @@
 --! requires: mlflow metrics_rebuild
--- Remove the points before a time, and return how many runs had any. Latest metrics stay, so lists
--- of runs look as before. A hypertable gives whole chunks back at once; only the chunk that the time
--- falls into is deleted from row by row.
+-- Remove the points before a time, and return how many runs had any. Latest metrics stay, so
+-- lists of runs look as before. A hypertable drops whole chunks at once; only the chunk that
+-- contains the time is deleted from row by row.
 CREATE OR REPLACE FUNCTION mlops.drop_points(before_ms bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     touched text[];

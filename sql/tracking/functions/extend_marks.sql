@@ -1,5 +1,7 @@
 --! requires: mlflow metrics_rebuild
--- Mark the points after the last mark of each series, as far as about four times what was added.
+-- Mark the points after the last mark of each series, up to about four times the number of points
+-- added. Custom plans: the range of times excludes chunks at planning time. Without sequential
+-- and bitmap scans the planner walks the primary key in its order.
 CREATE OR REPLACE FUNCTION mlops.extend_marks(
     run text, keys text[], added bigint[], first_ms bigint, last_ms bigint
 ) RETURNS void LANGUAGE plpgsql
@@ -8,7 +10,7 @@ SET enable_seqscan = off
 SET enable_bitmapscan = off
 AS $$
 BEGIN
-    -- Marks of what is not seen would be wrong; points without marks are only slower to find.
+    -- Marks that miss points would be wrong; points without marks are only slower to find.
     IF NOT mlops.sees_every_point(first_ms, last_ms) THEN
         RETURN;
     END IF;
@@ -29,7 +31,7 @@ BEGIN
             max(next.value) FILTER (WHERE next.number & 127 = 0) AS value,
             bool_and(next.is_nan) FILTER (WHERE next.number & 127 = 0) AS is_nan,
             bool_and(next."timestamp" >= next.previous_ms) AS ordered,
-            -- The first has nothing before it to rise as much as.
+            -- The first point has no earlier distance to compare with.
             CASE
                 WHEN bool_and(coalesce(next.rise = next.previous_rise, false))
                     FILTER (WHERE next.number & 127 <> 1)

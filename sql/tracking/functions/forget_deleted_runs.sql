@@ -1,7 +1,8 @@
 --! requires: mlflow metrics_rebuild
+-- Refuse to delete runs that have points, and remove the marks of deleted runs.
 CREATE OR REPLACE FUNCTION mlops.forget_deleted_runs() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    -- Points that were written since the snapshot would not be seen.
+    -- An older snapshot would miss points that were written since.
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         RAISE feature_not_supported USING
             MESSAGE = 'runs are deleted in READ COMMITTED transactions only';

@@ -1,6 +1,8 @@
 --! requires: mlflow metrics_rebuild
--- Once a statement, and cheap on nearly every one: one pass over what is new, by series. Marks are
--- extended for the series that got many points, and of the others one in 512, by a hash.
+-- Keep ranges and marks up to date. It runs once per statement and is cheap for nearly all: one
+-- pass over the new points, by series. Marks are extended for series that received many points,
+-- and for one in 512 of the others, chosen by a hash. The generic plan with index scans holds for
+-- every size of a statement: statistics of a table that grows are always old.
 CREATE OR REPLACE FUNCTION mlops.index_new_points() RETURNS trigger LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
@@ -51,9 +53,8 @@ BEGIN
         WHERE excluded.first_ms < known.first_ms OR excluded.last_ms > known.last_ms;
     END LOOP;
 
-    -- Marks that a new point comes before: the least of a series is not below (its step, its time).
-    -- Hardly ever are there any: one look at the last mark of each series, by rank, whatever the
-    -- statistics say.
+    -- Remove marks that a new point precedes. They are rare, so one look at the last mark of each
+    -- series, by rank, decides; (least step, least time) is a lower bound for the new points.
     WITH overtaken AS MATERIALIZED (
         SELECT lowest.run_uuid, lowest.key, lowest.step, lowest.ms
         FROM unnest(series.runs, series.keys, series.steps, series.firsts)

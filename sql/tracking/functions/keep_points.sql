@@ -1,5 +1,5 @@
 --! requires: mlflow metrics_rebuild
--- What nobody does, and a foreign key would refuse all the same.
+-- Refuse changes of runs that would leave points without a run, as a foreign key would.
 CREATE OR REPLACE FUNCTION mlops.keep_points() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'TRUNCATE' AND EXISTS (SELECT FROM "@mlflow".metrics) OR TG_TABLE_NAME <> 'runs' THEN

@@ -1,6 +1,6 @@
 --! requires: mlflow
--- One point is logged much more often than many: without arrays, and without the subtransaction that
--- many need for the case that one of them is there already.
+-- Add one point and update the latest metric. Single points are the most frequent call: no
+-- arrays, and no subtransaction, which log_metrics needs in case a point exists.
 CREATE OR REPLACE FUNCTION mlops.log_metric(
     run text, in_workspace text, series text, point float8, ms bigint, at bigint, nan boolean
 ) RETURNS void LANGUAGE plpgsql AS $$

@@ -1,7 +1,7 @@
 --! requires: mlflow
--- Add points that are not there yet, and move latest metrics on: `newest` says which point is the
--- last of its series here. The points go first: their trigger takes the run's lock, which every writer
--- of the run waits for before it touches anything else that writers share.
+-- Add the points that do not exist yet, and update latest metrics; `newest` marks the last point
+-- of each series in this batch. Points are inserted first: their trigger takes the run's lock,
+-- which every writer of the run waits for before it touches other shared rows.
 CREATE OR REPLACE FUNCTION mlops.log_metrics(
     run text, in_workspace text, keys text[], points float8[], timestamps bigint[], steps bigint[],
     nans boolean[], newest boolean[]

@@ -1,5 +1,5 @@
 --! requires: mlflow
--- Add metrics of logged models that are not there yet.
+-- Add the metrics of logged models that do not exist yet.
 CREATE OR REPLACE FUNCTION mlops.log_model_metrics(
     run text, in_workspace text, model_ids text[], keys text[], points float8[],
     timestamps bigint[], steps bigint[], dataset text, dataset_names text[],

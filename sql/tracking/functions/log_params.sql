@@ -1,6 +1,6 @@
 --! requires: mlflow
--- Add params that are not there yet. A param that has another value already is an error, whose detail
--- lists [key, old value, new value].
+-- Add the params that do not exist yet. A param that exists with another value is an error whose
+-- detail lists [key, old value, new value].
 CREATE OR REPLACE FUNCTION mlops.log_params(run text, in_workspace text, keys text[], vals text[])
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

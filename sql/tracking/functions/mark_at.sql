@@ -1,6 +1,6 @@
 --! requires: mlflow metrics_rebuild
--- The last mark up to a rank: by the index of ranks, whatever the statistics say, because of the order.
--- PostgreSQL inlines it.
+-- The last mark up to a rank. ORDER BY makes the planner use the index of ranks without
+-- statistics. PostgreSQL inlines the function.
 CREATE OR REPLACE FUNCTION mlops.mark_at(run text, series text, at bigint) RETURNS SETOF mlops.metric_marks
 LANGUAGE sql STABLE ROWS 1 AS $$
     SELECT *

@@ -1,5 +1,5 @@
 --! requires: mlflow metrics_rebuild
--- Mark one run anew: for points that were there before the trigger, or after points were removed.
+-- Rebuild the marks of one run: for points from before the trigger, or after points were removed.
 CREATE OR REPLACE FUNCTION mlops.mark_run(run text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     known mlops.run_ranges;

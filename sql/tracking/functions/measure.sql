@@ -1,7 +1,7 @@
 --! requires: mlflow metrics_rebuild
--- How long is a series, how far do its marks reach, are its timestamps in the order of its steps, and in
--- which range of time does its run have points (NULL: it has none)? Marks that points were dropped from
--- under do not count.
+-- The length of a series, the rank that its marks reach, whether its timestamps follow the order
+-- of its steps, and the range of times of its run (NULL: it has no points). Marks whose points
+-- were dropped do not count.
 CREATE OR REPLACE FUNCTION mlops.measure(
     run text, series text,
     OUT first_ms bigint, OUT last_ms bigint, OUT marked bigint, OUT points bigint, OUT ordered boolean

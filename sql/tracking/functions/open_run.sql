@@ -1,9 +1,9 @@
 --! requires: mlflow
--- A call of the tracking store is one statement, and so one round trip and one transaction: each of
--- these looks at the run and writes to it. What MLflow refuses is raised with a code of ours ("ML..."),
--- which mlflow_timescale/tracking/errors.py turns into MLflow's.
-
--- Which experiment does a run belong to, that exists (in this workspace) and may be written to?
+-- The experiment of a run that exists (in this workspace) and can be written to.
+--
+-- A call of the tracking store is one statement, so one round trip and one transaction: each
+-- function checks the run and writes. What MLflow refuses is raised with an SQLSTATE of ours
+-- ("ML..."), which mlflow_timescale/tracking/errors.py translates to MLflow's error.
 CREATE OR REPLACE FUNCTION mlops.open_run(run text, in_workspace text) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     stage text;

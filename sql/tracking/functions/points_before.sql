@@ -1,5 +1,5 @@
 --! requires: mlflow metrics_rebuild
--- How many points of a series lie before a step? Its marks count as far as `marked`.
+-- The number of points of a series before a step. Marks count up to the rank `marked`.
 CREATE OR REPLACE FUNCTION mlops.points_before(
     run text, series text, before_step bigint, marked bigint, first_ms bigint, last_ms bigint
 ) RETURNS bigint LANGUAGE plpgsql STABLE

@@ -1,5 +1,5 @@
 --! requires: mlflow metrics_rebuild
--- Refuse that a run goes while it has points, as a foreign key does.
+-- Refuse to delete a run that has points, as a foreign key does.
 CREATE OR REPLACE FUNCTION mlops.refuse_orphans(run text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     known mlops.run_ranges;

@@ -1,7 +1,13 @@
 --! requires: mlflow metrics_rebuild
--- At most so many points of a series between two steps (inclusive; NULL: from its first, to its last),
--- evenly spread by rank. They are those that MLflow picks: it numbers all (NTILE), and keeps the first of
--- each bucket and the last of all. In no order.
+-- A sample of a series between two steps (inclusive; NULL: from its first, to its last), evenly
+-- spread by rank, without an order. The points are those that MLflow picks: it numbers all
+-- (NTILE), and keeps the first of each bucket and the last of all.
+--
+-- Where steps rise evenly between two marks, the step of every rank is arithmetic, and the index
+-- leads to it at once. Row comparisons do not reach into compressed chunks, comparisons of one
+-- column do: where marks allow one, it stands beside the row comparison, so that few batches are
+-- decompressed. The planner settings keep index scans in every plan: one sequential scan of a
+-- chunk per point takes seconds.
 CREATE OR REPLACE FUNCTION mlops.sample_points(
     run text, series text, buckets bigint, from_step numeric, to_step numeric
 ) RETURNS TABLE (value float8, ms bigint, step bigint, is_nan boolean) LANGUAGE plpgsql STABLE

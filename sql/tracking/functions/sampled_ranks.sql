@@ -1,5 +1,5 @@
 --! requires: mlflow metrics_rebuild
--- The ranks that MLflow's sample of the ranks from `first` to before `after` has.
+-- The ranks that MLflow samples from `first` up to, and without, `after`.
 CREATE OR REPLACE FUNCTION mlops.sampled_ranks(first bigint, after bigint, buckets bigint) RETURNS bigint[]
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE

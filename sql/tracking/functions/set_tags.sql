@@ -1,5 +1,5 @@
 --! requires: mlflow
--- Set tags; the tag that holds the name renames the run.
+-- Set tags; the tag mlflow.runName also renames the run.
 CREATE OR REPLACE FUNCTION mlops.set_tags(run text, in_workspace text, keys text[], vals text[])
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

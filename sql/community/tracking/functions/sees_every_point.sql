@@ -1,7 +1,7 @@
 --! requires: mlflow metrics_rebuild
--- Does a trigger on `metrics` see every point of these times? TimescaleDB says only at a statement's end
--- that a compressed chunk has got points beside the compressed ones; before that, its planner leaves them out.
--- Nobody else sees them missing.
+-- Whether a trigger on metrics sees every point of these times. When late points reach a
+-- compressed chunk, TimescaleDB marks it as partially compressed at the end of the statement;
+-- until then its planner leaves these points out. Other sessions are not affected.
 CREATE OR REPLACE FUNCTION mlops.sees_every_point(first_ms bigint, last_ms bigint) RETURNS boolean
 LANGUAGE sql STABLE AS $$
     SELECT NOT EXISTS (

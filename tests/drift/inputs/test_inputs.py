@@ -15,7 +15,7 @@ import pytest
 
 from drift import DriftMonitor
 from drift.inputs.recording import Contradiction
-from drift.sessions import NotASession
+from mlflow_timescale.common.calendars import NotASession
 from mlflow_timescale.common.frames import InvalidFrame
 
 FRIDAY, TUESDAY = date(2024, 1, 12), date(2024, 1, 16)
@@ -197,7 +197,7 @@ def test_returns_that_are_not_known_yet_are_left_out(monitor: DriftMonitor) -> N
 
 
 def test_many_rows_arrive_in_one_call(monitor: DriftMonitor) -> None:
-    days = monitor.sessions.between(date(2023, 1, 3), date(2023, 3, 31))
+    days = monitor.calendar.sessions_in_range(date(2023, 1, 3), date(2023, 3, 31))
     frame = pd.DataFrame(
         [(f"N{i}", day) for day in days for i in range(200)], columns=["entity_key", "session"]
     ).assign(signal=np.arange(200.0 * len(days)))

@@ -7,7 +7,7 @@ from datetime import date
 
 import numpy as np
 import pytest
-from support.drift_data import Strategy
+from support.strategies import Strategy
 
 from drift import DriftMonitor
 from drift.results.references import NotAcceptable

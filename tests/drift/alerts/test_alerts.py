@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
 import pytest
-from support.drift_data import Strategy
+from support.strategies import Strategy
 
 from drift import DriftMonitor, Rule
 from drift.alerts import lifecycle as alerts
@@ -74,7 +74,7 @@ def test_only_an_open_alert_can_be_acknowledged(watched: DriftMonitor) -> None:
 
 
 def close(monitor: DriftMonitor, session: date) -> datetime:
-    return monitor.sessions.close(session)
+    return monitor.calendar.session_close(session)
 
 
 def test_a_silence_holds_by_the_sessions_close_whenever_they_are_computed(

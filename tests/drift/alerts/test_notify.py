@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from support.drift_data import Strategy
+from support.strategies import Strategy
 
 from drift import Alert, DriftMonitor, Rule
 from drift.alerts.notify import Message, NotificationFailed, send
@@ -141,8 +141,8 @@ def test_an_acknowledged_or_silenced_alert_is_not_told_of(
 ) -> None:
     faulty.record(watched)
     period = {
-        "since": watched.sessions.close(faulty.days[0]),
-        "until": watched.sessions.close(faulty.days[9]),
+        "since": watched.calendar.session_close(faulty.days[0]),
+        "until": watched.calendar.session_close(faulty.days[9]),
     }
     for rule in ("low", "very low"):
         watched.silence(rule, by="ann", why="index change", **period)

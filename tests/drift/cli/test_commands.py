@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support.drift_data import Strategy
+from support.strategies import Strategy
 
 from drift import DriftMonitor
 from drift.daily import HEALTHY, daily_job
@@ -135,9 +135,9 @@ def test_the_daily_job_says_features_model_drift_and_decision(
     shell: Shell, recorded: Strategy, monitor: DriftMonitor
 ) -> None:
     store, day = FeatureStore(monitor.uri), recorded.days[9]
-    close = monitor.sessions.close(day)
+    close = monitor.calendar.session_close(day)
     store.write_features("N00", close, {"rsi": 50.0}, ingest_time=close)
-    old = monitor.sessions.close(recorded.days[2])
+    old = monitor.calendar.session_close(recorded.days[2])
     store.write_features("N00", old, {"momentum": 0.1}, ingest_time=old)
     [found] = shell.json("daily", "--no-mlflow", "--session", str(day))
     assert shell.code == 2
@@ -158,7 +158,7 @@ def test_the_daily_job_allows_a_feature_the_age_that_its_definition_does(
     assert recorded.days[8] == friday
     store.register(FeatureView("slow", ["rsi"], max_staleness=timedelta(days=3)))
     store.register(FeatureView("lost", ["never"], max_staleness=timedelta(days=3)))
-    wednesday = monitor.sessions.close(date(2024, 1, 10))
+    wednesday = monitor.calendar.session_close(date(2024, 1, 10))
     store.write_features("N00", wednesday, {"rsi": 50.0}, ingest_time=wednesday)
     [found] = shell.json("daily", "--no-mlflow", "--session", str(friday))
     assert shell.code == 2
@@ -174,7 +174,7 @@ def test_the_daily_job_allows_a_feature_the_age_that_its_definition_does(
 def test_another_strategys_features_are_not_this_ones_concern(
     shell: Shell, recorded: Strategy, monitor: DriftMonitor
 ) -> None:
-    old = monitor.sessions.close(recorded.days[0])
+    old = monitor.calendar.session_close(recorded.days[0])
     FeatureStore(monitor.uri).write_features("GOLD", old, {"carry": 1.0}, ingest_time=old)
     [found] = shell.json("daily", "--no-mlflow", "--session", str(recorded.days[9]))
     assert (found["features"], shell.code) == ([], 0)

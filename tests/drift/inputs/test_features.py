@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from support.drift_data import NAMES, Strategy
+from support.strategies import NAMES, Strategy
 
 from drift import DriftMonitor
 from drift.inputs import features
@@ -50,7 +50,7 @@ def known(monitor: DriftMonitor, window: Window) -> dict[str, list[float]]:
 
 
 def window_of(monitor: DriftMonitor, session: date, as_of: datetime) -> Window:
-    after = monitor.sessions.close(monitor.sessions.shift(session, -1))
+    after = monitor.calendar.session_close(monitor.calendar.session_offset(session, -1))
     with monitor.connect() as conn:
         rows = conn.execute("SELECT entity_id FROM mlops.drift_entities ORDER BY 1").fetchall()
     return Window(session, after, as_of, np.array([row[0] for row in rows], dtype=np.int64))
@@ -69,7 +69,7 @@ def predicted(monitor: DriftMonitor) -> date:
 def test_the_newest_value_known_by_then_counts(
     monitor: DriftMonitor, store: FeatureStore, predicted: date
 ) -> None:
-    close = monitor.sessions.close(predicted)
+    close = monitor.calendar.session_close(predicted)
     write(store, close - HOUR, close - HOUR, {"A": 1.0, "B": 1.0, "C": 1.0})
     write(store, close, close, {"A": 2.0})
     write(store, close, close + HOUR, {"A": 99.0, "B": 99.0})  # restated too late
@@ -81,8 +81,8 @@ def test_the_newest_value_known_by_then_counts(
 def test_a_name_without_a_value_since_the_last_close_is_missing(
     monitor: DriftMonitor, store: FeatureStore, predicted: date
 ) -> None:
-    close = monitor.sessions.close(predicted)
-    before = monitor.sessions.close(monitor.sessions.shift(predicted, -1))
+    close = monitor.calendar.session_close(predicted)
+    before = monitor.calendar.session_close(monitor.calendar.session_offset(predicted, -1))
     write(store, before, before, {"A": 7.0, "B": 7.0, "C": 7.0})
     write(store, close, close, {"A": 1.0, "B": 2.0})
     found = known(monitor, window_of(monitor, predicted, close))["rsi"]
@@ -94,7 +94,7 @@ def test_a_name_without_a_value_since_the_last_close_is_missing(
 def test_names_that_were_not_predicted_do_not_count(
     monitor: DriftMonitor, store: FeatureStore, predicted: date
 ) -> None:
-    close = monitor.sessions.close(predicted)
+    close = monitor.calendar.session_close(predicted)
     write(store, close, close, {"A": 1.0, "B": 2.0, "C": 3.0, "X": 50.0})
     assert known(monitor, window_of(monitor, predicted, close)) == {"rsi": [1.0, 2.0, 3.0]}
 
@@ -102,7 +102,7 @@ def test_names_that_were_not_predicted_do_not_count(
 def test_without_predictions_every_name_counts(
     monitor: DriftMonitor, store: FeatureStore, predicted: date
 ) -> None:
-    close = monitor.sessions.close(predicted)
+    close = monitor.calendar.session_close(predicted)
     write(store, close, close, {"A": 1.0, "X": 50.0, "Y": 51.0})
     window = window_of(monitor, predicted, close)
     everyone = Window(window.session, window.after, window.as_of, np.empty(0, dtype=np.int64))
@@ -112,7 +112,7 @@ def test_without_predictions_every_name_counts(
 def test_versions_of_a_feature_are_watched_apart(
     monitor: DriftMonitor, store: FeatureStore, predicted: date
 ) -> None:
-    close = monitor.sessions.close(predicted)
+    close = monitor.calendar.session_close(predicted)
     store.write_features("A", close, {"rsi": 1.0}, ingest_time=close)
     store.write_features("A", close, {"rsi": 100.0}, feature_version=2, ingest_time=close)
     found = known(monitor, window_of(monitor, predicted, close))
@@ -125,12 +125,13 @@ def test_sessions_read_together_are_as_read_one_by_one(
     strategy.record(monitor, slice(6))
     generator = np.random.default_rng(1)
     for day in strategy.days[:6]:
-        close = monitor.sessions.close(day)
+        close = monitor.calendar.session_close(day)
         chosen = generator.choice(NAMES, size=30, replace=False).tolist()
         write(store, close, close, dict(zip(chosen, generator.normal(size=30), strict=True)))
         write(store, close - HOUR, close + 30 * HOUR, {"N00": 1.0})
     windows = [
-        window_of(monitor, day, monitor.sessions.close(day) + HOUR) for day in strategy.days[1:6]
+        window_of(monitor, day, monitor.calendar.session_close(day) + HOUR)
+        for day in strategy.days[1:6]
     ]
     with monitor.connect() as conn, conn.transaction():
         [together] = features.samples(conn, windows)
@@ -169,7 +170,7 @@ class Watched:
         self.monitor.backfill(days[80], days[-1])
 
     def close(self, day: date) -> datetime:
-        return self.monitor.sessions.close(day)
+        return self.monitor.calendar.session_close(day)
 
 
 @pytest.fixture
@@ -257,7 +258,7 @@ def test_one_daily_run_after_another_sees_what_a_backfill_does(watched: Watched)
 def test_a_feature_nobody_writes_any_more_is_no_data(watched: Watched) -> None:
     watched.write()
     watched.monitor.run_daily(watched.strategy.days[-1])
-    after = watched.monitor.sessions.shift(watched.strategy.days[-1], 1)
+    after = watched.monitor.calendar.session_offset(watched.strategy.days[-1], 1)
     watched.monitor.record_predictions(
         {"entity_key": NAMES, "session": [after] * 40, "signal": [float(i) for i in range(40)]}
     )

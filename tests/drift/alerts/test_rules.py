@@ -13,7 +13,7 @@ import pytest
 from drift.alerts.presets import PRESETS, classic, default, preset
 from drift.alerts.rules import Baseline, Evaluation, Rule, evaluate
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 DETECTORS = json.loads((GOLDEN / "detectors_expected.json").read_text())
 IC = pd.read_csv(GOLDEN / "ic_series.csv").ic.to_numpy()
 BELOW = Rule("below", "ic", "<", 0.0, sessions=3)

@@ -1,4 +1,4 @@
-"""A real `mlflow server`, and other mlflow programs, as child processes of a test."""
+"""Servers and other programs as child processes of a test: start, wait, stop; free ports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import requests
 from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
 
-PASSWORD = "correct-h0rse/b@ttery"  # what must appear nowhere
+PASSWORD = "correct-h0rse/b@ttery"  # must appear in no output
 PATIENCE = 180  # seconds; a loaded machine starts a server slowly
 
 
@@ -59,40 +59,82 @@ class Server:
 def mlflow_server(
     *arguments: str, log_file: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """Run `mlflow server ...` on a free port; it and its children are gone afterwards."""
-    port = free_port()
+    """Run `mlflow server ...` on a free port; stop it and its children afterwards."""
+    with _http_server([*mlflow_command(), "server", *arguments], log_file, environment) as server:
+        yield server
+
+
+@contextmanager
+def timescale_server(
+    *arguments: str, log_file: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Run `mlflow-timescale server ...` on a free port; stop it and its children afterwards."""
+    command = [*timescale_command(), "server", *arguments]
+    with _http_server(command, log_file, environment) as server:
+        yield server
+
+
+@contextmanager
+def running(
+    command: list[str], *, log_file: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run any server in a process group of its own; end the group afterwards."""
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [*mlflow_command(), "server", "--port", str(port), *arguments],
+            command,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env=child_environment(environment),
             cwd=log_file.parent,
         )
-    server = Server(process, f"http://127.0.0.1:{port}", log_file, requests.Session())
     try:
-        _wait_until_healthy(server)
-        yield server
-    except BaseException:
-        print(f"---- log of the server ----\n{server.log}")  # noqa: T201
-        raise
+        yield process
     finally:
-        server.session.close()
         stop(process)
+
+
+@contextmanager
+def _http_server(
+    command: list[str], log_file: Path, environment: Mapping[str, str] | None
+) -> Iterator[Server]:
+    port = free_port()
+    command = [*command, "--port", str(port)]
+    with (
+        running(command, log_file=log_file, environment=environment) as process,
+        requests.Session() as session,
+    ):
+        server = Server(process, f"http://127.0.0.1:{port}", log_file, session)
+        try:
+            _wait_until_healthy(server)
+            yield server
+        except BaseException:
+            print(f"---- log of the server ----\n{server.log}")  # noqa: T201
+            raise
 
 
 def _wait_until_healthy(server: Server) -> None:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if (code := server.process.poll()) is not None:
-            raise RuntimeError(f"mlflow server ended with {code}:\n{server.log}")
+            raise RuntimeError(f"the server ended with {code}:\n{server.log}")
         try:
             if server.get("/health").ok:
                 return
         except requests.ConnectionError:
             time.sleep(0.1)
-    raise TimeoutError(f"mlflow server is not up after {PATIENCE} s:\n{server.log}")
+    raise TimeoutError(f"the server is not up after {PATIENCE} s:\n{server.log}")
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server without a health page accepts connections."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"nothing listens on port {port}")
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -111,6 +153,11 @@ def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
 
 def mlflow_command() -> list[str]:
     return [sys.executable, "-m", "mlflow"]
+
+
+def timescale_command() -> list[str]:
+    """`mlflow-timescale` of this interpreter, wherever its scripts are."""
+    return [sys.executable, "-c", "from mlflow_timescale.cli import main; main()"]
 
 
 def run_mlflow(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -134,7 +181,7 @@ def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Ours without what belongs to pytest or to another server, and `extra`."""
+    """This process' variables without those of pytest and of other servers, plus `extra`."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -144,10 +191,18 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A port that nothing listens on at the moment."""
+    with listening() as port:
         return port
+
+
+@contextmanager
+def listening() -> Iterator[int]:
+    """A port of 127.0.0.1 that is in use."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        yield sock.getsockname()[1]
 
 
 def with_password(uri: DatabaseURI) -> DatabaseURI:

@@ -1,0 +1,68 @@
+"""Corrections of trading calendars that are recorded in the database.
+
+The drift monitor's `override_session` records them; the feature store and the drift monitor read
+them, so that a storm day is no session for either.
+"""
+
+from __future__ import annotations
+
+from mlflow_timescale import db
+from mlflow_timescale.common.calendars import TradingCalendar
+from mlflow_timescale.common.schedules import Override, canonical_name
+
+__all__ = ["read_calendar", "record_override"]
+
+_queries = db.load("calendars")
+
+
+def read_calendar(conn: db.Connection, name: str) -> TradingCalendar:
+    """A calendar with the overrides that are recorded in a database.
+
+    Parameters
+    ----------
+    conn
+        A connection to a database with our schema.
+    name
+        As of `TradingCalendar`. Raises UnknownCalendar.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> read_calendar(conn, "XNYS").is_session(date(2024, 1, 15))  # a holiday
+    False
+    """
+    parameters = {"calendar": canonical_name(name)}
+    rows = conn.execute(_queries.overrides, parameters).fetchall()
+    return TradingCalendar(name, [Override(*row) for row in rows])
+
+
+def record_override(conn: db.Connection, name: str, override: Override) -> None:
+    """Record a correction of a calendar, for everything that reads it from this database.
+
+    Parameters
+    ----------
+    conn
+        A connection to a database with our schema.
+    name
+        As of `TradingCalendar`. Raises UnknownCalendar.
+    override
+        Replaces an earlier one of the same day.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> storm = Override(date(2024, 1, 16), is_session=False, why="storm")
+    >>> record_override(conn, "XNYS", storm)
+    >>> read_calendar(conn, "XNYS").is_session(date(2024, 1, 16))
+    False
+    """
+    conn.execute(
+        _queries.add_override,
+        {
+            "calendar": canonical_name(name),
+            "session": override.session,
+            "is_session": override.is_session,
+            "close_time": override.close,
+            "why": override.why,
+        },
+    )
