@@ -14,6 +14,7 @@ from ..files import lake, snapshots
 from ..files.lake_export import export_lake
 from ..files.manifest import SnapshotError
 from ..files.storage import Folder
+from ..read.query import PointInTimeQuery
 from ..store import FeatureStore
 from .options import (
     Moment,
@@ -58,7 +59,7 @@ def snapshot(
         made = snapshots.write_snapshot(
             store.database,
             spine,
-            _request(names, **options),
+            _query(names, **options),
             path,
             name=options["name"],
             partition=None if options["partition"] == "none" else options["partition"],
@@ -71,8 +72,8 @@ def snapshot(
     click.echo(f"written by  {made.manifest.written_by.isoformat()}")
 
 
-def _request(names: str, **options: Any) -> snapshots.Request:
-    return snapshots.Request(
+def _query(names: str, **options: Any) -> PointInTimeQuery:
+    return PointInTimeQuery(
         names.split(","),
         options["entity"],
         options["as_of"],

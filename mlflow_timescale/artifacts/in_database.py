@@ -24,7 +24,7 @@ from mlflow.utils.uri import validate_path_within_directory
 
 from mlflow_timescale.artifacts import contents, ledger
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
-from mlflow_timescale.artifacts.hashing import BackgroundHasher, Fingerprint, Hasher
+from mlflow_timescale.artifacts.hashing import BackgroundHasher, FileDigest, Hasher
 from mlflow_timescale.artifacts.locations import IN_DATABASE, join
 from mlflow_timescale.artifacts.repository import LedgeredRepository, destination, tree
 from mlflow_timescale.artifacts.streams import in_thread
@@ -139,13 +139,13 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         for number, digest in enumerate(stored.chunk_sha256[first : last + 1]):
             data = rows[number][2] if number < len(rows) else b""
             if hashlib.sha256(data).digest() != digest:
-                expected, actual = Fingerprint(digest.hex(), len(data)), Fingerprint.of(data)
+                expected, actual = FileDigest(digest.hex(), len(data)), FileDigest.of(data)
                 where = f"{join(self.location, artifact_path)} (chunk {first + number})"
                 raise ArtifactMismatch.of(where, expected, actual)
         data = b"".join(data for _, _, data in rows)
         return data[start - first * stored.chunk_size : end - first * stored.chunk_size]
 
-    def fingerprint(self, artifact_path: str) -> Fingerprint:
+    def fingerprint(self, artifact_path: str) -> FileDigest:
         """Read a file and hash it, without storing it."""
         hasher = Hasher()
         with self.connection() as conn:
@@ -192,7 +192,7 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         return target
 
     def _check_all(
-        self, placed: list[tuple[Stored, Path]], fingerprints: dict[int, Fingerprint]
+        self, placed: list[tuple[Stored, Path]], fingerprints: dict[int, FileDigest]
     ) -> None:
         """Compare downloaded files with the ledger rows of the same snapshot."""
         for file, arrived in placed:
@@ -201,7 +201,7 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
                 self._accept(self._relative(file), arrived, fingerprint)
 
 
-def _receive(conn: Connection, placed: list[tuple[Stored, Path]]) -> dict[int, Fingerprint]:
+def _receive(conn: Connection, placed: list[tuple[Stored, Path]]) -> dict[int, FileDigest]:
     """Write contents to files as they stream in; return their fingerprints."""
     targets: dict[int, list[Path]] = {}
     for stored, path in placed:

@@ -25,7 +25,7 @@ Point = tuple[str, int, int, float, bool]
 
 
 @dataclass(frozen=True)
-class Points:
+class MetricPoints:
     """The points of one call, in index order: key, step, time, value.
 
     `newest` is True for the last point of each series.
@@ -35,7 +35,7 @@ class Points:
     newest: list[bool]
 
 
-def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> Points:
+def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> MetricPoints:
     """Check metrics as MLflow does, and drop duplicates.
 
     Raises MlflowException INVALID_PARAMETER_VALUE for metrics that MLflow refuses, and for
@@ -66,7 +66,7 @@ def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> Points:
         unique[point(metric)] = None
     # Sorted, so that all writers lock index entries in one order and cannot deadlock.
     every = sorted(unique)
-    return Points(every, _newest(every, unique))
+    return MetricPoints(every, _newest(every, unique))
 
 
 def point(metric: Metric) -> Point:
@@ -80,7 +80,7 @@ def point(metric: Metric) -> Point:
     return metric.key, step, timestamp, value, False
 
 
-def columns(batch: Points) -> dict[str, list[Any]]:
+def columns(batch: MetricPoints) -> dict[str, list[Any]]:
     """One array for each column: the arguments of the statements."""
     arrays = map(list, zip(*batch.every, strict=True)) if batch.every else ([] for _ in range(5))
     return dict(zip(_COLUMNS, [*arrays, batch.newest], strict=True))
