@@ -10,6 +10,7 @@ from typing import Any
 
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import make_frame
+from mlflow_timescale.common.time import optional_duration
 from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -61,7 +62,7 @@ class FeatureReader:
         *,
         as_of: datetime | None = None,
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
     ) -> Any:
         """What is known of an entity now, or was known at `as_of`.
 
@@ -86,9 +87,10 @@ class FeatureReader:
         """
         entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
         names = [feature_names] if isinstance(feature_names, str) else feature_names
+        limit = optional_duration(max_age, "max_age")
         with self.connection() as conn:
             by_entity = latest(
-                conn, entities, names, as_of=as_of, versions=feature_version, max_age=max_age
+                conn, entities, names, as_of=as_of, versions=feature_version, max_age=limit
             )
         return by_entity[entity_key] if isinstance(entity_key, str) else by_entity
 
@@ -98,7 +100,7 @@ class FeatureReader:
         feature_names: Sequence[str] | None = None,
         *,
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
     ) -> list[FeatureValue]:
         """The values that were known at given moments; `training_frame` is faster for many.
 
@@ -132,7 +134,8 @@ class FeatureReader:
                 names = feature_names_of(conn, sorted({entity for entity, _ in pairs}))
             if not names:
                 return []
-            query = PointInTimeQuery(names, feature_version=feature_version, max_age=max_age)
+            limit = optional_duration(max_age, "max_age")
+            query = PointInTimeQuery(names, feature_version=feature_version, max_age=limit)
             return explain.values(conn, query.spine(pairs), query)
 
     def training_frame(
@@ -143,7 +146,7 @@ class FeatureReader:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         event_times: bool = False,
         output: str | None = None,
         written_by: datetime | None = None,
@@ -180,7 +183,8 @@ class FeatureReader:
         >>> store.training_frame(spine, "ret_5d", max_age=timedelta(hours=12))["ret_5d"].tolist()
         [nan, nan, nan]
         """
-        query = PointInTimeQuery(features, entity, as_of, feature_version, max_age, written_by)
+        limit = optional_duration(max_age, "max_age")
+        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
         spine = query.spine(spine_frame)
         options = Options(
             warn_of_mixes=feature_version is None,
@@ -205,7 +209,7 @@ class FeatureReader:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         output: str = "pandas",
         written_by: datetime | None = None,
     ) -> Any:
@@ -233,7 +237,8 @@ class FeatureReader:
         >>> store.explain(early, "ret_5d")["reason"].tolist()
         ['not yet known']
         """
-        query = PointInTimeQuery(features, entity, as_of, feature_version, max_age, written_by)
+        limit = optional_duration(max_age, "max_age")
+        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
         spine = query.spine(spine_frame)
         with self.connection() as conn:
             rows = explain.explain(conn, spine, query)

@@ -10,6 +10,7 @@ from typing import Any
 from mlflow_timescale import db
 from mlflow_timescale.common import git
 from mlflow_timescale.common.frames import Frame
+from mlflow_timescale.common.time import optional_duration
 from mlflow_timescale.db.uri import DatabaseURI
 
 from . import health
@@ -67,7 +68,8 @@ class FeatureStore(FeatureReader):
         Read: a version for all features, or a mapping by feature; by default a cell has the newest
         version that was known at its as_of. Write: the version of the values.
     max_age
-        A timedelta: leave out values whose event_time is older than as_of - max_age.
+        A duration (a timedelta, or text such as "5d"): leave out values whose event_time is older
+        than as_of - max_age.
     written_by
         Leave out what was written after this moment, even if it claims to have been known before (a
         backfill). With a past `watermark()` the same call gives the same frame for ever.
@@ -338,7 +340,7 @@ class FeatureStore(FeatureReader):
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         written_by: datetime | None = None,
         name: str | None = None,
         partition: str | None = "month",
@@ -373,7 +375,8 @@ class FeatureStore(FeatureReader):
         >>> snapshot.to_pandas()["ret_5d"].tolist()
         [0.01, 0.02, 0.03]
         """
-        query = PointInTimeQuery(features, entity, as_of, feature_version, max_age, written_by)
+        limit = optional_duration(max_age, "max_age")
+        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
         return snapshots.write_snapshot(
             self.database, spine_frame, query, path, name=name, partition=partition
         )

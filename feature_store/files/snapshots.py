@@ -27,6 +27,7 @@ from ..read.query import PointInTimeQuery
 from .fingerprint import Fingerprint
 from .manifest import (
     FILE,
+    ContentMismatch,
     Manifest,
     SnapshotError,
 )
@@ -188,7 +189,7 @@ class Snapshot:
         ------
         CorruptFile
             A file is missing, changed, or not part of the snapshot.
-        SnapshotError
+        ContentMismatch
             The content has another fingerprint than the manifest.
 
         Examples
@@ -206,7 +207,7 @@ class Snapshot:
             for part in logical_columns(table):
                 fingerprint.add(part)
         if fingerprint.hexdigest() != self.fingerprint:
-            raise SnapshotError(
+            raise ContentMismatch(
                 f"{self.url}: the files have fingerprint {fingerprint.hexdigest()} "
                 f"({fingerprint.rows} rows), the {FILE} has {self.fingerprint} "
                 f"({self.manifest.rows} rows)"
@@ -302,7 +303,9 @@ def load_snapshot(path: str | Path, *, verify: bool = True) -> Snapshot:
     Raises
     ------
     SnapshotError
-        There is no snapshot, or its content has another fingerprint than the manifest.
+        There is no snapshot at `path`.
+    ContentMismatch
+        The content has another fingerprint than the manifest.
     CorruptFile
         A file differs from the manifest.
 

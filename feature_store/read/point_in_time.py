@@ -127,7 +127,6 @@ def latest(
         unseen = [i for i, name in enumerate(selection.names) if name not in seen]
         check_known(conn, selection, unseen)
     if max_age is not None:
-        duration_micros(max_age, "max_age")
         _drop_expired(found, max_age)
     return found
 
