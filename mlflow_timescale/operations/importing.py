@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import mlflow.store.db.utils as mlflow_db
 import psycopg
@@ -21,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
+from mlflow_timescale.db.rows import scalar
 
 Progress = Callable[[str, int], None]
 _queries = db.load("importing")
@@ -42,7 +42,7 @@ def import_from(
     back.
     """
     with _as_database(source) as url, conn.transaction():
-        if _one(conn.execute(_queries.occupied)):
+        if scalar(conn, _queries.occupied):
             raise ImportFailed(
                 "the target holds runs, models or experiments already: import into a new database"
             )
@@ -195,8 +195,13 @@ def _refusals(table: Table) -> Iterator[None]:
 
 def _compare(source: Source, conn: Connection, table: Table) -> None:
     expected = source.execute(select(func.count()).select_from(table)).scalar_one()
+<<<<<<< HEAD
     copied = _one(conn.execute(_queries.count.format(table=sql.Identifier(table.name))))
     if copied != expected:
+=======
+    found = scalar(conn, _queries.count.format(table=sql.Identifier(table.name)))
+    if found != expected:
+>>>>>>> main
         raise ImportFailed(
             f"{table.name} has {copied} rows instead of {expected}; nothing was imported "
             f"(does something still write to the source?)"
@@ -214,7 +219,3 @@ def _advance_sequences(conn: Connection, table: Table) -> None:
                     table=sql.Identifier(table.name),
                 )
             )
-
-
-def _one(cursor: psycopg.Cursor[Any]) -> Any:
-    return (cursor.fetchone() or [None])[0]
