@@ -282,14 +282,8 @@ def silence(
 
 
 def to_notify(conn: Connection, strategy_id: str) -> list[Alert]:
-<<<<<<< HEAD
     """The alerts that opened or resolved and were not notified yet."""
-    with conn.cursor(row_factory=class_row(Alert)) as cursor:
-        return cursor.execute(_queries.alerts_to_notify, {"strategy_id": strategy_id}).fetchall()
-=======
-    """The alerts that opened or resolved without anybody having been told."""
     return records(conn, Alert, _queries.alerts_to_notify, {"strategy_id": strategy_id})
->>>>>>> main
 
 
 def mark_notified(conn: Connection, strategy_id: str, found: Sequence[Alert] | None = None) -> None:
