@@ -195,13 +195,8 @@ def _refusals(table: Table) -> Iterator[None]:
 
 def _compare(source: Source, conn: Connection, table: Table) -> None:
     expected = source.execute(select(func.count()).select_from(table)).scalar_one()
-<<<<<<< HEAD
-    copied = _one(conn.execute(_queries.count.format(table=sql.Identifier(table.name))))
+    copied = scalar(conn, _queries.count.format(table=sql.Identifier(table.name)))
     if copied != expected:
-=======
-    found = scalar(conn, _queries.count.format(table=sql.Identifier(table.name)))
-    if found != expected:
->>>>>>> main
         raise ImportFailed(
             f"{table.name} has {copied} rows instead of {expected}; nothing was imported "
             f"(does something still write to the source?)"
