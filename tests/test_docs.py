@@ -127,7 +127,7 @@ def test_the_guide_to_artifacts(
         "datetime(2024, 1, 15, 14, 30, tzinfo=timezone.utc)": f'datetime.fromisoformat("{now}")',
     }
     page.run()
-    assert page.names["best"].version == "1"
+    assert page.names["best"].model.name == "momentum_xgb"
     assert page.names["champion"] == 4
     assert page.names["model"].predict([1.0]) == [2.0]
 
@@ -145,7 +145,7 @@ def recorded(database: DatabaseURI) -> dict[str, pd.DataFrame]:
 
     def days(start: str, end: str) -> list[Any]:
         first, last = (datetime.fromisoformat(text).date() for text in (start, end))
-        return list(monitor.sessions.between(first, last))
+        return list(monitor.calendar.sessions_in_range(first, last))
 
     files = days("2019-01-02", "2019-12-31") + days("2020-01-02", "2020-03-31")
     skill = [0.3 if day.year < 2020 else -0.3 for day in files]
