@@ -139,7 +139,7 @@ def recorded(database: DatabaseURI) -> dict[str, pd.DataFrame]:
 
     def days(start: str, end: str) -> list[Any]:
         first, last = (datetime.fromisoformat(text).date() for text in (start, end))
-        return list(monitor.sessions.between(first, last))
+        return list(monitor.calendar.sessions_in_range(first, last))
 
     files = days("2019-01-02", "2019-12-31") + days("2020-01-02", "2020-03-31")
     skill = [0.3 if day.year < 2020 else -0.3 for day in files]
