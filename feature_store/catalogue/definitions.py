@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from psycopg.rows import dict_row
 
 from mlflow_timescale import db
 from mlflow_timescale.common.time import optional_duration
+from mlflow_timescale.db.rows import mappings
 
 from ..errors import DefinitionError
 from ..values.encoding import Floats, is_there
@@ -119,8 +119,7 @@ def register(conn: db.Connection, view: FeatureView) -> bool:
 
 def views(conn: db.Connection) -> list[FeatureView]:
     """All views, by name and version."""
-    with conn.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(_queries.views).fetchall()
+    rows = mappings(conn, _queries.views)
     return [FeatureView(**row) for row in rows]
 
 
