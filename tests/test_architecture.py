@@ -134,7 +134,11 @@ def test_the_architecture_has_a_row_for_every_room() -> None:
 
 
 def test_the_folders_of_the_tests_mirror_the_packages() -> None:
-    rooms = {room.removeprefix("mlflow_timescale/") for room in packages()} | {"examples", "sql"}
+    rooms = {room.removeprefix("mlflow_timescale/") for room in packages()} | {
+        "benchmarks",
+        "examples",
+        "sql",
+    }
     folders = {
         str(path.parent.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_*.py")
     } - {"."}

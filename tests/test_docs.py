@@ -98,7 +98,7 @@ def four_versions(database: DatabaseURI, conn: psycopg.Connection) -> mlflow.Mlf
     client.create_registered_model("momentum")
     with mlflow.start_run() as run:
         for _ in range(3):
-            client.create_model_version("momentum", "models:/none", run.info.run_id)
+            client.create_model_version("momentum", f"runs:/{run.info.run_id}/m", run.info.run_id)
         mlflow.log_text("a note", "note.txt")
     with mlflow.start_run():
         mlflow.pyfunc.log_model(
