@@ -139,9 +139,15 @@ def test_the_guide_to_artifacts(
         "datetime(2024, 1, 15, 14, 30, tzinfo=timezone.utc)": f'datetime.fromisoformat("{now}")',
     }
     page.run()
-    assert page.names["best"].version == "1"
+    assert page.names["best"].model.name == "momentum_xgb"
     assert page.names["champion"] == 4
     assert page.names["model"].predict([1.0]) == [2.0]
+
+
+def test_the_page_of_commands(
+    guide: Callable[..., Guide], four_versions: mlflow.MlflowClient
+) -> None:
+    guide("docs/commands.md").run()
 
 
 @pytest.fixture
