@@ -36,8 +36,10 @@ WRITE = """
     INSERT INTO mlops.feature_writes (written_at, producer, points)
     VALUES (clock_timestamp(), 'benchmark', 0) RETURNING write_id"""
 SIZE = """
-    SELECT pg_total_relation_size('mlops.feature_points')
-        + pg_total_relation_size('mlops.feature_series')"""
+    SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
+    WHERE oid IN ('mlops.feature_points'::regclass, 'mlops.feature_series'::regclass)
+        OR oid IN (SELECT inhrelid FROM pg_inherits
+                   WHERE inhparent = 'mlops.feature_points'::regclass)"""
 POINTS = "SELECT count(*) FROM mlops.feature_points"
 
 
