@@ -18,9 +18,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from mlflow_timescale import db
 from mlflow_timescale.cli.options import uri_option
-from mlflow_timescale.db import DatabaseURI, Error, load
+from mlflow_timescale.db import DatabaseURI, Error
 
 from ..alerts import presets
 from ..alerts.lifecycle import Alert
@@ -28,7 +27,6 @@ from ..daily import Daily, daily_job
 from ..monitor import DriftMonitor
 from ..results.drift_metrics import DriftMetrics
 
-_queries = load("drift")
 # Cron and pipes have no width of their own: a table is not folded there.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 ALERTS = 2
@@ -113,7 +111,7 @@ def record(uri: DatabaseURI, strategy: str, calendar: str | None, what: str, fil
 @json_option
 def run(uri: DatabaseURI, strategy: str, session: date | None, mlflow: bool, as_json: bool) -> int:
     """Compute a session, and tell people and MLflow; run it every day."""
-    monitor = _existing(uri, strategy, mlflow=mlflow)
+    monitor = _monitor(uri, strategy, mlflow=mlflow)
     metrics = monitor.run_daily(session)
     return _show(monitor, metrics, as_json)
 
@@ -136,7 +134,7 @@ def backfill(
     mlflow: bool,
 ) -> None:
     """Compute the sessions from START to END, from what is known now."""
-    monitor = _existing(uri, strategy, mlflow=mlflow)
+    monitor = _monitor(uri, strategy, mlflow=mlflow)
     found = monitor.backfill(start, end, notify=notify, reports=reports)
     known = sum(metrics.ic is not None for metrics in found)
     console.print(f"{len(found)} sessions computed, {known} with an IC")
@@ -148,7 +146,7 @@ def backfill(
 @json_option
 def status(uri: DatabaseURI, strategy: str, as_json: bool) -> int:
     """Show the last session computed, and the open alerts."""
-    monitor = _existing(uri, strategy)
+    monitor = _monitor(uri, strategy)
     last = monitor.last_session()
     if last is None:
         raise Error(f"no session of {strategy!r} has been computed yet; use `drift run`")
@@ -166,7 +164,7 @@ def alerts(
 ) -> None:
     """List alerts: open, acknowledged and silenced ones."""
     states = None if everything or since else ["open", "acknowledged", "silenced"]
-    found = _existing(uri, strategy).alerts(states=states, since=since)
+    found = _monitor(uri, strategy).alerts(states=states, since=since)
     if as_json:
         _print_json([dataclasses.asdict(alert) for alert in found])
     else:
@@ -181,7 +179,7 @@ def alerts(
 @click.option("--note", default="", help="What is known.")
 def ack(uri: DatabaseURI, strategy: str, alert_id: int, by: str, note: str) -> None:
     """Acknowledge an open alert: somebody looks after it."""
-    _existing(uri, strategy).acknowledge(alert_id, by=by, note=note)
+    _monitor(uri, strategy).acknowledge(alert_id, by=by, note=note)
     console.print(f"alert {alert_id} is acknowledged by {by}")
 
 
@@ -203,7 +201,7 @@ def silence(
     by: str,
 ) -> None:
     """Say nothing of a RULE for a time, counted by the sessions' close."""
-    monitor = _existing(uri, strategy)
+    monitor = _monitor(uri, strategy)
     hushed = monitor.silence(rule, until=until, since=since, by=by, why=why)
     console.print(f"{rule!r} is silent until {until.isoformat()} ({hushed} open alerts)")
 
@@ -221,7 +219,7 @@ def silence(
 )
 def report(uri: DatabaseURI, strategy: str, session: date | None, output: Path) -> None:
     """Write a session's report, one HTML file with its pictures inside."""
-    output.write_text(_existing(uri, strategy).report(session), encoding="utf-8")
+    output.write_text(_monitor(uri, strategy).report(session), encoding="utf-8")
     console.print(f"wrote {output}")
 
 
@@ -245,7 +243,7 @@ def accept(
     min_sessions: int,
 ) -> None:
     """Accept the sessions from START to END as the reference that later ones are judged by."""
-    monitor = _existing(uri, strategy)
+    monitor = _monitor(uri, strategy)
     version = monitor.accept(start, end, reason, accepted_by=by, min_sessions=min_sessions)
     console.print(f"reference {version} accepted: {start} to {end}")
 
@@ -256,7 +254,7 @@ def accept(
 @json_option
 def onset(uri: DatabaseURI, strategy: str, as_json: bool) -> None:
     """Say when the IC began to fall below its accepted level, with a 95% interval."""
-    found = _existing(uri, strategy).onset()
+    found = _monitor(uri, strategy).onset()
     if found is None:
         _print_json(None) if as_json else console.print("The IC has not left its accepted level.")
         return
@@ -283,7 +281,7 @@ def rules() -> None:
 @json_option
 def list_rules(uri: DatabaseURI, strategy: str, as_json: bool) -> None:
     """Show the rules in force."""
-    found = _existing(uri, strategy).rules
+    found = _monitor(uri, strategy).rules
     if as_json:
         _print_json([rule.to_dict() for rule in found])
         return
@@ -297,7 +295,7 @@ def list_rules(uri: DatabaseURI, strategy: str, as_json: bool) -> None:
 @click.argument("preset", type=click.Choice(sorted(presets.PRESETS)))
 def use_rules(uri: DatabaseURI, strategy: str, preset: str) -> None:
     """Judge the strategy by a PRESET from now on."""
-    _existing(uri, strategy, rules=preset)
+    _monitor(uri, strategy).configure(rules=preset, create=False)
     console.print(f"{strategy!r} is judged by the rules of {preset!r} from its next run on")
 
 
@@ -311,7 +309,7 @@ def simulate_rules(
     uri: DatabaseURI, strategy: str, preset: str | None, paths: int, as_json: bool
 ) -> None:
     """Say how often each rule cries wolf and how soon it notices, on the strategy's own history."""
-    found = _existing(uri, strategy).simulate(preset, n_paths=paths)
+    found = _monitor(uri, strategy).simulate(preset, n_paths=paths)
     if as_json:
         _print_json([dataclasses.asdict(result) for result in found])
         return
@@ -358,17 +356,8 @@ def daily(
     return 0 if all(item.healthy for item in found) else ALERTS
 
 
-def _existing(
-    uri: DatabaseURI, strategy: str, *, mlflow: bool = True, rules: str | None = None
-) -> DriftMonitor:
-    """The monitor of a strategy that is recorded; a mistyped name must not become a new one."""
-    with db.connect(uri, autocommit=True) as conn:
-        db.migrate(conn)
-        names = [row[0] for row in conn.execute(_queries.strategies)]
-    if strategy not in names:
-        known = ", ".join(names) or "none yet"
-        raise Error(f"no strategy {strategy!r}; recorded are: {known}. Use `drift record` first")
-    return DriftMonitor(uri, strategy, rules=rules, tracking_uri=None if mlflow else False)
+def _monitor(uri: DatabaseURI, strategy: str, *, mlflow: bool = True) -> DriftMonitor:
+    return DriftMonitor(uri, strategy, tracking_uri=None if mlflow else False)
 
 
 def _show(monitor: DriftMonitor, metrics: DriftMetrics, as_json: bool) -> int:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..alerts import presets
 from ..alerts.rules import Rule
 from .values import Value
-
-if TYPE_CHECKING:
-    from ..computation.judging import Batch
 
 # Fields of DriftMetrics, by the metric that fills them.
 _METRICS = {
@@ -69,7 +66,6 @@ class DriftMetrics:
     ic_cusum: float | None = None
     n_signals: int = 0
     values: tuple[Value, ...] = field(default=(), repr=False)
-    batch: Batch | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -77,7 +73,6 @@ class DriftMetrics:
         strategy_id: str,
         day: datetime.date,
         found: Sequence[Value],
-        batch: Batch | None = None,
     ) -> DriftMetrics:
         """Gather a session's values."""
         own = {v.metric: v.value for v in found if not v.dimension}
@@ -91,7 +86,6 @@ class DriftMetrics:
             **flags,
             n_signals=n_signals,
             values=tuple(found),
-            batch=batch,
         )
 
     @property

@@ -8,7 +8,6 @@ from datetime import date
 
 import numpy as np
 
-from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection
 
 from ..inputs import features
@@ -16,15 +15,15 @@ from ..inputs.features import Section
 from ..inputs.observed import Observed
 from ..metrics import feed_quality, psi
 from ..metrics.feed_quality import Habits, Prints, Shares
+from ..strategy import Strategy
 from . import pipeline
-from .judging import Config
 from .session_values import PREDICTIONS
 
 GROUP = 20  # features read at once: a window of some is held in memory, never of all
 
 
 def distributions(
-    conn: Connection, config: Config, calendar: TradingCalendar, seen: Sequence[Observed], bins: int
+    conn: Connection, strategy: Strategy, seen: Sequence[Observed], bins: int
 ) -> Iterator[tuple[str, psi.Reference]]:
     """The reference of the predictions and of every feature, with its day-to-day variation."""
     said = {
@@ -34,10 +33,10 @@ def distributions(
     }
     if said:
         yield PREDICTIONS, _fit(said, bins)
-    if config.features == () or not features.exist(conn):
+    if strategy.features == () or not features.exist(conn):
         return
-    windows = [pipeline.window(observed, calendar) for observed in seen]
-    names = features.names(conn) if config.features is None else list(config.features)
+    windows = [pipeline.window(observed, strategy.calendar) for observed in seen]
+    names = features.names(conn) if strategy.features is None else list(strategy.features)
     for start in range(0, len(names), GROUP):
         for sample in features.samples(conn, windows, names[start : start + GROUP]):
             yield sample.feature, _fit(sample.sections, bins)
