@@ -12,6 +12,7 @@ from typing import Any
 from mlflow_timescale import db
 from mlflow_timescale.common import git
 from mlflow_timescale.common.frames import Frame, make_frame
+from mlflow_timescale.common.time import optional_duration
 from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -181,7 +182,7 @@ class FeatureStore:
         *,
         as_of: datetime | None = None,
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
     ) -> Any:
         """What is known of an entity now, or was at `as_of`: FeatureValues by feature name.
 
@@ -191,9 +192,10 @@ class FeatureStore:
         """
         entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
         names = [feature_names] if isinstance(feature_names, str) else feature_names
+        limit = optional_duration(max_age, "max_age")
         with self.connection() as conn:
             found = latest(
-                conn, entities, names, as_of=as_of, versions=feature_version, max_age=max_age
+                conn, entities, names, as_of=as_of, versions=feature_version, max_age=limit
             )
         return found[entity_key] if isinstance(entity_key, str) else found
 
@@ -203,7 +205,7 @@ class FeatureStore:
         feature_names: Sequence[str] | None = None,
         *,
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
     ) -> list[FeatureValue]:
         """For every (entity, as_of), in order, each value that was known, with its two times.
 
@@ -218,7 +220,8 @@ class FeatureStore:
                 names = feature_names_of(conn, sorted({entity for entity, _ in pairs}))
             if not names:
                 return []
-            query = PointInTimeQuery(names, feature_version=feature_version, max_age=max_age)
+            limit = optional_duration(max_age, "max_age")
+            query = PointInTimeQuery(names, feature_version=feature_version, max_age=limit)
             return explain.values(conn, query.spine(pairs), query)
 
     def training_frame(
@@ -229,7 +232,7 @@ class FeatureStore:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         event_times: bool = False,
         output: str | None = None,
         written_by: datetime | None = None,
@@ -249,7 +252,8 @@ class FeatureStore:
         frame for ever if it is a `watermark()`. `plan` ("lookup" or "stream") overrides the choice
         by size.
         """
-        query = PointInTimeQuery(features, entity, as_of, feature_version, max_age, written_by)
+        limit = optional_duration(max_age, "max_age")
+        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
         spine = query.spine(spine_frame)
         options = Options(
             warn_of_mixes=feature_version is None,
@@ -274,7 +278,7 @@ class FeatureStore:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         output: str = "pandas",
         written_by: datetime | None = None,
     ) -> Any:
@@ -283,7 +287,8 @@ class FeatureStore:
         `reason` says why a cell has no value: "never written", "not yet known", "expired", "written
         as undefined" or "no as_of". `assumed_lag` is set where nobody observed the ingest time.
         """
-        query = PointInTimeQuery(features, entity, as_of, feature_version, max_age, written_by)
+        limit = optional_duration(max_age, "max_age")
+        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
         spine = query.spine(spine_frame)
         with self.connection() as conn:
             rows = explain.explain(conn, spine, query)
@@ -370,7 +375,7 @@ class FeatureStore:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         written_by: datetime | None = None,
         name: str | None = None,
         partition: str | None = "month",
@@ -380,7 +385,8 @@ class FeatureStore:
         `path` is a new local folder or any fsspec URL, `partition` "year", "month", "day" or None.
         `written_by` is a past watermark; the default is the present one.
         """
-        query = PointInTimeQuery(features, entity, as_of, feature_version, max_age, written_by)
+        limit = optional_duration(max_age, "max_age")
+        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
         return snapshots.write_snapshot(
             self.database, spine_frame, query, path, name=name, partition=partition
         )

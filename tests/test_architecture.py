@@ -79,6 +79,18 @@ def _absolute_names(node: ast.AST) -> list[str]:
     return [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
 
 
+def test_frame_libraries_are_imported_in_common_alone_and_only_when_needed() -> None:
+    libraries = {"pandas", "polars", "duckdb"}
+    users = {
+        (str(path.relative_to(ROOT)), now)
+        for path in MODULES
+        for name, now in imports(path)
+        if name.split(".")[0] in libraries
+    }
+    assert all(path.startswith("mlflow_timescale/common/") for path, _ in users), users
+    assert not [path for path, now in users if now]
+
+
 def test_only_its_mlflow_dataset_ties_the_feature_store_to_mlflow() -> None:
     tied = [
         path.name
@@ -122,7 +134,11 @@ def test_the_architecture_has_a_row_for_every_room() -> None:
 
 
 def test_the_folders_of_the_tests_mirror_the_packages() -> None:
-    rooms = {room.removeprefix("mlflow_timescale/") for room in packages()} | {"examples", "sql"}
+    rooms = {room.removeprefix("mlflow_timescale/") for room in packages()} | {
+        "benchmarks",
+        "examples",
+        "sql",
+    }
     folders = {
         str(path.parent.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_*.py")
     } - {"."}

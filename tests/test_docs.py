@@ -98,7 +98,7 @@ def four_versions(database: DatabaseURI, conn: psycopg.Connection) -> mlflow.Mlf
     client.create_registered_model("momentum")
     with mlflow.start_run() as run:
         for _ in range(3):
-            client.create_model_version("momentum", "models:/none", run.info.run_id)
+            client.create_model_version("momentum", f"runs:/{run.info.run_id}/m", run.info.run_id)
         mlflow.log_text("a note", "note.txt")
     with mlflow.start_run():
         mlflow.pyfunc.log_model(
@@ -261,6 +261,10 @@ def test_the_guide_to_tracking(vanilla_database: DatabaseURI) -> None:
 
 def test_the_guide_to_the_gates(guide: Callable[..., Guide]) -> None:
     guide("docs/mlflow-gates.md").run()
+
+
+def test_the_guide_to_the_command_line(guide: Callable[..., Guide]) -> None:
+    guide("docs/commands.md").run()
 
 
 def test_every_page_with_code_has_a_test() -> None:

@@ -13,10 +13,10 @@ from datetime import date, datetime
 from typing import Any
 
 import numpy as np
-from psycopg.rows import class_row, dict_row
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, Error, load
+from mlflow_timescale.db.rows import mappings, records
 
 from .rules import Evaluation, Rule, RuleStates
 
@@ -87,14 +87,12 @@ def find(
         "states": None if states is None else list(states),
         "since": since,
     }
-    with conn.cursor(row_factory=class_row(Alert)) as cursor:
-        return cursor.execute(_queries.alerts, parameters).fetchall()
+    return records(conn, Alert, _queries.alerts, parameters)
 
 
 def history(conn: Connection, strategy_id: str) -> list[dict[str, Any]]:
     """Every change of state of a strategy's alerts, in order."""
-    with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(_queries.alert_events, {"strategy_id": strategy_id}).fetchall()
+    return mappings(conn, _queries.alert_events, {"strategy_id": strategy_id})
 
 
 def episodes(found: Evaluation, sessions: Sequence[date], after: date) -> list[Episode]:
@@ -192,8 +190,7 @@ def _state(episode: Episode, match: Alert | None, silence: Silence | None) -> st
 
 
 def _silences(conn: Connection, strategy_id: str) -> list[Silence]:
-    with conn.cursor(row_factory=class_row(Silence)) as cursor:
-        return cursor.execute(_queries.silences, {"strategy_id": strategy_id}).fetchall()
+    return records(conn, Silence, _queries.silences, {"strategy_id": strategy_id})
 
 
 def _silenced(
@@ -258,8 +255,7 @@ def silence(
 
 def to_notify(conn: Connection, strategy_id: str) -> list[Alert]:
     """The alerts that opened or resolved without anybody having been told."""
-    with conn.cursor(row_factory=class_row(Alert)) as cursor:
-        return cursor.execute(_queries.alerts_to_notify, {"strategy_id": strategy_id}).fetchall()
+    return records(conn, Alert, _queries.alerts_to_notify, {"strategy_id": strategy_id})
 
 
 def mark_notified(conn: Connection, strategy_id: str, found: Sequence[Alert] | None = None) -> None:

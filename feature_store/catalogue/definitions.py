@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from psycopg.rows import dict_row
 
 from mlflow_timescale import db
+from mlflow_timescale.common.time import optional_duration
+from mlflow_timescale.db.rows import mappings
 
 from ..errors import DefinitionError
 from ..values.encoding import Floats, is_there
@@ -42,12 +43,15 @@ class FeatureView:
     entity_kind
         What the entities are, such as "stock".
     max_staleness
-        The age above which `FeatureStore.health` reports a feature as stale; None for no limit.
+        The age above which `FeatureStore.health` reports a feature as stale: a timedelta, or a text
+        such as "3d"; None for no limit.
 
     Raises
     ------
     DefinitionError
         A type is unknown, or the view has no name, no feature, or a version below 1.
+    InvalidTime
+        `max_staleness` is no duration.
 
     Examples
     --------
@@ -69,7 +73,9 @@ class FeatureView:
         if not isinstance(features, Mapping):
             names: Sequence[str] = [features] if isinstance(features, str) else features
             features = dict.fromkeys(names, "number")
+        limit = optional_duration(self.max_staleness, "max_staleness")
         object.__setattr__(self, "features", dict(features))
+        object.__setattr__(self, "max_staleness", limit)
         for name, kind in features.items():
             if kind not in TYPES or not name:
                 raise DefinitionError(
@@ -113,8 +119,7 @@ def register(conn: db.Connection, view: FeatureView) -> bool:
 
 def views(conn: db.Connection) -> list[FeatureView]:
     """All views, by name and version."""
-    with conn.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(_queries.views).fetchall()
+    rows = mappings(conn, _queries.views)
     return [FeatureView(**row) for row in rows]
 
 

@@ -254,7 +254,7 @@ class Lake:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         output: str | None = None,
         map: Callable[..., Iterable[Any]] = map,  # noqa: A002 - it is what an executor calls it
     ) -> Any:

@@ -39,6 +39,7 @@ from ..read.spine import Spine
 from .fingerprint import Fingerprint, canonical_json
 from .manifest import (
     FILE,
+    ContentMismatch,
     Manifest,
     SnapshotError,
     SnapshotFeature,
@@ -114,7 +115,7 @@ class Snapshot:
         return self.to_arrow(self.manifest.spine_columns)
 
     def verify(self) -> None:
-        """Raise CorruptFile or SnapshotError unless files and content are as they were written."""
+        """Raise CorruptFile or ContentMismatch unless files and content are as written."""
         strays = self._folder.files("data") - {file.path for file in self.manifest.files}
         if strays:
             raise CorruptFile(
@@ -126,7 +127,7 @@ class Snapshot:
             for part in _logical(table):
                 found.add(part)
         if found.hexdigest() != self.fingerprint:
-            raise SnapshotError(
+            raise ContentMismatch(
                 f"{self.url}: the files have fingerprint {found.hexdigest()} ({found.rows} rows), "
                 f"the {FILE} says {self.fingerprint} ({self.manifest.rows} rows)"
             )

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from psycopg.rows import dict_row
 
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import MISSING
 from mlflow_timescale.common.time import duration_micros, from_micros, to_micros
+from mlflow_timescale.db.rows import mappings
 
 from ..catalogue.selection import (
     ANY_VERSION,
@@ -108,8 +108,7 @@ def latest(
         "features": None if features is None else list(features),
         "as_of": _checked(as_of),
     }
-    with conn.cursor(row_factory=dict_row, binary=True) as cursor:
-        rows = cursor.execute(_queries.latest, parameters).fetchall()
+    rows = mappings(conn, _queries.latest, parameters, binary=True)
     found: dict[str, dict[str, FeatureValue]] = {entity: {} for entity in entities}
     seen = set()
     for row in rows:
@@ -127,7 +126,6 @@ def latest(
         unseen = [i for i, name in enumerate(selection.names) if name not in seen]
         check_known(conn, selection, unseen)
     if max_age is not None:
-        duration_micros(max_age, "max_age")
         _drop_expired(found, max_age)
     return found
 

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.migrations import LAYOUT, drop_definitions, facts, shipped
+from mlflow_timescale.db.rows import scalar
 
 Progress = Callable[[int, int], None]
 _queries = db.load("adopt")
@@ -124,7 +124,7 @@ def _of_tracking() -> list[str]:
 def _begin(conn: Connection, use_layout: sql.SQL, *, hypertable: bool) -> None:
     with conn.transaction():
         conn.execute(_queries.create_tables)
-        if not _one(conn.execute(_queries.next_has_key)):
+        if not scalar(conn, _queries.next_has_key):
             conn.execute(use_layout)
             if hypertable:
                 conn.execute(_queries.make_hypertable)
@@ -151,9 +151,9 @@ def _next_size(runs: int, seconds: float) -> int:
 
 def copied(conn: Connection) -> int:
     """How many runs an interrupted rebuild has copied."""
-    if not _one(conn.execute(_queries.is_under_way)):
+    if not scalar(conn, _queries.is_under_way):
         return 0
-    return int(_one(conn.execute(_queries.copied)))
+    return int(scalar(conn, _queries.copied))
 
 
 def _to_copy(conn: Connection, at_once: int) -> list[str]:
@@ -198,7 +198,3 @@ def _swap(conn: Connection, before: Layout) -> None:
             {"run_ids": run_ids, "points": [0] * len(run_ids), "checksums": [0] * len(run_ids)},
         )
     conn.execute(_queries.swap.format(schema=sql.Identifier(before.schema)))
-
-
-def _one(cursor: psycopg.Cursor[Any]) -> Any:
-    return (cursor.fetchone() or [None])[0]

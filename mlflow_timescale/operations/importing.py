@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import mlflow.store.db.utils as mlflow_db
 import psycopg
@@ -21,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
+from mlflow_timescale.db.rows import scalar
 
 Progress = Callable[[str, int], None]
 _queries = db.load("importing")
@@ -41,7 +41,7 @@ def import_from(
     does not fit, or if a table's number of rows differs afterwards; nothing is kept then.
     """
     with _as_database(source) as url, conn.transaction():
-        if _one(conn.execute(_queries.occupied)):
+        if scalar(conn, _queries.occupied):
             raise ImportFailed(
                 "the target holds runs, models or experiments already: import into a new database"
             )
@@ -193,7 +193,7 @@ def _told_of(table: Table) -> Iterator[None]:
 
 def _compare(source: Source, conn: Connection, table: Table) -> None:
     expected = source.execute(select(func.count()).select_from(table)).scalar_one()
-    found = _one(conn.execute(_queries.count.format(table=sql.Identifier(table.name))))
+    found = scalar(conn, _queries.count.format(table=sql.Identifier(table.name)))
     if found != expected:
         raise ImportFailed(
             f"{table.name} has {found} rows instead of {expected}; nothing was imported "
@@ -212,7 +212,3 @@ def _advance_sequences(conn: Connection, table: Table) -> None:
                     table=sql.Identifier(table.name),
                 )
             )
-
-
-def _one(cursor: psycopg.Cursor[Any]) -> Any:
-    return (cursor.fetchone() or [None])[0]

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from psycopg import sql
-from psycopg.rows import class_row
 
 from mlflow_timescale import db
 from mlflow_timescale.db.migrations import facts
+from mlflow_timescale.db.rows import records, scalar
 
 _queries = db.load("packing")
 
@@ -40,8 +40,7 @@ def loose_keys(conn: db.Connection) -> list[LooseKey]:
     """The keys of `metrics` (of its chunks) that are worth building anew, largest first."""
     if "mlflow" not in facts(conn):
         return []
-    with conn.cursor(row_factory=class_row(LooseKey)) as cursor:
-        return cursor.execute(_queries.loose_keys).fetchall()
+    return records(conn, LooseKey, _queries.loose_keys)
 
 
 def pack(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:
@@ -52,15 +51,10 @@ def pack(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:
     """
     if "mlflow" not in facts(conn):
         raise PackingError("there are no MLflow tables in this database: name the server's own")
-    if not _one(conn, _queries.take_turn):
+    if not scalar(conn, _queries.take_turn):
         raise PackingError("the keys of metrics are being packed already, by another connection")
     for left in conn.execute(_queries.abandoned_keys).fetchall():
         conn.execute(_queries.drop_key.format(key=sql.Identifier(*left)))
     for key in loose_keys(conn):
         conn.execute(_queries.rebuild_key.format(key=sql.Identifier(key.schema, key.name)))
-        done(key, _one(conn, _queries.size, schema=key.schema, name=key.name))
-
-
-def _one(conn: db.Connection, query: sql.SQL, **values: object) -> int:
-    [[found]] = conn.execute(query, values or None).fetchall()
-    return int(found)
+        done(key, scalar(conn, _queries.size, {"schema": key.schema, "name": key.name}))

@@ -1,0 +1,27 @@
+"""The monitor that a command works on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow_timescale.db import DatabaseURI
+
+if TYPE_CHECKING:
+    from ..monitor import DriftMonitor
+
+
+def open_monitor(uri: DatabaseURI, strategy: str, *, mlflow: bool = True) -> DriftMonitor:
+    """The monitor of a strategy; its calls raise UnknownStrategy for a name not recorded.
+
+    Parameters
+    ----------
+    uri
+        The database.
+    strategy
+        The name of a strategy.
+    mlflow
+        False logs no MLflow runs.
+    """
+    from ..monitor import DriftMonitor
+
+    return DriftMonitor(uri, strategy, tracking_uri=None if mlflow else False)
