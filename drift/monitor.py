@@ -24,12 +24,11 @@ from .alerts import notify
 from .alerts.lifecycle import Alert
 from .alerts.rules import Rule
 from .alerts.simulation import RuleSimulation
-from .computation import pipeline
+from .computation import pipeline, reference_fit
 from .computation.computed import ComputedSessions
 from .computation.history import History
 from .inputs import recording as inputs
-from .inputs.observed import observe
-from .metrics import cusum, psi
+from .metrics import cusum
 from .metrics.cusum import Onset
 from .results import references, values
 from .results.drift_metrics import DriftMetrics
@@ -101,7 +100,7 @@ class DriftMonitor:
         self._targets = strategies.notification_targets(notify)
         self._tracking_uri = tracking_uri
         self._calendar = calendar
-        self._options = _options(
+        self._options = strategies.options_as_json(
             rules=rules,
             signal=signal,
             model_name=model_name,
@@ -149,7 +148,7 @@ class DriftMonitor:
         new one without `create`.
         """
         self._calendar = calendar or self._calendar
-        self._options |= _options(
+        self._options |= strategies.options_as_json(
             rules=rules,
             signal=signal,
             model_name=model_name,
@@ -282,7 +281,7 @@ class DriftMonitor:
             found = values.of_sessions(conn, self.strategy_id, *window, metrics=["ic"])
             ics = values.on_sessions(found, days).get(("ic", ""), np.full(len(days), np.nan))
             with conn.transaction():
-                fitted = list(self._distributions(conn, days, bins))
+                fitted = list(reference_fit.distributions(conn, self.strategy, days, bins))
             return references.accept(
                 conn,
                 self.strategy_id,
@@ -472,23 +471,6 @@ class DriftMonitor:
         here = values.of_sessions(conn, self.strategy_id, day, day)
         return DriftMetrics.of(self.strategy_id, day, here)
 
-    def _distributions(
-        self, conn: Connection, days: Sequence[date], bins: int
-    ) -> Iterator[tuple[str, psi.Reference]]:
-        from .computation import reference_fit
-
-        seen = [
-            observe(
-                conn,
-                self.strategy_id,
-                day,
-                signal=self.strategy.signal,
-                model=self.strategy.model_name,
-            )
-            for day in days
-        ]
-        yield from reference_fit.distributions(conn, self.strategy, seen, bins)
-
     def _tell(self, conn: Connection, day: date) -> None:
         found = alerts.to_notify(conn, self.strategy_id)
         if not found:
@@ -511,12 +493,3 @@ class DriftMonitor:
 
 def _bare_run(metrics: DriftMetrics, calendar: TradingCalendar) -> values.Run:
     return values.Run(metrics.date, 0, "ok", "", "", calendar.session_close(metrics.date))
-
-
-def _options(
-    *, rules: strategies.Rules | None, features: Sequence[str] | None, **options: Any
-) -> dict[str, Any]:
-    """The options that are given, as they are stored. Raises ValueError for an unknown preset."""
-    options["features"] = None if features is None else list(features)
-    options["rules"] = None if rules is None else strategies.rules_as_json(rules)
-    return {name: value for name, value in options.items() if value is not None}

@@ -111,6 +111,15 @@ def rules_from_json(rules: Any) -> tuple[Rule, ...]:
     return tuple(Rule.from_dict(fields) for fields in rules)
 
 
+def options_as_json(
+    *, rules: Rules | None, features: Sequence[str] | None, **options: Any
+) -> dict[str, Any]:
+    """The options that are given, as they are stored. Raises ValueError for an unknown preset."""
+    options["features"] = None if features is None else list(features)
+    options["rules"] = None if rules is None else rules_as_json(rules)
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def notification_targets(targets: Sequence[str] | None) -> tuple[str, ...]:
     """Where notifications go; by default to the addresses in MLFLOW_TIMESCALE_NOTIFY."""
     if isinstance(targets, str):
