@@ -1,7 +1,7 @@
-"""Building the keys of `metrics` anew where points that came in turns have left them half empty.
+"""Rebuild bloated key indexes of `metrics`: interleaved inserts leave their pages half full.
 
-A run's points go into the middle of the index, and a page that is full there is halved: PostgreSQL
-fills pages only at the index's end, or where the entries are short.
+The points of a run are inserted into the middle of the index. PostgreSQL splits a full page there
+into halves; only pages at the end of an index, or with short entries, fill up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class PackingError(db.Error):
 
 @dataclass(frozen=True)
 class LooseKey:
-    """An index, its size, and about what it would be if it were built anew, in bytes."""
+    """A bloated index, its size, and the estimated size after a rebuild, in bytes."""
 
     schema: str
     name: str
@@ -37,24 +37,26 @@ class LooseKey:
 
 
 def loose_keys(conn: db.Connection) -> list[LooseKey]:
-    """The keys of `metrics` (of its chunks) that are worth building anew, largest first."""
+    """The key indexes of `metrics` (of its chunks) that are worth a rebuild, largest first."""
     if "mlflow" not in facts(conn):
         return []
     return records(conn, LooseKey, _queries.loose_keys)
 
 
 def pack(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:
-    """Build loose keys anew, each beside its old one: nobody waits. `conn` is in autocommit mode.
+    """Rebuild bloated keys, one after the other. `conn` must be in autocommit mode.
 
-    `done` hears of each key and its size now. Interrupted, it leaves what is finished; the next
-    call removes the rest. Raises PackingError where another one is at it, or nothing to pack.
+    `done` is called with each key and its new size. An interrupted call keeps the keys that are
+    finished; the next call removes the incomplete one. Raises PackingError if another connection
+    is packing, or if the database has no MLflow tables.
     """
     if "mlflow" not in facts(conn):
         raise PackingError("there are no MLflow tables in this database: name the server's own")
     if not scalar(conn, _queries.take_turn):
         raise PackingError("the keys of metrics are being packed already, by another connection")
-    for left in conn.execute(_queries.abandoned_keys).fetchall():
-        conn.execute(_queries.drop_key.format(key=sql.Identifier(*left)))
+    # REINDEX CONCURRENTLY cannot run in a transaction: an interrupted one leaves an invalid index.
+    for abandoned in conn.execute(_queries.abandoned_keys).fetchall():
+        conn.execute(_queries.drop_key.format(key=sql.Identifier(*abandoned)))
     for key in loose_keys(conn):
         conn.execute(_queries.rebuild_key.format(key=sql.Identifier(key.schema, key.name)))
         done(key, scalar(conn, _queries.size, {"schema": key.schema, "name": key.name}))

@@ -36,9 +36,10 @@ from mlflow_timescale.cli.kit.printing import (
     progress,
 )
 from mlflow_timescale.cli.kit.servers import require_server
-from mlflow_timescale.cli.kit.types import Day, Duration, Moment, URIType
+from mlflow_timescale.cli.kit.types import Age, Day, Duration, Moment, URIType
 
 __all__ = [
+    "Age",
     "Cell",
     "Day",
     "Duration",
