@@ -72,12 +72,15 @@ def daily_job(
 ) -> list[Daily]:
     """Run every strategy (or some) for the last closed session, and say how each is.
 
-    `options` go to `DriftMonitor`. Raises Error if there is no such strategy.
+    `options` go to `DriftMonitor`. Raises UnknownStrategy for a name that is not recorded, and
+    Error if none is.
     """
     database = Database.of(uri, application="drift")
-    if strategies is None:
-        with database.connection() as conn:
+    with database.connection() as conn:
+        if strategies is None:
             strategies = strategy.names(conn)
+        for name in strategies:  # an unknown one stops the job before the first has run
+            strategy.read(conn, name)
     if not strategies:
         raise Error("no strategy is watched yet; record predictions first: `drift record`")
     return [_daily(DriftMonitor(database, name, **options), session, now) for name in strategies]

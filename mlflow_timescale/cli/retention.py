@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import click
 
 from mlflow_timescale import db
-from mlflow_timescale.cli.kit import database_option, print_message, yes_option
+from mlflow_timescale.cli.kit import database_option, print_message, require_schema, yes_option
 from mlflow_timescale.db.uri import DatabaseURI
 
 
@@ -29,5 +29,6 @@ def retention(uri: DatabaseURI, days: int, yes: bool) -> None:
     if not yes:
         click.confirm(f"Remove every point logged before {before:%Y-%m-%d %H:%M} UTC?", abort=True)
     with db.connect(uri, autocommit=True) as conn:
+        require_schema(conn, uri)
         runs = drop_points(conn, before)
     print_message(f"removed from {runs:,} runs")

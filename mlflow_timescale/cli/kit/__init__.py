@@ -35,7 +35,7 @@ from mlflow_timescale.cli.kit.printing import (
     print_table,
     progress,
 )
-from mlflow_timescale.cli.kit.servers import require_server
+from mlflow_timescale.cli.kit.servers import require_schema, require_server
 from mlflow_timescale.cli.kit.types import Age, Day, Duration, Moment, URIType
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "print_table",
     "progress",
     "reason_option",
+    "require_schema",
     "require_server",
     "session_option",
     "strategy_option",
