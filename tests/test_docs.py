@@ -24,8 +24,8 @@ from support.bitemporal import at
 from support.guides import ROOT, Guide, blocks, mentioned, unknown_parts
 from support.strategies import Strategy
 
-from drift import DriftMonitor
 from feature_store import FeatureStore, FeatureView
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db.uri import DatabaseURI
 
 PACKAGES = ("mlflow_timescale", "feature_store", "drift")
@@ -151,13 +151,13 @@ def test_the_page_of_commands(
 
 
 @pytest.fixture
-def recorded(database: DatabaseURI) -> dict[str, pd.DataFrame]:
+def recorded() -> dict[str, pd.DataFrame]:
     """A strategy's frames of 2018, and as files those of 2019 and of 2020 without any skill."""
-    monitor = DriftMonitor(database, "momentum", tracking_uri=False, notify=())
+    calendar = TradingCalendar("XNYS")
 
     def days(start: str, end: str) -> list[Any]:
         first, last = (datetime.fromisoformat(text).date() for text in (start, end))
-        return list(monitor.calendar.sessions_in_range(first, last))
+        return calendar.sessions_in_range(first, last)
 
     files = days("2019-01-02", "2019-12-31") + days("2020-01-02", "2020-03-31")
     skill = [0.3 if day.year < 2020 else -0.3 for day in files]
