@@ -51,7 +51,7 @@ class Connection(psycopg.Connection[TupleRow]):
     def is_alive(self) -> bool:
         """Whether an idle connection can be used.
 
-        A server that ends a connection says so: its socket becomes readable. Only a connection that
+        When a server ends a connection, the socket becomes readable. Only a connection that
         has been idle for a while can have been cut off silently; only those cost a round trip.
         """
         if self.closed or self.process != _process or self.has_input():

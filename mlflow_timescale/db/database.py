@@ -112,7 +112,7 @@ class Database:
 
     @contextmanager
     def lock(self, query: Any, parameters: dict[str, Any]) -> Iterator[bool]:
-        """Hold a lock of the database beside other work; False inside if somebody else has it.
+        """Hold a lock of the database beside other work; False inside if another session has it.
 
         `query` takes a transaction's advisory lock and returns whether it did. The lock ends with a
         transaction on a connection of its own, so that it works through a pooler too.
@@ -207,7 +207,7 @@ class Database:
                     raise _all_in_use(self.uri, wait) from None
 
     def _after_fork(self) -> None:
-        """Leave the parent's pool alone: its threads are gone, its locks may be held for ever."""
+        """Replace the parent's pool: its threads are gone, and its locks may never be released."""
         self._lock, self._several = threading.Lock(), threading.Lock()
         if self._pool is not None:
             _inherited.append(self._pool)

@@ -28,7 +28,7 @@ _migrations = db.load("migrations")
 _SPEED = 60_000
 # A point in MLflow's layout with its three indexes, in bytes (ours takes half of it, or less).
 _MLFLOW_POINT = 420
-# Runs that are copied in one transaction: so many as take about this long, for who interrupts it.
+# Target duration of one copy transaction, in seconds, so that Ctrl-C is quick.
 _SECONDS_AT_ONCE = 2.0
 _MOST_RUNS_AT_ONCE = 1000
 

@@ -171,7 +171,7 @@ _WAITING = {
     "timescale": "What waits for TimescaleDB is applied by the first migrate that finds it.",
     "community": "What waits for the Community edition is applied once the server offers it.",
     "mlflow": f"Create MLflow's tables: {_MIGRATE}.",
-    "metrics_rebuild": "MLflow's metrics are too many to be laid out anew without being asked.",
+    "metrics_rebuild": "The table of metrics is too large to be rebuilt without `adopt`.",
 }
 
 

@@ -124,7 +124,7 @@ SELECT to_regclass('mlops.metrics_copied') IS NOT NULL;
 SELECT count(*) FROM mlops.metrics_copied;
 
 -- name: lock_tables
--- Nobody writes while the tables change places.
+-- No session writes while the tables are swapped.
 LOCK TABLE metrics, mlops.metrics_next IN ACCESS EXCLUSIVE MODE;
 
 -- name: swap
