@@ -18,7 +18,6 @@ from .catalogue import definitions
 from .catalogue.definitions import FeatureView
 from .catalogue.provenance import active_run_id, default_producer
 from .catalogue.selection import Features, Versions
-from .errors import as_feature_errors
 from .files import lake_export, snapshots
 from .read.query import PointInTimeQuery
 from .read.spine import EntityColumns
@@ -266,7 +265,7 @@ class FeatureStore(FeatureReader):
         source = Frame(frame, text=shape.identifiers)
         batches = (points(part, shape) for part in source.batches(values))
         progress = progress or (lambda count: None)
-        with as_feature_errors(), self.database.connections(2) as (conn, aside):
+        with self.database.connections(2) as (conn, aside):
             return write.write_batches(conn, aside, batches, spec, view, progress)
 
     def register(self, view: FeatureView) -> bool:
