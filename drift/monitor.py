@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import date, datetime, timezone
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from psycopg.types.json import Jsonb
 
 from mlflow_timescale import db
 from mlflow_timescale.common.calendar_overrides import read_calendar, record_override
@@ -17,19 +18,21 @@ from mlflow_timescale.common.calendars import NotASession, Override, TradingCale
 from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, DatabaseURI, load
 
+from . import strategy as strategies
 from .alerts import lifecycle as alerts
 from .alerts import notify
 from .alerts.lifecycle import Alert
 from .alerts.rules import Rule
 from .alerts.simulation import RuleSimulation
-from .computation import pipeline
-from .computation.judging import Batch, Config, History
+from .computation import pipeline, reference_fit
+from .computation.computed import ComputedSessions
+from .computation.history import History
 from .inputs import recording as inputs
-from .inputs.observed import observe
-from .metrics import cusum, psi
+from .metrics import cusum
 from .metrics.cusum import Onset
-from .results import references, settings, values
+from .results import references, values
 from .results.drift_metrics import DriftMetrics
+from .strategy import Strategy
 
 _queries = load("drift")
 TOGETHER = 250  # sessions computed in one transaction by a backfill
@@ -44,8 +47,10 @@ class DriftMonitor:
     uri
         The database, `postgresql+timescaledb://...`.
     strategy_id
-        What is watched. How it is watched (the options below, but not `notify`) is remembered with
-        it, so that later runs and the command line need only the name.
+        What is watched. How it is watched (the options below, but not `notify`) is stored with the
+        strategy by the first call that needs the database, so that later runs and the command line
+        need only the name. A new strategy is recorded by the first `record_*`, or by `configure`;
+        all other methods raise UnknownStrategy for a name that is not recorded.
     calendar
         An exchange's MIC, "24/7" or "weekdays"; by default the remembered one, else "XNYS".
     rules
@@ -72,16 +77,13 @@ class DriftMonitor:
     0.041
     """
 
-    calendar: TradingCalendar
-    config: Config
-
     def __init__(
         self,
         uri: str | DatabaseURI | db.Database,
         strategy_id: str = "default",
         *,
         calendar: str | None = None,
-        rules: settings.Rules | None = None,
+        rules: strategies.Rules | None = None,
         signal: str | None = None,
         model_name: str | None = None,
         features: Sequence[str] | None = None,
@@ -95,21 +97,68 @@ class DriftMonitor:
         self.uri = self.database.uri
         self.strategy_id = strategy_id
         self.on_alert = on_alert
-        self._targets = settings.targets(notify)
+        self._targets = strategies.notification_targets(notify)
         self._tracking_uri = tracking_uri
-        given = {
-            "signal": signal,
-            "model_name": model_name,
-            "features": None if features is None else list(features),
-            "min_n": min_n,
-            "periods_per_year": periods_per_year,
-            "rules": None if rules is None else settings.as_json(rules),
-        }
-        with self._connect() as conn:
-            self._remember(conn, calendar, {k: v for k, v in given.items() if v is not None})
+        self._calendar = calendar
+        self._options = strategies.options_as_json(
+            rules=rules,
+            signal=signal,
+            model_name=model_name,
+            features=features,
+            min_n=min_n,
+            periods_per_year=periods_per_year,
+        )
+        self._strategy: Strategy | None = None
+        # What `calculate_metrics` computed beside its result, by the result's id, for
+        # `save_metrics`; an entry goes with its result.
+        self._computed: dict[int, ComputedSessions] = {}
 
     def __repr__(self) -> str:
         return f"DriftMonitor({str(self.uri)!r}, {self.strategy_id!r})"
+
+    @property
+    def strategy(self) -> Strategy:
+        """How the strategy is watched. Raises UnknownStrategy if it is not recorded."""
+        if self._strategy is None:
+            with self._connect():
+                pass
+        return cast("Strategy", self._strategy)
+
+    @property
+    def calendar(self) -> TradingCalendar:
+        """The calendar of the strategy's sessions. Raises UnknownStrategy."""
+        return self.strategy.calendar
+
+    def configure(
+        self,
+        *,
+        calendar: str | None = None,
+        rules: strategies.Rules | None = None,
+        signal: str | None = None,
+        model_name: str | None = None,
+        features: Sequence[str] | None = None,
+        min_n: int | None = None,
+        periods_per_year: float | None = None,
+        create: bool = True,
+    ) -> Strategy:
+        """Store how the strategy is watched, and the strategy if it is new; return it.
+
+        The arguments are those of the class. What is not given here or to the class stays as it
+        is. Raises Error if the strategy is recorded on another calendar, and UnknownStrategy for a
+        new one without `create`.
+        """
+        self._calendar = calendar or self._calendar
+        self._options |= strategies.options_as_json(
+            rules=rules,
+            signal=signal,
+            model_name=model_name,
+            features=features,
+            min_n=min_n,
+            periods_per_year=periods_per_year,
+        )
+        self._strategy = None
+        with self._connect(create=create):
+            return self.strategy
 
     # Recording
 
@@ -121,7 +170,7 @@ class DriftMonitor:
         model_name, model_version, group. Names, models, versions and groups are text: a CSV file
         gives them as written. Raises InvalidFrame, NotASession, Contradiction.
         """
-        with self._connect() as conn:
+        with self._connect(create=True) as conn:
             return inputs.record_predictions(conn, self.strategy_id, self.calendar, frame)
 
     def record_returns(self, frame: Any) -> int:
@@ -129,7 +178,7 @@ class DriftMonitor:
 
         Columns entity_key, session (the signal's), value; optional horizon (1), known_at.
         """
-        with self._connect() as conn:
+        with self._connect(create=True) as conn:
             return inputs.record_returns(conn, self.strategy_id, self.calendar, frame)
 
     def record_strategy_returns(self, frame: Any) -> int:
@@ -137,7 +186,7 @@ class DriftMonitor:
 
         Columns session, value; optional known_at.
         """
-        with self._connect() as conn:
+        with self._connect(create=True) as conn:
             return inputs.record_strategy_returns(conn, self.strategy_id, self.calendar, frame)
 
     # Computing
@@ -146,19 +195,22 @@ class DriftMonitor:
         """Compute one session from what is known now, and store nothing. Raises NotASession."""
         day = self._session(session)
         with self._connect() as conn, conn.transaction():
-            batch = pipeline.compute(conn, self.config, self.calendar, [day])
-        return self._metrics(batch, day)
+            batch = pipeline.compute(conn, self.strategy, [day])
+        values = [value for value in batch.values if value.session == day]
+        metrics = DriftMetrics.of(self.strategy_id, day, values)
+        self._computed[id(metrics)] = batch
+        weakref.finalize(metrics, self._computed.pop, id(metrics), None)
+        return metrics
 
     def save_metrics(self, metrics: DriftMetrics) -> None:
         """Keep a session's metrics, as a new revision where they differ from what is known."""
-        batch = metrics.batch or Batch([metrics.date], list(metrics.as_values()))
-        if metrics.batch is None:
-            batch.runs = [_bare_run(metrics, self.calendar)]
+        batch = self._computed.get(id(metrics))
         with self._connect() as conn, self._computing(conn):
-            if metrics.batch is not None:
-                pipeline.store(conn, self.config, self.calendar, batch)
+            if batch is not None:
+                pipeline.store(conn, self.strategy, batch)
             else:
-                values.save(conn, self.strategy_id, batch.values, batch.runs, whole=())
+                run = _bare_run(metrics, self.calendar)
+                values.save(conn, self.strategy_id, metrics.as_values(), [run], whole=())
 
     def run_daily(
         self, session: date | None = None, *, now: datetime | None = None
@@ -229,7 +281,7 @@ class DriftMonitor:
             found = values.of_sessions(conn, self.strategy_id, *window, metrics=["ic"])
             ics = values.on_sessions(found, days).get(("ic", ""), np.full(len(days), np.nan))
             with conn.transaction():
-                fitted = list(self._distributions(conn, days, bins))
+                fitted = list(reference_fit.distributions(conn, self.strategy, days, bins))
             return references.accept(
                 conn,
                 self.strategy_id,
@@ -286,7 +338,7 @@ class DriftMonitor:
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules in force."""
-        return self.config.rules
+        return self.strategy.rules
 
     def override_session(
         self, session: date, *, is_session: bool, why: str, close: datetime | None = None
@@ -295,7 +347,8 @@ class DriftMonitor:
         override = Override(parse_day(session, "session"), is_session, close, why)
         with self._connect() as conn:
             record_override(conn, self.calendar.name, override)
-            self.calendar = read_calendar(conn, self.calendar.name)
+            calendar = read_calendar(conn, self.calendar.name)
+            self._strategy = replace(self.strategy, calendar=calendar)
 
     @property
     def tracking_uri(self) -> str | None:
@@ -313,14 +366,14 @@ class DriftMonitor:
         from .report import page as report
 
         with self._connect() as conn:
-            history = reporting.read_history(conn, self.config, self.calendar)
+            history = reporting.read_history(conn, self.strategy)
             if not history.sessions:
                 raise NotASession(f"no session of {self.strategy_id!r} has been computed yet")
             day = history.sessions[-1] if session is None else self._session(session)
-            return report.render(reporting.gather(conn, self.config, self.calendar, day, history))
+            return report.render(reporting.gather(conn, self.strategy, day, history))
 
     def simulate(
-        self, rules: settings.Rules | None = None, *, n_paths: int = 4000
+        self, rules: strategies.Rules | None = None, *, n_paths: int = 4000
     ) -> list[RuleSimulation]:
         """The false alarms and delay of rules, drawn from the strategy's own healthy history.
 
@@ -330,7 +383,7 @@ class DriftMonitor:
         from .report import contents as reporting
 
         with self._connect() as conn:
-            history = reporting.read_history(conn, self.config, self.calendar)
+            history = reporting.read_history(conn, self.strategy)
             accepted = references.References(conn, self.strategy_id).accepted
         levels = [level for level in history.levels if level is not None]
         healthy = slice(None)
@@ -339,11 +392,13 @@ class DriftMonitor:
             healthy = slice(len(ends))
         known = {name: array[healthy] for name, array in history.arrays.items()}
         return simulate(
-            self.rules if rules is None else settings.from_json(settings.as_json(rules)),
+            self.rules
+            if rules is None
+            else strategies.rules_from_json(strategies.rules_as_json(rules)),
             {name: array for name, array in known.items() if np.isfinite(array).any()},
             {"ic": levels[-1]} if levels else None,
             n_paths=n_paths,
-            periods_per_year=self.config.periods_per_year,
+            periods_per_year=self.strategy.periods_per_year,
         )
 
     def onset(self) -> tuple[Onset, list[date]] | None:
@@ -353,7 +408,7 @@ class DriftMonitor:
         """
         with self._connect() as conn:
             accepted = references.References(conn, self.strategy_id)
-            history = History.read(conn, self.config, self.calendar, accepted)
+            history = History.read(conn, self.strategy, accepted)
         judged = [i for i, level in enumerate(history.levels) if level is not None]
         if not judged:
             return None
@@ -368,33 +423,22 @@ class DriftMonitor:
 
     # Below: the steps of the above.
 
-    def _connect(self) -> AbstractContextManager[Connection]:
-        return self.connect()
+    @contextmanager
+    def _connect(self, *, create: bool = False) -> Iterator[Connection]:
+        """A connection, after the strategy was read; with `create` a new one is recorded first."""
+        with self.connect() as conn:
+            if self._strategy is None:
+                strategies.record(
+                    conn, self.strategy_id, self._calendar, self._options, create=create
+                )
+                self._strategy = strategies.read(conn, self.strategy_id)
+            yield conn
 
     @contextmanager
     def _computing(self, conn: Connection) -> Iterator[None]:
         with conn.transaction():
             conn.execute(_queries.lock_to_compute, {"strategy_id": self.strategy_id})
             yield
-
-    def _remember(self, conn: Connection, calendar: str | None, given: Mapping[str, Any]) -> None:
-        row = {
-            "strategy_id": self.strategy_id,
-            "calendar": calendar or "XNYS",
-            "settings": Jsonb(given),
-        }
-        conn.execute(_queries.add_strategy, row)
-        if given:
-            conn.execute(_queries.update_strategy, row)
-        stored = conn.execute(_queries.strategy, row).fetchone()
-        name, remembered = (stored[0], stored[2]) if stored else (calendar, given)
-        if calendar is not None and name != calendar:
-            raise db.Error(
-                f"strategy {self.strategy_id!r} is recorded on calendar {name}, not {calendar}: "
-                f"its sessions would not match; use another strategy_id"
-            )
-        self.calendar = read_calendar(conn, str(name))
-        self.config = settings.config(self.strategy_id, str(name), remembered)
 
     def _session(self, session: date) -> date:
         day = parse_day(session, "session")
@@ -419,34 +463,13 @@ class DriftMonitor:
             together = days[start : start + TOGETHER]
             with self._computing(conn):
                 batch = pipeline.compute(
-                    conn, self.config, self.calendar, together, only_returns=sorted(only_returns)
+                    conn, self.strategy, together, only_returns=sorted(only_returns)
                 )
-                pipeline.store(conn, self.config, self.calendar, batch)
-
-    def _metrics(self, batch: Batch, day: date) -> DriftMetrics:
-        here = [value for value in batch.values if value.session == day]
-        return DriftMetrics.of(self.strategy_id, day, here, batch=batch)
+                pipeline.store(conn, self.strategy, batch)
 
     def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
         here = values.of_sessions(conn, self.strategy_id, day, day)
         return DriftMetrics.of(self.strategy_id, day, here)
-
-    def _distributions(
-        self, conn: Connection, days: Sequence[date], bins: int
-    ) -> Iterator[tuple[str, psi.Reference]]:
-        from .computation import fitting
-
-        seen = [
-            observe(
-                conn,
-                self.strategy_id,
-                day,
-                signal=self.config.signal,
-                model=self.config.model_name,
-            )
-            for day in days
-        ]
-        yield from fitting.distributions(conn, self.config, self.calendar, seen, bins)
 
     def _tell(self, conn: Connection, day: date) -> None:
         found = alerts.to_notify(conn, self.strategy_id)
@@ -465,7 +488,7 @@ class DriftMonitor:
         if uri is not None:
             from .mlflow_runs import log_pending
 
-            log_pending(self.database, conn, self.config, self.calendar, uri, reports=reports)
+            log_pending(self.database, conn, self.strategy, uri, reports=reports)
 
 
 def _bare_run(metrics: DriftMetrics, calendar: TradingCalendar) -> values.Run:

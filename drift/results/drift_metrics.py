@@ -5,14 +5,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..alerts import presets
 from ..alerts.rules import Rule
 from .values import Value
-
-if TYPE_CHECKING:
-    from ..computation.judging import Batch
 
 # Fields of DriftMetrics, by the metric that fills them.
 _METRICS = {
@@ -114,7 +111,6 @@ class DriftMetrics:
     ic_cusum: float | None = None
     n_signals: int = 0
     values: tuple[Value, ...] = field(default=(), repr=False)
-    batch: Batch | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -122,7 +118,6 @@ class DriftMetrics:
         strategy_id: str,
         day: datetime.date,
         found: Sequence[Value],
-        batch: Batch | None = None,
     ) -> DriftMetrics:
         """The metrics of a session, from its values.
 
@@ -152,7 +147,6 @@ class DriftMetrics:
             **flags,
             n_signals=n_signals,
             values=tuple(found),
-            batch=batch,
         )
 
     @property
