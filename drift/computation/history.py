@@ -86,7 +86,7 @@ class History:
         return evaluate(rules, series, {"ic": self.levels})
 
     def _present(self, metric: str, array: Floats) -> Floats:
-        """A count without absences where nothing was due, or nobody looked."""
+        """A count without absences where nothing was due, or that were not computed."""
         if metric not in COUNTS:
             return array
         first = int(np.argmax(np.isfinite(array)))
