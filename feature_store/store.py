@@ -28,7 +28,7 @@ from .write.availability import Lag, availability
 from .write.transaction import WriteSpec
 
 BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
-LONG_COLUMNS = 5  # a long frame has about so many for each value
+LONG_COLUMNS = 5  # a long frame has about this many for each value
 
 
 class FeatureStore(FeatureReader):
@@ -71,7 +71,7 @@ class FeatureStore(FeatureReader):
         than as_of - max_age.
     written_by
         Leave out what was written after this moment, even if it claims to have been known before (a
-        backfill). With a past `watermark()` the same call gives the same frame for ever.
+        backfill). With a past `watermark()` the same call always returns the same frame.
     output
         "pandas", "arrow" or "polars".
     availability_lag
