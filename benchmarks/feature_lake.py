@@ -106,7 +106,7 @@ def run(store: FeatureStore, rows: int, rounds: int, folder: Path) -> None:
     print(f"| snapshot of 100,000 x 20, {size(folder / 'snapshot'):.0f} MB | {cost} |")
     print(f"| load and verify it | {meter(lambda: load_snapshot(folder / 'snapshot'))} |")
     made = load_snapshot(folder / "snapshot")
-    print(f"| rebuild it from the database | {meter(lambda: rebuild(store, made))} |")
+    print(f"| rebuild it from the database | {meter(lambda: rebuild(store.database, made))} |")
     engines(store, Lake(folder / "lake"), wanted, meter, rounds)
 
 

@@ -26,12 +26,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from mlflow_timescale.cli.options import default_uri
 from psycopg import sql
 
 from feature_store import FeatureStore
 from feature_store.write.copying import copy_numbers, timestamps
 from mlflow_timescale import db
-from mlflow_timescale.cli.options import default_uri
 from mlflow_timescale.db.uri import DatabaseURI
 
 SESSIONS = 1_000

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     )
     from .files.lake import Lake
     from .files.snapshots import Snapshot, load_snapshot
-    from .read.as_of import FeatureValue, MixedVersions
+    from .read.point_in_time import FeatureValue, MixedVersions
     from .store import FeatureStore
     from .write.availability import SessionRule
 
 # Imported when first used: `import feature_store` loads neither numpy nor a database driver.
 _HOMES = {
     "FeatureStore": "store",
-    "FeatureValue": "read.as_of",
-    "MixedVersions": "read.as_of",
+    "FeatureValue": "read.point_in_time",
+    "MixedVersions": "read.point_in_time",
     "FeatureView": "catalogue.definitions",
     "Lake": "files.lake",
     "SessionRule": "write.availability",

@@ -12,6 +12,7 @@ from typing import Any
 from mlflow_timescale import db
 from mlflow_timescale.common import git
 from mlflow_timescale.common.frames import Frame, make_frame
+from mlflow_timescale.common.time import optional_duration
 from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -19,22 +20,21 @@ from . import health
 from .catalogue import definitions
 from .catalogue.definitions import FeatureView
 from .catalogue.provenance import active_run_id, default_producer
-from .catalogue.selection import Versions, feature_names_of, select
+from .catalogue.selection import Features, Versions, feature_names_of
 from .errors import as_feature_errors
 from .files import lake_export, snapshots
-from .read import as_of as read
-from .read import explain, revisions, spine, watermarks
-from .read.as_of import FeatureValue, Options
+from .read import explain, revisions, watermarks
+from .read.point_in_time import FeatureValue, Options, latest, read_cells
+from .read.query import PointInTimeQuery
 from .read.spine import EntityColumns
+from .values.points import FrameLayout, one_row, points
 from .write import writing as write
 from .write.availability import Lag, availability
-from .write.points import Layout, one_row, points
 from .write.transaction import WriteSpec
 
 BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
 LONG_COLUMNS = 5  # a long frame has about so many for each value
 _MOST_READERS = 4  # more wait for each other in the database
-Features = str | FeatureView | Sequence[str | FeatureView]
 
 
 class FeatureStore:
@@ -117,7 +117,7 @@ class FeatureStore:
         batch = one_row(entity_key, timestamp, features, ingest_time)
         spec = self._spec(feature_version, availability_lag, run_id, forecast=forecast)
         with self.connection() as conn:
-            return write.write_points(conn, batch, definitions.enforce(conn, batch, spec, view))
+            return write.write_points(conn, batch, spec, view)
 
     def write_frame(
         self,
@@ -149,7 +149,7 @@ class FeatureStore:
         with `restate` it is stored as a revision known from now on. `progress` is called with the
         number of points after each batch.
         """
-        shape = Layout(layout, entity, event_time, ingest_time)
+        shape = FrameLayout(layout, entity, event_time, ingest_time)
         spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
         values = BATCH_POINTS * (1 if layout == "wide" else LONG_COLUMNS)
         source = Frame(frame, text=shape.identifiers)
@@ -171,7 +171,7 @@ class FeatureStore:
     def view(self, name: str, version: int | None = None) -> FeatureView:
         """A registered view, in its newest version if none is named."""
         with self.connection() as conn:
-            return definitions.resolve(conn, name, version)
+            return definitions.find(conn, name, version)
 
     # Reading
 
@@ -182,7 +182,7 @@ class FeatureStore:
         *,
         as_of: datetime | None = None,
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
     ) -> Any:
         """What is known of an entity now, or was at `as_of`: FeatureValues by feature name.
 
@@ -192,9 +192,10 @@ class FeatureStore:
         """
         entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
         names = [feature_names] if isinstance(feature_names, str) else feature_names
+        limit = optional_duration(max_age, "max_age")
         with self.connection() as conn:
-            found = read.latest(
-                conn, entities, names, as_of=as_of, versions=feature_version, max_age=max_age
+            found = latest(
+                conn, entities, names, as_of=as_of, versions=feature_version, max_age=limit
             )
         return found[entity_key] if isinstance(entity_key, str) else found
 
@@ -204,7 +205,7 @@ class FeatureStore:
         feature_names: Sequence[str] | None = None,
         *,
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
     ) -> list[FeatureValue]:
         """For every (entity, as_of), in order, each value that was known, with its two times.
 
@@ -219,10 +220,9 @@ class FeatureStore:
                 names = feature_names_of(conn, sorted({entity for entity, _ in pairs}))
             if not names:
                 return []
-            chosen = select(names, feature_version)
-            wanted = spine.read_spine(pairs, chosen.names, "entity_key", "as_of")
-            options = Options(max_age, warn_of_mixes=False)
-            return explain.values(conn, wanted, chosen, options)
+            limit = optional_duration(max_age, "max_age")
+            query = PointInTimeQuery(names, feature_version=feature_version, max_age=limit)
+            return explain.values(conn, query.spine(pairs), query)
 
     def training_frame(
         self,
@@ -232,7 +232,7 @@ class FeatureStore:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         event_times: bool = False,
         output: str | None = None,
         written_by: datetime | None = None,
@@ -252,24 +252,23 @@ class FeatureStore:
         frame for ever if it is a `watermark()`. `plan` ("lookup" or "stream") overrides the choice
         by size.
         """
-        chosen = select(features, feature_version)
-        wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
+        limit = optional_duration(max_age, "max_age")
+        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
+        spine = query.spine(spine_frame)
         options = Options(
-            max_age,
-            written_by,
             warn_of_mixes=feature_version is None,
             plan=plan,
             database=self.database,
             readers=self._readers,
         )
         with self.connection() as conn:
-            cells, _ = read.read_cells(conn, wanted, chosen, options)
+            cells, _ = read_cells(conn, spine, query, options)
         added: dict[str, Any] = {}
-        for j, name in enumerate(chosen.names):
+        for j, name in enumerate(query.selection.names):
             added[name] = cells.objects(j)
             if event_times:
                 added[f"{name}__event_time"] = cells.event[j].view("M8[us]")
-        return wanted.join(added, output)
+        return spine.join(added, output)
 
     def explain(
         self,
@@ -279,7 +278,7 @@ class FeatureStore:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         output: str = "pandas",
         written_by: datetime | None = None,
     ) -> Any:
@@ -288,11 +287,11 @@ class FeatureStore:
         `reason` says why a cell has no value: "never written", "not yet known", "expired", "written
         as undefined" or "no as_of". `assumed_lag` is set where nobody observed the ingest time.
         """
-        chosen = select(features, feature_version)
-        wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
-        options = Options(max_age, written_by, warn_of_mixes=False)
+        limit = optional_duration(max_age, "max_age")
+        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
+        spine = query.spine(spine_frame)
         with self.connection() as conn:
-            rows = explain.explain(conn, wanted, chosen, options)
+            rows = explain.explain(conn, spine, query)
         return make_frame(rows, output)
 
     def history(
@@ -339,10 +338,10 @@ class FeatureStore:
         them where the point-in-time answer is another; `assumed` cells have an ingest time that
         nobody observed, so for them the report is only as good as the assumption.
         """
-        chosen = select(features, feature_version)
-        wanted = spine.read_spine(spine_frame, chosen.names, entity, as_of)
+        query = PointInTimeQuery(features, entity, as_of, feature_version)
+        spine = query.spine(spine_frame)
         with self.connection() as conn:
-            rows = revisions.leak_report(conn, wanted, chosen)
+            rows = revisions.leak_report(conn, spine, query)
         return make_frame(rows, output)
 
     def features(self, output: str = "pandas") -> Any:
@@ -376,7 +375,7 @@ class FeatureStore:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         written_by: datetime | None = None,
         name: str | None = None,
         partition: str | None = "month",
@@ -386,10 +385,10 @@ class FeatureStore:
         `path` is a new local folder or any fsspec URL, `partition` "year", "month", "day" or None.
         `written_by` is a past watermark; the default is the present one.
         """
-        wanted = (features, entity, as_of, feature_version, max_age, written_by)
-        request = snapshots.Request(*wanted)
+        limit = optional_duration(max_age, "max_age")
+        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
         return snapshots.write_snapshot(
-            self.database, spine_frame, request, path, name=name, partition=partition
+            self.database, spine_frame, query, path, name=name, partition=partition
         )
 
     def export(

@@ -263,6 +263,10 @@ def test_the_guide_to_the_gates(guide: Callable[..., Guide]) -> None:
     guide("docs/mlflow-gates.md").run()
 
 
+def test_the_guide_to_the_command_line(guide: Callable[..., Guide]) -> None:
+    guide("docs/commands.md").run()
+
+
 def test_every_page_with_code_has_a_test() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     missing = [

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..metrics import cusum, ic
+from ..metrics.arrays import Floats
 from ..metrics.cusum import Baseline
 
 __all__ = ["SEVERITIES", "Baseline", "Evaluation", "Rule", "RuleStates", "Transition", "evaluate"]
 
-Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 SEVERITIES = ("warning", "critical", "emergency")

@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..metrics import ic, sharpe
+from ..metrics.arrays import Floats
 from ..metrics.cusum import Baseline
 from .rules import Baselines, Rule, evaluate
 
 __all__ = ["CHANGES", "Delay", "RuleSimulation", "simulate"]
 
-Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 CHANGES = ("fade", "flip")
 # Series whose mean is the strategy's skill; the rest (PSI, counts) do not change with it.

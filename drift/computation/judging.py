@@ -8,7 +8,6 @@ from datetime import date
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, load
@@ -17,6 +16,7 @@ from ..alerts import lifecycle as alerts
 from ..alerts.rules import SEVERITIES, Evaluation, Rule, evaluate
 from ..inputs.feeds import Feeds
 from ..inputs.observed import strategy_returns
+from ..metrics.arrays import Counts, Floats
 from ..metrics.cusum import Baseline
 from ..results import values
 from ..results.references import References
@@ -27,9 +27,6 @@ from .session_values import Histograms, Series
 _queries = load("drift")
 FAMILIES = ("ic", "psi", "sharpe")
 COUNTS = ("n_signals", "n_returns", "n_features")
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, load
@@ -19,6 +18,7 @@ from ..alerts import lifecycle as alerts
 from ..inputs import features
 from ..inputs.feeds import Feeds
 from ..inputs.observed import Observed, observe
+from ..metrics.arrays import Counts
 from ..metrics.buckets import count
 from ..metrics.psi import POOLED_SESSIONS, Reference
 from ..results import values
@@ -33,9 +33,6 @@ _queries = load("drift")
 
 CHUNK = 25  # sessions whose features are in memory at once
 APART = timedelta(days=10)
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 
 def compute(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..alerts.rules import Rule
 from ..inputs.observed import Observed, Signal, align
 from ..metrics import feed_quality, ic, sharpe
+from ..metrics.arrays import Counts, Floats
 from ..metrics.cusum import Baseline
 from ..metrics.feed_quality import Shares
 from ..metrics.psi import (
@@ -26,9 +27,6 @@ from ..metrics.psi import (
     session_psi,
 )
 from ..results.values import Value
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 SHARPE_WINDOWS = (5, 20, 60)
 CUSUM = Rule("ic_cusum", "ic", ">", 6.0, statistic="cusum", cap=15.0)

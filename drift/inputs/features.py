@@ -19,14 +19,14 @@ from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Connection, load
 
+from ..metrics.arrays import Floats
+
 if TYPE_CHECKING:
     from mlflow_timescale.features import Freshness
 
 _queries = load("drift")
 # A value known longer than this before its event (a forecast) is not looked for.
 FOREKNOWLEDGE = timedelta(days=3)
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

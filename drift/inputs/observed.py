@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from mlflow_timescale.db import Connection, load
 
+from ..metrics.arrays import Floats
+
 _queries = load("drift")
 
-Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
 

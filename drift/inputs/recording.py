@@ -8,6 +8,7 @@ Sessions that were computed before the rows came are marked stale, for the next 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,46 @@ _TYPES = {"text": "text", "date": "date", "time": "timestamptz", "real": "float8
 
 class Contradiction(Error, ValueError):
     """Rows that differ from what was recorded for the same key."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """The statements for one kind of input; a correction has a later `version_column`."""
+
+    name: str
+    version_column: str
+    stage: SQL
+    copy: SQL
+    add: SQL
+    contradicted: SQL
+    has_entities: bool = True
+
+
+_PREDICTIONS = _Kind(
+    "predictions",
+    "signal_time",
+    _queries.stage_predictions,
+    _queries.copy_predictions,
+    _queries.add_predictions,
+    _queries.contradicted_predictions,
+)
+_RETURNS = _Kind(
+    "returns",
+    "known_at",
+    _queries.stage_returns,
+    _queries.copy_returns,
+    _queries.add_returns,
+    _queries.contradicted_returns,
+)
+_STRATEGY_RETURNS = _Kind(
+    "strategy returns",
+    "known_at",
+    _queries.stage_strategy_returns,
+    _queries.copy_strategy_returns,
+    _queries.add_strategy_returns,
+    _queries.contradicted_strategy_returns,
+    has_entities=False,
+)
 
 
 def record_predictions(
@@ -49,7 +90,7 @@ def record_predictions(
         ("int", _signal_ids(conn, strategy_id, given)),
         ("text", texts(given, "group", "")),
     ]
-    return _record(conn, strategy_id, "predictions", staged)
+    return _record(conn, strategy_id, _PREDICTIONS, staged)
 
 
 def _signal_ids(conn: Connection, strategy_id: str, given: Columns) -> list[int]:
@@ -90,7 +131,7 @@ def record_returns(
         ("time", _known_at(given)),
         ("real", numbers(given, "value").tolist()),
     ]
-    return _record(conn, strategy_id, "returns", staged)
+    return _record(conn, strategy_id, _RETURNS, staged)
 
 
 def record_strategy_returns(
@@ -106,38 +147,38 @@ def record_strategy_returns(
         ("time", _known_at(given)),
         ("real", numbers(given, "value").tolist()),
     ]
-    return _record(conn, strategy_id, "strategy_returns", staged)
+    return _record(conn, strategy_id, _STRATEGY_RETURNS, staged)
 
 
-def _record(conn: Connection, strategy_id: str, what: str, staged: list[tuple[str, Any]]) -> int:
+def _record(conn: Connection, strategy_id: str, kind: _Kind, staged: list[tuple[str, Any]]) -> int:
     parameters = {"strategy_id": strategy_id}
     rows = zip(*(values for _, values in staged), strict=True)
     with conn.transaction():
         conn.execute(_queries.lock_to_record, parameters)
-        conn.execute(getattr(_queries, f"stage_{what}"))
-        _copy(conn, getattr(_queries, f"copy_{what}"), [kind for kind, _ in staged], rows)
+        conn.execute(kind.stage)
+        _copy(conn, kind.copy, [column_type for column_type, _ in staged], rows)
         conn.execute(_queries.analyze_staged)
-        if what != "strategy_returns":
+        if kind.has_entities:
             conn.execute(_queries.add_entities)
-        row = conn.execute(getattr(_queries, f"add_{what}"), parameters).fetchone()
+        row = conn.execute(kind.add, parameters).fetchone()
         added = int(row[0]) if row else 0
         if added < len(staged[0][1]):
-            _refuse_contradictions(conn, what, parameters)
+            _refuse_contradictions(conn, kind, parameters)
         conn.execute(_queries.drop_staged)
     return added
 
 
 def _copy(
-    conn: Connection, statement: SQL, kinds: list[str], rows: Iterable[tuple[Any, ...]]
+    conn: Connection, statement: SQL, types: list[str], rows: Iterable[tuple[Any, ...]]
 ) -> None:
     with conn.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types([_TYPES[kind] for kind in kinds])
+        copy.set_types([_TYPES[name] for name in types])
         for row in rows:
             copy.write_row(row)
 
 
-def _refuse_contradictions(conn: Connection, what: str, parameters: dict[str, str]) -> None:
-    cursor = conn.execute(getattr(_queries, f"contradicted_{what}"), parameters)
+def _refuse_contradictions(conn: Connection, kind: _Kind, parameters: dict[str, str]) -> None:
+    cursor = conn.execute(kind.contradicted, parameters)
     names = [column.name for column in cursor.description or ()]
     found = cursor.fetchall()
     if not found:
@@ -145,16 +186,9 @@ def _refuse_contradictions(conn: Connection, what: str, parameters: dict[str, st
     listed = "; ".join(_described(dict(zip(names, row, strict=True))) for row in found[:10])
     more = " and more" if len(found) > 10 else ""
     raise Contradiction(
-        f"{what.replace('_', ' ')} that contradict what is recorded: {listed}{more}. Nothing was "
-        f"recorded. A correction needs a later {_LATER[what]}"
+        f"{kind.name} that contradict what is recorded: {listed}{more}. Nothing was "
+        f"recorded. A correction needs a later {kind.version_column}"
     )
-
-
-_LATER = {
-    "predictions": "signal_time",
-    "returns": "known_at",
-    "strategy_returns": "known_at",
-}
 
 
 def _described(row: dict[str, Any]) -> str:

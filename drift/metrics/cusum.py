@@ -20,9 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import Floats
+
 __all__ = ["Baseline", "Cusum", "Onset", "cusum", "onset", "path"]
 
-Floats = NDArray[np.float64]
 SLACK = 0.25
 ALARM = 8.0
 # Lets the statistic come back down within weeks once a fall is over, however long it lasted.

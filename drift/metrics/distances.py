@@ -12,14 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from .arrays import Floats
 from .buckets import Reference, count
 
 __all__ = ["Distances", "distances", "jensen_shannon", "kolmogorov_smirnov", "wasserstein"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

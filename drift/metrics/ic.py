@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr
 
+from .arrays import Floats
 from .ranks import rank_correlation
 
 __all__ = [
@@ -35,7 +36,6 @@ __all__ = [
     "summary",
 ]
 
-Floats = NDArray[np.float64]
 MIN_N = 20
 MIN_GROUP_N = 10
 

@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, chdtri, fdtrc
 
-from .buckets import Counts, Reference, Variation, count, count_batch
+from .arrays import Counts, Floats
+from .buckets import Reference, Variation, count, count_batch
 from .multiplicity import benjamini_hochberg
 
 __all__ = [
@@ -42,7 +43,6 @@ __all__ = [
     "session_psi",
 ]
 
-Floats = NDArray[np.float64]
 SMOOTHING = 0.5
 CONVENTIONAL_LIMIT = 0.10
 POOLED_SESSIONS = 5

@@ -15,8 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
+
+from .arrays import Floats
 
 __all__ = [
     "Drawdown",
@@ -31,7 +33,6 @@ __all__ = [
     "sharpe",
 ]
 
-Floats = NDArray[np.float64]
 # A spread below this share of the largest return is rounding, not risk.
 RELATIVE_ZERO = 1e-12
 # Doubles worked on at once: what stays in a core's cache takes a third of the time.

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlflow_timescale.common.calendars import NotASession, TradingCalendar
 from mlflow_timescale.db import Connection, load
 
 from ..computation.judging import Config, History
 from ..metrics import cusum
+from ..metrics.arrays import Floats
 from ..metrics.psi import PSIResult, Reference, psi_from_counts
 from ..results import values
 from ..results.references import References, Window
@@ -39,8 +39,6 @@ SERIES = (
     "n_returns",
     "n_features",
 )
-
-Floats = NDArray[np.float64]
 
 
 def gather(

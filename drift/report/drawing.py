@@ -18,10 +18,9 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
 from ..alerts.rules import Evaluation, Rule, RuleStates
+from ..metrics.arrays import Floats
 from ..metrics.buckets import Reference
 from ..metrics.cusum import Baseline, Onset
-
-Floats = NDArray[np.float64]
 
 WIDTH = 9.6
 DPI = 100

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
@@ -12,12 +12,11 @@ import numpy.typing as npt
 from psycopg.rows import dict_row
 
 from mlflow_timescale import db
+from mlflow_timescale.common.time import optional_duration
 
 from ..errors import DefinitionError
-from ..read.cells import is_there
-from ..write.points import Points
-from ..write.transaction import WriteSpec
-from ..write.values import Floats
+from ..values.encoding import Floats, is_there
+from ..values.points import Points
 
 _queries = db.load("features")
 TYPES = ("number", "integer", "boolean", "vector", "json")
@@ -44,12 +43,15 @@ class FeatureView:
     entity_kind
         What the entities are, such as "stock".
     max_staleness
-        The age above which `FeatureStore.health` reports a feature as stale; None for no limit.
+        The age above which `FeatureStore.health` reports a feature as stale: a timedelta, or a text
+        such as "3d"; None for no limit.
 
     Raises
     ------
     DefinitionError
         A type is unknown, or the view has no name, no feature, or a version below 1.
+    InvalidTime
+        `max_staleness` is no duration.
 
     Examples
     --------
@@ -71,7 +73,9 @@ class FeatureView:
         if not isinstance(features, Mapping):
             names: Sequence[str] = [features] if isinstance(features, str) else features
             features = dict.fromkeys(names, "number")
+        limit = optional_duration(self.max_staleness, "max_staleness")
         object.__setattr__(self, "features", dict(features))
+        object.__setattr__(self, "max_staleness", limit)
         for name, kind in features.items():
             if kind not in TYPES or not name:
                 raise DefinitionError(
@@ -120,17 +124,6 @@ def views(conn: db.Connection) -> list[FeatureView]:
     return [FeatureView(**row) for row in rows]
 
 
-def enforce(
-    conn: db.Connection, points: Points, spec: WriteSpec, view: FeatureView | str | None
-) -> WriteSpec:
-    """Check points before they are written; a view that is named decides their version."""
-    if view is not None:
-        view = resolve(conn, view, None)
-        spec = replace(spec, version=view.version)
-    check(conn, points, spec.version, view)
-    return spec
-
-
 def check(conn: db.Connection, points: Points, version: int, view: FeatureView | None) -> None:
     """Raise DefinitionError where points contradict the definitions that there are."""
     rows = conn.execute(_queries.definitions_of, {"features": points.features}).fetchall()
@@ -149,17 +142,23 @@ def check(conn: db.Connection, points: Points, version: int, view: FeatureView |
             _check_type(points, code, kinds[name][version])
 
 
-def resolve(conn: db.Connection, view: FeatureView | str, version: int | None) -> FeatureView:
-    """The registered view of that name, in that or its newest version."""
-    if isinstance(view, FeatureView):
-        register(conn, view)
-        return view
-    stored = [old for old in views(conn) if old.name == view and version in (None, old.version)]
-    if not stored:
-        known = sorted({f"{old.name} v{old.version}" for old in views(conn)})
-        asked = view if version is None else f"{view} v{version}"
-        raise DefinitionError(f"no view {asked!r} is registered; there are {known}")
-    return stored[-1]
+def find_or_register(conn: db.Connection, view: FeatureView | str) -> FeatureView:
+    """The view of a write: a name in its newest version, or a view, which is registered if new."""
+    if isinstance(view, str):
+        return find(conn, view)
+    register(conn, view)
+    return view
+
+
+def find(conn: db.Connection, name: str, version: int | None = None) -> FeatureView:
+    """A registered view, in its newest version if none is given. Raises DefinitionError."""
+    registered = views(conn)
+    matches = [view for view in registered if view.name == name and version in (None, view.version)]
+    if not matches:
+        names = sorted({f"{view.name} v{view.version}" for view in registered})
+        label = name if version is None else f"{name} v{version}"
+        raise DefinitionError(f"no view {label!r} is registered; there are {names}")
+    return matches[-1]
 
 
 def _refuse_changes(old: FeatureView, new: FeatureView) -> None:

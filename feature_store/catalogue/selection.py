@@ -16,9 +16,10 @@ from .definitions import FeatureView
 _queries = db.load("features")
 ANY_VERSION = 0
 Versions = int | str | Mapping[str, int | str] | None
+Features = str | FeatureView | Sequence[str | FeatureView]
 
 
-class Selection(NamedTuple):
+class FeatureSelection(NamedTuple):
     """Features in the caller's order, and the version of each (0: the newest known at as_of)."""
 
     names: list[str]
@@ -34,13 +35,11 @@ class SeriesTable(NamedTuple):
     series: npt.NDArray[np.int32]
 
 
-def select(
-    features: str | FeatureView | Sequence[str | FeatureView], versions: Versions
-) -> Selection:
+def select(features: Features, versions: Versions) -> FeatureSelection:
     """Read what the caller wants; a view stands for its features in its version.
 
     >>> select(["rsi_14", "ret_5d"], {"ret_5d": 2})
-    Selection(names=['rsi_14', 'ret_5d'], versions=[0, 2])
+    FeatureSelection(names=['rsi_14', 'ret_5d'], versions=[0, 2])
     """
     parts = [features] if isinstance(features, (str, FeatureView)) else list(features)
     chosen: dict[str, int] = {}
@@ -53,7 +52,7 @@ def select(
             raise UnknownFeature(f"{part!r} is neither a feature name nor a FeatureView")
     if not chosen:
         raise UnknownFeature("name at least one feature")
-    return Selection(list(chosen), list(chosen.values()))
+    return FeatureSelection(list(chosen), list(chosen.values()))
 
 
 def version_of(feature: str, versions: Versions) -> int:
@@ -69,7 +68,9 @@ def version_of(feature: str, versions: Versions) -> int:
     return version
 
 
-def series_table(conn: db.Connection, entities: list[str], selection: Selection) -> SeriesTable:
+def series_table(
+    conn: db.Connection, entities: list[str], selection: FeatureSelection
+) -> SeriesTable:
     """The series of these entities; raises UnknownFeature for what nobody ever wrote."""
     parameters = {
         "entities": entities,
@@ -87,7 +88,7 @@ def series_table(conn: db.Connection, entities: list[str], selection: Selection)
     return SeriesTable(*(column[order] for column in found))
 
 
-def check_known(conn: db.Connection, selection: Selection, positions: Sequence[int]) -> None:
+def check_known(conn: db.Connection, selection: FeatureSelection, positions: Sequence[int]) -> None:
     """Raise UnknownFeature where a feature, or its version, exists for no entity at all."""
     known: dict[str, list[int]] = {}
     for name, version in conn.execute(_queries.feature_names):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mlflow_timescale import db
 from mlflow_timescale.db.arrays import Int4Array
 
-from ..write.points import Points
+from ..values.points import Points
 
 _queries = db.load("features")
 _PAIRS_AT_ONCE = 200_000

@@ -2,94 +2,100 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import fields
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 
-from mlflow_timescale.cli.options import uri_option
+from mlflow_timescale.cli.kit import (
+    database_option,
+    json_option,
+    print_columns,
+    print_json,
+    print_message,
+    print_table,
+)
 from mlflow_timescale.db.uri import DatabaseURI
 
-from ..catalogue.definitions import FeatureView
-from ..errors import DefinitionError
-from ..store import FeatureStore
-from .options import Duration, json_option, show
+from .options import one_version_option
 
 
 @click.command("list")
-@uri_option
+@database_option
 @json_option
 def list_features(uri: DatabaseURI, as_json: bool) -> None:
-    """List all features: versions, entities, first and last event, view and type."""
+    """List all features, with versions, first and last event."""
+    from ..store import FeatureStore
+
     with FeatureStore(uri) as store:
-        show(store.features(), as_json)
+        print_columns(store.features(), as_json)
 
 
 @click.command()
 @click.argument("view")
-@click.option("--version", type=int, help="Default: the newest.")
-@uri_option
+@database_option
+@click.option("--view-version", type=int, metavar="N", help="Version; default: the newest.")
 @json_option
-def describe(view: str, version: int | None, uri: DatabaseURI, as_json: bool) -> None:
-    """Describe a registered feature VIEW."""
+def describe(view: str, view_version: int | None, uri: DatabaseURI, as_json: bool) -> None:
+    """Show the definition of a registered feature VIEW."""
+    from ..catalogue.view_files import view_to_dict
+    from ..store import FeatureStore
+
     with FeatureStore(uri) as store:
-        found = store.view(view, version)
-    described: dict[str, Any] = {f.name: getattr(found, f.name) for f in fields(found)}
-    described["features"] = dict(found.features)
-    described["max_staleness"] = str(found.max_staleness or "") or None
+        definition = view_to_dict(store.view(view, view_version))
     if as_json:
-        click.echo(json.dumps(described, indent=2))
+        print_json(definition)
     else:
-        show({"property": list(described), "value": list(described.values())}, as_json=False)
+        rows = [(name, value) for name, value in definition.items() if value not in (None, "")]
+        print_table(("property", "value"), rows)
 
 
 @click.command()
 @click.argument("feature")
-@click.option("--version", type=int, help="Default: all.")
-@uri_option
+@database_option
+@one_version_option
 @json_option
-def lineage(feature: str, version: int | None, uri: DatabaseURI, as_json: bool) -> None:
-    """Show who wrote a FEATURE: producers, code versions, MLflow runs, assumed lags."""
+def lineage(feature: str, feature_version: int | None, uri: DatabaseURI, as_json: bool) -> None:
+    """Show who wrote a FEATURE: producers, code versions, runs, lags."""
+    from ..store import FeatureStore
+
     with FeatureStore(uri) as store:
-        show(store.lineage(feature, feature_version=version), as_json)
+        print_columns(store.lineage(feature, feature_version=feature_version), as_json)
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@uri_option
-def register(file: Path, uri: DatabaseURI) -> None:
-    """Register the feature views of a JSON FILE: one object, or a list of them.
+@database_option
+@json_option
+def register(file: Path, uri: DatabaseURI, as_json: bool) -> None:
+    """Register the feature views of a JSON FILE.
 
-    The keys are name, features (a list of names, or name to type), and if wanted version,
-    description, entity_kind, owner, max_staleness (5d) and code_reference.
+    It holds one object, or a list of them, with name, features (a list of names, or name to type),
+    and optionally version, description, entity_kind, owner, max_staleness (5d) and code_reference.
     """
-    content = json.loads(file.read_text(encoding="utf-8"))
-    views = [_view(item) for item in (content if isinstance(content, list) else [content])]
+    from ..catalogue.view_files import read_views
+    from ..store import FeatureStore
+
+    views = read_views(file)
     with FeatureStore(uri) as store:
-        for view in views:
-            new = store.register(view)
-            click.echo(f"{view.name} v{view.version}: {'registered' if new else 'unchanged'}")
+        states = ["registered" if store.register(view) else "unchanged" for view in views]
+    if as_json:
+        rows = zip(views, states, strict=True)
+        print_json([{"view": v.name, "version": v.version, "state": state} for v, state in rows])
+        return
+    for view, state in zip(views, states, strict=True):
+        print_message(f"{view.name} v{view.version}: {state}")
 
 
 @click.command()
-@uri_option
-def watermark(uri: DatabaseURI) -> None:
-    """Print the newest moment that is settled: no write can still appear at or before it."""
+@database_option
+@json_option
+def watermark(uri: DatabaseURI, as_json: bool) -> None:
+    """Print the time up to which no write can appear any more."""
+    from ..store import FeatureStore
+
     with FeatureStore(uri) as store:
-        click.echo(store.watermark().isoformat())
-
-
-def _view(item: dict[str, Any]) -> FeatureView:
-    known = {field.name for field in fields(FeatureView)}
-    unknown = sorted(set(item) - known)
-    if unknown or "name" not in item or "features" not in item:
-        raise DefinitionError(
-            f"a view has name, features and if wanted {', '.join(sorted(known))}; "
-            f"got {', '.join(item)}"
-        )
-    staleness = item.get("max_staleness")
-    lag: timedelta | None = Duration().convert(staleness, None, None) if staleness else None
-    return FeatureView(**{**item, "max_staleness": lag})
+        settled = store.watermark()
+    if as_json:
+        print_json({"watermark": settled})
+    else:
+        print_message(settled.isoformat())

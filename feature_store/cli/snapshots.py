@@ -2,145 +2,155 @@
 
 from __future__ import annotations
 
-import json
+from datetime import datetime
 from typing import Any
 
 import click
 
-from mlflow_timescale.cli.options import uri_option
-from mlflow_timescale.db.uri import DatabaseURI
-
-from ..files import lake, snapshots
-from ..files.lake_export import export_lake
-from ..files.manifest import SnapshotError
-from ..files.storage import Folder
-from ..store import FeatureStore
-from .options import (
+from mlflow_timescale.cli.kit import (
+    Exit,
     Moment,
+    database_option,
+    exit_with,
+    features_option,
     json_option,
     max_age_option,
-    version_option,
-    versions,
+    print_json,
+    print_message,
+    require_server,
+    uri_option,
 )
+from mlflow_timescale.db.uri import DatabaseURI
 
-_features = click.option(
-    "-f", "--features", "names", help="Names, with commas between; default: all."
-)
+from .options import column_options, spine_argument, version_option
 
 
 @click.command()
-@click.argument("spine", type=click.Path(exists=True))
+@spine_argument
 @click.argument("path")
-@click.option("-f", "--features", "names", required=True, help="Names, with commas between.")
-@click.option("--entity", default="entity_key", show_default=True, help="Its column.")
-@click.option("--as-of", default="as_of", show_default=True, help="Its column.")
+@database_option
+@features_option(required=True)
+@column_options
 @max_age_option
 @version_option
-@click.option("--written-by", type=Moment(), help="A past watermark; default: the present one.")
+@click.option("--written-by", type=Moment(), help="Past watermark to read at; default: now.")
 @click.option(
     "--partition",
     type=click.Choice(["year", "month", "day", "none"]),
     default="month",
     show_default=True,
+    help="Period of one file.",
 )
-@click.option("--name", help="The dataset's name in MLflow; default: the last part of PATH.")
+@click.option("--name", help="Name of the dataset in MLflow; default: the last part of PATH.")
 @json_option
-@uri_option
 def snapshot(
-    spine: str, path: str, names: str, as_json: bool, uri: DatabaseURI, **options: Any
+    spine: str,
+    path: str,
+    names: list[str],
+    written_by: datetime | None,
+    partition: str,
+    name: str | None,
+    as_json: bool,
+    uri: DatabaseURI,
+    **options: Any,
 ) -> None:
-    """Write a training set to PATH, for ever, with proof of what it is.
+    """Write a training set to PATH, with its fingerprint.
 
-    SPINE is a Parquet or CSV file with an entity and an as-of time in each row; its other columns
-    are kept. PATH is a new directory or any fsspec URL.
+    SPINE is a Parquet or CSV file with an entity and a time in each row; its other columns are
+    kept. PATH is a new directory or any fsspec URL.
     """
+    from ..files.snapshots import write_snapshot
+    from ..read.query import PointInTimeQuery
+    from ..store import FeatureStore
+
+    query = PointInTimeQuery(names, written_by=written_by, **options)
     with FeatureStore(uri) as store:
-        made = snapshots.write_snapshot(
+        written = write_snapshot(
             store.database,
             spine,
-            _request(names, **options),
+            query,
             path,
-            name=options["name"],
-            partition=None if options["partition"] == "none" else options["partition"],
+            name=name,
+            partition=None if partition == "none" else partition,
         )
+    manifest = written.manifest
     if as_json:
-        click.echo(made.manifest.to_json(), nl=False)
+        click.echo(manifest.to_json(), nl=False)
         return
-    click.echo(f"{made.url}: {made.manifest.rows} rows x {len(made.feature_names)} features")
-    click.echo(f"fingerprint {made.fingerprint}")
-    click.echo(f"written by  {made.manifest.written_by.isoformat()}")
-
-
-def _request(names: str, **options: Any) -> snapshots.Request:
-    return snapshots.Request(
-        names.split(","),
-        options["entity"],
-        options["as_of"],
-        versions(options["feature_version"]),
-        options["max_age"],
-        options["written_by"],
-    )
+    print_message(f"{written.url}: {manifest.rows} rows x {len(written.feature_names)} features")
+    print_message(f"fingerprint {written.fingerprint}")
+    print_message(f"written by  {manifest.written_by.isoformat()}")
 
 
 @click.command()
 @click.argument("path")
-@click.option("--rebuild", is_flag=True, help="Also read it again from the database, and compare.")
-@json_option
 @uri_option
+@click.option("--rebuild", is_flag=True, help="Read it from the database again, and compare.")
+@json_option
 def verify(path: str, rebuild: bool, as_json: bool, uri: DatabaseURI) -> None:
-    """Check a snapshot, or a lake: every file's hash, and the fingerprint of the content.
+    """Check the files of a snapshot or lake at PATH.
 
-    With --rebuild the same rows and features are read from the database at the snapshot's
-    watermark; they must have the same fingerprint.
+    Every file must have its hash, a snapshot's content its fingerprint. With --rebuild the same
+    rows and features, read from the database at the snapshot's watermark, must have it too. Exit
+    code 3: something differs.
     """
-    if Folder(path).exists(lake.FILE):
-        found = lake.Lake(path)
-        found.verify()
-        files, rows, proof = len(found.files()), found.rows, "every file is as it was written"
-    else:
-        made = snapshots.load_snapshot(path)
-        if rebuild:
-            _compare(made, uri)
-        files, rows, proof = len(made.manifest.files), made.manifest.rows, made.fingerprint
+    if rebuild:
+        require_server(uri)
+    from ..files.manifest import ContentMismatch
+    from ..files.storage import CorruptFile
+    from ..files.verification import Verified, verify
+    from ..store import FeatureStore
+
+    result = Verified(0, 0)
+    problem = ""
+    try:
+        with FeatureStore(uri) as store:
+            result = verify(path, store if rebuild else None)
+    except (CorruptFile, ContentMismatch) as exc:
+        problem = str(exc)
     if as_json:
-        click.echo(json.dumps({"path": path, "files": files, "rows": rows, "proof": proof}))
-    else:
-        again = ", and the database gives the same again" if rebuild else ""
-        click.echo(f"{path}: {files} files, {rows} rows, verified{again}: {proof}")
-
-
-def _compare(made: Any, uri: DatabaseURI) -> None:
-    with FeatureStore(uri) as store:
-        again = snapshots.rebuild(store.database, made)
-    if again != made.fingerprint:
-        raise SnapshotError(
-            f"{made.url} has fingerprint {made.fingerprint}, the database {uri} gives {again}: "
-            f"it is another database, or its history was changed"
+        print_json(
+            {"path": path, "verified": not problem, "problem": problem or None, **vars(result)}
         )
+    elif problem:
+        print_message(f"mismatch: {problem}", style="red")
+    else:
+        proof = result.fingerprint or "every file is as it was written"
+        again = ", and the database gives the same again" if rebuild else ""
+        print_message(f"{path}: {result.files} files, {result.rows} rows, verified{again}: {proof}")
+    exit_with(Exit.NO if problem else Exit.OK)
 
 
 @click.command()
 @click.argument("path")
-@_features
-@click.option("--buckets", type=click.IntRange(1, 1000), default=8, show_default=True,
-              help="Parts by entity, which can be joined apart.")  # fmt: skip
+@database_option
+@features_option()
+@click.option(
+    "--buckets",
+    type=click.IntRange(1, 1000),
+    default=8,
+    show_default=True,
+    help="Parts by entity, which can be joined separately.",
+)
 @json_option
-@uri_option
-def export(path: str, names: str | None, buckets: int, as_json: bool, uri: DatabaseURI) -> None:
-    """Bring the feature lake at PATH up to date, or begin one: only what was written since.
+def export(
+    path: str, names: list[str] | None, buckets: int, as_json: bool, uri: DatabaseURI
+) -> None:
+    """Create or update the feature lake at PATH.
 
-    PATH is a directory or any fsspec URL. -f and --buckets hold for a lake from its beginning.
+    Only what was written since the last export is added. PATH is a directory or any fsspec URL.
+    --features and --buckets are fixed by the first export.
     """
+    from ..files.lake_export import export_lake
+    from ..store import FeatureStore
+
     with FeatureStore(uri) as store:
-        done = export_lake(
-            store.database, path, features=names.split(",") if names else None, buckets=buckets
-        )
+        done = export_lake(store.database, path, features=names, buckets=buckets)
     if as_json:
-        plain = {**done.__dict__, "written_by": done.written_by.isoformat()}
-        click.echo(json.dumps(plain))
+        print_json(done)
         return
-    click.echo(
+    print_message(
         f"{path}: {done.points} new points, {done.appended} rows appended, {done.overtaken} "
         f"overtaken; {done.files_written} files written, {done.files_removed} removed"
     )
-    click.echo(f"written by {done.written_by.isoformat()}")
+    print_message(f"written by {done.written_by.isoformat()}")

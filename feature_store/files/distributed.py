@@ -35,7 +35,7 @@ def daft_training_frame(
     entity: str = "entity_key",
     as_of: str = "as_of",
     feature_version: Versions = None,
-    max_age: timedelta | None = None,
+    max_age: timedelta | str | None = None,
     structures: Sequence[str] = (),
 ) -> daft.DataFrame:
     """`Lake.training_frame` as a lazy Daft frame, for spines that are larger than a machine.
@@ -88,7 +88,7 @@ def _choose(frame: daft.DataFrame, name: str, *, first: bool) -> daft.DataFrame:
 
 
 def _expire(
-    frame: daft.DataFrame, name: str, as_of: str, max_age: timedelta | None
+    frame: daft.DataFrame, name: str, as_of: str, max_age: timedelta | str | None
 ) -> daft.DataFrame:
     if max_age is not None:
         daft = _daft()

@@ -26,7 +26,7 @@ import pyarrow as pa
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.time import duration_micros
 
-from ..catalogue.selection import ANY_VERSION, Selection, Versions, select
+from ..catalogue.selection import ANY_VERSION, FeatureSelection, Versions, select
 from ..errors import FeatureError, unknown_feature
 from ..read.cells import Cells, Winners
 from ..read.frontier import Frontier, search
@@ -118,7 +118,7 @@ class Part(NamedTuple):
     url: str
     files: list[DataFile]
     asked: list[Ask]
-    selection: Selection
+    selection: FeatureSelection
     known: dict[str, list[int]]
 
 
@@ -254,7 +254,7 @@ class Lake:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | None = None,
+        max_age: timedelta | str | None = None,
         output: str | None = None,
         map: Callable[..., Iterable[Any]] = map,  # noqa: A002 - it is what an executor calls it
     ) -> Any:
@@ -304,7 +304,7 @@ class Lake:
         added = {name: cells.objects(j) for j, name in enumerate(chosen.names)}
         return spine.join(added, output)
 
-    def parts(self, spine: Spine, selection: Selection) -> Iterator[Part]:
+    def parts(self, spine: Spine, selection: FeatureSelection) -> Iterator[Part]:
         """The tasks of a distributed read: one for each bucket that holds entities of the spine.
 
         Parameters
@@ -332,7 +332,7 @@ class Lake:
             files = [entry.file for entry in self._entries(bucket)]
             yield Part(self.url, files, mine, selection, self.manifest.versions)
 
-    def check(self, selection: Selection) -> Selection:
+    def check(self, selection: FeatureSelection) -> FeatureSelection:
         """Check that the lake holds the selected features and versions; return the selection.
 
         Parameters
@@ -429,7 +429,7 @@ def _versions(
     series: dict[tuple[str, str, int], FrontierSeries],
     entity: str,
     j: int,
-    selection: Selection,
+    selection: FeatureSelection,
     known: dict[str, list[int]],
 ) -> Iterator[tuple[int, FrontierSeries]]:
     """The series of one cell, lower versions first."""

@@ -22,6 +22,10 @@ class SnapshotError(FeatureError):
     """A snapshot that cannot be written, read or trusted."""
 
 
+class ContentMismatch(SnapshotError):
+    """Content with another fingerprint than the one that was recorded."""
+
+
 @dataclass(frozen=True)
 class SnapshotFeature:
     """One feature of a snapshot.

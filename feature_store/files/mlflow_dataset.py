@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlflow.data.dataset import Dataset
 from mlflow.data.pyfunc_dataset_mixin import PyFuncConvertibleDatasetMixin, PyFuncInputsOutputs
@@ -14,16 +14,32 @@ if TYPE_CHECKING:
     from mlflow.data.evaluation_dataset import EvaluationDataset
     from mlflow.types import Schema
 
-    from .snapshots import Snapshot
+    from .manifest import Manifest
 
 _DIGEST = 32  # MLflow keeps 36 characters; half of a SHA-256 is as good as a whole one here
+
+
+class SnapshotFiles(Protocol):
+    """What a dataset uses of a `Snapshot`."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def manifest(self) -> Manifest: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def feature_names(self) -> list[str]: ...
+    def to_pandas(self, columns: list[str] | None = None) -> Any: ...
 
 
 class SnapshotDataset(Dataset, PyFuncConvertibleDatasetMixin):  # type: ignore[misc]
     """A snapshot as `mlflow.log_input` takes it; also usable by `mlflow.evaluate`."""
 
     def __init__(
-        self, snapshot: Snapshot, name: str | None = None, targets: str | None = None
+        self, snapshot: SnapshotFiles, name: str | None = None, targets: str | None = None
     ) -> None:
         self.snapshot = snapshot
         self.targets = targets
@@ -85,7 +101,7 @@ class SnapshotDataset(Dataset, PyFuncConvertibleDatasetMixin):  # type: ignore[m
         )
 
 
-def _absolute(snapshot: Snapshot) -> str:
+def _absolute(snapshot: SnapshotFiles) -> str:
     """A URL that means the same in another process: a relative path is made absolute."""
     from .storage import Folder
 

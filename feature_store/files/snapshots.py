@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,16 +29,17 @@ from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Database, DatabaseURI
 
 from ..catalogue import definitions
-from ..catalogue.selection import Selection, Versions, select
+from ..catalogue.selection import FeatureSelection
 from ..errors import InvalidTime, as_feature_errors
-from ..read import as_of as read
 from ..read import watermarks
-from ..read.as_of import Options
 from ..read.cells import Cells
-from ..read.spine import EntityColumns, Spine, read_spine
+from ..read.point_in_time import Options, read_cells
+from ..read.query import PointInTimeQuery
+from ..read.spine import Spine
 from .fingerprint import Fingerprint, canonical_json
 from .manifest import (
     FILE,
+    ContentMismatch,
     Manifest,
     SnapshotError,
     SnapshotFeature,
@@ -47,7 +48,6 @@ from .manifest import (
 from .storage import CorruptFile, DataFile, Folder
 
 if TYPE_CHECKING:
-    from ..store import Features
     from .mlflow_dataset import SnapshotDataset
 
 PARTITIONS = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", None: ""}
@@ -56,22 +56,6 @@ _JSON = {b"feature_store": b"json"}
 
 class SnapshotExists(SnapshotError, FileExistsError):
     """A snapshot is never written over another."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a snapshot holds: which rows, which features, as known and written when."""
-
-    features: Features
-    entity: EntityColumns = "entity_key"
-    as_of: str = "as_of"
-    feature_version: Versions = None
-    max_age: timedelta | None = None
-    written_by: datetime | None = None
-
-    def selection(self) -> Selection:
-        """The features in order, and their versions."""
-        return select(self.features, self.feature_version)
 
 
 @dataclass(frozen=True)
@@ -131,7 +115,7 @@ class Snapshot:
         return self.to_arrow(self.manifest.spine_columns)
 
     def verify(self) -> None:
-        """Raise CorruptFile or SnapshotError unless files and content are as they were written."""
+        """Raise CorruptFile or ContentMismatch unless files and content are as written."""
         strays = self._folder.files("data") - {file.path for file in self.manifest.files}
         if strays:
             raise CorruptFile(
@@ -143,15 +127,15 @@ class Snapshot:
             for part in _logical(table):
                 found.add(part)
         if found.hexdigest() != self.fingerprint:
-            raise SnapshotError(
+            raise ContentMismatch(
                 f"{self.url}: the files have fingerprint {found.hexdigest()} ({found.rows} rows), "
                 f"the {FILE} says {self.fingerprint} ({self.manifest.rows} rows)"
             )
 
-    def request(self) -> Request:
-        """What to ask the store for to get the same content again."""
+    def query(self) -> PointInTimeQuery:
+        """The query that gives the same content again."""
         made = self.manifest
-        return Request(
+        return PointInTimeQuery(
             self.feature_names,
             made.entity,
             made.as_of,
@@ -170,7 +154,7 @@ class Snapshot:
 def write_snapshot(
     database: Database,
     spine: Any,
-    request: Request,
+    query: PointInTimeQuery,
     path: str | Path,
     *,
     name: str | None = None,
@@ -183,7 +167,7 @@ def write_snapshot(
     folder = Folder(path)
     if not folder.is_empty():
         raise SnapshotExists(f"{folder.url} is not empty; a snapshot is written once, elsewhere")
-    content = read_content(database, spine, request)
+    content = read_content(database, spine, query)
     draft = folder.sibling() if folder.is_local else folder
     files: list[DataFile] = []
     try:
@@ -215,15 +199,15 @@ def load_snapshot(path: str | Path, *, verify: bool = True) -> Snapshot:
 
 def rebuild(database: Database, snapshot: Snapshot) -> str:
     """The fingerprint of the same rows and features, read again at the same watermark."""
-    return read_content(database, snapshot.spine(), snapshot.request()).fingerprint
+    return read_content(database, snapshot.spine(), snapshot.query()).fingerprint
 
 
 @dataclass(frozen=True)
-class Content:
+class TrainingSet:
     """A training set as it goes into files, in the order of as_of."""
 
     table: pa.Table
-    request: Request
+    query: PointInTimeQuery
     written_by: datetime
     features: list[SnapshotFeature]
     spine_columns: list[str]
@@ -237,7 +221,7 @@ class Content:
         self, name: str, partition: str | None, files: list[DataFile], uri: DatabaseURI
     ) -> Manifest:
         """What the snapshot says of itself."""
-        entity = self.request.entity
+        entity = self.query.entity
         plain = entity if isinstance(entity, str) else {k: list(v) for k, v in entity.items()}
         return Manifest(
             name=name,
@@ -247,10 +231,10 @@ class Content:
             created_at=datetime.now(timezone.utc),
             rows=len(self.table),
             entity=plain,
-            as_of=self.request.as_of,
+            as_of=self.query.as_of,
             spine_columns=self.spine_columns,
             features=self.features,
-            max_age=self.request.max_age,
+            max_age=self.query.max_age,
             partition=partition,
             schema=[{"name": entry.name, "type": str(entry.type)} for entry in self.table.schema],
             files=files,
@@ -259,23 +243,23 @@ class Content:
         )
 
 
-def read_content(database: Database, frame: Any, request: Request) -> Content:
-    """Read the training set of a request, up to its watermark or, without one, up to now."""
-    selection = request.selection()
-    spine = read_spine(frame, selection.names, request.entity, request.as_of)
+def read_content(database: Database, frame: Any, query: PointInTimeQuery) -> TrainingSet:
+    """Read the training set of a query, up to its watermark or, without one, up to now."""
+    selection = query.selection
+    spine = query.spine(frame)
     with database.connection() as conn:
-        written_by = _settled(conn, request.written_by)
-        options = Options(max_age=request.max_age, written_by=written_by)
-        cells, _ = read.read_cells(conn, spine, selection, options)
+        written_by = _settled(conn, query.written_by)
+        query = replace(query, written_by=written_by)
+        cells, _ = read_cells(conn, spine, query, Options())
         views = definitions.views(conn)
     order = np.argsort(spine.as_of, kind="stable")
-    table = _spine_table(spine, request.as_of)
+    table = _spine_table(spine, query.as_of)
     names = table.column_names
     for j, feature in enumerate(selection.names):
         entry, column = _feature_column(cells, j, feature)
         table = table.append_column(entry, column)
     features = [_describe(cells, j, selection, views) for j in range(len(selection.names))]
-    return Content(table.take(pa.array(order)), request, written_by, features, names)
+    return TrainingSet(table.take(pa.array(order)), query, written_by, features, names)
 
 
 def _settled(conn: db.Connection, written_by: datetime | None) -> datetime:
@@ -316,7 +300,7 @@ def _feature_column(cells: Cells, j: int, name: str) -> tuple[pa.Field, pa.Array
 
 
 def _describe(
-    cells: Cells, j: int, selection: Selection, views: list[definitions.FeatureView]
+    cells: Cells, j: int, selection: FeatureSelection, views: list[definitions.FeatureView]
 ) -> SnapshotFeature:
     name, version = selection.names[j], selection.versions[j]
     there = cells.event[j] != MISSING
@@ -374,11 +358,11 @@ def _objects(column: pa.ChunkedArray) -> Any:
     return values
 
 
-def _write_data(folder: Folder, content: Content, partition: str | None) -> Iterator[DataFile]:
+def _write_data(folder: Folder, content: TrainingSet, partition: str | None) -> Iterator[DataFile]:
     if partition not in PARTITIONS:
         raise SnapshotError(f"partition {partition!r} is none of year, month, day, None")
     writer = uuid.uuid4().hex[:12]
-    as_of = content.request.as_of
+    as_of = content.query.as_of
     for key, rows in _by_time(content.table, as_of, PARTITIONS[partition]):
         where = f"data/{as_of}_{partition}={key}" if partition else "data"
         yield folder.write_parquet(f"{where}/{writer}-0.parquet", rows)

@@ -10,14 +10,8 @@ import numpy.typing as npt
 
 from mlflow_timescale.common.micros import MISSING, Micros
 
-from ..write.values import Floats
-
-Rows = npt.NDArray[np.intp]
-
-
-def is_there(objects: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
-    """Which objects are not None."""
-    return np.array([item is not None for item in objects], dtype=bool)
+from ..catalogue.series import Positions
+from ..values.encoding import Floats, is_there
 
 
 @dataclass(frozen=True)
@@ -25,7 +19,7 @@ class Winners:
     """What won in some cells of one feature: the rows of the spine, and a point for each."""
 
     feature: int
-    rows: Rows
+    rows: Positions
     series: int
     version: int
     event: Micros

@@ -12,9 +12,11 @@ from mlflow_timescale.common.micros import MISSING
 from mlflow_timescale.common.time import from_micros
 from mlflow_timescale.db.arrays import Int4Array
 
-from ..catalogue.selection import Selection, series_table
-from .as_of import FeatureValue, Options, part_of, read_cells
-from .cells import Cells, is_there
+from ..catalogue.selection import FeatureSelection, series_table
+from ..values.encoding import is_there
+from .cells import Cells
+from .point_in_time import FeatureValue, Options, part_of, read_cells
+from .query import PointInTimeQuery
 from .spine import Group, Spine
 
 _queries = db.load("features")
@@ -23,18 +25,18 @@ NEVER_WRITTEN = "never written"
 NOT_YET_KNOWN = "not yet known"
 EXPIRED = "expired"
 UNDEFINED = "written as undefined"
+_WITH_DETAILS = Options(details=True, warn_of_mixes=False)
 _PROVENANCE = ("producer", "producer_version", "run_id", "assumed_lag")
 
 
-def explain(
-    conn: db.Connection, spine: Spine, selection: Selection, options: Options
-) -> dict[str, Any]:
+def explain(conn: db.Connection, spine: Spine, query: PointInTimeQuery) -> dict[str, Any]:
     """One row for each cell, by row of the spine and feature, as columns.
 
     Columns: row, entity_key, as_of, feature_name, feature_version, value, event_time, ingest_time,
     producer, producer_version, run_id, assumed_lag, reason.
     """
-    cells, expired = read_cells(conn, spine, selection, options._replace(details=True))
+    selection = query.selection
+    cells, expired = read_cells(conn, spine, query, _WITH_DETAILS)
     why = _reasons(conn, spine, selection, cells, expired)
     count = len(selection.names)
     return {
@@ -51,11 +53,10 @@ def explain(
     }
 
 
-def values(
-    conn: db.Connection, spine: Spine, selection: Selection, options: Options
-) -> list[FeatureValue]:
+def values(conn: db.Connection, spine: Spine, query: PointInTimeQuery) -> list[FeatureValue]:
     """Every value that is there, by row of the spine and feature."""
-    cells, _ = read_cells(conn, spine, selection, options._replace(details=True))
+    selection = query.selection
+    cells, _ = read_cells(conn, spine, query, _WITH_DETAILS)
     assert cells.ingest is not None
     assert cells.write is not None
     assert cells.version is not None
@@ -100,7 +101,7 @@ def _provenance(conn: db.Connection, cells: Cells) -> dict[str, npt.NDArray[Any]
 
 
 def _reasons(
-    conn: db.Connection, spine: Spine, selection: Selection, cells: Cells, expired: Any
+    conn: db.Connection, spine: Spine, selection: FeatureSelection, cells: Cells, expired: Any
 ) -> npt.NDArray[np.object_]:
     missing = cells.event == MISSING
     found: npt.NDArray[np.object_] = np.full(missing.shape, None, dtype=object)
@@ -120,7 +121,9 @@ def _reasons(
     return found
 
 
-def _has_points(conn: db.Connection, group: Group, selection: Selection) -> npt.NDArray[np.bool_]:
+def _has_points(
+    conn: db.Connection, group: Group, selection: FeatureSelection
+) -> npt.NDArray[np.bool_]:
     """For which (entity, feature of the group) is anything stored at all?"""
     table = series_table(conn, group.entities, part_of(selection, group))
     asked = {"series": Int4Array(table.series)}

@@ -18,7 +18,8 @@ from mlflow_timescale import db
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
-from .cells import Rows, Winners
+from ..catalogue.series import Positions
+from .cells import Winners
 from .readers import Readers
 
 _queries = db.load("features")
@@ -31,7 +32,7 @@ class Asked(NamedTuple):
     series: int
     feature: int
     version: int
-    rows: Rows
+    rows: Positions
     as_of: Micros
 
     def take(self, chosen: slice | npt.NDArray[np.bool_]) -> Asked:

@@ -39,7 +39,7 @@ class Density(NamedTuple):
     spacing: timedelta | None
 
 
-class Series(NamedTuple):
+class StoredSeries(NamedTuple):
     """The points of one series in the order of its key."""
 
     event: Micros
@@ -127,7 +127,7 @@ def _reduce(
 
 def stream_series(
     conn: db.Connection, ids: Ids, window: dict[str, Any], *, writes: bool = False
-) -> Iterator[tuple[int, Series]]:
+) -> Iterator[tuple[int, StoredSeries]]:
     """The points of each series in a window, with its position in `ids`; empty ones are left out.
 
     `window` has first and last (of event_time), last_ingest, and with `writes` also written_by.
@@ -138,7 +138,7 @@ def stream_series(
         parameters = {**window, "series": Int4Array(ids[start : start + _SERIES_AT_ONCE])}
         with conn.cursor(binary=True) as cursor:
             for position, event, ingest, value, has_json, write in cursor.stream(query, parameters):
-                yield start + position - 1, Series(event, ingest, value, has_json, write)
+                yield start + position - 1, StoredSeries(event, ingest, value, has_json, write)
 
 
 def _stretch(asked: list[Asked], bounds: Bounds) -> tuple[datetime | str, datetime]:

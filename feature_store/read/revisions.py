@@ -13,12 +13,13 @@ from psycopg.rows import dict_row
 from mlflow_timescale import db
 from mlflow_timescale.common.time import from_micros, to_micros
 
-from ..catalogue.selection import Selection, check_known, select
+from ..catalogue.selection import FeatureSelection, check_known, select
 from ..errors import InvalidTime
-from .as_of import asked_of
 from .frontier import search, search_by_event, strict_frontier
 from .lookups import Asked
-from .plans import Series, stream_series
+from .plans import StoredSeries, stream_series
+from .point_in_time import asked_of
+from .query import PointInTimeQuery
 from .spine import Spine
 
 _queries = db.load("features")
@@ -60,7 +61,7 @@ def diff(
 
 
 def leak_report(
-    conn: db.Connection, spine: Spine, selection: Selection
+    conn: db.Connection, spine: Spine, query: PointInTimeQuery
 ) -> dict[str, npt.NDArray[Any] | list[str]]:
     """By feature: in what share of the cells would a join on event_time alone look ahead?
 
@@ -69,6 +70,7 @@ def leak_report(
     assumed_share (of the cells with a point-in-time value, those whose ingest time nobody
     observed).
     """
+    selection = query.selection
     counts = np.zeros((4, len(selection.names)), dtype=np.int64)
     asked = _newest_versions(asked_of(conn, spine, selection))
     assumed = np.array([row[0] for row in conn.execute(_queries.assumed_writes)], dtype=np.int64)
@@ -104,7 +106,7 @@ def _newest_versions(asked: list[Asked]) -> list[Asked]:
     return list({(one.feature, one.rows[0]): one for one in asked if len(one.rows)}.values())
 
 
-def _leaks(one: Asked, series: Series, assumed: npt.NDArray[np.int64]) -> list[int]:
+def _leaks(one: Asked, series: StoredSeries, assumed: npt.NDArray[np.int64]) -> list[int]:
     """Cells, leaked, changed, and assumed, of one series."""
     naive = search_by_event(series.event, one.as_of)
     right = search(strict_frontier(series.event, series.ingest), one.as_of)
@@ -124,7 +126,7 @@ def _equal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[np.bo
 
 
 def _report(
-    selection: Selection, rows: int, counts: npt.NDArray[np.int64]
+    selection: FeatureSelection, rows: int, counts: npt.NDArray[np.int64]
 ) -> dict[str, npt.NDArray[Any] | list[str]]:
     cells, leaked, changed, assumed = counts
     return {

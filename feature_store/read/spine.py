@@ -15,7 +15,7 @@ from mlflow_timescale.common.micros import MISSING, Micros, column_micros
 from mlflow_timescale.common.time import to_micros
 
 from ..errors import InvalidFrame, as_feature_errors
-from ..write.points import Codes
+from ..values.points import Codes
 
 EntityColumns = str | Mapping[str, Sequence[str]]
 # Columns that a spine often carries along; a CSV file gives them as they are written.

@@ -15,10 +15,9 @@ from mlflow_timescale.common.time import from_micros
 
 from ..catalogue.series import Ids
 from ..errors import ConflictingValues
-from ..read.cells import is_there
+from ..values.encoding import Floats, is_there
+from ..values.points import Points
 from .copying import Field, copy_json, copy_numbers, timestamps
-from .points import Points
-from .values import Floats
 
 _SHOWN = 10
 

@@ -24,9 +24,9 @@ from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
 from ..catalogue.series import Ids
 from ..errors import ConflictingValues
+from ..values.points import check_order
 from .availability import Availability
 from .batch import Batch
-from .points import check_order
 
 _queries = db.load("features")
 CLOCK_SKEW = 60_000_000  # how far a producer's clock may be ahead of the server's, in microseconds

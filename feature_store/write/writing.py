@@ -12,12 +12,13 @@ import psycopg
 
 from mlflow_timescale import db
 
-from ..catalogue.definitions import FeatureView, enforce
+from ..catalogue import definitions
+from ..catalogue.definitions import FeatureView
 from ..catalogue.series import SeriesWriter
 from ..errors import InvalidFrame, WriteContention
+from ..values.points import Points, check_order
 from .availability import on_calendar
 from .batch import make_batch
-from .points import Points, check_order
 from .transaction import WriteSpec, WriteTransaction
 
 _log = logging.getLogger("feature_store")
@@ -38,23 +39,25 @@ def write_batches(
     first, second = next(batches, None), next(batches, None)
     if first is None:
         return 0
-    spec = _on_calendar(aside, enforce(aside, first, spec, view))
     if second is None:
-        stored = write_points(conn, first, spec)
+        stored = write_points(conn, first, spec, view)
         progress(len(first))
         return stored
-    rest = _enforced(aside, chain([second], batches), spec, view)
-    return write_stream(
-        conn, SeriesWriter(aside, spec.version), chain([first], rest), spec, progress
-    )
+    spec, registered = _prepared(aside, spec, view)
+    checked = _checked(aside, chain([first, second], batches), spec, registered)
+    return write_stream(conn, SeriesWriter(aside, spec.version), checked, spec, progress)
 
 
-def write_points(conn: db.Connection, points: Points, spec: WriteSpec) -> int:
-    """Write one batch; return how many points were new.
+def write_points(
+    conn: db.Connection, points: Points, spec: WriteSpec, view: str | FeatureView | None = None
+) -> int:
+    """Write one batch that definitions allow; return how many points were new.
 
-    Raises ConflictingValues, InvalidTime or WriteContention; then nothing was written.
+    Raises DefinitionError, ConflictingValues, InvalidTime or WriteContention; then nothing was
+    written.
     """
-    spec = _on_calendar(conn, spec)
+    spec, registered = _prepared(conn, spec, view)
+    definitions.check(conn, points, spec.version, registered)
     points = apply_availability(points, spec)
     if not len(points):
         return 0
@@ -102,16 +105,24 @@ def apply_availability(points: Points, spec: WriteSpec) -> Points:
     return points
 
 
-def _on_calendar(conn: db.Connection, spec: WriteSpec) -> WriteSpec:
-    return replace(spec, availability=on_calendar(conn, spec.availability))
+def _prepared(
+    conn: db.Connection, spec: WriteSpec, view: str | FeatureView | None
+) -> tuple[WriteSpec, FeatureView | None]:
+    """The view of a write, registered, and the write with its version, on its calendar."""
+    spec = replace(spec, availability=on_calendar(conn, spec.availability))
+    if view is None:
+        return spec, None
+    registered = definitions.find_or_register(conn, view)
+    return replace(spec, version=registered.version), registered
 
 
-def _enforced(
-    conn: db.Connection, stream: Iterator[Points], spec: WriteSpec, view: str | FeatureView | None
+def _checked(
+    conn: db.Connection, stream: Iterator[Points], spec: WriteSpec, view: FeatureView | None
 ) -> Iterator[Points]:
-    for batch in stream:
-        enforce(conn, batch, spec, view)
-        yield batch
+    """The batches, each checked against the definitions before it is handed on."""
+    for points in stream:
+        definitions.check(conn, points, spec.version, view)
+        yield points
 
 
 def _said(stored: int, given: int) -> int:

@@ -29,7 +29,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow_timescale.artifacts import ledger
 from mlflow_timescale.artifacts.hashing import (
     BLOCK,
-    Fingerprint,
+    FileDigest,
     Hasher,
     HashingReader,
     copy_hashed,
@@ -126,13 +126,13 @@ class CheckedRepository(LedgeredRepository):
         finally:
             arriving.unlink(missing_ok=True)
 
-    def _receive(self, path: str, arriving: Path) -> Fingerprint:
+    def _receive(self, path: str, arriving: Path) -> FileDigest:
         if isinstance(self.inner, LocalArtifactRepository):
             return copy_hashed(self.inner.get_local_path(path), arriving)
         self.inner._download_file(path, str(arriving))
         return hash_file(arriving)
 
-    def fingerprint(self, artifact_path: str) -> Fingerprint:
+    def fingerprint(self, artifact_path: str) -> FileDigest:
         """What a stored file's bytes are now."""
         if isinstance(self.inner, LocalArtifactRepository):
             return hash_file(self.inner.get_local_path(artifact_path))

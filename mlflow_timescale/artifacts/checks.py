@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import DATA_LOSS, INVALID_PARAMETER_VALUE, INVALID_STATE
 
 from mlflow_timescale.artifacts import ledger
-from mlflow_timescale.artifacts.hashing import Fingerprint
+from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.common import attribution
 from mlflow_timescale.common.settings import UNKNOWN_ARTIFACTS
 from mlflow_timescale.db import Connection, load
@@ -35,7 +35,7 @@ class ArtifactMismatch(ArtifactRefused):
         super().__init__(message, DATA_LOSS)
 
     @classmethod
-    def of(cls, location: str, expected: Fingerprint, found: Fingerprint | str) -> ArtifactMismatch:
+    def of(cls, location: str, expected: FileDigest, found: FileDigest | str) -> ArtifactMismatch:
         return cls(
             f"artifact {location} is not what was logged: expected {expected}, found {found}. It "
             f"was changed, truncated or swapped since; log it again, or restore it from a backup"
@@ -61,8 +61,8 @@ class Check:
     location: str
     outcome: str
     artifact_id: int | None = None
-    expected: Fingerprint | None = None
-    found: Fingerprint | None = None
+    expected: FileDigest | None = None
+    found: FileDigest | None = None
     detail: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def policy() -> str:
 
 
 def compare(
-    conn: Connection, location: str, found: Fingerprint, expected: ledger.Entry | None
+    conn: Connection, location: str, found: FileDigest, expected: ledger.Entry | None
 ) -> None:
     """Let a file pass, or raise ArtifactMismatch or UnknownArtifact.
 
@@ -102,7 +102,7 @@ def compare(
         raise ArtifactMismatch.of(location, expected.fingerprint, found)
 
 
-def _unknown(conn: Connection, location: str, found: Fingerprint) -> None:
+def _unknown(conn: Connection, location: str, found: FileDigest) -> None:
     rule = policy()
     if rule == "refuse":
         raise UnknownArtifact(location)

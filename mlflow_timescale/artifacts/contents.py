@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from mlflow_timescale.artifacts.hashing import BackgroundHasher, ChunkHasher, Fingerprint, blocks
+from mlflow_timescale.artifacts.hashing import BackgroundHasher, ChunkHasher, FileDigest, blocks
 from mlflow_timescale.db import Connection, load
 
 CHUNK = 1 << 20
@@ -23,11 +23,11 @@ _queries = load("artifacts")
 
 
 @dataclass(frozen=True)
-class Content:
+class StoredContent:
     """A stored content."""
 
     content_id: int
-    fingerprint: Fingerprint
+    fingerprint: FileDigest
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Writer:
     """Writes files in one transaction: many small ones at a time, each large one as a stream."""
 
     conn: Connection
-    written: dict[str, Content] = field(default_factory=dict)
+    written: dict[str, StoredContent] = field(default_factory=dict)
     _small: dict[str, bytes] = field(default_factory=dict)
     _waiting: int = 0
 
@@ -57,7 +57,7 @@ class Writer:
             self.written.update(_write_small(self.conn, self._small))
         self._small, self._waiting = {}, 0
 
-    def finish(self) -> dict[str, Fingerprint]:
+    def finish(self) -> dict[str, FileDigest]:
         """Point the paths at what was written, and free what they pointed at before."""
         self.flush()
         paths = sorted(self.written)
@@ -68,7 +68,7 @@ class Writer:
         return {path: content.fingerprint for path, content in self.written.items()}
 
 
-def _write_large(conn: Connection, first: bytes, rest: Iterable[bytes]) -> Content:
+def _write_large(conn: Connection, first: bytes, rest: Iterable[bytes]) -> StoredContent:
     """Stream chunks in while hashing them; give them up if the content turns out to be known."""
     row = conn.execute(_queries.next_content_id).fetchone()
     content_id: int = row[0]  # type: ignore[index]
@@ -85,8 +85,8 @@ def _write_large(conn: Connection, first: bytes, rest: Iterable[bytes]) -> Conte
     while conn.execute(_queries.add_content, values).fetchone() is None:
         if known := _known(conn, [sha256]):
             conn.execute(_queries.drop_chunks, values)
-            return Content(known[sha256], hasher.fingerprint)
-    return Content(content_id, hasher.fingerprint)
+            return StoredContent(known[sha256], hasher.fingerprint)
+    return StoredContent(content_id, hasher.fingerprint)
 
 
 def _copy_in(conn: Connection, content_id: int, first: bytes, rest: Iterable[bytes]) -> ChunkHasher:
@@ -101,7 +101,7 @@ def _copy_in(conn: Connection, content_id: int, first: bytes, rest: Iterable[byt
     return hasher.of(content_id)
 
 
-def _write_small(conn: Connection, files: dict[str, bytes]) -> dict[str, Content]:
+def _write_small(conn: Connection, files: dict[str, bytes]) -> dict[str, StoredContent]:
     """Write files of at most one chunk, those with the same bytes once."""
     by_digest = {hashlib.sha256(data).digest(): data for data in files.values()}
     ids = _known(conn, list(by_digest))
@@ -120,7 +120,7 @@ def _write_small(conn: Connection, files: dict[str, bytes]) -> dict[str, Content
         # Those that another writer entered first are held, or gone again and added next time round.
         ids |= added | _known(conn, [digest for digest in missing if digest not in added])
     return {
-        path: Content(ids[hashlib.sha256(data).digest()], Fingerprint.of(data))
+        path: StoredContent(ids[hashlib.sha256(data).digest()], FileDigest.of(data))
         for path, data in files.items()
     }
 

@@ -18,18 +18,18 @@ AnyHasher = TypeVar("AnyHasher", bound="Hasher")
 
 
 @dataclass(frozen=True)
-class Fingerprint:
+class FileDigest:
     """What a file's bytes are: their SHA-256 in hex, and how many there are.
 
-    >>> Fingerprint.of(b"momentum")
-    Fingerprint(sha256='446be308664e1964b816217ba48334a777837850765f863efbba3c6608da6b90', size=8)
+    >>> FileDigest.of(b"momentum")
+    FileDigest(sha256='446be308664e1964b816217ba48334a777837850765f863efbba3c6608da6b90', size=8)
     """
 
     sha256: str
     size: int
 
     @classmethod
-    def of(cls, data: bytes) -> Fingerprint:
+    def of(cls, data: bytes) -> FileDigest:
         return cls(hashlib.sha256(data).hexdigest(), len(data))
 
     def __str__(self) -> str:
@@ -48,8 +48,8 @@ class Hasher:
         self._size += len(data)
 
     @property
-    def fingerprint(self) -> Fingerprint:
-        return Fingerprint(self._sha256.hexdigest(), self._size)
+    def fingerprint(self) -> FileDigest:
+        return FileDigest(self._sha256.hexdigest(), self._size)
 
 
 class ChunkHasher(Hasher):
@@ -83,7 +83,7 @@ class HashingReader:
         return data
 
     @property
-    def fingerprint(self) -> Fingerprint:
+    def fingerprint(self) -> FileDigest:
         return self._hasher.fingerprint
 
 
@@ -107,7 +107,7 @@ def blocks(stream: Any, size: int = BLOCK) -> Iterator[bytes]:
         yield data
 
 
-def hash_file(path: str | os.PathLike[str]) -> Fingerprint:
+def hash_file(path: str | os.PathLike[str]) -> FileDigest:
     """Read a file and hash it, in bounded memory."""
     hasher = Hasher()
     buffer = memoryview(bytearray(BLOCK))
@@ -156,7 +156,7 @@ class BackgroundHasher(Generic[AnyHasher]):
             self._hashers.setdefault(key, self._make()).update(data)
 
 
-def copy_hashed(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Fingerprint:
+def copy_hashed(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> FileDigest:
     """Copy a file and hash the bytes that were written; they are read once."""
     with (
         Path(source).open("rb", buffering=0) as read,
@@ -170,7 +170,7 @@ def copy_hashed(source: str | os.PathLike[str], target: str | os.PathLike[str]) 
 
 
 @contextmanager
-def hashed_alongside(paths: list[Path]) -> Iterator[dict[Path, Future[Fingerprint]]]:
+def hashed_alongside(paths: list[Path]) -> Iterator[dict[Path, Future[FileDigest]]]:
     """Hash files in other threads while the caller uploads them; raise if one changes meanwhile.
 
     The uploader reads each file itself, so the bytes come from the page cache here.

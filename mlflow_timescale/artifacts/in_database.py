@@ -24,7 +24,7 @@ from mlflow.utils.uri import validate_path_within_directory
 
 from mlflow_timescale.artifacts import contents, ledger
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
-from mlflow_timescale.artifacts.hashing import BackgroundHasher, Fingerprint, Hasher
+from mlflow_timescale.artifacts.hashing import BackgroundHasher, FileDigest, Hasher
 from mlflow_timescale.artifacts.locations import IN_DATABASE, join
 from mlflow_timescale.artifacts.repository import LedgeredRepository, destination, tree
 from mlflow_timescale.artifacts.streams import in_thread
@@ -139,13 +139,13 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         for number, digest in enumerate(stored.chunk_sha256[first : last + 1]):
             data = rows[number][2] if number < len(rows) else b""
             if hashlib.sha256(data).digest() != digest:
-                expected, found = Fingerprint(digest.hex(), len(data)), Fingerprint.of(data)
+                expected, found = FileDigest(digest.hex(), len(data)), FileDigest.of(data)
                 where = f"{join(self.location, artifact_path)} (chunk {first + number})"
                 raise ArtifactMismatch.of(where, expected, found)
         data = b"".join(data for _, _, data in rows)
         return data[start - first * stored.chunk_size : end - first * stored.chunk_size]
 
-    def fingerprint(self, artifact_path: str) -> Fingerprint:
+    def fingerprint(self, artifact_path: str) -> FileDigest:
         """Read a file through and hash it, without writing it anywhere."""
         hasher = Hasher()
         with self.connection() as conn:
@@ -191,7 +191,7 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
-    def _check_all(self, placed: list[tuple[Stored, Path]], found: dict[int, Fingerprint]) -> None:
+    def _check_all(self, placed: list[tuple[Stored, Path]], found: dict[int, FileDigest]) -> None:
         """Compare what arrived with the ledger as it was in the same snapshot."""
         for file, arrived in placed:
             fingerprint = found[file.content_id]
@@ -199,7 +199,7 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
                 self._accept(self._relative(file), arrived, fingerprint)
 
 
-def _receive(conn: Connection, placed: list[tuple[Stored, Path]]) -> dict[int, Fingerprint]:
+def _receive(conn: Connection, placed: list[tuple[Stored, Path]]) -> dict[int, FileDigest]:
     """Write contents to files as they stream in; return what their bytes are."""
     targets: dict[int, list[Path]] = {}
     for stored, path in placed:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from mlflow_timescale.artifacts.hashing import Fingerprint
+from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.artifacts.locations import guess_type
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db import Connection, load
@@ -28,7 +28,7 @@ class Entry:
     model_id: str | None
     path: str
     artifact_type: str
-    fingerprint: Fingerprint
+    fingerprint: FileDigest
     origin: str
     created_at: datetime
     db_user: str
@@ -38,7 +38,7 @@ class Entry:
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Entry:
-        values: list[Any] = [*row[:6], Fingerprint(row[6], row[7]), *row[8:]]
+        values: list[Any] = [*row[:6], FileDigest(row[6], row[7]), *row[8:]]
         return cls(*values)
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Entry:
 
 
 def record(
-    conn: Connection, files: Iterable[tuple[str, Fingerprint]], *, origin: str = "logged"
+    conn: Connection, files: Iterable[tuple[str, FileDigest]], *, origin: str = "logged"
 ) -> None:
     """Enter files by location; what the ledger said of the same places becomes history."""
     files = sorted(files)

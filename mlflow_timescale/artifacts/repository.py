@@ -16,7 +16,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artif
 from mlflow_timescale.artifacts import checks, ledger
 from mlflow_timescale.artifacts.checks import ArtifactMismatch, ArtifactRefused, Check
 from mlflow_timescale.artifacts.databases import connection
-from mlflow_timescale.artifacts.hashing import Fingerprint
+from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.artifacts.locations import canonical, join
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.uri import DatabaseURI
@@ -76,7 +76,7 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
         self,
         path: str,
         arrived: Path | None,
-        found: Fingerprint,
+        found: FileDigest,
         expected: ledger.Entry | None = None,
     ) -> None:
         """Compare a downloaded file with the ledger; if it differs remove it, record it, raise."""
@@ -92,7 +92,7 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
             self._remember(location, found, exc)
             raise
 
-    def _remember(self, location: str, found: Fingerprint | None, exc: ArtifactRefused) -> None:
+    def _remember(self, location: str, found: FileDigest | None, exc: ArtifactRefused) -> None:
         outcome = "mismatch" if isinstance(exc, ArtifactMismatch) else "unknown"
         with self.connection() as conn:
             entry = ledger.current(conn, location).get(location)
@@ -100,7 +100,7 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
             check = Check(location, outcome, artifact_id, found=found)
             checks.remember(conn, [check], purpose="download")
 
-    def _record(self, files: Iterable[tuple[str, Fingerprint]], origin: str = "logged") -> None:
+    def _record(self, files: Iterable[tuple[str, FileDigest]], origin: str = "logged") -> None:
         with self.connection() as conn:
             placed = [(join(self.location, path), fingerprint) for path, fingerprint in files]
             ledger.record(conn, placed, origin=origin)

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from mlflow_timescale.artifacts import checks, ledger
 from mlflow_timescale.artifacts.checks import Check
 from mlflow_timescale.artifacts.databases import connection
-from mlflow_timescale.artifacts.hashing import Fingerprint
+from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.artifacts.ledger import Entry, Selection
 from mlflow_timescale.artifacts.locations import canonical, owner, split_root
 from mlflow_timescale.artifacts.opening import open_stored
@@ -72,7 +72,7 @@ def check(entry: Entry, database: DatabaseURI) -> Check:
     return _check(entry, "match" if found == entry.fingerprint else "mismatch", found)
 
 
-def _check(entry: Entry, outcome: str, found: Fingerprint | None = None, detail: str = "") -> Check:
+def _check(entry: Entry, outcome: str, found: FileDigest | None = None, detail: str = "") -> Check:
     return Check(entry.location, outcome, entry.artifact_id, entry.fingerprint, found, detail)
 
 
@@ -158,8 +158,8 @@ def _found_before(
     found_checksum: str | None,
     found_size: int | None,
 ) -> Check:
-    found = Fingerprint(found_checksum, found_size or 0) if found_checksum else None
-    return Check(location, outcome, artifact_id, Fingerprint(checksum, size), found)
+    found = FileDigest(found_checksum, found_size or 0) if found_checksum else None
+    return Check(location, outcome, artifact_id, FileDigest(checksum, size), found)
 
 
 def _checked(entries: Iterable[Entry], database: DatabaseURI, jobs: int) -> Iterator[Check]:

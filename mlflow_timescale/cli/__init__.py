@@ -1,24 +1,27 @@
-"""The command `mlflow-timescale`: a skin over the packages, one module a command.
+"""The command `mlflow-timescale`: a skin over the packages, one module a group of commands.
 
-A command's module is imported when it is called, so that `--help` and `--version` are quick.
+A command's module is imported when it is called, so that `--help` and completion are quick.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 
-from mlflow_timescale.cli.lazy import LazyGroup
+from mlflow_timescale.cli.kit import Exit, LazyGroup, print_error
+from mlflow_timescale.cli.kit.exits import epilog
+from mlflow_timescale.cli.kit.printing import printable, tolerate_any_encoding
 from mlflow_timescale.version import __version__
 
 COMMANDS = {
     "adopt": "mlflow_timescale.cli.adopt:adopt",
     "artifacts": "mlflow_timescale.cli.artifacts:artifacts",
-    "daily": "drift.cli:daily",
+    "daily": "drift.cli.daily:daily",
     "demo": "mlflow_timescale.cli.demo:demo",
     "doctor": "mlflow_timescale.cli.doctor:doctor",
     "drift": "drift.cli:drift",
@@ -35,34 +38,49 @@ COMMANDS = {
 
 
 @click.command(
-    cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=epilog(),
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.version_option(__version__, prog_name="mlflow-timescale")
+@click.version_option(__version__, prog_name="mlflow-timescale", help="Show the version.")
 def cli(debug: bool) -> None:
     """MLflow on TimescaleDB, with a feature store and a drift monitor.
 
-    A database is named by --uri or MLFLOW_TIMESCALE_URI; without either it is the embedded one.
+    --uri or MLFLOW_TIMESCALE_URI names the database; without either it is the embedded one. Times
+    are ISO 8601 with a time zone (2024-01-15T16:00-05:00, or ...Z), dates 2024-01-15, durations
+    5d, 4h, 45m or 90s.
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; an error is one readable line and exit code 1."""
+    """Run a command; an error is one readable line. `Exit` lists the exit codes."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    tolerate_any_encoding()
     try:
         code = cli.main(arguments, prog_name="mlflow-timescale", standalone_mode=False)
     except click.ClickException as exc:
-        exc.show()
+        _show(exc)
         sys.exit(exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        sys.exit(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # Who reads the output has left; Python would complain when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.ERROR)
     except Exception as exc:
         if "--debug" in arguments:
             traceback.print_exc()
         else:
-            message = " ".join(str(exc).split()) or type(exc).__name__
-            Console(stderr=True).print(
-                f"Error: {message}", style="red", markup=False, soft_wrap=True
-            )
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+            print_error(str(exc) or type(exc).__name__)
+        sys.exit(Exit.ERROR)
+    sys.exit(code if isinstance(code, int) else Exit.OK)
+
+
+def _show(exc: click.ClickException) -> None:
+    """Print what click prints of an error, without control characters from the command line."""
+    text = io.StringIO()
+    exc.show(text)
+    for line in text.getvalue().splitlines():
+        click.echo(printable(line), err=True)

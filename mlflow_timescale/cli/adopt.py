@@ -6,89 +6,77 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from mlflow_timescale import db
-from mlflow_timescale.cli.options import uri_option
+from mlflow_timescale.cli.kit import database_option, dry_run_option, print_message, progress
 from mlflow_timescale.db.uri import DatabaseURI
 
 if TYPE_CHECKING:
     from mlflow_timescale.operations.adopt import Layout
 
-dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Say what would be done and how long it takes; change nothing."
-)
-
 
 @click.command()
-@uri_option
+@database_option
 @dry_run_option
 def adopt(uri: DatabaseURI, dry_run: bool) -> None:
-    """Turn a database that plain MLflow used into ours, in place.
+    """Convert a database of plain MLflow to our layout, in place.
 
-    The metrics are copied run by run into their new layout beside the old one, every run's count
-    and checksum is compared, and only then the tables change places. MLflow may go on writing.
-    Interrupted, it goes on where it stopped. `release` is the way back.
+    Metrics are copied run by run into a new table, the count and checksum of every run are
+    compared, and then the tables are swapped. MLflow can keep writing. An interrupted command
+    continues where it stopped. `release` reverts it.
     """
     from mlflow_timescale.operations import adopt as module
     from mlflow_timescale.schema import verify
 
     verify(uri.url)
-    _rebuild(uri, dry_run, module.adopt, done_already=lambda found: found.ours)
+    _rebuild(uri, dry_run, module.adopt, is_done=lambda layout: layout.ours)
 
 
 @click.command()
-@uri_option
+@database_option
 @dry_run_option
 def release(uri: DatabaseURI, dry_run: bool) -> None:
-    """Give a database back to plain MLflow: no lock-in.
+    """Convert a database back to plain MLflow: no lock-in.
 
     MLflow's tables get MLflow's own layout again, with every point. Point MLflow at a plain
-    postgresql:// URI before: our store would lay them out anew. Features, artifacts and drift
+    postgresql:// URI first: our store would convert them again. Features, artifacts and drift
     results stay in the schema `mlops`; `DROP SCHEMA mlops CASCADE` removes them.
     """
     from mlflow_timescale.operations import adopt as module
 
-    _rebuild(uri, dry_run, module.release, done_already=lambda found: not found.ours)
+    _rebuild(uri, dry_run, module.release, is_done=lambda layout: not layout.ours)
 
 
 def _rebuild(
-    uri: DatabaseURI, dry_run: bool, work: Callable[..., None], done_already: Callable[[Any], bool]
+    uri: DatabaseURI, dry_run: bool, work: Callable[..., None], is_done: Callable[[Any], bool]
 ) -> None:
     from mlflow_timescale.operations.adopt import copied, layout
+    from mlflow_timescale.operations.doctor import in_bytes
 
-    console = Console(highlight=False, soft_wrap=True)
     with db.connect(uri, autocommit=True) as conn:
         before = layout(conn)
-        done = done_already(before)
-        console.print("metrics: in this layout already" if done else _forecast(before))
+        done = is_done(before)
+        print_message("metrics: in this layout already" if done else _forecast(before))
         if not done and (runs := copied(conn)):
-            console.print(f"interrupted before: goes on after {runs:,} of {before.runs:,} runs")
+            print_message(f"interrupted before: continues after {runs:,} of {before.runs:,} runs")
         if dry_run:
             return
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        with progress() as bar:
             task = bar.add_task("copying runs", total=before.runs)
             work(conn, progress=lambda done, total: bar.update(task, completed=done, total=total))
         after = layout(conn)
     if not done:
-        console.print(f"done: {_size(before.bytes)} before, {_size(after.bytes)} now")
+        print_message(f"done: {in_bytes(before.bytes)} before, {in_bytes(after.bytes)} now")
 
 
 def _forecast(before: Layout) -> str:
+    from mlflow_timescale.operations.doctor import in_bytes
+
     return (
-        f"metrics: about {before.points:,} points of {before.runs:,} runs, {_size(before.bytes)}; "
-        f"about {_time(before.seconds)}, and up to {_size(before.space)} of free space until it is "
-        f"done"
+        f"metrics: about {before.points:,} points of {before.runs:,} runs, "
+        f"{in_bytes(before.bytes)}; takes about {_time(before.seconds)}, and up to "
+        f"{in_bytes(before.space)} of free space until it is done"
     )
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} TB"
 
 
 def _time(seconds: int) -> str:

@@ -1,57 +1,66 @@
-"""`mlflow-timescale artifacts`: audit, adopt and list what was logged."""
+"""`mlflow-timescale artifacts`: verify, adopt and list logged files."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from mlflow_timescale.cli.options import uri_option, workspace_option
+from mlflow_timescale.cli.kit import (
+    Cell,
+    Exit,
+    database_option,
+    dry_run_option,
+    exit_with,
+    json_option,
+    print_json,
+    print_message,
+    print_table,
+    progress,
+    workspace_option,
+)
 from mlflow_timescale.db.uri import DatabaseURI
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-FAILED = 2
+if TYPE_CHECKING:
+    from mlflow_timescale.artifacts.adopt import Adoption
+    from mlflow_timescale.artifacts.verify import Audit
 
 
 @click.group()
 def artifacts() -> None:
-    """Audit, adopt and list artifacts by their SHA-256."""
+    """Verify, adopt and list artifacts by their SHA-256."""
+
+
+run_option = click.option("--run", "run_id", metavar="ID", help="Only the files of this run.")
+model_option = click.option(
+    "--model", "model_id", metavar="ID", help="Only the files of this logged model (m-...)."
+)
+jobs_option = click.option("--jobs", default=4, show_default=True, help="Files to read at a time.")
 
 
 def selection_options(command: Callable[..., None]) -> Callable[..., None]:
     """--run, --model, --version: which artifacts; without any, all."""
-    for option in (
-        workspace_option,
-        click.option(
-            "--version", "version", metavar="NAME/N", help="A model version, or NAME@ALIAS."
-        ),
-        click.option("--model", "model_id", metavar="ID", help="A logged model (m-...)."),
-        click.option("--run", "run_id", metavar="ID", help="A run."),
-    ):
+    version_option = click.option(
+        "--version",
+        metavar="NAME/N",
+        help="Only the files of this model version; NAME@ALIAS works too.",
+    )
+    for option in (version_option, model_option, run_option):
         command = option(command)
     return command
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
 @artifacts.command()
-@uri_option
+@database_option
+@workspace_option
 @selection_options
-@click.option("--jobs", default=4, show_default=True, help="Files to read at the same time.")
-@click.option("--sample", type=int, metavar="N", help="Only the N files checked least recently.")
-@click.option("--resume", is_flag=True, help="Go on with an audit that was interrupted.")
+@jobs_option
+@click.option("--sample", type=int, metavar="N", help="Only the N files checked longest ago.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted audit.")
 @json_option
-@click.pass_context
 def verify(
-    ctx: click.Context,
     uri: DatabaseURI,
     run_id: str | None,
     model_id: str | None,
@@ -63,13 +72,13 @@ def verify(
 ) -> None:
     """Read stored artifacts again and compare them with what was logged.
 
-    Exits with 2 if a file is changed, missing or cannot be read. Without a selection every
-    artifact of the database is audited; --sample N every day gets round to all of them in time.
+    Exit code 3: a file is changed, missing or unreadable. Without a selection every artifact of
+    the database is checked; `--sample N` every day checks all of them in time.
     """
     from mlflow_timescale.artifacts.verify import audit
 
     selection = _selection(uri, run_id, model_id, version)
-    with _progress(quiet=as_json) as (start, step):
+    with _checks_bar(quiet=as_json) as (start, step):
         report = audit(
             uri,
             selection,
@@ -77,24 +86,16 @@ def verify(
             resume=resume,
             jobs=jobs,
             on_start=start,
-            on_check=lambda found: step(),
+            on_check=lambda check: step(),
         )
     if as_json:
-        click.echo(json.dumps(_report(report), indent=2))
+        print_json(_report(report))
     else:
-        for check in report.failures:
-            console.print(f"[red]{check.outcome}[/]  {check.location}", soft_wrap=True)
-            if check.found:
-                console.print(f"  expected {check.expected}", soft_wrap=True)
-                console.print(f"  found    {check.found}", soft_wrap=True)
-            elif check.detail:
-                console.print(f"  {check.detail}", markup=False, soft_wrap=True)
-        counted = ", ".join(f"{count} {name}" for name, count in sorted(report.outcomes.items()))
-        console.print(f"Audit {report.audit_id}: {counted or 'nothing to check'}.")
-    ctx.exit(0 if report.passed else FAILED)
+        _print_audit(report)
+    exit_with(Exit.OK if report.passed else Exit.NO)
 
 
-def _report(report: Any) -> dict[str, Any]:
+def _report(report: Audit) -> dict[str, Any]:
     return {
         "audit_id": report.audit_id,
         "resumed": report.resumed,
@@ -104,17 +105,29 @@ def _report(report: Any) -> dict[str, Any]:
     }
 
 
+def _print_audit(report: Audit) -> None:
+    for check in report.failures:
+        print_message(f"{check.outcome}  {check.location}", style="red")
+        if check.found:
+            print_message(f"  expected {check.expected}")
+            print_message(f"  found    {check.found}")
+        elif check.detail:
+            print_message(f"  {' '.join(check.detail.split())}")
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(report.outcomes.items()))
+    print_message(f"Audit {report.audit_id}: {counts or 'nothing to check'}.")
+
+
 @artifacts.command()
-@uri_option
-@click.option("--run", "run_id", metavar="ID", help="A run.")
-@click.option("--model", "model_id", metavar="ID", help="A logged model (m-...).")
+@database_option
+@run_option
+@model_option
 @click.option(
     "--artifacts-destination",
     metavar="URI",
-    help="Where the server keeps what it proxies, for mlflow-artifacts: locations.",
+    help="Where the server keeps the files of mlflow-artifacts: locations.",
 )
-@click.option("--jobs", default=4, show_default=True, help="Files to read at the same time.")
-@click.option("--dry-run", is_flag=True, help="Only list what the ledger does not know.")
+@jobs_option
+@dry_run_option
 @json_option
 def adopt(
     uri: DatabaseURI,
@@ -125,13 +138,13 @@ def adopt(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Enter files into the ledger that were logged without it.
+    """Add files to the ledger that were logged without it.
 
-    They are taken as they are now: a change before today cannot be seen any more.
+    Their present content counts as the logged one: an earlier change cannot be detected.
     """
-    from mlflow_timescale.artifacts.adopt import adopt as run
+    from mlflow_timescale.artifacts.adopt import adopt as adopt_files
 
-    done = run(
+    adoption = adopt_files(
         uri,
         run_id=run_id,
         model_id=model_id,
@@ -140,19 +153,24 @@ def adopt(
         jobs=jobs,
     )
     if as_json:
-        click.echo(json.dumps({"adopted": done.adopted, "skipped": done.skipped}, indent=2))
-        return
-    for location in done.adopted:
-        console.print(f"{'unknown' if dry_run else 'adopted'}  {location}", soft_wrap=True)
-    for location, reason in done.skipped.items():
-        console.print(f"[yellow]skipped[/]  {location}: {reason}", soft_wrap=True)
-    console.print(f"{len(done.adopted)} {'unknown' if dry_run else 'adopted'}.")
+        print_json({"adopted": adoption.adopted, "skipped": adoption.skipped})
+    else:
+        _print_adoption(adoption, "unknown" if dry_run else "adopted")
+
+
+def _print_adoption(adoption: Adoption, state: str) -> None:
+    for location in adoption.adopted:
+        print_message(f"{state}  {location}")
+    for location, reason in adoption.skipped.items():
+        print_message(f"skipped  {location}: {reason}", style="yellow")
+    print_message(f"{len(adoption.adopted)} {state}.")
 
 
 @artifacts.command("list")
-@uri_option
+@database_option
+@workspace_option
 @selection_options
-@click.option("--history", is_flag=True, help="Also what was replaced or deleted.")
+@click.option("--history", is_flag=True, help="Include replaced and deleted files.")
 @json_option
 def list_artifacts(
     uri: DatabaseURI,
@@ -162,7 +180,7 @@ def list_artifacts(
     history: bool,
     as_json: bool,
 ) -> None:
-    """List the ledger."""
+    """List the files in the ledger, with size and SHA-256."""
     from mlflow_timescale.artifacts import ledger
     from mlflow_timescale.artifacts.databases import connection
 
@@ -170,20 +188,22 @@ def list_artifacts(
     with connection(uri) as conn:
         entries = ledger.select(conn, selection, history=history)
     if as_json:
-        click.echo(json.dumps([entry.as_dict() for entry in entries], indent=2))
+        print_json([entry.as_dict() for entry in entries])
         return
-    table = Table("Owner", "Path", "Type", "Bytes", "SHA-256", "Logged", "By", box=None)
-    for entry in entries:
-        table.add_row(
-            entry.model_id or entry.run_id or "",
+    header = ("owner", "path", "type", "bytes", "SHA-256", "logged", "by")
+    rows = [
+        (
+            entry.model_id or entry.run_id,
             entry.path + (f" ({entry.ended})" if entry.ended else ""),
             entry.artifact_type,
-            f"{entry.fingerprint.size:,}",
+            Cell(entry.fingerprint.size),
             entry.fingerprint.sha256[:16],
-            f"{entry.created_at:%Y-%m-%d %H:%M:%S}",
+            entry.created_at.replace(microsecond=0),
             entry.mlflow_user or entry.db_user,
         )
-    console.print(table)
+        for entry in entries
+    ]
+    print_table(header, rows)
 
 
 def _selection(
@@ -195,24 +215,17 @@ def _selection(
     if version is None:
         return Selection(run_id=run_id, model_id=model_id)
     if run_id or model_id:
-        raise click.UsageError(
-            "--version says which run or model it is; leave --run and --model out"
-        )
+        raise click.UsageError("--version names the run or model; omit --run and --model")
     from mlflow_timescale.registry.model_registry import ModelRegistry
 
     return selection_of(ModelRegistry(uri).artifact_uri(version))
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
-    """A bar on standard error while a person watches."""
-    columns = (
-        TextColumn("verify"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    err = Console(stderr=True)
-    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as progress:
-        task = progress.add_task("verify", total=None)
-        yield (
-            lambda total: progress.update(task, total=total),
-            lambda: progress.advance(task),
-        )
+def _checks_bar(quiet: bool) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("verify"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with progress(*columns, quiet=quiet, transient=False) as bar:
+        task = bar.add_task("verify", total=None)
+        yield (lambda total: bar.update(task, total=total), lambda: bar.advance(task))

@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 
 from mlflow_timescale import db
-from mlflow_timescale.cli.options import uri_option
+from mlflow_timescale.cli.kit import (
+    database_option,
+    json_option,
+    print_json,
+    print_message,
+    require_server,
+)
 from mlflow_timescale.db.uri import DatabaseURI
 
 
 @click.command("import")
 @click.argument("source")
-@uri_option
-def import_(source: str, uri: DatabaseURI) -> None:
-    """Copy another MLflow's runs, models and traces into a new database of ours.
+@database_option
+@json_option
+def import_(source: str, uri: DatabaseURI, as_json: bool) -> None:
+    """Copy another MLflow database or file store into a new database.
 
     SOURCE is a database URI (sqlite:///mlflow.db, postgresql://...) or the directory of a file
-    store (./mlruns). All or nothing: every table's rows are counted before anything is kept.
+    store (./mlruns). All or nothing: the rows of every table are counted before the commit.
     Artifacts stay where they are.
     """
+    if source.startswith(("postgresql", "postgres:", "timescaledb")):
+        require_server(DatabaseURI.parse(source))
     from mlflow_timescale.operations.importing import import_from
     from mlflow_timescale.schema import initialize
 
-    console = Console(highlight=False)
+    def print_copied(table: str, rows: int) -> None:
+        if rows and not as_json:
+            print_message(f"{rows:>12,} {table}")
+
     initialize(uri.url)
     with db.connect(uri, autocommit=True) as conn:
         db.ensure(conn, uri)
-        copied = import_from(
-            source,
-            conn,
-            on_table=lambda table, rows: console.print(f"{rows:>12,} {table}") if rows else None,
-        )
-    console.print(f"{sum(copied.values()):>12,} rows imported")
+        copied = import_from(source, conn, on_table=print_copied)
+    if as_json:
+        print_json({"tables": copied, "rows": sum(copied.values())})
+    else:
+        print_message(f"{sum(copied.values()):>12,} rows imported")

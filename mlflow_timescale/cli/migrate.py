@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 
 from mlflow_timescale import db
-from mlflow_timescale.cli.options import uri_option
+from mlflow_timescale.cli.kit import (
+    database_option,
+    dry_run_option,
+    json_option,
+    print_json,
+    print_message,
+)
 from mlflow_timescale.db.migrations import plan
 from mlflow_timescale.db.uri import DatabaseURI
 
 
 @click.command()
-@uri_option
-@click.option("--dry-run", is_flag=True, help="Say what would be applied, and change nothing.")
-def migrate(uri: DatabaseURI, dry_run: bool) -> None:
-    """Bring the database's schema up to date: MLflow's tables, then ours.
+@database_option
+@dry_run_option
+@json_option
+def migrate(uri: DatabaseURI, dry_run: bool, as_json: bool) -> None:
+    """Update the database's schema: MLflow's tables, then ours.
 
-    Safe to run at any time and by any number of processes. What the server does not offer (a
-    hypertable without TimescaleDB) waits, and is applied by the first run that finds it.
+    Safe to run at any time and by any number of processes. A step that needs what the server
+    lacks (a hypertable without TimescaleDB) waits until a later run.
     """
-    console = Console(highlight=False)
     if not dry_run:
         from mlflow_timescale.schema import initialize
 
         initialize(uri.url)
     with db.connect(uri, autocommit=True) as conn:
-        done = db.migrate(
-            conn, dry_run=dry_run, on_apply=lambda item: console.print(f"apply   {item.name}")
+        steps = db.migrate(
+            conn,
+            dry_run=dry_run,
+            on_apply=lambda step: None if as_json else print_message(f"apply   {step.name}"),
         )
-        if dry_run:
-            for item in done:
-                console.print(f"pending {item.name}")
-        for name, lacks in plan(conn).waiting.items():
-            console.print(f"waiting {name} (needs {', '.join(sorted(lacks))})")
-    if not done:
-        console.print("The schema is up to date.")
+        waiting = {name: sorted(lacks) for name, lacks in plan(conn).waiting.items()}
+    if as_json:
+        names = [step.name for step in steps]
+        print_json({"pending" if dry_run else "applied": names, "waiting": waiting})
+        return
+    for step in steps if dry_run else ():
+        print_message(f"pending {step.name}")
+    for name, lacks in waiting.items():
+        print_message(f"waiting {name} (needs {', '.join(lacks)})")
+    if not steps:
+        print_message("The schema is up to date.")

@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
-from rich.console import Console
 
 from mlflow_timescale import db
-from mlflow_timescale.cli.options import uri_option
+from mlflow_timescale.cli.kit import (
+    database_option,
+    dry_run_option,
+    json_option,
+    print_json,
+    print_message,
+)
 from mlflow_timescale.db.uri import DatabaseURI
+
+if TYPE_CHECKING:
+    from mlflow_timescale.operations.packing import LooseKey
 
 
 @click.command()
-@uri_option
-@click.option("--dry-run", is_flag=True, help="Say what would be built anew; change nothing.")
-def pack(uri: DatabaseURI, dry_run: bool) -> None:
-    """Give back the room that the index of metrics wastes.
+@database_option
+@dry_run_option
+@json_option
+def pack(uri: DatabaseURI, dry_run: bool, as_json: bool) -> None:
+    """Reclaim disk space from bloated metric indexes.
 
-    Points of many runs that come in turns leave it half empty. Each key that is much larger than
-    need be is built anew, beside the old one (so it needs the room of one key until it is done),
-    while MLflow goes on reading and writing. Run it from cron, once a month or so. Compressed
-    chunks need none of it.
+    Interleaved points of many runs leave index pages half full. Every index that is much larger
+    than necessary is rebuilt beside the old one (it needs the space of one index meanwhile),
+    while MLflow keeps reading and writing. Run it from cron, about once a month. Compressed chunks
+    do not need it.
     """
     from mlflow_timescale.operations.doctor import in_bytes
-    from mlflow_timescale.operations.packing import LooseKey, loose_keys
-    from mlflow_timescale.operations.packing import pack as work
+    from mlflow_timescale.operations.packing import loose_keys
+    from mlflow_timescale.operations.packing import pack as rebuild_keys
 
-    console = Console(highlight=False, soft_wrap=True)
+    rebuilt: list[dict[str, Any]] = []
 
-    finished = 0
-
-    def say(key: LooseKey, now: int) -> None:
-        nonlocal finished
-        finished += 1
-        console.print(f"{key.name}: {in_bytes(key.bytes)} before, {in_bytes(now)} now")
+    def print_rebuilt(key: LooseKey, now: int) -> None:
+        rebuilt.append({"index": key.name, "bytes": key.bytes, "bytes_now": now})
+        if not as_json:
+            print_message(f"{key.name}: {in_bytes(key.bytes)} before, {in_bytes(now)} now")
 
     with db.connect(uri, autocommit=True) as conn:
-        found = loose_keys(conn) if dry_run else []
-        for key in found:
-            console.print(
-                f"{key.name}: {in_bytes(key.bytes)}, about {in_bytes(key.packed)} if packed"
-            )
+        keys = loose_keys(conn) if dry_run else []
         if not dry_run:
-            work(conn, say)
-    if not (found or finished):
-        console.print("the keys of metrics are packed")
+            rebuild_keys(conn, print_rebuilt)
+    if as_json:
+        plan = [{"index": k.name, "bytes": k.bytes, "bytes_packed": k.packed} for k in keys]
+        print_json(plan if dry_run else rebuilt)
+        return
+    for key in keys:
+        size, packed = in_bytes(key.bytes), in_bytes(key.packed)
+        print_message(f"{key.name}: {size}, about {packed} if packed")
+    if not (keys or rebuilt):
+        print_message("the keys of metrics are packed")

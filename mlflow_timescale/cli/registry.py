@@ -1,53 +1,33 @@
-"""`mlflow-timescale registry`: which version ran when, and going back to the one before."""
+"""`mlflow-timescale registry`: the registry's history, and rollback."""
 
 from __future__ import annotations
 
-import json
-import sys
 from datetime import datetime, timezone
-from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from mlflow_timescale.cli.options import uri_option, workspace_option
+from mlflow_timescale.cli.kit import (
+    Exit,
+    Moment,
+    database_option,
+    exit_with,
+    json_option,
+    print_json,
+    print_message,
+    print_table,
+    reason_option,
+    workspace_option,
+)
 from mlflow_timescale.db.uri import DatabaseURI
-
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-
-
-class MomentType(click.ParamType):  # type: ignore[type-arg]
-    """A moment in ISO 8601, with its offset from UTC."""
-
-    name = "TIME"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-        except ValueError:
-            self.fail(f"{value!r} is not a time; write 2024-01-15T09:30:00-05:00", param, ctx)
-        if moment.tzinfo is None:
-            self.fail(
-                f"{value!r} has no offset from UTC, so it names no moment; write {value}Z or "
-                f"{value}-05:00",
-                param,
-                ctx,
-            )
-        return moment
 
 
 @click.group()
 def registry() -> None:
-    """Which version ran when, and going back to the one before."""
+    """Show which model version ran when, and roll back."""
 
 
 @registry.command()
-@uri_option
+@database_option
 @workspace_option
 @click.argument("name")
 @click.argument("alias", required=False)
@@ -56,79 +36,79 @@ def registry() -> None:
     type=click.Choice(["alias", "stage", "version", "tag", "model", "all"]),
     default="alias",
     show_default=True,
-    help="What to show the history of.",
+    help="Kind of change to show.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def history(uri: DatabaseURI, name: str, alias: str | None, kind: str, as_json: bool) -> None:
-    """What the registry said of a model, and from when to when."""
+    """List the changes of model NAME, or of one ALIAS of it."""
     from mlflow_timescale.registry.model_registry import ModelRegistry
 
     changes = ModelRegistry(uri).history(name, kind=None if kind == "all" else kind, subject=alias)
     if as_json:
-        click.echo(json.dumps([change.as_dict() for change in changes], indent=2))
+        print_json([change.as_dict() for change in changes])
         return
     if not changes:
-        console.print(f"The registry never said anything of {name}{'@' + alias if alias else ''}.")
+        print_message(f"The registry holds no change of {name}{'@' + alias if alias else ''}.")
         return
-    table = Table("Kind", "Of", "Value", "From", "To", "By", "Reason", box=None)
-    for change in changes:
-        end = f"{_time(change.valid_to)} {change.ended}" if change.valid_to else ""
-        table.add_row(
+    rows = [
+        (
             change.kind,
             change.subject,
-            change.value or "",
-            _time(change.valid_from),
-            end,
+            change.value,
+            change.valid_from,
+            change.valid_to,
+            change.ended if change.valid_to else "",
             change.mlflow_user or change.db_user,
             (change.reason or "") + (" (overridden)" if change.detail.get("override") else ""),
         )
-    console.print(table)
+        for change in changes
+    ]
+    print_table(("kind", "of", "value", "from", "to", "ended", "by", "reason"), rows)
 
 
 @registry.command()
-@uri_option
+@database_option
 @workspace_option
 @click.argument("name")
 @click.argument("alias")
-@click.argument("moment", type=MomentType())
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_context
-def at(
-    ctx: click.Context, uri: DatabaseURI, name: str, alias: str, moment: datetime, as_json: bool
-) -> None:
-    """Which version an alias pointed at, at a moment. Exits with 1 if it pointed at none."""
+@click.argument("moment", type=Moment())
+@json_option
+def at(uri: DatabaseURI, name: str, alias: str, moment: datetime, as_json: bool) -> None:
+    """Show the version that ALIAS of model NAME pointed at, at MOMENT.
+
+    Exit code 3: it pointed at no version.
+    """
     from mlflow_timescale.registry.model_registry import ModelRegistry
 
     state = ModelRegistry(uri).state_at(name, alias, moment)
     if as_json:
-        click.echo(json.dumps(state.as_dict() if state else None, indent=2))
+        print_json(state.as_dict() if state else None)
     elif state is None:
-        console.print(f"{name}@{alias} pointed at no version at {_time(moment)}.")
+        print_message(f"{name}@{alias} pointed at no version at {_time(moment)}.")
     else:
         until = f"until {_time(state.valid_to)}" if state.valid_to else "and still is"
-        console.print(
+        print_message(
             f"{name}@{alias} was version {state.version} at {_time(moment)}: since "
-            f"{_time(state.valid_from)} {until}, set by {state.mlflow_user or state.db_user}.",
-            soft_wrap=True,
+            f"{_time(state.valid_from)} {until}, set by {state.mlflow_user or state.db_user}."
         )
-    ctx.exit(0 if state else 1)
+    exit_with(Exit.OK if state else Exit.NO)
 
 
 @registry.command()
-@uri_option
+@database_option
 @workspace_option
 @click.argument("name")
 @click.argument("alias")
-@click.option("--reason", required=True, help="Why; it stays in the history.")
 @click.option("--override", is_flag=True, help="Even if the version's artifacts do not verify.")
+@reason_option
 def rollback(uri: DatabaseURI, name: str, alias: str, reason: str, override: bool) -> None:
-    """Point an alias back at the version it had before the current one."""
+    """Point ALIAS of model NAME back at its previous version."""
     from mlflow_timescale.registry.model_registry import ModelRegistry
 
     model = ModelRegistry(uri)
     before = model.version_at(name, alias, datetime.now(timezone.utc))
     version = model.rollback(name, alias, reason=reason, override=override)
-    console.print(f"{name}@{alias}: version {before} -> {version}.")
+    print_message(f"{name}@{alias}: version {before} -> {version}.")
 
 
 def _time(moment: datetime) -> str:

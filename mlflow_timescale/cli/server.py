@@ -1,4 +1,4 @@
-"""`mlflow-timescale server`: `mlflow server` on a database of ours."""
+"""`mlflow-timescale server`: `mlflow server` on our database."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 import click
-from rich.console import Console
 
 from mlflow_timescale import db
-from mlflow_timescale.cli.options import URIType, default_uri
+from mlflow_timescale.cli.kit import URIType, default_uri, print_message, require_server
 from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.plugin import IN_DATABASE_ROOT
 
 _BACKEND = "MLFLOW_BACKEND_STORE_URI"
 _DESTINATION = "MLFLOW_ARTIFACTS_DESTINATION"
-# `mlflow server` takes these from the command line, where everybody on the machine can read them.
+# `mlflow server` reads these from the command line, which every user of the machine can see.
 _SECRET = ("--registry-store-uri", "--read-replica-backend-store-uri", "--workspace-store-uri")
 
 
 def _backend() -> DatabaseURI:
-    given = os.environ.get(_BACKEND)
-    return DatabaseURI.parse(given) if given else default_uri()
+    value = os.environ.get(_BACKEND)
+    return DatabaseURI.parse(value) if value else default_uri()
 
 
 def _default_workers() -> int:
@@ -47,10 +46,24 @@ def _default_workers() -> int:
     type=URIType(),
     default=_backend,
     show_default=f"{_BACKEND}, MLFLOW_TIMESCALE_URI, else the embedded database",
-    help="The database: postgresql+timescaledb://user:password@host:5432/database.",
+    help="Database URI, such as postgresql+timescaledb://user@host/database.",
 )
-@click.option("-h", "--host", default="127.0.0.1", show_default=True, envvar="MLFLOW_HOST")
-@click.option("-p", "--port", default=5000, show_default=True, envvar="MLFLOW_PORT")
+@click.option(
+    "-h",
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    envvar="MLFLOW_HOST",
+    help="Address on which the server listens.",
+)
+@click.option(
+    "-p",
+    "--port",
+    default=5000,
+    show_default=True,
+    envvar="MLFLOW_PORT",
+    help="Port on which the server listens.",
+)
 @click.option(
     "-w",
     "--workers",
@@ -64,8 +77,9 @@ def _default_workers() -> int:
 def server(uri: DatabaseURI, host: str, port: int, workers: int, options: tuple[str, ...]) -> None:
     """Run MLflow's tracking server and web interface.
 
-    Every option of `mlflow server` may be given, and is handed on. Artifacts that clients upload
-    are kept in the database, unless told otherwise; an embedded one stops with the server.
+    Options of `mlflow server` are passed on. Artifacts that clients upload are kept in the
+    database, unless --artifacts-destination names another place. An embedded database stops with
+    the server.
     """
     run(uri, host=host, port=port, workers=workers, options=options)
 
@@ -82,14 +96,14 @@ def run(
     """Become `mlflow server`, once the port is free and the database is ready."""
     _refuse_passwords(options)
     check_port(host, port)
-    console = Console(stderr=True, highlight=False)
-    console.print(f"Database {uri}", soft_wrap=True)
-    db.connect(uri).close()  # one line now, rather than MLflow's minutes of retries
+    print_message(f"Database {uri}", stderr=True)
+    require_server(uri)
+    db.connect(uri).close()  # starts an embedded server: its errors are one line here
     from mlflow_timescale.schema import prepare
 
     prepare(uri.url)
-    console.print(
-        f"MLflow in a few seconds at {address(host, port)}{page} (Ctrl-C stops it)", soft_wrap=True
+    print_message(
+        f"MLflow in a few seconds at {address(host, port)}{page} (Ctrl-C stops it)", stderr=True
     )
     where = ["--host", host, "--port", str(port), "--workers", str(workers)]
     if uri.embedded is not None:
@@ -99,16 +113,16 @@ def run(
 
 
 def environment(uri: DatabaseURI, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What `mlflow server` is told by variables: a command line shows its password to everybody."""
+    """The environment of `mlflow server`: unlike a command line it does not expose a password."""
     return {_DESTINATION: IN_DATABASE_ROOT, **inherited, _BACKEND: uri.url}
 
 
 def check_port(host: str, port: int) -> None:
-    """Refuse, in words, a port on which `mlflow server` could not listen."""
+    """Raise ClickException for a port on which `mlflow server` could not listen."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
-            # As the server does: connections of a former one that linger do not count.
+            # As the server does: lingering connections of a previous server do not block the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as exc:
@@ -133,7 +147,7 @@ def _refuse_passwords(options: Sequence[str]) -> None:
 
 
 def address(host: str, port: int) -> str:
-    """Where the web interface is.
+    """The URL of the web interface.
 
     >>> address("::1", 5000)
     'http://[::1]:5000'

@@ -31,6 +31,7 @@ __all__ = [
     "format_duration",
     "from_micros",
     "missing_zone",
+    "optional_duration",
     "parse_day",
     "parse_duration",
     "parse_time",
@@ -238,6 +239,24 @@ def fixed_duration(value: str | Duration, what: str = "duration") -> timedelta:
             f"{what} is {duration}, which has no fixed length; write 5d, 4h, 45m or 90s"
         )
     return duration
+
+
+def optional_duration(value: str | Duration | None, what: str = "duration") -> timedelta | None:
+    """A duration that needs no calendar, or None for no duration.
+
+    Parameters
+    ----------
+    value
+        As of `fixed_duration`, or None. Raises InvalidTime.
+    what
+        What the error calls it.
+
+    Examples
+    --------
+    >>> optional_duration("5d", "max_age"), optional_duration(None)
+    (datetime.timedelta(days=5), None)
+    """
+    return None if value is None else fixed_duration(value, what)
 
 
 def format_duration(duration: Duration) -> str:

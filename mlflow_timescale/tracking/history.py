@@ -23,7 +23,7 @@ Row = tuple[float, int, int, bool]
 
 
 @dataclass(frozen=True)
-class Series:
+class MetricSeries:
     """A metric of a run: how long it is, how far its marks reach, and whether timestamps rise with
     steps.
 
@@ -58,15 +58,15 @@ def can_measure(conn: Connection) -> bool:
     return bool(conn.execute(_queries.can_measure).fetchall()[0][0])
 
 
-def series(conn: Connection, run_id: str, key: str) -> Series | None:
+def series(conn: Connection, run_id: str, key: str) -> MetricSeries | None:
     """Measure a series, by its marks; None where the run has no points at all."""
     arguments = {"run_id": run_id, "key": key}
     with translated():
         found = conn.execute(_queries.measure, arguments, prepare=True, binary=True).fetchone()
-    return None if found is None else Series(conn, run_id, key, *found[:5])
+    return None if found is None else MetricSeries(conn, run_id, key, *found[:5])
 
 
-def page(of: Series, rank: int, limit: int | None) -> list[Row]:
+def page(of: MetricSeries, rank: int, limit: int | None) -> list[Row]:
     """Points from a rank on, in MLflow's order of a history: timestamp, step, value."""
     query = _queries.points_from if of.ordered else _queries.points_by_time
     return of.ask(query, rank=rank, limit=limit)
@@ -96,7 +96,7 @@ def sample(
         return conn.execute(_queries.sample, arguments, prepare=True, binary=True).fetchall()
 
 
-def of_steps(of: Series, steps: Sequence[int], limit: int | None) -> list[Row]:
+def of_steps(of: MetricSeries, steps: Sequence[int], limit: int | None) -> list[Row]:
     """Points at these steps."""
     return of.ask(_queries.points_of_steps, steps=list(steps), limit=limit)
 

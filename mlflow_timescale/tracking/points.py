@@ -25,7 +25,7 @@ Point = tuple[str, int, int, float, bool]
 
 
 @dataclass(frozen=True)
-class Points:
+class MetricPoints:
     """The points of one call, in the order of the database's index, by key, step, time, value.
 
     `newest` says of each whether it is the last of its series.
@@ -35,7 +35,7 @@ class Points:
     newest: list[bool]
 
 
-def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> Points:
+def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> MetricPoints:
     """Check metrics as MLflow does, and drop repetitions.
 
     Raises MlflowException INVALID_PARAMETER_VALUE for what MLflow refuses, and for a timestamp
@@ -65,7 +65,7 @@ def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> Points:
         unique[point(metric)] = None
     # One order for all writers: two that insert the same points cannot wait for each other.
     every = sorted(unique)
-    return Points(every, _newest(every, unique))
+    return MetricPoints(every, _newest(every, unique))
 
 
 def point(metric: Metric) -> Point:
@@ -79,7 +79,7 @@ def point(metric: Metric) -> Point:
     return metric.key, step, timestamp, value, False
 
 
-def columns(batch: Points) -> dict[str, list[Any]]:
+def columns(batch: MetricPoints) -> dict[str, list[Any]]:
     """One array for each column, as the statements take them."""
     arrays = map(list, zip(*batch.every, strict=True)) if batch.every else ([] for _ in range(5))
     return dict(zip(_COLUMNS, [*arrays, batch.newest], strict=True))

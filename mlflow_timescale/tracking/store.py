@@ -6,10 +6,8 @@ statement that is a transaction of its own, or a pipeline of them.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
@@ -36,20 +34,11 @@ from mlflow_timescale.db import Connection
 from mlflow_timescale.schema import prepare
 from mlflow_timescale.tracking import create, deletion, history, runs, search, writes
 from mlflow_timescale.tracking.errors import ParamsChanged
-from mlflow_timescale.tracking.points import Points, points
+from mlflow_timescale.tracking.points import points
 from mlflow_timescale.tracking.session import autocommit, driver
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
-
-
-@dataclass
-class Batch:
-    """A call whose parts are sent together when it ends."""
-
-    metrics: list[Metric]
-    points: Points
-    statements: list[writes.Statement] = field(default_factory=list)
 
 
 class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ignore[misc]
@@ -60,7 +49,6 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
     ) -> None:
         # MLflow creates its tables without a lock, and knows nothing of ours.
         prepare(db_uri)
-        self._thread = threading.local()
         self._marked = False
         self._artifact_roots: dict[int, str] = {}
         super().__init__(db_uri, default_artifact_root, read_db_uri=read_db_uri)
@@ -69,86 +57,34 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         """The workspace to stay in, None without workspaces."""
         return self._get_active_workspace() if self.supports_workspaces else None
 
-    @property
-    def _batch(self) -> Batch | None:
-        """The batch that this thread is writing."""
-        return getattr(self._thread, "batch", None)
-
     def _to(self, run_id: str) -> writes.RunWrites:
         """The statements that write to a run."""
         return writes.RunWrites(run_id, self._workspace())
 
     def _send(self, *statements: writes.Statement) -> None:
-        """Run statements as one transaction, now; those of a batch, when it ends."""
-        if self._batch is not None:
-            self._batch.statements.extend(statements)
-            return
+        """Run statements as one transaction."""
         with autocommit(self.engine) as conn:
             writes.send(conn, statements)
-
-    @contextmanager
-    def _batching(self, metrics: list[Metric], checked: Points) -> Iterator[Batch]:
-        """Make one transaction of what the methods called inside would do in one each."""
-        batch = self._thread.batch = Batch(metrics, checked)
-        try:
-            yield batch
-        finally:
-            self._thread.batch = None
 
     def log_batch(
         self, run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]
     ) -> None:
         # MLflow writes params, metrics and tags in three transactions; here a batch is in or out.
         _validate_run_id(run_id)
-        checked = points(metrics, of_batch=True)
+        batch = points(metrics, of_batch=True)
         _, params, tags = _validate_batch_log_data([], params, tags)
         _validate_batch_log_limits(metrics, params, tags)
         _validate_param_keys_unique(params)
-        with self._batching(metrics, checked) as batch:
-            try:
-                self._log_params(run_id, params)
-                self._log_metrics(run_id, metrics)
-                self._log_model_metrics(run_id, metrics)
-                self._set_tags(run_id, tags)
-            except MlflowException:
-                raise
-            except Exception as exc:
-                raise MlflowException(exc, INTERNAL_ERROR) from exc
-        self._send_batch(run_id, batch)
-
-    def _send_batch(self, run_id: str, batch: Batch) -> None:
-        statements = batch.statements or [self._to(run_id).check()]
+        try:
+            statements = self._to(run_id).batch(batch, metrics, params, tags)
+        except Exception as exc:
+            raise MlflowException(exc, INTERNAL_ERROR) from exc
         with _refusing_changed_params(run_id):
             self._run_with_deadlock_retry(self._send, *statements)
 
     def log_metric(self, run_id: str, metric: Metric) -> None:
-        if metric.model_id is None:
-            self._log_metrics(run_id, [metric])
-            return
-        with self._batching([metric], points([metric])) as batch:
-            self._log_metrics(run_id, batch.metrics)
-            self._log_model_metrics(run_id, batch.metrics)
-        self._send_batch(run_id, batch)
-
-    def _log_metrics(self, run_id: str, metrics: list[Metric]) -> None:
-        batch = self._batch
-        if batch is None:
-            statement = self._to(run_id).metrics(points(metrics))
-            self._run_with_deadlock_retry(self._send, statement)
-        elif metrics:
-            checked = batch.points if batch.metrics is metrics else points(metrics)
-            self._send(self._to(run_id).metrics(checked))
-
-    def _log_model_metrics(
-        self,
-        run_id: str,
-        metrics: list[Metric],
-        experiment_id: str | None = None,
-        dataset_uuid: str | None = None,
-    ) -> None:
-        # The database looks the experiment up itself.
-        if any(metric.model_id is not None for metric in metrics):
-            self._send(self._to(run_id).model_metrics(metrics, dataset_uuid))
+        statements = self._to(run_id).batch(points([metric]), [metric])
+        self._run_with_deadlock_retry(self._send, *statements)
 
     def log_param(self, run_id: str, param: Param) -> None:
         param = _validate_param(param.key, param.value)
@@ -163,22 +99,8 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
                 INVALID_PARAMETER_VALUE,
             ) from None
 
-    def _log_params(self, run_id: str, params: list[Param]) -> None:
-        if params:
-            with _refusing_changed_params(run_id):
-                self._send(self._to(run_id).params(params))
-
     def set_tag(self, run_id: str, tag: RunTag) -> None:
         self._send(self._to(run_id).tags([_validate_tag(tag.key, tag.value)]))
-
-    def _set_tags(self, run_id: str, tags: list[RunTag]) -> None:
-        if not tags:
-            return
-        tags = [
-            _validate_tag(tag.key, tag.value, path=f"tags[{index}]")
-            for index, tag in enumerate(tags)
-        ]
-        self._send(self._to(run_id).tags(tags))
 
     def create_run(
         self,

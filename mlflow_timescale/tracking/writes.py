@@ -14,7 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.queries import load
-from mlflow_timescale.tracking.points import Points, columns, fields, model_columns
+from mlflow_timescale.tracking.points import MetricPoints, columns, fields, model_columns
 
 _queries = load("tracking")
 
@@ -38,15 +38,34 @@ class RunWrites:
         """Nothing is written; raises as MLflow does where the run is not there, or deleted."""
         return self._statement(_queries.open_run)
 
-    def metrics(self, batch: Points) -> Statement:
+    def batch(
+        self,
+        batch: MetricPoints,
+        metrics: Sequence[Metric],
+        params: Sequence[Param] = (),
+        tags: Sequence[RunTag] = (),
+    ) -> list[Statement]:
+        """The statements of one call; `batch` holds the points of `metrics`."""
+        statements = []
+        if params:
+            statements.append(self.params(params))
+        if metrics:
+            statements.append(self.metrics(batch))
+        if any(metric.model_id is not None for metric in metrics):
+            statements.append(self.model_metrics(metrics))
+        if tags:
+            statements.append(self.tags(tags))
+        return statements or [self.check()]
+
+    def metrics(self, batch: MetricPoints) -> Statement:
         """Add points and move the latest metrics on."""
         if len(batch.every) == 1:
             return self._statement(_queries.log_metric, fields(batch.every[0]))
         return self._statement(_queries.log_metrics, columns(batch))
 
-    def model_metrics(self, metrics: Sequence[Metric], dataset_uuid: str | None) -> Statement:
+    def model_metrics(self, metrics: Sequence[Metric]) -> Statement:
         """Add those metrics that belong to logged models."""
-        arguments = {"dataset_uuid": dataset_uuid, **model_columns(metrics)}
+        arguments = {"dataset_uuid": None, **model_columns(metrics)}
         return self._statement(_queries.log_model_metrics, arguments)
 
     def params(self, params: Sequence[Param]) -> Statement:

@@ -109,7 +109,7 @@ def test_daily_samples_get_round_to_every_file(
     assert row == (10,)
 
 
-def test_the_command_exits_with_2_and_names_the_file(
+def test_the_command_exits_with_3_and_names_the_file(
     tracking: DatabaseURI, toolbox: Any, conn: psycopg.Connection
 ) -> None:
     run_id = log_texts(2)
@@ -117,7 +117,7 @@ def test_the_command_exits_with_2_and_names_the_file(
     assert (passed.exit_code, passed.output) == (0, "Audit 1: 2 match.\n")
     toolbox.flip_stored_byte(conn, "1.txt")
     failed = command("artifacts", "verify", "--uri", tracking.url)
-    assert failed.exit_code == 2
+    assert failed.exit_code == 3
     assert "mismatch" in failed.output
     assert "1.txt" in failed.output
     assert "expected sha256" in failed.output
@@ -129,7 +129,7 @@ def test_the_command_speaks_json(
     log_texts(2)
     toolbox.flip_stored_byte(conn, "0.txt")
     result = command("artifacts", "verify", "--uri", tracking.url, "--json", "--sample", "10")
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     report = json.loads(result.stdout)
     assert report["outcomes"] == {"match": 1, "mismatch": 1}
     assert [failure["outcome"] for failure in report["failures"]] == ["mismatch"]
@@ -151,7 +151,7 @@ def test_a_version_is_audited_by_name_or_alias(
         assert owners == {logged.model_id}
     toolbox.flip_stored_byte(conn, "MLmodel")
     result = command("artifacts", "verify", "--uri", tracking.url, "--version", "momentum/1")
-    assert result.exit_code == 2
+    assert result.exit_code == 3
 
 
 def test_files_logged_without_the_ledger_are_adopted(

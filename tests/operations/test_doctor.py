@@ -47,7 +47,7 @@ def test_a_fresh_database_needs_nothing(
 
 def test_an_empty_database_is_to_be_migrated(empty_database: DatabaseURI, doctor) -> None:
     code, report = doctor(empty_database)
-    assert code == 2
+    assert code == 3
     (schema,) = [finding for finding in actions(report) if finding["check"] == "MLflow schema"]
     assert schema["advice"] == "mlflow-timescale migrate"
 
@@ -73,7 +73,7 @@ def test_an_index_lost_in_an_upgrade_is_named_with_the_statement_that_brings_it_
 ) -> None:
     conn.execute(statement)
     code, report = doctor(database)
-    assert code == 2
+    assert code == 3
     (finding,) = actions(report)
     assert name in finding["found"]
     assert finding["advice"] == remedy
@@ -96,7 +96,7 @@ def test_an_invalid_index_is_to_be_built_again(
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'index_tags_run_uuid'::regclass"
     )
     code, report = doctor(database)
-    assert code == 2
+    assert code == 3
     assert "REINDEX INDEX index_tags_run_uuid;" in [found["advice"] for found in actions(report)]
 
 
@@ -105,7 +105,7 @@ def test_a_pending_migration_is_named(
 ) -> None:
     conn.execute("DELETE FROM mlops.migrations WHERE name = 'tracking/001_search_indexes'")
     code, report = doctor(database)
-    assert code == 2
+    assert code == 3
     (finding,) = actions(report)
     assert finding["data"]["pending"] == ["tracking/001_search_indexes"]
     assert finding["advice"] == "mlflow-timescale migrate"
@@ -129,7 +129,7 @@ def test_a_schema_that_does_not_fit_the_files_is_a_finding(
 ) -> None:
     conn.execute(statement)
     code, report = doctor(database)
-    assert code == 2
+    assert code == 3
     (finding,) = actions(report)
     assert expected in finding["found"]
 
@@ -139,7 +139,7 @@ def test_an_outdated_mlflow_schema_is_to_be_upgraded(
 ) -> None:
     conn.execute("UPDATE alembic_version SET version_num = 'c0ffee'")
     code, report = doctor(database)
-    assert code == 2
+    assert code == 3
     (finding,) = actions(report)
     assert "at revision c0ffee" in finding["found"]
     assert "mlflow db upgrade" in finding["advice"]
@@ -147,7 +147,7 @@ def test_an_outdated_mlflow_schema_is_to_be_upgraded(
 
 def test_more_workers_than_the_server_has_connections_for(database: DatabaseURI, doctor) -> None:
     code, report = doctor(database, "--workers", "1000")
-    assert code == 2
+    assert code == 3
     (finding,) = actions(report)
     assert finding["check"] == "connections"
     assert "Raise max_connections" in finding["advice"]
@@ -196,7 +196,7 @@ def test_the_table_says_what_to_do(
     conn.execute("DROP INDEX index_params_run_uuid")
     with pytest.raises(SystemExit) as end:
         main(["doctor", "--uri", database.url])
-    assert end.value.code == 2
+    assert end.value.code == 3
     out = capsys.readouterr().out
     assert "CREATE INDEX index_params_run_uuid ON params (run_uuid);" in out
     assert str(database) in out

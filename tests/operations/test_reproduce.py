@@ -89,7 +89,7 @@ def test_changed_code_and_missing_records_are_named(
     script.write_text("\n".join(kept))
     run_id = train(repository, database)
     result = CliRunner().invoke(cli, ["reproduce", "--uri", database.url, run_id, "--json"])
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     items = {item["name"]: item for item in json.loads(result.stdout)}
     assert not any(item["holds"] for item in items.values())
     assert "commit before training" in items["code version"]["missing"]

@@ -19,7 +19,7 @@ CLASSES = {
     "Lake": "feature_store.files.lake",
     "FeatureView": "feature_store.catalogue.definitions",
     "SessionRule": "feature_store.write.availability",
-    "FeatureValue": "feature_store.read.as_of",
+    "FeatureValue": "feature_store.read.point_in_time",
 }
 FUNCTIONS = {
     "because": "mlflow_timescale.common.attribution",

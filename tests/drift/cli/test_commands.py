@@ -64,7 +64,7 @@ def test_files_are_recorded(shell: Shell, strategy: Strategy, tmp_path: Path) ->
     assert "0 new rows" in shell("drift", "record", *MOMENTUM, "returns", str(returned))
 
 
-def test_a_healthy_session_exits_with_0_and_alerts_with_2(shell: Shell, recorded: Strategy) -> None:
+def test_a_healthy_session_exits_with_0_and_alerts_with_4(shell: Shell, recorded: Strategy) -> None:
     shell(
         "drift", "backfill", "--no-mlflow", *MOMENTUM, str(recorded.days[0]), str(recorded.days[9])
     )
@@ -72,7 +72,7 @@ def test_a_healthy_session_exits_with_0_and_alerts_with_2(shell: Shell, recorded
     assert shell.code == 0
     assert found["ic"] is not None
     beyond = shell("drift", "run", "--no-mlflow", *MOMENTUM, "--session", "2024-12-31")
-    assert shell.code == 2
+    assert shell.code == 4
     assert "no signals" in beyond
 
 
@@ -100,9 +100,9 @@ def test_alerts_are_acknowledged_and_silenced(shell: Shell, recorded: Strategy) 
     assert shell.json("drift", "alerts", *MOMENTUM)[0]["state"] == "acknowledged"
     shell("drift", "status", *MOMENTUM)
     assert shell.code == 0
-    silence = ["drift", "silence", *MOMENTUM, "no signals", "--why", "holiday", "--until"]
+    silence = ["drift", "silence", *MOMENTUM, "no signals", "--reason", "holiday", "--until"]
     assert "has no time zone" in shell(*silence, "2024-07-01T00:00")
-    assert "(1 open alerts)" in shell(*silence, "2024-07-01T00:00Z", "--since", "2024-01-01T00:00Z")
+    assert "(1 open alerts)" in shell(*silence, "2024-07-01T00:00Z", "--from", "2024-01-01T00:00Z")
     assert "holiday" in shell("drift", "alerts", *MOMENTUM)
 
 
@@ -140,7 +140,7 @@ def test_the_daily_job_says_features_model_drift_and_decision(
     old = monitor.calendar.session_close(recorded.days[2])
     store.write_features("N00", old, {"momentum": 0.1}, ingest_time=old)
     [found] = shell.json("daily", "--no-mlflow", "--session", str(day))
-    assert shell.code == 2
+    assert shell.code == 3
     stale = {f["feature_name"]: f["is_stale"] for f in found["features"]}
     assert stale == {"rsi": False, "momentum": True}
     assert "nothing new of momentum" in found["decision"][0]
@@ -161,7 +161,7 @@ def test_the_daily_job_allows_a_feature_the_age_that_its_definition_does(
     wednesday = monitor.calendar.session_close(date(2024, 1, 10))
     store.write_features("N00", wednesday, {"rsi": 50.0}, ingest_time=wednesday)
     [found] = shell.json("daily", "--no-mlflow", "--session", str(friday))
-    assert shell.code == 2
+    assert shell.code == 3
     assert {f["feature_name"]: f["is_stale"] for f in found["features"]} == {
         "rsi": False,
         "never": True,

@@ -112,10 +112,10 @@ def test_the_catalogue_is_shown(run, written):
     ]
     assert "momentum v1: unchanged" in run("register", written / "views.json")
     described = json.loads(run("describe", "momentum", "--json"))
-    assert (described["version"], described["max_staleness"]) == (2, "3 days, 0:00:00")
+    assert (described["version"], described["max_staleness"]) == (2, "3d")
     assert json.loads(run("list", "--json"))[0]["feature_name"] == "rsi"
     assert json.loads(run("lineage", "rsi", "--json"))[0]["points"] == 3
-    assert "momentum" in run("describe", "momentum", "--version", 1)
+    assert "momentum" in run("describe", "momentum", "--view-version", 1)
     assert run("watermark").startswith("20")
 
 
@@ -124,7 +124,7 @@ def test_the_catalogue_is_shown(run, written):
     [
         (("latest", "AAPL", "--as-of", "2024-01-16T00:00"), "has no time zone"),
         (("latest", "AAPL", "--as-of", "yesterday"), "yesterday"),
-        (("latest", "AAPL", "--max-age", "5 weeks"), "write 5d, 4h, 30m or 90s"),
+        (("latest", "AAPL", "--max-age", "5 weeks"), "write 5d, 4h, 45m, 90s"),
         (("latest", "AAPL", "--feature-version", "two"), "write 2, newest, or rsi_14=2"),
     ],
 )

@@ -62,13 +62,13 @@ def test_a_snapshot_can_be_taken_at_a_past_watermark(run, store, spine, tmp_path
     assert first == [0.0, 50.0]
 
 
-def test_a_damaged_snapshot_fails_the_command_with_one_line(run, spine, tmp_path):
+def test_a_damaged_snapshot_exits_with_3_and_one_line(run, spine, tmp_path):
     run("snapshot", spine, tmp_path / "s", "-f", "rsi", "--partition", "none")
     victim = min((tmp_path / "s").rglob("*.parquet"))
     victim.write_bytes(b"x")
     code, text = run("verify", tmp_path / "s")
-    assert code == 1
-    assert text.startswith("Error:")
+    assert code == 3
+    assert text.startswith("mismatch:")
     assert victim.name in text
     assert text.count("\n") == 1
 
@@ -78,7 +78,7 @@ def test_a_database_that_tells_another_story_fails_the_rebuild(run, store, spine
     with store.connection() as conn:
         conn.execute("UPDATE mlops.feature_points SET value_double = 7")
     code, text = run("verify", tmp_path / "s", "--rebuild")
-    assert code == 1
+    assert code == 3
     assert "its history was changed" in text
 
 
@@ -95,18 +95,18 @@ def test_a_lake_is_exported_in_increments_and_verified(run, store, tmp_path):
     assert (code, json.loads(text)["rows"]) == (0, 6)
 
 
-def test_health_exits_with_2_when_something_is_stale(run, store):
+def test_health_exits_with_3_when_something_is_stale(run, store):
     store.register(FeatureView("technical", ["rsi"], max_staleness=timedelta(days=1)))
     fresh, late = "2024-01-13T12:00Z", "2024-01-17T22:00Z"  # a Saturday, and two sessions later
     code, text = run("health", "--calendar", "XNYS", "--as-of", fresh)
     assert code == 0
     assert "rsi" in text
     code, text = run("health", "--calendar", "XNYS", "--as-of", late)
-    assert code == 2
+    assert code == 3
     assert "stale: rsi of AAPL is 2d 1h old (allowed: 1d)" in text
     assert "gap: rsi of AAPL: 2024-01-16, 2024-01-17" in text
     code, text = run("health", "--calendar", "XNYS", "--as-of", late, "--json", "-f", "rsi")
-    assert (code, json.loads(text)["is_stale"]) == (2, True)
+    assert (code, json.loads(text)["is_stale"]) == (3, True)
 
 
 def test_an_unknown_feature_is_an_error_and_not_a_clean_bill_of_health(run):

@@ -21,8 +21,9 @@ from feature_store.errors import InvalidTime
 from feature_store.files import snapshots
 from feature_store.files.fingerprint import fingerprint
 from feature_store.files.manifest import SnapshotError
-from feature_store.files.snapshots import Request, SnapshotExists, load_snapshot, rebuild
+from feature_store.files.snapshots import SnapshotExists, load_snapshot, rebuild
 from feature_store.files.storage import CorruptFile, Folder, StorageError
+from feature_store.read.query import PointInTimeQuery
 
 UTC = timezone.utc
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -60,7 +61,7 @@ def take(store, path, **options):
     }
     given = options.pop("spine", spine())
     return snapshots.write_snapshot(
-        store.database, given, Request(FEATURES, **request), path, **options
+        store.database, given, PointInTimeQuery(FEATURES, **request), path, **options
     )
 
 
@@ -152,7 +153,7 @@ def test_structures_come_back_as_objects(store, tmp_path):
     store.write_features("E0", at, {"curve": curve}, ingest_time=at)
     frame = pd.DataFrame({"entity_key": ["E0", "E0"], "as_of": [START, START + timedelta(days=9)]})
     snapshot = snapshots.write_snapshot(
-        store.database, frame, Request(["curve", "rsi"]), tmp_path / "s"
+        store.database, frame, PointInTimeQuery(["curve", "rsi"]), tmp_path / "s"
     )
     assert load_snapshot(tmp_path / "s").to_pandas()["curve"].tolist() == [None, curve]
     assert snapshot.fingerprint == fingerprint(store.training_frame(frame, ["curve", "rsi"]))
@@ -339,7 +340,7 @@ def test_a_killed_writer_leaves_nothing_that_loads(store, tmp_path):
         import os, signal, sys
         import pandas as pd
         from feature_store.files import snapshots
-        from feature_store.files.snapshots import Request
+        from feature_store.read.query import PointInTimeQuery
         from feature_store.store import FeatureStore
         from feature_store.files.storage import Folder
 
@@ -350,7 +351,7 @@ def test_a_killed_writer_leaves_nothing_that_loads(store, tmp_path):
         Folder.write = killed
         spine = pd.DataFrame({{"entity_key": ["E0"], "as_of": [pd.Timestamp("2024-02-01T00Z")]}})
         with FeatureStore({store.uri.url!r}) as store:
-            snapshots.write_snapshot(store.database, spine, Request(["rsi"]), sys.argv[1])
+            snapshots.write_snapshot(store, spine, PointInTimeQuery(["rsi"]), sys.argv[1])
         """
     )
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "s"], check=False)

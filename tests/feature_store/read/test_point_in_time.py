@@ -190,9 +190,9 @@ def test_structures_and_numbers_come_back_as_they_were(store, plan):
 
 def test_the_plan_follows_the_size_of_the_question(store):
     from feature_store.catalogue.selection import select
-    from feature_store.read.as_of import asked_of
     from feature_store.read.lookups import Bounds
     from feature_store.read.plans import choose, measure
+    from feature_store.read.point_in_time import asked_of
     from feature_store.read.spine import read_spine
 
     write(store, [Point(f"E{i}", "f", 1, at(h), at(h), 1.0) for i in range(3) for h in range(300)])

@@ -8,8 +8,8 @@ import numpy as np
 from support.bitemporal import at
 
 from feature_store.catalogue.series import SeriesWriter
+from feature_store.values.points import Points
 from feature_store.write.batch import make_batch
-from feature_store.write.points import Points
 from feature_store.write.transaction import WriteSpec, WriteTransaction
 
 

@@ -11,7 +11,13 @@ from mlflow_timescale.common import packages
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are named by "module:attribute", so that `--help` stays quick."""
+    """A group whose commands are given as "module:attribute".
+
+    Parameters
+    ----------
+    lazy
+        From a command's name to where it is defined.
+    """
 
     def __init__(self, *args: Any, lazy: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -18,7 +18,7 @@ from mlflow_timescale.common.time import duration_micros, from_micros, to_micros
 
 from ..catalogue.selection import (
     ANY_VERSION,
-    Selection,
+    FeatureSelection,
     SeriesTable,
     Versions,
     check_known,
@@ -29,6 +29,7 @@ from ..catalogue.selection import (
 from .cells import Cells
 from .lookups import Asked, Bounds
 from .plans import fill
+from .query import PointInTimeQuery
 from .readers import Readers
 from .spine import Group, Spine, slices
 
@@ -83,10 +84,8 @@ class FeatureValue:
 
 
 class Options(NamedTuple):
-    """What a read of many cells may leave out, what it must keep, and who may share the work."""
+    """How many cells are read: what is kept beside the values, and who shares the work."""
 
-    max_age: timedelta | None = None
-    written_by: datetime | None = None
     details: bool = False
     warn_of_mixes: bool = True
     plan: str | None = None
@@ -128,7 +127,6 @@ def latest(
         unseen = [i for i, name in enumerate(selection.names) if name not in seen]
         check_known(conn, selection, unseen)
     if max_age is not None:
-        duration_micros(max_age, "max_age")
         _drop_expired(found, max_age)
     return found
 
@@ -143,30 +141,31 @@ def _drop_expired(found: dict[str, dict[str, FeatureValue]], max_age: timedelta)
 
 
 def read_cells(
-    conn: db.Connection, spine: Spine, selection: Selection, options: Options
+    conn: db.Connection, spine: Spine, query: PointInTimeQuery, options: Options
 ) -> tuple[Cells, npt.NDArray[np.bool_] | None]:
     """The winner of every cell, and which cells have expired (None without `max_age`).
 
     All is read from one snapshot of the database.
     """
+    selection = query.selection
     several = ANY_VERSION in selection.versions
     cells = Cells.empty(len(selection.names), len(spine), details=options.details, versions=several)
     with conn.transaction(), Readers(conn, options.database, options.readers) as readers:
         conn.execute(_queries.one_snapshot)
-        written_by = _late_writes_matter(conn, spine, options)
+        written_by = _late_writes_matter(conn, spine, query.written_by)
         for group in spine.groups:
             table = series_table(conn, group.entities, part_of(selection, group))
             asked = _asked(table, list(slices(group, spine.as_of)), group.features)
-            push = None if _mixes(table) or options.details else options.max_age
+            push = None if _mixes(table) or options.details else query.max_age
             fill(readers, cells, asked, Bounds(push, written_by), options.plan)
     if several and options.warn_of_mixes:
         _warn_of_mixed_versions(cells, selection)
-    if options.max_age is None:
+    if query.max_age is None:
         return cells, None
-    return cells, cells.expire(spine.as_of, duration_micros(options.max_age, "max_age"))
+    return cells, cells.expire(spine.as_of, duration_micros(query.max_age, "max_age"))
 
 
-def asked_of(conn: db.Connection, spine: Spine, selection: Selection) -> list[Asked]:
+def asked_of(conn: db.Connection, spine: Spine, selection: FeatureSelection) -> list[Asked]:
     """For every series of a spine, the rows that ask for it."""
     return [
         one
@@ -179,9 +178,9 @@ def asked_of(conn: db.Connection, spine: Spine, selection: Selection) -> list[As
     ]
 
 
-def part_of(selection: Selection, group: Group) -> Selection:
+def part_of(selection: FeatureSelection, group: Group) -> FeatureSelection:
     """The part of a selection that belongs to one entity column."""
-    return Selection(
+    return FeatureSelection(
         [selection.names[i] for i in group.features],
         [selection.versions[i] for i in group.features],
     )
@@ -202,23 +201,25 @@ def _mixes(table: SeriesTable) -> bool:
     return len(np.unique(pairs)) < len(pairs)
 
 
-def _late_writes_matter(conn: db.Connection, spine: Spine, options: Options) -> datetime | None:
+def _late_writes_matter(
+    conn: db.Connection, spine: Spine, written_by: datetime | None
+) -> datetime | None:
     """`written_by`, unless leaving later writes out cannot change any cell.
 
     Most later writes are known later too, and then no as_of of the spine sees them anyway.
     """
-    if options.written_by is None or not len(spine):
+    if written_by is None or not len(spine):
         return None
-    _checked(options.written_by)
+    _checked(written_by)
     last = int(spine.as_of.max())
     if last == MISSING:
         return None
-    values = {"written_by": options.written_by, "last": from_micros(last)}
+    values = {"written_by": written_by, "last": from_micros(last)}
     row: Any = conn.execute(_queries.written_late, values).fetchone()
-    return options.written_by if row[0] else None
+    return written_by if row[0] else None
 
 
-def _warn_of_mixed_versions(cells: Cells, selection: Selection) -> None:
+def _warn_of_mixed_versions(cells: Cells, selection: FeatureSelection) -> None:
     assert cells.version is not None
     for j, name in enumerate(selection.names):
         used = np.unique(cells.version[j][cells.event[j] != MISSING])

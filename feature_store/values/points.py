@@ -1,4 +1,4 @@
-"""Points to write: what a frame in either layout comes down to."""
+"""Points: what a frame in either layout comes down to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlflow_timescale.common.micros import Micros, column_micros
 from mlflow_timescale.common.time import from_micros, to_micros
 
 from ..errors import InvalidFrame, InvalidTime
-from .values import (
+from .encoding import (
     Floats,
     Values,
     column_values,
@@ -29,7 +29,7 @@ LAYOUTS = ("wide", "long")
 
 
 @dataclass(frozen=True)
-class Layout:
+class FrameLayout:
     """Which columns of a frame mean what."""
 
     layout: str = "wide"
@@ -81,7 +81,7 @@ class Points:
         )
 
 
-def points(columns: Columns, layout: Layout) -> Points:
+def points(columns: Columns, layout: FrameLayout) -> Points:
     """The points of one batch; raises InvalidFrame, InvalidTime or InvalidValue."""
     entities, entity = labels(columns[layout.entity], layout.entity)
     event = column_micros(columns[layout.event_time], layout.event_time)
@@ -138,7 +138,7 @@ def check_order(event: Micros, ingest: Micros | int, forecast: bool, slack: int 
 _Keys = tuple[list[str], Codes, Micros, "Micros | None"]
 
 
-def _long(columns: Columns, layout: Layout, keys: _Keys) -> Points:
+def _long(columns: Columns, layout: FrameLayout, keys: _Keys) -> Points:
     entities, entity, event, ingest = keys
     features, feature = labels(columns["feature_name"], "feature_name")
     values = column_values(columns["value"], "value")
@@ -146,7 +146,7 @@ def _long(columns: Columns, layout: Layout, keys: _Keys) -> Points:
     return found if values.present.all() else found.take(values.present)
 
 
-def _wide(columns: Columns, layout: Layout, keys: _Keys) -> Points:
+def _wide(columns: Columns, layout: FrameLayout, keys: _Keys) -> Points:
     entities, entity, event, ingest = keys
     named = {layout.entity, layout.event_time, layout.ingest_time}
     features = [name for name in columns if name not in named]

@@ -37,6 +37,11 @@ class Values(NamedTuple):
     json: npt.NDArray[np.object_] | None = None
 
 
+def is_there(objects: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+    """Which objects are not None."""
+    return np.array([item is not None for item in objects], dtype=bool)
+
+
 def column_values(column: pa.Array | npt.NDArray[np.object_], what: str) -> Values:
     """Read a column; raise InvalidValue for text, times, infinities and integers beyond 2**53."""
     if isinstance(column, np.ndarray):

@@ -1,0 +1,78 @@
+"""`drift alerts | ack | silence`."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+import click
+
+from mlflow_timescale.cli.kit import (
+    Day,
+    Moment,
+    by_option,
+    database_option,
+    json_option,
+    print_json,
+    print_message,
+    reason_option,
+    strategy_option,
+)
+from mlflow_timescale.db import DatabaseURI
+
+from .monitors import open_monitor
+from .tables import print_alerts
+
+
+@click.command()
+@database_option
+@strategy_option()
+@click.option("--all", "everything", is_flag=True, help="Include resolved alerts.")
+@click.option("--since", type=Day(), help="Alerts that were not resolved before this session.")
+@json_option
+def alerts(
+    uri: DatabaseURI, strategy: str, everything: bool, since: date | None, as_json: bool
+) -> None:
+    """List open, acknowledged and silenced alerts."""
+    states = None if everything or since else ["open", "acknowledged", "silenced"]
+    listed = open_monitor(uri, strategy).alerts(states=states, since=since)
+    if as_json:
+        print_json(listed)
+    else:
+        print_alerts(listed, none="No alerts.")
+
+
+@click.command()
+@database_option
+@strategy_option()
+@click.argument("alert_id", type=int)
+@click.option("--note", default="", help="What is known about it.")
+@by_option
+def ack(uri: DatabaseURI, strategy: str, alert_id: int, by: str, note: str) -> None:
+    """Acknowledge the open alert ALERT_ID: someone works on it."""
+    open_monitor(uri, strategy).acknowledge(alert_id, by=by, note=note)
+    print_message(f"alert {alert_id} is acknowledged by {by}")
+
+
+@click.command()
+@database_option
+@strategy_option()
+@click.argument("rule")
+@click.option(
+    "--from", "since", type=Moment(), help="First session, by its close; default: from now on."
+)
+@click.option("--until", type=Moment(), required=True, help="Last session, by its close.")
+@reason_option
+@by_option
+def silence(
+    uri: DatabaseURI,
+    strategy: str,
+    rule: str,
+    since: datetime | None,
+    until: datetime,
+    reason: str,
+    by: str,
+) -> None:
+    """Mute a RULE for sessions that close in a period."""
+    monitor = open_monitor(uri, strategy)
+    count = monitor.silence(rule, until=until, since=since, by=by, why=reason)
+    print_message(f"{rule!r} is silent until {until.isoformat()} ({count} open alerts)")

@@ -1,0 +1,41 @@
+"""`drift record`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from mlflow_timescale.cli.kit import (
+    calendar_option,
+    database_option,
+    print_message,
+    strategy_option,
+)
+from mlflow_timescale.db import DatabaseURI
+
+
+@click.command()
+@database_option
+@strategy_option()
+@calendar_option
+@click.argument("what", type=click.Choice(["predictions", "returns", "strategy-returns"]))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def record(uri: DatabaseURI, strategy: str, calendar: str | None, what: str, file: Path) -> None:
+    """Record predictions or returns from a CSV or Parquet FILE.
+
+    WHAT is in the file: predictions have the columns entity_key, signal, and signal_time or
+    session, optionally horizon, model_name, model_version, signal_name, group. Returns: entity_key,
+    session, value; optionally horizon, known_at. Strategy returns: session, value; optionally
+    known_at. The first record creates the strategy, on the calendar XNYS if none is given.
+    """
+    from ..monitor import DriftMonitor
+
+    monitor = DriftMonitor(uri, strategy, calendar=calendar)
+    recorders: dict[str, Callable[[Path], int]] = {
+        "predictions": monitor.record_predictions,
+        "returns": monitor.record_returns,
+        "strategy-returns": monitor.record_strategy_returns,
+    }
+    print_message(f"{recorders[what](file)} new rows")

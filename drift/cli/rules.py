@@ -1,0 +1,90 @@
+"""`drift rules list | use | simulate`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mlflow_timescale.cli.kit import (
+    database_option,
+    json_option,
+    print_json,
+    print_message,
+    print_table,
+    strategy_option,
+)
+from mlflow_timescale.db import DatabaseURI
+
+from .monitors import open_monitor
+
+# Written out: the module that defines the presets loads numpy.
+PRESETS = click.Choice(["classic", "default"])
+
+
+@click.group()
+def rules() -> None:
+    """Show, choose and simulate alert rules."""
+
+
+@rules.command("list")
+@database_option
+@strategy_option()
+@json_option
+def list_rules(uri: DatabaseURI, strategy: str, as_json: bool) -> None:
+    """List the rules in force."""
+    listed = open_monitor(uri, strategy).rules
+    if as_json:
+        print_json([rule.to_dict() for rule in listed])
+        return
+    rows = [(rule.name, rule.severity, rule.condition, rule.action) for rule in listed]
+    print_table(("rule", "severity", "when", "recommendation"), rows)
+
+
+@rules.command("use")
+@database_option
+@strategy_option()
+@click.argument("preset", type=PRESETS)
+def use_rules(uri: DatabaseURI, strategy: str, preset: str) -> None:
+    """Judge the strategy by the rules of PRESET from now on."""
+    open_monitor(uri, strategy, rules=preset)
+    print_message(f"{strategy!r} is judged by the rules of {preset!r} from its next run on")
+
+
+@rules.command("simulate")
+@database_option
+@strategy_option()
+@click.option("--preset", type=PRESETS, help="Rules to try; default: those in force.")
+@click.option("--paths", default=4000, show_default=True, help="Number of years to simulate.")
+@json_option
+def simulate_rules(
+    uri: DatabaseURI, strategy: str, preset: str | None, paths: int, as_json: bool
+) -> None:
+    """Estimate each rule's false-alarm rate and detection delay.
+
+    Years without drift are drawn from the strategy's own history; "alarmed years" is the share of
+    them with a false alarm. "fade" and "flip" are the median number of sessions until a fall of the
+    IC to zero, or to its negative, is detected.
+    """
+    simulations = open_monitor(uri, strategy).simulate(preset, n_paths=paths)
+    if as_json:
+        print_json(simulations)
+        return
+    header = ("rule", "severity", "alarmed years", "alarms a year", "fade", "flip")
+    print_table(header, [_simulation_row(simulation) for simulation in simulations])
+
+
+def _simulation_row(simulation: Any) -> tuple[Any, ...]:
+    return (
+        simulation.rule.name,
+        simulation.rule.severity,
+        f"{simulation.false_alarm_share:.1%}",
+        f"{simulation.false_alarms_per_year:.1f}",
+        *(_delay(simulation.delays.get(change)) for change in ("fade", "flip")),
+    )
+
+
+def _delay(delay: Any) -> str:
+    if delay is None:
+        return ""
+    return "never" if delay.median is None else f"{delay.median:.0f}"

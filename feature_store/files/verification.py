@@ -1,0 +1,54 @@
+"""Checking a snapshot or a lake: is every file as it was written, does the database agree?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import lake, snapshots
+from .manifest import ContentMismatch
+from .storage import Folder
+
+if TYPE_CHECKING:
+    from ..store import FeatureStore
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was checked: the number of files and rows, and the fingerprint (empty for a lake)."""
+
+    files: int
+    rows: int
+    fingerprint: str = ""
+
+
+def verify(path: str | Path, store: FeatureStore | None = None) -> Verified:
+    """Read every file of a snapshot or lake and compare it with its manifest.
+
+    Parameters
+    ----------
+    path
+        A directory or fsspec URL. Raises CorruptFile or ContentMismatch where something differs,
+        SnapshotError where there is neither a snapshot nor a lake.
+    store
+        Where the content of a snapshot is read again, at its watermark; must give the same.
+    """
+    if Folder(path).exists(lake.FILE):
+        exported = lake.Lake(path)
+        exported.verify()
+        return Verified(len(exported.files()), exported.rows)
+    snapshot = snapshots.load_snapshot(path)
+    if store is not None:
+        _compare(snapshot, store)
+    manifest = snapshot.manifest
+    return Verified(len(manifest.files), manifest.rows, snapshot.fingerprint)
+
+
+def _compare(snapshot: snapshots.Snapshot, store: FeatureStore) -> None:
+    rebuilt = snapshots.rebuild(store.database, snapshot)
+    if rebuilt != snapshot.fingerprint:
+        raise ContentMismatch(
+            f"{snapshot.url} has fingerprint {snapshot.fingerprint}, the database {store.uri} "
+            f"gives {rebuilt}: it is another database, or its history was changed"
+        )

@@ -1,0 +1,4 @@
+"""Values of features: numbers and structures, and the points that carry them.
+
+The lowest room of the feature store: it knows frames and times, and no database.
+"""

@@ -1,0 +1,75 @@
+"""What all commands share: types of arguments, options, printing, exit codes, lazy groups.
+
+A command module imports from here, and everything else when it runs, so that `--help` and shell
+completion are quick.
+"""
+
+from mlflow_timescale.cli.kit.exits import Exit, exit_with
+from mlflow_timescale.cli.kit.groups import LazyGroup
+from mlflow_timescale.cli.kit.options import (
+    as_of_option,
+    by_option,
+    calendar_option,
+    database_option,
+    default_uri,
+    dry_run_option,
+    entity_option,
+    features_option,
+    json_option,
+    max_age_option,
+    mlflow_option,
+    output_option,
+    reason_option,
+    session_option,
+    strategy_option,
+    uri_option,
+    workspace_option,
+    yes_option,
+)
+from mlflow_timescale.cli.kit.printing import (
+    Cell,
+    print_columns,
+    print_error,
+    print_json,
+    print_message,
+    print_table,
+    progress,
+)
+from mlflow_timescale.cli.kit.servers import require_server
+from mlflow_timescale.cli.kit.types import Day, Duration, Moment, URIType
+
+__all__ = [
+    "Cell",
+    "Day",
+    "Duration",
+    "Exit",
+    "LazyGroup",
+    "Moment",
+    "URIType",
+    "as_of_option",
+    "by_option",
+    "calendar_option",
+    "database_option",
+    "default_uri",
+    "dry_run_option",
+    "entity_option",
+    "exit_with",
+    "features_option",
+    "json_option",
+    "max_age_option",
+    "mlflow_option",
+    "output_option",
+    "print_columns",
+    "print_error",
+    "print_json",
+    "print_message",
+    "print_table",
+    "progress",
+    "reason_option",
+    "require_server",
+    "session_option",
+    "strategy_option",
+    "uri_option",
+    "workspace_option",
+    "yes_option",
+]

@@ -1,0 +1,159 @@
+"""Every command answers a server that refuses connections, or is silent, in one line and soon."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+
+from mlflow_timescale.cli import cli, main
+from mlflow_timescale.db import ConnectionFailed
+
+SECONDS = 5
+FILE, SPINE, NEW = "{file}", "{spine}", "{new}"
+NAMES = ["-f", "rsi"]
+DAYS = ["2024-01-02", "2024-01-03"]
+COMMANDS = {
+    "adopt": [],
+    "artifacts adopt": [],
+    "artifacts list": ["--version", "momentum/1"],
+    "artifacts verify": ["--workspace", "alpha"],
+    "daily": [],
+    "demo": [],
+    "doctor": [],
+    "drift accept": [*DAYS, "--reason", "calm"],
+    "drift ack": ["1"],
+    "drift alerts": [],
+    "drift backfill": DAYS,
+    "drift onset": [],
+    "drift record": ["returns", FILE],
+    "drift report": ["-o", NEW],
+    "drift rules list": [],
+    "drift rules simulate": [],
+    "drift rules use": ["classic"],
+    "drift run": [],
+    "drift silence": ["ic", "--reason", "calm", "--until", "2024-01-02T00:00Z"],
+    "drift status": [],
+    "features describe": ["momentum"],
+    "features diff": ["2024-01-02T00:00Z", "2024-01-03T00:00Z"],
+    "features export": [NEW],
+    "features health": [],
+    "features history": ["AAPL", "rsi"],
+    "features latest": ["AAPL"],
+    "features leaks": [SPINE, *NAMES],
+    "features lineage": ["rsi"],
+    "features list": [],
+    "features register": [FILE],
+    "features snapshot": [SPINE, NEW, *NAMES],
+    "features training": [SPINE, *NAMES],
+    "features verify": [NEW, "--rebuild"],
+    "features watermark": [],
+    "features write": [FILE],
+    "import": ["sqlite:///mlflow.db"],
+    "migrate": [],
+    "pack": [],
+    "registry at": ["momentum", "live", "2024-01-02T00:00Z"],
+    "registry history": ["momentum"],
+    "registry rollback": ["momentum", "live", "--reason", "worse"],
+    "release": [],
+    "reproduce": ["0123"],
+    "retention": ["--days", "3", "--yes"],
+    "server": ["--port", "{port}"],
+}
+
+
+class Answer(NamedTuple):
+    """How a command ended, and after how many seconds."""
+
+    error: BaseException | None
+    seconds: float
+
+
+def names(group: click.Group = cli, words: str = "") -> Iterator[str]:
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            yield from names(command, f"{words}{name} ")
+        else:
+            yield words + name
+
+
+def test_the_list_of_this_test_is_complete() -> None:
+    assert sorted(COMMANDS) == sorted(names())
+
+
+def words_of(command: str, folder: Path) -> list[str]:
+    file = folder / "file.csv"
+    file.write_text("entity_key,as_of\nAAPL,2024-01-02T00:00:00Z\n")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    places = {FILE: str(file), SPINE: str(file), NEW: str(folder / "new"), "{port}": str(port)}
+    return [places.get(word, word) for word in COMMANDS[command]]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_server_that_refuses_is_one_line(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = "postgresql+timescaledb://ann:s3cret@127.0.0.1:1/trading"
+    begin = time.monotonic()
+    with pytest.raises(SystemExit) as end:
+        main([*command.split(), "--uri", uri, *words_of(command, tmp_path)])
+    assert time.monotonic() - begin < SECONDS
+    assert end.value.code == 1
+    out, err = capsys.readouterr()
+    error = [line for line in err.splitlines() if not line.startswith("Database ")]  # `server`
+    assert len(error) == 1, err
+    assert error[0].startswith("Error: cannot connect to ")
+    assert "refused" in error[0]
+    assert "s3cret" not in out + err
+    assert out == ""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Answer]]:
+    """All commands at the same time, against a server that accepts connections and never answers.
+
+    In threads, since each waits for seconds; what they print is not told apart.
+    """
+    folder = tmp_path_factory.mktemp("silent")
+    with socket.socket() as silent, ThreadPoolExecutor(len(COMMANDS)) as pool:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(200)
+        uri = f"postgresql+timescaledb://ann@127.0.0.1:{silent.getsockname()[1]}/trading"
+
+        def call(command: str) -> Answer:
+            begin = time.monotonic()
+            words = [*command.split(), "--uri", uri, *words_of(command, folder)]
+            with contextlib.suppress(SystemExit):
+                try:
+                    cli.main(words, standalone_mode=False)
+                except Exception as exc:
+                    return Answer(exc, time.monotonic() - begin)
+            return Answer(None, time.monotonic() - begin)
+
+        yield dict(zip(COMMANDS, pool.map(call, COMMANDS), strict=True))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_silent_server_is_given_up_soon(command: str, answers: dict[str, Answer]) -> None:
+    error, seconds = answers[command]
+    assert isinstance(error, ConnectionFailed)
+    assert "timeout" in str(error)
+    assert seconds < SECONDS
+
+
+def test_a_silent_source_of_an_import_is_given_up_soon(capsys: pytest.CaptureFixture[str]) -> None:
+    begin = time.monotonic()
+    with pytest.raises(SystemExit) as end:
+        main(["import", "postgresql://127.0.0.1:1/old", "--uri", "timescaledb+embedded:/nowhere"])
+    assert (end.value.code, time.monotonic() - begin < SECONDS) == (1, True)
+    assert "cannot connect to" in capsys.readouterr().err
