@@ -112,6 +112,7 @@ def migrate(
     with exclusively(conn):
         _create_extension(conn)
         conn.execute(_queries.create_ledger)
+        conn.execute(_queries.open_to_owner)
         _refuse_older_client(conn)
         last_layout.take_over(conn, _applied(conn), shipped())
         # One step may meet the needs of the next, so look again after each.
@@ -171,9 +172,17 @@ def exclusively(conn: Connection) -> Iterator[None]:
 
 def define_area(conn: Connection, area: str) -> None:
     """Apply the definitions of an area in the current transaction, as if `metrics` were rebuilt."""
-    offered = facts(conn) | {"metrics_rebuild"}
-    wanted = [each for each in _best_definitions(offered) if each.area == area]
-    _define(conn, wanted, _mlflow_schema(conn))
+    offered, schema, defined = (
+        facts(conn) | {"metrics_rebuild"},
+        _mlflow_schema(conn),
+        _defined(conn),
+    )
+    outdated = [
+        each
+        for each in _best_definitions(offered)
+        if each.area == area and defined.get(each.name) != each.sha256(schema)
+    ]
+    _define(conn, outdated, schema)
 
 
 def drop_definitions(conn: Connection, area: str) -> None:

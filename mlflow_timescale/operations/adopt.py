@@ -23,6 +23,8 @@ _migrations = db.load("migrations")
 _SPEED = 60_000
 # A point in MLflow's layout with its three indexes, in bytes (ours takes half of it, or less).
 _MLFLOW_POINT = 420
+# The migrations of tracking that make its tables, as the definitions expect them.
+_TABLES = ("tracking/004_metric_marks", "tracking/007_last_writes")
 
 
 class AdoptionError(db.Error):
@@ -133,10 +135,15 @@ def abort(conn: Connection) -> bool:
     `metrics` stays as it is, with every point. Raises db.LocksHeld; the next call continues.
     """
     with db.exclusively(conn):
-        is_begun = rebuild.direction(conn) is not None
-        if is_begun:
+        begun = is_begun(conn)
+        if begun:
             rebuild.give_up(conn)
-    return is_begun
+    return begun
+
+
+def is_begun(conn: Connection) -> bool:
+    """Whether an `adopt` or `release` has begun and not ended."""
+    return rebuild.direction(conn) is not None
 
 
 def copied(conn: Connection) -> int:
@@ -167,13 +174,14 @@ def _become_ours(conn: Connection) -> None:
     done = {*rebuild.layout_migrations(conn), "tracking/005_mark_existing_points"}
     applied = set(rows.scalars(conn, _migrations.applied))
     for migration in shipped():
-        if migration.name == "tracking/004_metric_marks" and migration.name not in applied:
+        if migration.name in _TABLES and migration.name not in applied:
             conn.execute(migration.sql.encode())
             done.add(migration.name)
     conn.execute(_queries.fill_ranges)
     conn.execute(_queries.forget_short_runs)
-    define_area(conn, "tracking")
+    # A hypertable's triggers are made as its owner, who must find their functions.
     carrying.open_to_users(conn)
+    define_area(conn, "tracking")
     for migration in shipped():
         if migration.name in done:
             record = {"name": migration.name, "sha256": migration.sha256}
