@@ -93,6 +93,11 @@ def _limit_waits(conn: Connection, holders: list[Holder]) -> None:
         conn.execute(_queries.limit_waits, {"wait": WAIT})
 
 
+def held(conn: Connection, seconds: float) -> LocksHeld:
+    """The error for locks that stayed taken for so long; it names the oldest session in the way."""
+    return _held(rows.records(conn, Holder, _queries.holders), seconds)
+
+
 def _held(holders: list[Holder], patience: float) -> LocksHeld:
     holder = f": {holders[0]}" if holders else ""
     return LocksHeld(

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
 from mlflow_timescale import db
+from mlflow_timescale.db import locks
 from mlflow_timescale.db.migrations import facts
 
 _queries = db.load("packing")
+_WAIT_SECONDS = 300  # for the transactions that use a key
 
 
 class PackingError(db.Error):
@@ -48,12 +51,22 @@ def pack(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:
     """Build loose keys anew, each beside its old one: nobody waits. `conn` is in autocommit mode.
 
     `done` hears of each key and its size now. Interrupted, it leaves what is finished; the next
-    call removes the rest. Raises PackingError where another one is at it, or nothing to pack.
+    call removes the rest. Raises PackingError where another one is at it, or nothing to pack, and
+    db.LocksHeld where a transaction that uses a key does not end.
     """
     if "mlflow" not in facts(conn):
         raise PackingError("there are no MLflow tables in this database: name the server's own")
     if not _one(conn, _queries.take_turn):
         raise PackingError("the keys of metrics are being packed already, by another connection")
+    # Nobody waits for us while we wait; but a transaction that never ends must not keep us for ever.
+    conn.execute(_queries.limit_waits, {"wait": f"{_WAIT_SECONDS}s"})
+    try:
+        _rebuild(conn, done)
+    except psycopg.errors.LockNotAvailable as exc:
+        raise locks.held(conn, _WAIT_SECONDS) from exc
+
+
+def _rebuild(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:
     for left in conn.execute(_queries.abandoned_keys).fetchall():
         conn.execute(_queries.drop_key.format(key=sql.Identifier(*left)))
     for key in loose_keys(conn):

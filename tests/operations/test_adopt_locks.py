@@ -55,7 +55,7 @@ class Writer(threading.Thread):
 
 
 class Waits(threading.Thread):
-    """Looks, until it is stopped, how long other sessions than the converting one wait for locks."""
+    """Looks, until it is stopped, how long sessions other than one wait for locks."""
 
     QUERY = (
         "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - waitstart)), 0)::float8"
