@@ -33,11 +33,11 @@ from mlflow.entities import (
     ViewType,
 )
 from mlflow.exceptions import MlflowException
-from psycopg.rows import class_row
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Connection, Database, load
+from mlflow_timescale.db.rows import records
 
 from .computation.judging import Config, History
 from .results.references import References
@@ -123,8 +123,7 @@ def log_pending(
 
 
 def _pending(conn: Connection, config: Config) -> list[Run]:
-    with conn.cursor(row_factory=class_row(Run)) as cursor:
-        return cursor.execute(_queries.runs_to_log, {"strategy_id": config.strategy_id}).fetchall()
+    return records(conn, Run, _queries.runs_to_log, {"strategy_id": config.strategy_id})
 
 
 def _open(conn: Connection, config: Config, calendar: TradingCalendar, tracking_uri: str) -> Log:
@@ -265,8 +264,7 @@ def _changed(log: Log, run: Run) -> list[Value]:
         "session": run.session,
         "since": -1 if run.logged_revision is None else run.logged_revision,
     }
-    with log.conn.cursor(row_factory=class_row(Value)) as cursor:
-        return cursor.execute(_queries.revised_values, row).fetchall()
+    return records(log.conn, Value, _queries.revised_values, row)
 
 
 def _belongs_to_series(value: Value, among: Sequence[Value]) -> bool:

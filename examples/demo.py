@@ -34,7 +34,7 @@ from mlflow_timescale import run_context
 
 FEATURES = ["ret_5d", "ret_20d", "mom_12_1", "vol_20d", "rsi_14"]
 SESSIONS_PER_YEAR = 252
-# The model's file holds this class of scikit-learn's; MLflow asks that its reader trusts it.
+# The model's file holds this class of scikit-learn's; MLflow requires that its reader trusts it.
 TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 NOTE = (
     "Twenty stocks that are all still large today: survivorship flatters every figure. "
@@ -75,7 +75,7 @@ class Outcome:
 # The data is small. On a busy machine OpenMP's threads wait for each other: 60 s instead of 1.
 @threadpool_limits.wrap(limits=1)
 def main(uri: str, settings: Settings = Settings(), step: Callable[[str], Any] = print) -> Outcome:
-    """Train, log, register and promote; `step` is told what is about to happen."""
+    """Train, log, register and promote; `step` receives the title of each step."""
     mpl.use("Agg")
     step("Open the database")
     mlflow.set_tracking_uri(uri)
@@ -103,7 +103,7 @@ def main(uri: str, settings: Settings = Settings(), step: Callable[[str], Any] =
 
 
 def open_experiment(name: str) -> None:
-    """Make the experiment the active one, bringing it back if somebody deleted it."""
+    """Make the experiment the active one, restoring it if it was deleted."""
     client = mlflow.MlflowClient()
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage == "deleted":
@@ -123,7 +123,7 @@ def build_panel(prices: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """One row per session close and stock: features, target, and when the target was known.
 
     Features and target are ranks among the stocks of the session, from -0.5 to 0.5. The target is
-    the return from the *next* close on: nobody trades at the close that they have just computed.
+    the return from the *next* close on: a close is known too late to trade at it.
     """
     features = {name: ranked(values) for name, values in compute_features(prices).items()}
     bought, sold = prices.shift(-1), prices.shift(-1 - settings.horizon)

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from mlflow_timescale import db
 from mlflow_timescale.common import git
-from mlflow_timescale.common.frames import Frame, make_frame
+from mlflow_timescale.common.frames import Frame
 from mlflow_timescale.common.time import optional_duration
-from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
 from . import health
 from .catalogue import definitions
 from .catalogue.definitions import FeatureView
 from .catalogue.provenance import active_run_id, default_producer
-from .catalogue.selection import Features, Versions, feature_names_of
+from .catalogue.selection import Features, Versions
 from .errors import as_feature_errors
 from .files import lake_export, snapshots
-from .read import explain, revisions, watermarks
-from .read.point_in_time import FeatureValue, Options, latest, read_cells
 from .read.query import PointInTimeQuery
 from .read.spine import EntityColumns
+from .reading import FeatureReader
 from .values.points import FrameLayout, one_row, points
 from .write import writing as write
 from .write.availability import Lag, availability
@@ -34,19 +30,83 @@ from .write.transaction import WriteSpec
 
 BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
 LONG_COLUMNS = 5  # a long frame has about so many for each value
-_MOST_READERS = 4  # more wait for each other in the database
 
 
-class FeatureStore:
-    """Features with two clocks: when a value is about, and when it became known.
+class FeatureStore(FeatureReader):
+    """Features with two clocks: the time a value describes, and the time it became known.
 
-    `uri` is any form that names a database of ours; the schema is brought up to date when first
-    needed. `producer` (default: the running script) and `producer_version` (default: the git commit
-    of the working directory) are recorded with every write, and so is the active MLflow run.
+    Parameters
+    ----------
+    uri
+        The database. Creating the object does no I/O; the first call brings the schema up to date.
+    producer, producer_version
+        Recorded with every write, as is the active MLflow run. By default the running script, and
+        the git commit of the working directory.
+    readers
+        Connections that share a large read, all on one snapshot of the database; by default one for
+        each core, at most 4.
 
-    A large read is shared by up to `readers` connections that see one snapshot of the database
-    (default: as many as this machine has cores, at most 4). A store may be shared by threads. Close
-    it, or use it in a `with` block.
+    Shared parameters
+    -----------------
+    entity_key
+        The name of an entity, such as "AAPL"; in `get_latest` also a list of names.
+    feature
+        The name of one feature.
+    features
+        A name, a FeatureView, or a list of these. `health`, `diff` and `export`: a list of names,
+        by default all.
+    feature_names
+        A list of names; by default all features of the entities.
+    spine_frame
+        The rows of a training set: a column of entities and a column `as_of` of aware times; any
+        other columns are kept. Any source of `mlflow_timescale.common.frames.Frame`.
+    entity
+        The column of the entities; for several kinds of entity, a mapping of column to features.
+    as_of
+        The column of the times. `get_latest` and `health`: a moment, by default now.
+    feature_version
+        Read: a version for all features, or a mapping by feature; by default a cell has the newest
+        version that was known at its as_of. Write: the version of the values.
+    max_age
+        A duration (a timedelta, or text such as "5d"): leave out values whose event_time is older
+        than as_of - max_age.
+    written_by
+        Leave out what was written after this moment, even if it claims to have been known before (a
+        backfill). With a past `watermark()` the same call gives the same frame for ever.
+    output
+        "pandas", "arrow" or "polars".
+    availability_lag
+        The assumption of when a value became known: a timedelta after event_time, a `SessionRule`,
+        or its text, such as "XNYS next open". By default a value becomes known now, by the
+        database's clock.
+    run_id
+        The MLflow run to record; by default the active one.
+    forecast
+        True allows an event_time after the ingest time.
+    view
+        A FeatureView, or the name of a registered one. It determines the version, and must contain
+        every feature.
+
+    Raises
+    ------
+    FeatureError
+        The base of all errors of this package.
+    db.Error
+        The database cannot be reached, or refuses the call; FeatureError derives from it.
+
+    Examples
+    --------
+    The examples of the methods continue from here.
+
+    >>> import pandas as pd
+    >>> from datetime import datetime, timedelta, timezone
+    >>> store = FeatureStore(uri, producer="notebook")
+    >>> dates = pd.date_range("2024-01-02 21:00", periods=3, freq="D", tz="UTC")
+    >>> momentum = pd.DataFrame({"entity_key": "AAPL", "event_time": dates})
+    >>> momentum["ret_5d"] = [0.01, 0.02, 0.03]
+    >>> store.write_frame(momentum, availability_lag="XNYS next open")
+    3
+    >>> spine = pd.DataFrame({"entity_key": "AAPL", "as_of": dates + pd.Timedelta(days=1)})
     """
 
     def __init__(
@@ -57,11 +117,9 @@ class FeatureStore:
         *,
         readers: int | None = None,
     ) -> None:
+        super().__init__(uri, readers=readers)
         self.producer = producer or default_producer()
         self._producer_version = producer_version
-        self.database = db.Database.of(uri, application="feature_store", setup=arrays.register)
-        self.uri = self.database.uri
-        self._readers = readers or min(_MOST_READERS, os.cpu_count() or 1)
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.uri)!r}, producer={self.producer!r})"
@@ -74,16 +132,14 @@ class FeatureStore:
 
     @property
     def producer_version(self) -> str | None:
-        """The code version that writes are recorded with."""
+        """The code version that is recorded with writes; None outside of a git repository.
+
+        Examples
+        --------
+        >>> FeatureStore(uri, producer_version="4f2a9c1").producer_version
+        '4f2a9c1'
+        """
         return self._producer_version or git.version(Path.cwd())
-
-    def close(self) -> None:
-        """Close the connections; using the store again opens new ones."""
-        self.database.close()
-
-    def connection(self) -> AbstractContextManager[db.Connection]:
-        """An autocommit connection to the database, the caller's alone for a `with` block."""
-        return self.database.connection()
 
     # Writing
 
@@ -100,17 +156,43 @@ class FeatureStore:
         forecast: bool = False,
         view: str | FeatureView | None = None,
     ) -> int:
-        """Write some features of one entity at one event time; return how many values were new.
+        """Write features of one entity at one event time.
 
-        A value becomes known now, by the database's clock; at `ingest_time`, if somebody observed
-        it; or as `availability_lag` assumes: a timedelta, or a rule such as "XNYS next open". A
-        value that differs from what is known is stored as a revision known from now on; with an
-        explicit ingest time a different value for the same moment raises ConflictingValues.
+        A value that differs from what is known is stored as a revision, known from now on. NaN
+        means "computed, undefined"; vectors and mappings are stored as JSON.
 
-        NaN is stored ("computed, undefined"); vectors and mappings are kept as JSON. A `view`
-        decides the version, and has to know every feature.
-        Raises InvalidTime for naive times, and for a timestamp after its ingest time unless
-        `forecast` says that it is meant.
+        Parameters
+        ----------
+        timestamp
+            The event time (aware).
+        features
+            Values by feature name.
+        ingest_time
+            When the values became known, if that was observed (aware).
+
+        Returns
+        -------
+        int
+            How many values were new.
+
+        Raises
+        ------
+        InvalidTime
+            A time is naive, or `timestamp` is after the ingest time and `forecast` is False.
+        InvalidValue
+            A value is neither a number nor JSON.
+        ConflictingValues
+            Another value is stored at the same event and ingest time.
+        DefinitionError
+            The values contradict the view.
+
+        Examples
+        --------
+        >>> close = datetime(2024, 1, 5, 21, tzinfo=timezone.utc)
+        >>> store.write_features("AAPL", close, {"rsi_14": 61.2}, ingest_time=close)
+        1
+        >>> store.write_features("AAPL", close, {"rsi_14": 61.2}, ingest_time=close)
+        0
         """
         if not features:
             return 0
@@ -135,19 +217,48 @@ class FeatureStore:
         view: str | FeatureView | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Write a frame, whole or not at all; return how many values were new.
+        """Write a frame, whole or not at all. Writing the same rows again has no effect.
 
-        `frame` is any source of `mlflow_timescale.common.frames.Frame`: a pandas, polars or Arrow
-        frame, a DuckDB relation, a mapping of columns, a CSV or Parquet file, a directory of them,
-        or an iterator of these (which may together be larger than memory). A CSV file's entities
-        are texts as written: 000001 and NA stay what they are. Wide: every column beside the named
-        ones is a feature. Long: columns `feature_name` and `value`. `ingest_time` names a column.
-        A null is not written; NaN is ("computed, undefined").
+        Parameters
+        ----------
+        frame
+            Any source of `mlflow_timescale.common.frames.Frame`: a pandas, polars or Arrow frame, a
+            DuckDB relation, a mapping of columns, a CSV or Parquet file, a directory of these, or
+            an iterator of frames, which together may be larger than memory. Entities in a CSV file
+            are text as written. A null is not written; NaN is.
+        layout
+            "wide": every column besides the ones named below is a feature. "long": the columns are
+            `feature_name` and `value`.
+        entity, event_time, ingest_time
+            The names of the columns; by default there is no column of ingest times.
+        restate
+            True stores a different value at an existing event and ingest time as a revision known
+            from now on, instead of raising ConflictingValues.
+        progress
+            Called with the number of values after each batch.
 
-        The same rows again write nothing. A different value at an existing (entity, feature,
-        version, event_time, ingest_time) raises ConflictingValues, which names up to ten rows;
-        with `restate` it is stored as a revision known from now on. `progress` is called with the
-        number of points after each batch.
+        Returns
+        -------
+        int
+            How many values were new.
+
+        Raises
+        ------
+        InvalidFrame
+            A column is missing, or the kind of frame is unknown.
+        InvalidTime, InvalidValue
+            A time is naive or after its ingest time; a value is neither a number nor JSON.
+        ConflictingValues
+            Names up to ten rows that contradict stored values.
+        DefinitionError
+            The values contradict a registered view.
+
+        Examples
+        --------
+        >>> store.write_frame(momentum.assign(ret_5d=[0.01, 0.02, 0.035]))  # one revision
+        1
+        >>> store.history("AAPL", "ret_5d")[["revision", "value"]].values.tolist()
+        [[1.0, 0.01], [1.0, 0.02], [1.0, 0.03], [2.0, 0.035]]
         """
         shape = FrameLayout(layout, entity, event_time, ingest_time)
         spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
@@ -159,210 +270,64 @@ class FeatureStore:
             return write.write_batches(conn, aside, batches, spec, view, progress)
 
     def register(self, view: FeatureView) -> bool:
-        """Register a feature view; False if it is there already. A change needs a new version."""
+        """Register a feature view.
+
+        Parameters
+        ----------
+        view
+            The definition. A change to a registered view needs a new version.
+
+        Returns
+        -------
+        bool
+            False if the same view is registered already.
+
+        Raises
+        ------
+        DefinitionError
+            The version is registered with another content, or a feature belongs to another view.
+
+        Examples
+        --------
+        >>> store.register(FeatureView("momentum", ["ret_5d", "rsi_14"], owner="alpha team"))
+        True
+        """
         with self.connection() as conn:
             return definitions.register(conn, view)
 
     def views(self) -> list[FeatureView]:
-        """All registered views, by name and version."""
+        """All registered views, by name and version.
+
+        Examples
+        --------
+        >>> _ = store.register(FeatureView("momentum", ["ret_5d"]))
+        >>> [(view.name, view.version) for view in store.views()]
+        [('momentum', 1)]
+        """
         with self.connection() as conn:
             return definitions.views(conn)
 
     def view(self, name: str, version: int | None = None) -> FeatureView:
-        """A registered view, in its newest version if none is named."""
+        """One registered view.
+
+        Parameters
+        ----------
+        name, version
+            By default the newest version.
+
+        Raises
+        ------
+        DefinitionError
+            There is no such view.
+
+        Examples
+        --------
+        >>> _ = store.register(FeatureView("momentum", ["ret_5d"], owner="alpha team"))
+        >>> store.view("momentum").owner
+        'alpha team'
+        """
         with self.connection() as conn:
             return definitions.find(conn, name, version)
-
-    # Reading
-
-    def get_latest(
-        self,
-        entity_key: str | Sequence[str],
-        feature_names: Sequence[str] | None = None,
-        *,
-        as_of: datetime | None = None,
-        feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
-    ) -> Any:
-        """What is known of an entity now, or was at `as_of`: FeatureValues by feature name.
-
-        For a list of entities, the same by entity. A feature that the entity has not is left out; a
-        name that nobody ever wrote raises UnknownFeature. Values with an event_time before
-        as_of - max_age are left out. Without `feature_version` it is the newest known at as_of.
-        """
-        entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
-        names = [feature_names] if isinstance(feature_names, str) else feature_names
-        limit = optional_duration(max_age, "max_age")
-        with self.connection() as conn:
-            found = latest(
-                conn, entities, names, as_of=as_of, versions=feature_version, max_age=limit
-            )
-        return found[entity_key] if isinstance(entity_key, str) else found
-
-    def get_point_in_time(
-        self,
-        entity_times: Iterable[tuple[str, datetime]],
-        feature_names: Sequence[str] | None = None,
-        *,
-        feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
-    ) -> list[FeatureValue]:
-        """For every (entity, as_of), in order, each value that was known, with its two times.
-
-        For anything large, `training_frame` is the faster call.
-        """
-        pairs = list(entity_times)
-        if not pairs:
-            return []
-        with self.connection() as conn:
-            names = feature_names
-            if names is None:
-                names = feature_names_of(conn, sorted({entity for entity, _ in pairs}))
-            if not names:
-                return []
-            limit = optional_duration(max_age, "max_age")
-            query = PointInTimeQuery(names, feature_version=feature_version, max_age=limit)
-            return explain.values(conn, query.spine(pairs), query)
-
-    def training_frame(
-        self,
-        spine_frame: Any,
-        features: Features,
-        *,
-        entity: EntityColumns = "entity_key",
-        as_of: str = "as_of",
-        feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
-        event_times: bool = False,
-        output: str | None = None,
-        written_by: datetime | None = None,
-        plan: str | None = None,
-    ) -> Any:
-        """The spine with a column for each feature: its value as it was known at the row's as_of.
-
-        A spine is a frame or file of any kind that `write_frame` takes, or (entity, as_of) pairs.
-        Its rows, order, index and other columns are kept untouched. `entity` is the column of the
-        entities, or for several kinds of entity a mapping of column to features. `event_times` adds
-        `<feature>__event_time`. `output` is "pandas", "arrow" or "polars" (default: as the spine;
-        pandas for pairs, mappings and files, Arrow for streams).
-
-        Without `feature_version` a cell has the newest version known at its as_of; a number pins
-        one, a mapping pins one for each feature. `written_by` leaves out what was written later,
-        even if it claims to have been known before (a backfill): the same call gives the same
-        frame for ever if it is a `watermark()`. `plan` ("lookup" or "stream") overrides the choice
-        by size.
-        """
-        limit = optional_duration(max_age, "max_age")
-        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
-        spine = query.spine(spine_frame)
-        options = Options(
-            warn_of_mixes=feature_version is None,
-            plan=plan,
-            database=self.database,
-            readers=self._readers,
-        )
-        with self.connection() as conn:
-            cells, _ = read_cells(conn, spine, query, options)
-        added: dict[str, Any] = {}
-        for j, name in enumerate(query.selection.names):
-            added[name] = cells.objects(j)
-            if event_times:
-                added[f"{name}__event_time"] = cells.event[j].view("M8[us]")
-        return spine.join(added, output)
-
-    def explain(
-        self,
-        spine_frame: Any,
-        features: Features,
-        *,
-        entity: EntityColumns = "entity_key",
-        as_of: str = "as_of",
-        feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
-        output: str = "pandas",
-        written_by: datetime | None = None,
-    ) -> Any:
-        """Every cell of a training set as a row: its value, times, version, producer and run.
-
-        `reason` says why a cell has no value: "never written", "not yet known", "expired", "written
-        as undefined" or "no as_of". `assumed_lag` is set where nobody observed the ingest time.
-        """
-        limit = optional_duration(max_age, "max_age")
-        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
-        spine = query.spine(spine_frame)
-        with self.connection() as conn:
-            rows = explain.explain(conn, spine, query)
-        return make_frame(rows, output)
-
-    def history(
-        self,
-        entity_key: str,
-        feature: str,
-        *,
-        feature_version: int | None = None,
-        output: str = "pandas",
-    ) -> Any:
-        """Every value that was ever believed of a feature of an entity, with its revisions."""
-        with self.connection() as conn:
-            rows = revisions.history(conn, entity_key, feature, feature_version)
-        return make_frame(rows, output)
-
-    def diff(
-        self,
-        as_of_1: datetime,
-        as_of_2: datetime,
-        *,
-        entities: Sequence[str] | None = None,
-        features: Sequence[str] | None = None,
-        output: str = "pandas",
-    ) -> Any:
-        """What became known after as_of_1 and by as_of_2: new values and revisions."""
-        with self.connection() as conn:
-            rows = revisions.diff(conn, as_of_1, as_of_2, entities, features)
-        return make_frame(rows, output)
-
-    def leak_report(
-        self,
-        spine_frame: Any,
-        features: Features,
-        *,
-        entity: EntityColumns = "entity_key",
-        as_of: str = "as_of",
-        feature_version: Versions = None,
-        output: str = "pandas",
-    ) -> Any:
-        """By feature: the share of cells that a join on event_time alone would take from the
-        future.
-
-        `leaked` counts cells filled with a value that was not known at as_of, `changed` those of
-        them where the point-in-time answer is another; `assumed` cells have an ingest time that
-        nobody observed, so for them the report is only as good as the assumption.
-        """
-        query = PointInTimeQuery(features, entity, as_of, feature_version)
-        spine = query.spine(spine_frame)
-        with self.connection() as conn:
-            rows = revisions.leak_report(conn, spine, query)
-        return make_frame(rows, output)
-
-    def features(self, output: str = "pandas") -> Any:
-        """What there is: every feature and version, its entities, its first and last event."""
-        with self.connection() as conn:
-            return make_frame(revisions.inventory(conn), output)
-
-    def lineage(
-        self, feature: str, *, feature_version: int | None = None, output: str = "pandas"
-    ) -> Any:
-        """Who wrote a feature: producers, code versions, runs, assumptions, counts and times."""
-        with self.connection() as conn:
-            return make_frame(revisions.lineage(conn, feature, feature_version), output)
-
-    def watermark(self) -> datetime:
-        """The newest moment that is settled: no write stamped at or before it can still appear.
-
-        Ask on the primary, not on a replica.
-        """
-        with self.connection() as conn:
-            return watermarks.watermark(conn)
 
     # Files and health
 
@@ -380,10 +345,35 @@ class FeatureStore:
         name: str | None = None,
         partition: str | None = "month",
     ) -> snapshots.Snapshot:
-        """Write a training set to files for ever; the arguments are those of `training_frame`.
+        """Write a training set to immutable files.
 
-        `path` is a new local folder or any fsspec URL, `partition` "year", "month", "day" or None.
-        `written_by` is a past watermark; the default is the present one.
+        Parameters
+        ----------
+        path
+            A new local folder, or any fsspec URL.
+        name
+            By default that of the folder.
+        partition
+            "year", "month", "day" of as_of, or None for one file.
+
+        Returns
+        -------
+        Snapshot
+
+        Raises
+        ------
+        SnapshotExists
+            The folder is not empty.
+        SnapshotError
+            `partition` is unknown.
+        InvalidTime
+            `written_by` is later than the watermark.
+
+        Examples
+        --------
+        >>> snapshot = store.snapshot(spine, "ret_5d", "momentum-2024")
+        >>> snapshot.to_pandas()["ret_5d"].tolist()
+        [0.01, 0.02, 0.03]
         """
         limit = optional_duration(max_age, "max_age")
         query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
@@ -394,7 +384,30 @@ class FeatureStore:
     def export(
         self, path: str | Path, features: list[str] | None = None, *, buckets: int = 8
     ) -> lake_export.Exported:
-        """Create or update the feature lake at `path`; see `feature_store.files.lake`."""
+        """Create or update the feature lake at `path`: Parquet files with exact as-of joins.
+
+        Parameters
+        ----------
+        path
+            A local folder, or any fsspec URL.
+        buckets
+            Partitions by entity; an existing lake keeps its number.
+
+        Returns
+        -------
+        Exported
+            What was read and written, and the new watermark.
+
+        Raises
+        ------
+        LakeError
+            The folder holds something else, or another process exports to it.
+
+        Examples
+        --------
+        >>> store.export("lake").points
+        3
+        """
         return lake_export.export_lake(self.database, path, features=features, buckets=buckets)
 
     def health(
@@ -406,7 +419,37 @@ class FeatureStore:
         calendar: str | None = None,
         **options: Any,
     ) -> health.Health:
-        """Freshness, gaps, statistics and write lag; see `feature_store.health.check_health`."""
+        """Freshness, gaps, statistics and write lag of features.
+
+        Parameters
+        ----------
+        entities
+            A list of entities; by default all.
+        calendar
+            An exchange, such as "XNYS": weekends and holidays then do not age a value.
+        **options
+            zone, sessions and max_staleness of `feature_store.health.check_health`.
+
+        Returns
+        -------
+        Health
+
+        Raises
+        ------
+        UnknownFeature
+            A name is neither written nor defined.
+        UnknownCalendar
+            There is no such calendar.
+        InvalidValue
+            `sessions` is below 1.
+
+        Examples
+        --------
+        >>> moment = datetime(2024, 1, 8, 21, tzinfo=timezone.utc)
+        >>> health = store.health(as_of=moment, calendar="XNYS", max_staleness=timedelta(days=1))
+        >>> [(entry.feature_name, entry.age.days) for entry in health.stale]
+        [('ret_5d', 2)]
+        """
         return health.check_health(
             self.database, features, entities, as_of=as_of, calendar=calendar, **options
         )

@@ -72,7 +72,7 @@ _engines: WeakSet[Engine] = WeakSet()
 
 
 def _after_fork() -> None:
-    # The pool's threads are gone and its locks may be held for ever: replace it, as SQLAlchemy's
+    # The pool's threads are gone and its locks may never be released: replace it, as SQLAlchemy's
     # documentation advises, without closing the parent's connections.
     for engine in list(_engines):
         _inherited.append(engine.pool)

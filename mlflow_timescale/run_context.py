@@ -1,6 +1,6 @@
 """What a run needs to be repeated and MLflow does not record: dirty state, packages, seeds.
 
-MLflow asks this provider when a run starts and puts its tags on the run. Loaded by `import mlflow`:
+MLflow calls this provider when a run starts, for its tags. Loaded by `import mlflow`:
 nothing here may be slow to import, and nothing may raise.
 """
 
@@ -84,10 +84,10 @@ def _installed() -> dict[str, tuple[str, str]]:
 
 
 def seeds() -> str | None:
-    """The seeds that can still be told from the generators' states, as JSON.
+    """The seeds that can still be read from the generators' states, as JSON.
 
     numpy's legacy generator keeps an integer seed as the first word of its state until the first
-    draws; PyTorch tells its own; the hash seed is in the environment. random's cannot be told.
+    draws; PyTorch returns its own; the hash seed is in the environment. random's cannot be read.
     """
     found: dict[str, int | str] = {}
     if given := os.environ.get("PYTHONHASHSEED"):

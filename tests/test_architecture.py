@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,18 @@ def _absolute_names(node: ast.AST) -> list[str]:
     return [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
 
 
+def test_frame_libraries_are_imported_in_common_alone_and_only_when_needed() -> None:
+    libraries = {"pandas", "polars", "duckdb"}
+    users = {
+        (str(path.relative_to(ROOT)), now)
+        for path in MODULES
+        for name, now in imports(path)
+        if name.split(".")[0] in libraries
+    }
+    assert all(path.startswith("mlflow_timescale/common/") for path, _ in users), users
+    assert not [path for path, now in users if now]
+
+
 def test_only_its_mlflow_dataset_ties_the_feature_store_to_mlflow() -> None:
     tied = [
         path.name
@@ -121,8 +134,43 @@ def test_the_architecture_has_a_row_for_every_room() -> None:
     assert not missing, f"ARCHITECTURE.md's table of rooms lacks {missing}"
 
 
+def test_every_name_in_the_architecture_exists() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`([\w./-]+)`", text))
+    missing = [name for name in sorted(names) if not _exists(name)]
+    assert not missing, f"ARCHITECTURE.md names what does not exist: {missing}"
+
+
+def _exists(name: str) -> bool:
+    """Whether a path, a dotted Python name or an object of the schema `mlops` exists."""
+    if "/" in name or name.startswith("."):
+        return "//" in name or (ROOT / name).exists()
+    first, _, rest = name.partition(".")
+    if first == "mlops":
+        return any(
+            re.search(rf"\bmlops\.{rest}\b", path.read_text(encoding="utf-8"))
+            for path in (ROOT / "sql").rglob("*.sql")
+            if path.parent.name != "queries"
+        )
+    return not rest or first not in PACKAGES or _resolves(name)
+
+
+def _resolves(name: str) -> bool:
+    """Whether a dotted name leads to a module, or to an attribute of one."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        module, _, attribute = name.rpartition(".")
+        return bool(module) and hasattr(importlib.import_module(module), attribute)
+    return True
+
+
 def test_the_folders_of_the_tests_mirror_the_packages() -> None:
-    rooms = {room.removeprefix("mlflow_timescale/") for room in packages()} | {"examples", "sql"}
+    rooms = {room.removeprefix("mlflow_timescale/") for room in packages()} | {
+        "benchmarks",
+        "examples",
+        "sql",
+    }
     folders = {
         str(path.parent.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_*.py")
     } - {"."}

@@ -48,14 +48,26 @@ def modules() -> list[str]:
 
 
 @pytest.mark.parametrize("name", modules())
-def test_examples_in_docstrings_hold(name: str) -> None:
-    """The examples of what users hold run in test_facades.py, on a database."""
+def test_examples_in_docstrings_hold(name: str, request: pytest.FixtureRequest) -> None:
+    """The examples of what users hold run in test_facades.py, on a database.
+
+    Here an example may use `uri`, a database with our schema, and `conn`, a connection to it.
+    """
     runner = doctest.DocTestRunner(optionflags=facades.FLAGS)
     elsewhere = {item.value.__doc__ for item in facades.documented()}
     for example in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name)):
         if example.docstring not in elsewhere:
+            example.globs |= names_of_a_database(example, request)
             runner.run(example)
     assert runner.failures == 0
+
+
+def names_of_a_database(example: doctest.DocTest, request: pytest.FixtureRequest) -> dict[str, Any]:
+    source = "".join(line.source for line in example.examples)
+    if not re.search(r"\b(conn|uri)\b", source):
+        return {}
+    uri = request.getfixturevalue("database").url
+    return {"uri": uri, "conn": request.getfixturevalue("conn")}
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +110,7 @@ def four_versions(database: DatabaseURI, conn: psycopg.Connection) -> mlflow.Mlf
     client.create_registered_model("momentum")
     with mlflow.start_run() as run:
         for _ in range(3):
-            client.create_model_version("momentum", "models:/none", run.info.run_id)
+            client.create_model_version("momentum", f"runs:/{run.info.run_id}/m", run.info.run_id)
         mlflow.log_text("a note", "note.txt")
     with mlflow.start_run():
         mlflow.pyfunc.log_model(
@@ -127,9 +139,15 @@ def test_the_guide_to_artifacts(
         "datetime(2024, 1, 15, 14, 30, tzinfo=timezone.utc)": f'datetime.fromisoformat("{now}")',
     }
     page.run()
-    assert page.names["best"].version == "1"
+    assert page.names["best"].model.name == "momentum_xgb"
     assert page.names["champion"] == 4
     assert page.names["model"].predict([1.0]) == [2.0]
+
+
+def test_the_page_of_commands(
+    guide: Callable[..., Guide], four_versions: mlflow.MlflowClient
+) -> None:
+    guide("docs/commands.md").run()
 
 
 @pytest.fixture
@@ -139,7 +157,7 @@ def recorded(database: DatabaseURI) -> dict[str, pd.DataFrame]:
 
     def days(start: str, end: str) -> list[Any]:
         first, last = (datetime.fromisoformat(text).date() for text in (start, end))
-        return list(monitor.sessions.between(first, last))
+        return list(monitor.calendar.sessions_in_range(first, last))
 
     files = days("2019-01-02", "2019-12-31") + days("2020-01-02", "2020-03-31")
     skill = [0.3 if day.year < 2020 else -0.3 for day in files]

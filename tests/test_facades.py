@@ -6,13 +6,14 @@ import ast
 import builtins
 import doctest
 import inspect
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import facades
-from support.facades import Documented
+from support.facades import PACKAGES, Documented
 
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -74,17 +75,6 @@ def is_error(name: str, item: Documented) -> bool:
 
 
 def _errors() -> dict[str, Any]:
-    import drift.alerts.lifecycle
-    import drift.results.references
-    import feature_store.errors
-    import feature_store.files.lake
-    import feature_store.files.manifest
-    import feature_store.files.snapshots
-    import feature_store.files.storage
-    from mlflow_timescale import db
-    from mlflow_timescale.common import errors
-
-    modules: list[Any] = [drift.alerts.lifecycle, drift.results.references, errors, db]
-    modules += [feature_store.errors, feature_store.files.lake, feature_store.files.manifest]
-    modules += [feature_store.files.snapshots, feature_store.files.storage]
+    """The exceptions of our packages, by name."""
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith(PACKAGES)]
     return {name: value for module in modules for name, value in vars(module).items()}

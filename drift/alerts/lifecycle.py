@@ -13,10 +13,10 @@ from datetime import date, datetime
 from typing import Any
 
 import numpy as np
-from psycopg.rows import class_row, dict_row
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, Error, load
+from mlflow_timescale.db.rows import mappings, records
 
 from .rules import Evaluation, Rule, RuleStates
 
@@ -25,14 +25,42 @@ REVISED_AWAY = "no longer so after a revision"
 
 
 class NoSuchAlert(Error, LookupError):
-    """No alert that could be acknowledged or silenced."""
+    """There is no open alert of that number."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One alert. `session` is the one on which it opened, `last_session` the last on which it held.
+    """One alert and its state.
 
-    `inhibited` says that a louder alert speaks for it; `action` is a recommendation to a person.
+    Attributes
+    ----------
+    alert_id
+        Its number, for `DriftMonitor.acknowledge`.
+    session, last_session, resolved_session
+        The session on which it opened, the last one on which it held, and the one on which it
+        resolved; None while it is open.
+    rule, severity, metric, value, action
+        The rule, and the statistic at the opening; `action` is a recommendation to a person.
+    state
+        "open", "acknowledged", "silenced" or "resolved".
+    note, changed_by
+        Of the last change of state.
+    silenced_until
+        The end of a silence (aware); None without one.
+    inhibited
+        True while a more severe alert is open; it then sends no notification.
+    notified_state
+        The state that people were last notified of; None if they were not.
+    opened_at
+        When the alert was recorded (aware).
+
+    Examples
+    --------
+    >>> from datetime import timezone
+    >>> opened, moment = date(2024, 1, 3), datetime(2024, 1, 3, 22, tzinfo=timezone.utc)
+    >>> Alert(1, opened, "ic low", "warning", "open", "ic", 0.01, "Check the features.", "", opened,
+    ...       None, None, "monitor", False, None, moment).state
+    'open'
     """
 
     alert_id: int
@@ -55,7 +83,7 @@ class Alert:
 
 @dataclass(frozen=True)
 class Episode:
-    """A run of sessions on which a rule was open; `resolved` is the session after, if any."""
+    """A run of sessions on which a rule was open; `resolved` is the session after it, if any."""
 
     rule: Rule
     opened: date
@@ -67,7 +95,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Silence:
-    """A time in which nothing is said of a rule."""
+    """A period in which alerts of a rule send no notification."""
 
     rule: str
     silenced_from: datetime
@@ -87,14 +115,12 @@ def find(
         "states": None if states is None else list(states),
         "since": since,
     }
-    with conn.cursor(row_factory=class_row(Alert)) as cursor:
-        return cursor.execute(_queries.alerts, parameters).fetchall()
+    return records(conn, Alert, _queries.alerts, parameters)
 
 
 def history(conn: Connection, strategy_id: str) -> list[dict[str, Any]]:
     """Every change of state of a strategy's alerts, in order."""
-    with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(_queries.alert_events, {"strategy_id": strategy_id}).fetchall()
+    return mappings(conn, _queries.alert_events, {"strategy_id": strategy_id})
 
 
 def episodes(found: Evaluation, sessions: Sequence[date], after: date) -> list[Episode]:
@@ -124,9 +150,9 @@ def reconcile(
     after: date,
     note: Callable[[Episode], str] = lambda episode: "",
 ) -> None:
-    """Bring the stored alerts of the sessions later than `after` to the episodes found.
+    """Update the stored alerts of the sessions later than `after` to match the episodes.
 
-    What people said stays: an acknowledged alert that still holds stays acknowledged.
+    Acknowledgements stay: an acknowledged alert that still holds stays acknowledged.
     """
     silences = _silences(conn, strategy_id)
     stored = [alert for alert in find(conn, strategy_id) if alert.session > after]
@@ -192,8 +218,7 @@ def _state(episode: Episode, match: Alert | None, silence: Silence | None) -> st
 
 
 def _silences(conn: Connection, strategy_id: str) -> list[Silence]:
-    with conn.cursor(row_factory=class_row(Silence)) as cursor:
-        return cursor.execute(_queries.silences, {"strategy_id": strategy_id}).fetchall()
+    return records(conn, Silence, _queries.silences, {"strategy_id": strategy_id})
 
 
 def _silenced(
@@ -221,7 +246,7 @@ def _resolve(conn: Connection, alert: Alert) -> None:
 
 
 def acknowledge(conn: Connection, strategy_id: str, alert_id: int, by: str, note: str) -> None:
-    """Say that somebody looks after an alert. Raises NoSuchAlert unless it is open."""
+    """Record that a person handles an alert. Raises NoSuchAlert unless it is open."""
     row = {"strategy_id": strategy_id, "alert_id": alert_id, "by": by, "note": note}
     if conn.execute(_queries.acknowledge, row).fetchone() is None:
         raise NoSuchAlert(f"strategy {strategy_id!r} has no open alert {alert_id}; {_LOOK}")
@@ -235,7 +260,7 @@ def silence(
     by: str,
     why: str,
 ) -> int:
-    """Say nothing of a rule for the sessions that close in `period`; return how many it hushed.
+    """Mute a rule for the sessions that close in `period`; return the number of alerts muted.
 
     Raises ValueError for a period that ends before it begins, or an empty `why`.
     """
@@ -257,13 +282,12 @@ def silence(
 
 
 def to_notify(conn: Connection, strategy_id: str) -> list[Alert]:
-    """The alerts that opened or resolved without anybody having been told."""
-    with conn.cursor(row_factory=class_row(Alert)) as cursor:
-        return cursor.execute(_queries.alerts_to_notify, {"strategy_id": strategy_id}).fetchall()
+    """The alerts that opened or resolved and were not notified yet."""
+    return records(conn, Alert, _queries.alerts_to_notify, {"strategy_id": strategy_id})
 
 
 def mark_notified(conn: Connection, strategy_id: str, found: Sequence[Alert] | None = None) -> None:
-    """Note that people were told of some alerts, or (None) need not be told of any so far."""
+    """Record that alerts were notified, or (None) that none of the present ones need be."""
     ids = None if found is None else [alert.alert_id for alert in found]
     conn.execute(_queries.mark_notified, {"strategy_id": strategy_id, "alert_ids": ids})
 

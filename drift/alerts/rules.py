@@ -35,37 +35,43 @@ Baselines: TypeAlias = "Baseline | Sequence[Baseline | None] | None"
 
 @dataclass(frozen=True)
 class Rule:
-    """When to say something, how loudly, and what to recommend.
+    """A condition on a metric: when an alert opens, how severe it is, and what it recommends.
 
     Attributes
     ----------
     name
         Unique within a set of rules.
     metric
-        Key of the series it watches, such as "ic" or "psi_ratio".
+        Key of the series that the rule watches, such as "ic" or "psi_ratio".
     comparison, threshold
-        Breached where `statistic comparison threshold` holds.
+        The rule is breached where `statistic comparison threshold` holds.
     statistic
-        "value"; "mean" of the last `window` values; "cusum" with slack `slack` (in standard
-        deviations), never above `cap`; "absent", the sessions in a row with no value, or 0.
+        "value"; "mean" of the last `window` values; "cusum", with slack `slack` (in standard
+        deviations) and at most `cap`; "absent", the number of sessions in a row without a value or
+        with 0.
+    window, slack, cap
+        Parameters of the statistic.
     sessions
-        Consecutive breaches before it opens.
+        Consecutive breaches before the alert opens.
     severity
         "warning", "critical" or "emergency".
     action
-        What a person should consider doing. Never done automatically.
+        Recommendation to a person. Nothing is ever done automatically.
     resolve
-        Recovered where the statistic is not beyond this value; `threshold` if not given.
+        Recovered where the statistic is not beyond this value; by default `threshold`.
     resolve_sessions
-        Consecutive recoveries before it resolves.
+        Consecutive recoveries before the alert resolves.
     inhibits
-        Names of rules not to be notified of while this one is open.
+        Names of rules that send no notification while this one is open.
+
+    Raises
+    ------
+    ValueError
+        A field is out of range.
 
     Examples
     --------
     >>> rule = Rule("ic below zero", "ic", "<", 0.0, sessions=3, severity="emergency")
-    >>> Rule.from_dict(rule.to_dict()) == rule
-    True
     >>> rule.condition
     'ic < 0 on 3 sessions'
     """
@@ -106,7 +112,13 @@ class Rule:
 
     @property
     def condition(self) -> str:
-        """The rule in words, for messages and tables."""
+        """The condition in words, for messages and tables.
+
+        Examples
+        --------
+        >>> Rule("ic drift", "ic", ">", 6.0, statistic="cusum").condition
+        'CUSUM of ic > 6'
+        """
         names = {
             "value": self.metric,
             "mean": f"{self.window}-session mean of {self.metric}",
@@ -117,22 +129,78 @@ class Rule:
         return text if self.sessions == 1 else f"{text} on {self.sessions} sessions"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """The fields as plain values, for JSON.
+
+        Examples
+        --------
+        >>> Rule("ic low", "ic", "<", 0.02).to_dict()["threshold"]
+        0.02
+        """
         return {**asdict(self), "inhibits": list(self.inhibits)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Rule:
-        """The rule that `to_dict` wrote; raises ValueError for a field it does not know."""
+        """The rule that `to_dict` wrote.
+
+        Parameters
+        ----------
+        fields
+            Values by field name; fields with a default may be left out.
+
+        Raises
+        ------
+        ValueError
+            A field is unknown or out of range.
+
+        Examples
+        --------
+        >>> rule = Rule("ic low", "ic", "<", 0.02)
+        >>> Rule.from_dict(rule.to_dict()) == rule
+        True
+        """
         if unknown := set(fields) - set(cls.__dataclass_fields__):
             raise ValueError(f"rule {fields.get('name')!r}: unknown {', '.join(sorted(unknown))}")
         return cls(**{**fields, "inhibits": tuple(fields.get("inhibits", ()))})
 
     def breached(self, statistic: Floats) -> Flags:
-        """Where the statistic is beyond the threshold; False where it is NaN."""
+        """Where the statistic is beyond the threshold; False where it is NaN.
+
+        Parameters
+        ----------
+        statistic
+            As `of` returns it, any shape.
+
+        Returns
+        -------
+        array of bool
+            Of the same shape.
+
+        Examples
+        --------
+        >>> Rule("ic low", "ic", "<", 0.02).breached(np.array([0.01, 0.02, np.nan])).tolist()
+        [True, False, False]
+        """
         return self._beyond(statistic, self.threshold)
 
     def recovered(self, statistic: Floats) -> Flags:
-        """Where it is back; False where it is NaN."""
+        """Where the statistic is not beyond `resolve`; False where it is NaN.
+
+        Parameters
+        ----------
+        statistic
+            As `of` returns it, any shape.
+
+        Returns
+        -------
+        array of bool
+            Of the same shape.
+
+        Examples
+        --------
+        >>> rule = Rule("ic low", "ic", "<", 0.02, resolve=0.03)
+        >>> rule.recovered(np.array([0.01, 0.025, 0.03])).tolist()
+        [False, False, True]
+        """
         resolve = self.threshold if self.resolve is None else self.resolve
         return ~self._beyond(statistic, resolve) & ~np.isnan(statistic)
 
@@ -142,7 +210,26 @@ class Rule:
         return result
 
     def of(self, series: Floats, baseline: Baselines = None) -> Floats:
-        """The statistic of a series, along its last axis; NaN where there is nothing to judge."""
+        """The statistic of a series; NaN where there is no value to judge.
+
+        Parameters
+        ----------
+        series
+            Shape (..., sessions), NaN where there is no value.
+        baseline
+            For "cusum": one accepted level, or one for each session.
+
+        Returns
+        -------
+        array of float
+            Shape (..., sessions).
+
+        Examples
+        --------
+        >>> rule = Rule("ic low", "ic", "<", 0.02, "mean", window=2)
+        >>> rule.of(np.array([0.01, 0.03, 0.05])).round(3)
+        array([ nan, 0.02, 0.04])
+        """
         if self.statistic == "value":
             return series
         if self.statistic == "absent":
@@ -165,7 +252,8 @@ class Rule:
 class RuleStates:
     """One rule over time, arrays of shape (..., sessions).
 
-    `open` is the alert itself; `inhibited` that it is open while a rule that inhibits it is too.
+    `open` is the state of the alert; `inhibited` is True where the alert is open while a rule that
+    inhibits it is open too.
     """
 
     rule: Rule
@@ -213,12 +301,12 @@ class Evaluation:
     states: Mapping[str, RuleStates]
 
     def transitions(self) -> list[Transition]:
-        """What changed, in order of session, then of the rules; for series of one dimension."""
+        """Openings and resolutions, by session and then by rule; for series of one dimension."""
         found = [t for states in self.states.values() for t in _transitions(states)]
         return sorted(found, key=lambda transition: transition.session)
 
     def cut(self, sessions: slice) -> Evaluation:
-        """Some of the sessions, judged as they were among all of them."""
+        """A slice of the sessions, with the states that they have among all of them."""
         return Evaluation({name: states.cut(sessions) for name, states in self.states.items()})
 
     def open_at(self, session: int) -> list[Rule]:
@@ -233,18 +321,23 @@ def evaluate(
     series: Mapping[str, ArrayLike],
     baselines: Mapping[str, Baselines] | None = None,
 ) -> Evaluation:
-    """Run rules over series of sessions.
+    """Evaluate rules over series of sessions.
 
     Parameters
     ----------
     rules
-        Names must differ, or ValueError.
+        Their names must differ.
     series
         By metric, shape (sessions,) or (paths, sessions); NaN (or None) where there is no value. A
-        rule whose metric is not among them is not evaluated: the metric is not monitored.
+        rule whose metric has no series is not evaluated.
     baselines
         By metric, for "cusum": one, or one for each session (None where nothing was accepted yet).
-        A CUSUM starts anew where the baseline changes. Without one the rule stays quiet.
+        A CUSUM restarts where the baseline changes. A rule without a baseline never opens.
+
+    Raises
+    ------
+    ValueError
+        Two rules have the same name.
 
     Examples
     --------

@@ -22,6 +22,7 @@ from mlflow_timescale.cli.kit import (
 )
 from mlflow_timescale.db import DatabaseURI
 
+from .monitors import require_strategies
 from .tables import metric_rows, metrics_json
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def daily(
     """
     from ..daily import daily_job
 
+    require_strategies(uri, strategies)
     options: dict[str, Any] = {} if mlflow else {"tracking_uri": False}
     results = daily_job(uri, list(strategies) or None, session=session, **options)
     if as_json:

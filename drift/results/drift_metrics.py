@@ -29,10 +29,21 @@ _FLAGS = ("ic_alert", "psi_alert", "sharpe_alert")
 
 @dataclass(frozen=True)
 class AlertConfig:
-    """The classic matrix with thresholds of one's own; `DriftMonitor(rules=AlertConfig(...))`.
+    """The thresholds of the classic alert matrix: `DriftMonitor(..., rules=AlertConfig(...))`.
 
-    >>> [rule.threshold for rule in AlertConfig(psi_critical=0.3).rules()][3:5]
-    [0.1, 0.3]
+    Attributes
+    ----------
+    ic_warning, ic_critical
+        A rank IC below the first on 5 sessions, or below the second on one.
+    psi_warning, psi_critical
+        A PSI of any feature above these.
+    sharpe_warning, sharpe_critical
+        A 20-session Sharpe ratio below the first on 10 sessions, or below the second on 5.
+
+    Examples
+    --------
+    >>> AlertConfig(psi_critical=0.3).psi_critical
+    0.3
     """
 
     ic_warning: float = 0.02
@@ -43,16 +54,50 @@ class AlertConfig:
     sharpe_critical: float = 0.0
 
     def rules(self) -> tuple[Rule, ...]:
-        """The seven rows of the matrix."""
+        """The seven rules of the matrix.
+
+        Returns
+        -------
+        tuple of Rule
+
+        Examples
+        --------
+        >>> [rule.threshold for rule in AlertConfig(psi_critical=0.3).rules()][3:5]
+        [0.1, 0.3]
+        """
         return presets.classic(**vars(self))
 
 
 @dataclass
 class DriftMetrics:
-    """One session of one strategy. What cannot be computed is None; `statuses` say why.
+    """The metrics of one session of one strategy; None where a metric cannot be computed.
 
-    `psi` is the largest of the features'; `values` holds everything, by metric and dimension. The
-    alert flags say that a critical alert on IC, PSI or Sharpe is open.
+    Attributes
+    ----------
+    date, strategy_id
+        The session and the strategy.
+    ic, ic_5d_avg
+        Rank IC of the session's signals, and its mean over the last 5 sessions.
+    psi
+        The largest PSI of the features.
+    sharpe_5d, sharpe_20d, sharpe_60d
+        Annualised Sharpe ratios of the last strategy returns.
+    ic_cusum
+        CUSUM of the shortfall of the IC below its accepted level, in standard deviations.
+    n_signals
+        Signals of the session.
+    ic_alert, psi_alert, sharpe_alert
+        Whether a critical alert on IC, PSI or Sharpe is open.
+    values
+        Everything, by metric and dimension.
+    batch
+        The computation behind metrics that are not stored yet; not for callers.
+
+    Examples
+    --------
+    >>> metrics = DriftMetrics(datetime.date(2024, 1, 2), "momentum", ic=0.031, sharpe_20d=1.2)
+    >>> metrics.ic, metrics.psi
+    (0.031, None)
     """
 
     date: datetime.date
@@ -79,7 +124,23 @@ class DriftMetrics:
         found: Sequence[Value],
         batch: Batch | None = None,
     ) -> DriftMetrics:
-        """Gather a session's values."""
+        """The metrics of a session, from its values.
+
+        Parameters
+        ----------
+        strategy_id, day
+            The strategy and the session.
+        found
+            Values by metric and dimension.
+        batch
+            The computation behind them, if they are not stored yet.
+
+        Examples
+        --------
+        >>> day = datetime.date(2024, 1, 2)
+        >>> DriftMetrics.of("momentum", day, [Value(day, "ic", "", 0.031, 40, "ok")]).ic
+        0.031
+        """
         own = {v.metric: v.value for v in found if not v.dimension}
         fields: dict[str, Any] = {name: own.get(metric) for name, metric in _METRICS.items()}
         flags = {name: bool(own.get(name)) for name in _FLAGS}
@@ -96,18 +157,53 @@ class DriftMetrics:
 
     @property
     def statuses(self) -> dict[str, str]:
-        """Why the strategy's own metrics are missing, by metric."""
+        """Why metrics of the strategy are missing, by metric.
+
+        Examples
+        --------
+        >>> day = datetime.date(2024, 1, 2)
+        >>> pending = Value(day, "ic", "", None, 0, "no_returns_yet")
+        >>> DriftMetrics(day, "momentum", values=(pending,)).statuses
+        {'ic': 'no_returns_yet'}
+        """
         return {v.metric: v.status for v in self.values if v.value is None and not v.dimension}
 
     def value(self, metric: str, dimension: str = "") -> float | None:
-        """One number, for instance `value("psi", "rsi_14")`; None where there is none."""
+        """One number; None where there is none.
+
+        Parameters
+        ----------
+        metric
+            Such as "psi".
+        dimension
+            A feature, horizon ("h5"), group or model; "" for the strategy as a whole.
+
+        Examples
+        --------
+        >>> day = datetime.date(2024, 1, 2)
+        >>> psi = Value(day, "psi", "rsi_14", 0.07, 40, "ok")
+        >>> metrics = DriftMetrics(day, "momentum", values=(psi,))
+        >>> metrics.value("psi", "rsi_14")
+        0.07
+        """
         for v in self.values:
             if (v.metric, v.dimension) == (metric, dimension):
                 return v.value
         return None
 
     def as_values(self) -> Iterator[Value]:
-        """The fields as values, for metrics that were made by hand."""
+        """The fields as values, for metrics that were made by hand.
+
+        Returns
+        -------
+        iterator of Value
+
+        Examples
+        --------
+        >>> metrics = DriftMetrics(datetime.date(2024, 1, 2), "momentum", ic=0.031)
+        >>> [(value.metric, value.value) for value in metrics.as_values()][0]
+        ('ic', 0.031)
+        """
         for name, metric in _METRICS.items():
             number = getattr(self, name)
             if number is not None:

@@ -14,9 +14,9 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg.rows import class_row
 
 from mlflow_timescale.db import Connection, Error, load
+from mlflow_timescale.db.rows import records
 
 from ..metrics.psi import Reference
 
@@ -50,8 +50,7 @@ class References:
 
     def __init__(self, conn: Connection, strategy_id: str) -> None:
         self._conn = conn
-        with conn.cursor(row_factory=class_row(Window)) as cursor:
-            rows = cursor.execute(_queries.references, {"strategy_id": strategy_id}).fetchall()
+        rows = records(conn, Window, _queries.references, {"strategy_id": strategy_id})
         self.windows = tuple(rows)
         self._distributions: dict[int, dict[str, Reference]] = {}
 

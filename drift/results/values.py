@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from psycopg.rows import class_row
 
 from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db.rows import records
 
 _queries = load("drift")
 FIRST = date(1, 1, 1)
@@ -111,17 +112,19 @@ def of_sessions(
     dimensions: Sequence[str] | None = None,
 ) -> list[Value]:
     """The latest values of the sessions from `start` to `end`; of some metrics and dimensions."""
-    with conn.cursor(row_factory=class_row(Value), binary=True) as cursor:
-        return cursor.execute(
-            _queries.session_values,
-            {
-                "strategy_id": strategy_id,
-                "start": start,
-                "end": end,
-                "metrics": None if metrics is None else list(metrics),
-                "dimensions": None if dimensions is None else list(dimensions),
-            },
-        ).fetchall()
+    return records(
+        conn,
+        Value,
+        _queries.session_values,
+        {
+            "strategy_id": strategy_id,
+            "start": start,
+            "end": end,
+            "metrics": None if metrics is None else list(metrics),
+            "dimensions": None if dimensions is None else list(dimensions),
+        },
+        binary=True,
+    )
 
 
 def runs(conn: Connection, strategy_id: str, start: date = FIRST, end: date = LAST) -> list[Run]:

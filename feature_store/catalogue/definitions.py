@@ -1,4 +1,4 @@
-"""Feature views: what a group of features means, of which type it is, and who answers for it."""
+"""Feature views: definitions of groups of features, with types, owner and freshness limit."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from psycopg.rows import dict_row
 
 from mlflow_timescale import db
 from mlflow_timescale.common.time import optional_duration
+from mlflow_timescale.db.rows import mappings
 
 from ..errors import DefinitionError
 from ..values.encoding import Floats, is_there
@@ -119,8 +119,7 @@ def register(conn: db.Connection, view: FeatureView) -> bool:
 
 def views(conn: db.Connection) -> list[FeatureView]:
     """All views, by name and version."""
-    with conn.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(_queries.views).fetchall()
+    rows = mappings(conn, _queries.views)
     return [FeatureView(**row) for row in rows]
 
 
@@ -190,15 +189,21 @@ def _refuse_strangers(features: list[str], view: FeatureView) -> None:
 
 
 def _check_type(points: Points, code: int, kind: str) -> None:
-    mine = points.feature == code
-    json = np.zeros(mine.sum(), dtype=bool)
+    of_feature = points.feature == code
+    json = np.zeros(of_feature.sum(), dtype=bool)
     if points.json is not None:
-        json = is_there(points.json[mine])
-    wrong = ~json if kind in ("vector", "json") else json | _wrong_numbers(points.value[mine], kind)
+        json = is_there(points.json[of_feature])
+    wrong = (
+        ~json
+        if kind in ("vector", "json")
+        else json | _wrong_numbers(points.value[of_feature], kind)
+    )
     if kind == "vector" and points.json is not None:
-        wrong |= np.array([not str(text).startswith("[") for text in points.json[mine]], dtype=bool)
+        wrong |= np.array(
+            [not str(text).startswith("[") for text in points.json[of_feature]], dtype=bool
+        )
     if wrong.any():
-        at = np.flatnonzero(mine)[int(wrong.argmax())]
+        at = np.flatnonzero(of_feature)[int(wrong.argmax())]
         text = None if points.json is None else points.json[at]
         raise DefinitionError(
             f"feature {points.features[code]!r} is defined as {kind}, got "

@@ -71,7 +71,7 @@ def version_of(feature: str, versions: Versions) -> int:
 def series_table(
     conn: db.Connection, entities: list[str], selection: FeatureSelection
 ) -> SeriesTable:
-    """The series of these entities; raises UnknownFeature for what nobody ever wrote."""
+    """The series of these entities. Raises UnknownFeature for features that were never written."""
     parameters = {
         "entities": entities,
         "features": selection.names,
@@ -80,26 +80,28 @@ def series_table(
     with conn.cursor(binary=True) as cursor:
         row: Any = cursor.execute(_queries.series_of, parameters).fetchone()
     columns = [np.empty(0, dtype=np.int32) if column is None else column for column in row]
-    found = SeriesTable(columns[0] - 1, columns[1] - 1, columns[2], columns[3])
-    without = set(range(len(selection.names))) - set(found.feature.tolist())
+    table = SeriesTable(columns[0] - 1, columns[1] - 1, columns[2], columns[3])
+    without = set(range(len(selection.names))) - set(table.feature.tolist())
     if without:
         check_known(conn, selection, sorted(without))
-    order = np.lexsort((found.entity, found.feature, found.version))
-    return SeriesTable(*(column[order] for column in found))
+    order = np.lexsort((table.entity, table.feature, table.version))
+    return SeriesTable(*(column[order] for column in table))
 
 
 def check_known(conn: db.Connection, selection: FeatureSelection, positions: Sequence[int]) -> None:
     """Raise UnknownFeature where a feature, or its version, exists for no entity at all."""
-    known: dict[str, list[int]] = {}
+    versions: dict[str, list[int]] = {}
     for name, version in conn.execute(_queries.feature_names):
-        known.setdefault(name, []).append(version)
-    missing = [selection.names[i] for i in positions if selection.names[i] not in known]
+        versions.setdefault(name, []).append(version)
+    missing = [selection.names[i] for i in positions if selection.names[i] not in versions]
     if missing:
-        raise unknown_feature(missing, known)
+        raise unknown_feature(missing, versions)
     for i in positions:
         name, version = selection.names[i], selection.versions[i]
-        if version != ANY_VERSION and version not in known[name]:
-            raise UnknownFeature(f"feature {name!r} has no version {version}; it has {known[name]}")
+        if version != ANY_VERSION and version not in versions[name]:
+            raise UnknownFeature(
+                f"feature {name!r} has no version {version}; it has {versions[name]}"
+            )
 
 
 def feature_names_of(conn: db.Connection, entities: list[str]) -> list[str]:

@@ -89,10 +89,11 @@ class SeriesWriter:
                 self._find(missing)
 
     def _find(self, pairs: _Pairs) -> npt.NDArray[np.bool_]:
-        """Look ids up, and say which pairs have one."""
+        """Look up ids; return which pairs have one."""
         parameters = self._parameters(pairs)
         with self._conn.cursor(binary=True) as cursor:
-            # Unprepared: how to join depends on how long the arrays are.
+            # Unprepared: the best join depends on the length of the arrays, which a generic plan
+            # does not consider.
             row: Any = cursor.execute(_queries.find_series, parameters, prepare=False).fetchone()
         if row[0] is None:
             return np.zeros(len(pairs.entity), dtype=bool)
@@ -105,8 +106,8 @@ class SeriesWriter:
         if not len(self._keys):
             return np.zeros(len(keys), dtype=bool)
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        found: npt.NDArray[np.bool_] = self._keys[at] == keys
-        return found
+        is_known: npt.NDArray[np.bool_] = self._keys[at] == keys
+        return is_known
 
     def _keep(self, keys: Keys, ids: Ids) -> None:
         self._keys, first = np.unique(np.concatenate([self._keys, keys]), return_index=True)
@@ -123,5 +124,5 @@ def _distinct(
     if size > 4 * len(flat) + 1024:
         used, position = np.unique(flat, return_inverse=True)
         return used.astype(np.intp), position
-    there = np.bincount(flat, minlength=size) > 0
-    return np.flatnonzero(there), (np.cumsum(there) - 1)[flat]
+    is_used = np.bincount(flat, minlength=size) > 0
+    return np.flatnonzero(is_used), (np.cumsum(is_used) - 1)[flat]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_timescale.cli.kit import (
+    Age,
     Cell,
-    Duration,
     Exit,
     as_of_option,
     calendar_option,
@@ -25,6 +25,8 @@ from mlflow_timescale.cli.kit import (
 from mlflow_timescale.db.uri import DatabaseURI
 
 if TYPE_CHECKING:
+    from mlflow_timescale.common.time import Duration
+
     from ..health import Health
 
 _LIMIT = 10
@@ -44,9 +46,7 @@ _LIMIT = 10
     show_default=True,
     help="Number of sessions to examine.",
 )
-@click.option(
-    "--max-staleness", type=Duration(), help="Allowed age of features without a definition."
-)
+@click.option("--max-staleness", type=Age(), help="Allowed age of features without a definition.")
 @json_option
 def health(
     names: list[str] | None,
@@ -55,7 +55,7 @@ def health(
     calendar: str | None,
     zone: str | None,
     sessions: int,
-    max_staleness: timedelta | None,
+    max_staleness: Duration | None,
     as_json: bool,
     uri: DatabaseURI,
 ) -> None:

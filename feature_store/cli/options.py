@@ -7,17 +7,21 @@ from typing import Any
 
 import click
 
-from mlflow_timescale.cli.kit.types import Duration, ParamType
+from mlflow_timescale.cli.kit.types import ParamType
 
 
-class Lag(Duration):
+class Lag(ParamType):
     """A duration, or a rule of a trading calendar."""
 
     name = "LAG"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        is_duration = not isinstance(value, str) or value[:1].isdigit()
-        return super().convert(value, param, ctx) if is_duration else value
+        from ..write.availability import availability
+
+        try:
+            return availability(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
 
 
 class Version(ParamType):

@@ -9,11 +9,9 @@ whole folder is written aside and renamed; elsewhere the manifest is created onl
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,36 +20,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlflow_timescale import db
-from mlflow_timescale.common.frames import Column, Columns, Frame, as_arrow
-from mlflow_timescale.common.micros import MISSING
-from mlflow_timescale.common.time import to_micros
-from mlflow_timescale.db import Database, DatabaseURI
+from mlflow_timescale.common.frames import Frame
+from mlflow_timescale.db import Database
 
-from ..catalogue import definitions
-from ..catalogue.selection import FeatureSelection
-from ..errors import InvalidTime, as_feature_errors
-from ..read import watermarks
-from ..read.cells import Cells
-from ..read.point_in_time import Options, read_cells
 from ..read.query import PointInTimeQuery
-from ..read.spine import Spine
-from .fingerprint import Fingerprint, canonical_json
+from .fingerprint import Fingerprint
 from .manifest import (
     FILE,
     ContentMismatch,
     Manifest,
     SnapshotError,
-    SnapshotFeature,
-    library_versions,
 )
 from .storage import CorruptFile, DataFile, Folder
+from .training_set import JSON, TrainingSet, json_objects, logical_columns, read_training_set
 
 if TYPE_CHECKING:
     from .mlflow_dataset import SnapshotDataset
 
 PARTITIONS = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", None: ""}
-_JSON = {b"feature_store": b"json"}
 
 
 class SnapshotExists(SnapshotError, FileExistsError):
@@ -60,10 +46,42 @@ class SnapshotExists(SnapshotError, FileExistsError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A published snapshot.
+    """A published training set: immutable Parquet files and a manifest that proves their content.
 
-    `to_arrow`, `to_pandas` and `to_polars` give its rows in the order of as_of; files are checked
-    against the manifest whenever they are read.
+    Rows are in the order of as_of. Files are checked against the manifest whenever they are read.
+    `load_snapshot` opens one, `FeatureStore.snapshot` creates one.
+
+    Attributes
+    ----------
+    url
+        The folder, a local path or an fsspec URL.
+    manifest
+        The content of manifest.json: features, versions, watermark, schema, and a hash of each
+        file.
+
+    Shared parameters
+    -----------------
+    columns
+        Only these columns; by default all.
+
+    Raises
+    ------
+    CorruptFile
+        Any method that reads rows: names the first file that differs from the manifest.
+
+    Examples
+    --------
+    The examples of the methods continue from here.
+
+    >>> import pandas as pd
+    >>> from feature_store import FeatureStore, load_snapshot
+    >>> dates = pd.date_range("2024-01-02 21:00", periods=3, freq="D", tz="UTC")
+    >>> momentum = pd.DataFrame({"entity_key": "AAPL", "event_time": dates})
+    >>> momentum["ret_5d"] = [0.01, 0.02, 0.03]
+    >>> spine = pd.DataFrame({"entity_key": "AAPL", "as_of": dates + pd.Timedelta(days=1)})
+    >>> with FeatureStore(uri) as store:
+    ...     written = store.write_frame(momentum, availability_lag="XNYS next open")
+    ...     snapshot = store.snapshot(spine, ["ret_5d"], "momentum-2024")
     """
 
     url: str
@@ -71,17 +89,37 @@ class Snapshot:
 
     @property
     def name(self) -> str:
-        """The name under which MLflow shows it."""
+        """The name under which MLflow shows it; by default that of the folder.
+
+        Examples
+        --------
+        >>> snapshot.name
+        'momentum-2024'
+        """
         return self.manifest.name
 
     @property
     def fingerprint(self) -> str:
-        """The hash of the content."""
+        """The SHA-256 of the content: equal content has an equal fingerprint, however it is filed.
+
+        Examples
+        --------
+        >>> len(snapshot.fingerprint)
+        64
+        >>> load_snapshot("momentum-2024").fingerprint == snapshot.fingerprint
+        True
+        """
         return self.manifest.fingerprint
 
     @property
     def feature_names(self) -> list[str]:
-        """The feature columns."""
+        """The feature columns, in order.
+
+        Examples
+        --------
+        >>> snapshot.feature_names
+        ['ret_5d']
+        """
         return [feature.name for feature in self.manifest.features]
 
     @cached_property
@@ -89,63 +127,130 @@ class Snapshot:
         return Folder(self.url)
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """One Arrow table a file; raises CorruptFile naming the first that is not as written."""
+        """One Arrow table for each file, in the order of as_of.
+
+        Examples
+        --------
+        >>> [len(table) for table in snapshot.tables()]
+        [3]
+        """
         for file in self.manifest.files:
             yield self._folder.read_parquet(file, columns)
 
     def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
-        """All rows, or some columns of them; structures are JSON text."""
+        """All rows as an Arrow table; structures are JSON text.
+
+        Examples
+        --------
+        >>> snapshot.to_arrow(["ret_5d"]).column("ret_5d").to_pylist()
+        [0.01, 0.02, 0.03]
+        """
         return pa.concat_tables(self.tables(columns))
 
     def to_pandas(self, columns: list[str] | None = None) -> Any:
-        """All rows as a pandas frame; structures are Python objects."""
+        """All rows as a pandas frame; structures are Python objects.
+
+        Examples
+        --------
+        >>> snapshot.to_pandas().columns.tolist()
+        ['entity_key', 'as_of', 'ret_5d']
+        """
         table = self.to_arrow(columns)
         frame = table.to_pandas()
         for entry in table.schema:
-            if entry.metadata == _JSON:
-                frame[entry.name] = _objects(table[entry.name])
+            if entry.metadata == JSON:
+                frame[entry.name] = json_objects(table[entry.name])
         return frame
 
     def to_polars(self, columns: list[str] | None = None) -> Any:
-        """All rows as a polars frame; structures are JSON text."""
+        """All rows as a polars frame; structures are JSON text.
+
+        Examples
+        --------
+        >>> snapshot.to_polars(["ret_5d"]).shape
+        (3, 1)
+        """
         return Frame(self.to_arrow(columns)).join({}, "polars")
 
     def spine(self) -> pa.Table:
-        """The spine that it was made of."""
+        """The columns that are not features (entities, as_of and others) as an Arrow table.
+
+        Examples
+        --------
+        >>> snapshot.spine().column_names
+        ['entity_key', 'as_of']
+        """
         return self.to_arrow(self.manifest.spine_columns)
 
     def verify(self) -> None:
-        """Raise CorruptFile or ContentMismatch unless files and content are as written."""
+        """Check every file, and the fingerprint of the content.
+
+        Raises
+        ------
+        CorruptFile
+            A file is missing, changed, or not part of the snapshot.
+        ContentMismatch
+            The content has another fingerprint than the manifest.
+
+        Examples
+        --------
+        >>> snapshot.verify()
+        """
         strays = self._folder.files("data") - {file.path for file in self.manifest.files}
         if strays:
             raise CorruptFile(
                 f"{self.url}: file {min(strays)} does not belong to the snapshot; an engine that "
                 f"reads the folder would see it"
             )
-        found = Fingerprint()
+        fingerprint = Fingerprint()
         for table in self.tables():
-            for part in _logical(table):
-                found.add(part)
-        if found.hexdigest() != self.fingerprint:
+            for part in logical_columns(table):
+                fingerprint.add(part)
+        if fingerprint.hexdigest() != self.fingerprint:
             raise ContentMismatch(
-                f"{self.url}: the files have fingerprint {found.hexdigest()} ({found.rows} rows), "
-                f"the {FILE} says {self.fingerprint} ({self.manifest.rows} rows)"
+                f"{self.url}: the files have fingerprint {fingerprint.hexdigest()} "
+                f"({fingerprint.rows} rows), the {FILE} has {self.fingerprint} "
+                f"({self.manifest.rows} rows)"
             )
 
     def query(self) -> PointInTimeQuery:
-        """The query that gives the same content again."""
-        made = self.manifest
+        """The query that gives the same content again.
+
+        Returns
+        -------
+        PointInTimeQuery
+            With the versions and the watermark of the snapshot.
+
+        Examples
+        --------
+        >>> snapshot.query().feature_version
+        {'ret_5d': 'newest'}
+        """
+        manifest = self.manifest
         return PointInTimeQuery(
             self.feature_names,
-            made.entity,
-            made.as_of,
-            {feature.name: feature.version or "newest" for feature in made.features},
-            made.max_age,
-            made.written_by,
+            manifest.entity,
+            manifest.as_of,
+            {feature.name: feature.version or "newest" for feature in manifest.features},
+            manifest.max_age,
+            manifest.written_by,
         )
 
     def to_mlflow(self, name: str | None = None, targets: str | None = None) -> SnapshotDataset:
-        """The snapshot as a dataset for `mlflow.log_input`; `targets` names the label's column."""
+        """The snapshot as a dataset for `mlflow.log_input`.
+
+        Parameters
+        ----------
+        name
+            By default the name of the snapshot.
+        targets
+            The column of the labels.
+
+        Examples
+        --------
+        >>> snapshot.to_mlflow().name
+        'momentum-2024'
+        """
         from .mlflow_dataset import SnapshotDataset
 
         return SnapshotDataset(self, name, targets)
@@ -162,12 +267,12 @@ def write_snapshot(
 ) -> Snapshot:
     """Read a training set and publish it at `path`, a local folder or any fsspec URL.
 
-    Raises SnapshotExists where anything is; after an error nothing is left behind.
+    Raises SnapshotExists if the folder is not empty. After an error nothing is left behind.
     """
     folder = Folder(path)
     if not folder.is_empty():
         raise SnapshotExists(f"{folder.url} is not empty; a snapshot is written once, elsewhere")
-    content = read_content(database, spine, query)
+    content = read_training_set(database, spine, query)
     draft = folder.sibling() if folder.is_local else folder
     files: list[DataFile] = []
     try:
@@ -184,7 +289,32 @@ def write_snapshot(
 def load_snapshot(path: str | Path, *, verify: bool = True) -> Snapshot:
     """Open a snapshot; by default every file and the fingerprint are checked.
 
-    Raises SnapshotError if there is none, CorruptFile if a file is not as it was written.
+    Parameters
+    ----------
+    path
+        The folder, a local path or an fsspec URL.
+    verify
+        False opens it without reading the data files.
+
+    Returns
+    -------
+    Snapshot
+
+    Raises
+    ------
+    SnapshotError
+        There is no snapshot at `path`.
+    ContentMismatch
+        The content has another fingerprint than the manifest.
+    CorruptFile
+        A file differs from the manifest.
+
+    Examples
+    --------
+    >>> load_snapshot("momentum-2024")
+    Traceback (most recent call last):
+        ...
+    feature_store.files.manifest.SnapshotError: ...
     """
     folder = Folder(path)
     try:
@@ -199,163 +329,7 @@ def load_snapshot(path: str | Path, *, verify: bool = True) -> Snapshot:
 
 def rebuild(database: Database, snapshot: Snapshot) -> str:
     """The fingerprint of the same rows and features, read again at the same watermark."""
-    return read_content(database, snapshot.spine(), snapshot.query()).fingerprint
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """A training set as it goes into files, in the order of as_of."""
-
-    table: pa.Table
-    query: PointInTimeQuery
-    written_by: datetime
-    features: list[SnapshotFeature]
-    spine_columns: list[str]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """The hash of all columns."""
-        return _fingerprint(self.table)
-
-    def manifest(
-        self, name: str, partition: str | None, files: list[DataFile], uri: DatabaseURI
-    ) -> Manifest:
-        """What the snapshot says of itself."""
-        entity = self.query.entity
-        plain = entity if isinstance(entity, str) else {k: list(v) for k, v in entity.items()}
-        return Manifest(
-            name=name,
-            fingerprint=self.fingerprint,
-            spine_hash=_fingerprint(self.table.select(self.spine_columns)),
-            written_by=self.written_by,
-            created_at=datetime.now(timezone.utc),
-            rows=len(self.table),
-            entity=plain,
-            as_of=self.query.as_of,
-            spine_columns=self.spine_columns,
-            features=self.features,
-            max_age=self.query.max_age,
-            partition=partition,
-            schema=[{"name": entry.name, "type": str(entry.type)} for entry in self.table.schema],
-            files=files,
-            database=str(uri),
-            libraries=library_versions(),
-        )
-
-
-def read_content(database: Database, frame: Any, query: PointInTimeQuery) -> TrainingSet:
-    """Read the training set of a query, up to its watermark or, without one, up to now."""
-    selection = query.selection
-    spine = query.spine(frame)
-    with database.connection() as conn:
-        written_by = _settled(conn, query.written_by)
-        query = replace(query, written_by=written_by)
-        cells, _ = read_cells(conn, spine, query, Options())
-        views = definitions.views(conn)
-    order = np.argsort(spine.as_of, kind="stable")
-    table = _spine_table(spine, query.as_of)
-    names = table.column_names
-    for j, feature in enumerate(selection.names):
-        entry, column = _feature_column(cells, j, feature)
-        table = table.append_column(entry, column)
-    features = [_describe(cells, j, selection, views) for j in range(len(selection.names))]
-    return TrainingSet(table.take(pa.array(order)), query, written_by, features, names)
-
-
-def _settled(conn: db.Connection, written_by: datetime | None) -> datetime:
-    settled = watermarks.watermark(conn)
-    if written_by is None:
-        return settled
-    if to_micros(written_by, "written_by") > to_micros(settled):
-        raise InvalidTime(
-            f"written_by {written_by.isoformat()} is not settled: writes stamped before it may "
-            f"still commit; the watermark is {settled.isoformat()}"
-        )
-    return written_by
-
-
-def _spine_table(spine: Spine, as_of: str) -> pa.Table:
-    found = {name: _plain(name, column) for name, column in spine.frame.columns().items()}
-    missing = spine.as_of == MISSING
-    found[as_of] = pa.array(spine.as_of, mask=missing, type=pa.timestamp("us", "UTC"))
-    return pa.table(found)
-
-
-def _plain(name: str, column: Column) -> pa.Array:
-    with as_feature_errors():
-        array = as_arrow(column, f"column {name!r} of the spine")
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
-
-
-def _feature_column(cells: Cells, j: int, name: str) -> tuple[pa.Field, pa.Array]:
-    """A feature's column: null is no value, NaN a value that was written as undefined."""
-    missing = cells.event[j] == MISSING
-    if j not in cells.structures:
-        return pa.field(name, pa.float64()), pa.array(cells.value[j], mask=missing)
-    texts = [
-        None if gone else canonical_json(value)
-        for value, gone in zip(cells.objects(j).tolist(), missing.tolist(), strict=True)
-    ]
-    return pa.field(name, pa.string(), metadata=_JSON), pa.array(texts, type=pa.string())
-
-
-def _describe(
-    cells: Cells, j: int, selection: FeatureSelection, views: list[definitions.FeatureView]
-) -> SnapshotFeature:
-    name, version = selection.names[j], selection.versions[j]
-    there = cells.event[j] != MISSING
-    used = [version] if cells.version is None else np.unique(cells.version[j][there]).tolist()
-    view = next(
-        (v for v in views if name in v.features and v.version == max(used, default=0)), None
-    )
-    structured = np.zeros(len(there), dtype=bool)
-    if j in cells.structures:
-        structured = np.array([value is not None for value in cells.structures[j]], dtype=bool)
-    return SnapshotFeature(
-        name=name,
-        version=version,
-        versions=used,
-        nulls=int((~there).sum()),
-        undefined=int((there & np.isnan(cells.value[j]) & ~structured).sum()),
-        json=j in cells.structures,
-        definition=None if view is None else _definition(view, name),
-    )
-
-
-def _definition(view: definitions.FeatureView, feature: str) -> dict[str, Any]:
-    stale = view.max_staleness
-    return {
-        "view": view.name,
-        "version": view.version,
-        "type": view.features[feature],
-        "description": view.description,
-        "entity_kind": view.entity_kind,
-        "owner": view.owner,
-        "max_staleness": None if stale is None else stale.total_seconds(),
-        "code_reference": view.code_reference,
-    }
-
-
-def _fingerprint(table: pa.Table) -> str:
-    found = Fingerprint()
-    for part in _logical(table):
-        found.add(part)
-    return found.hexdigest()
-
-
-def _logical(table: pa.Table) -> Iterator[Columns]:
-    """The columns of a table, with structures for their JSON text."""
-    read = Frame(table).columns()
-    for entry in table.schema:
-        if entry.metadata == _JSON:
-            read[entry.name] = _objects(table[entry.name])
-    yield read
-
-
-def _objects(column: pa.ChunkedArray) -> Any:
-    values: Any = np.empty(len(column), dtype=object)
-    values[:] = [None if text is None else json.loads(text) for text in column.to_pylist()]
-    return values
+    return read_training_set(database, snapshot.spine(), snapshot.query()).fingerprint
 
 
 def _write_data(folder: Folder, content: TrainingSet, partition: str | None) -> Iterator[DataFile]:

@@ -31,7 +31,7 @@ class Winners:
 
 @dataclass
 class Cells:
-    """The winner of each cell. An event of MISSING means that there is none."""
+    """The winner of each cell. An event of MISSING means no hit."""
 
     value: npt.NDArray[np.float64]
     event: npt.NDArray[np.int64]
@@ -97,7 +97,7 @@ class Cells:
             numbers: npt.NDArray[Any] = self.value[feature]
             return numbers
         structures = self.structures[feature]
-        there = (self.event[feature] != MISSING) & ~is_there(structures)
+        is_number = (self.event[feature] != MISSING) & ~is_there(structures)
         column = structures.copy()
-        column[there] = self.value[feature][there]
+        column[is_number] = self.value[feature][is_number]
         return column

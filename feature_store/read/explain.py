@@ -1,4 +1,4 @@
-"""Where every cell of a training set comes from, and why a missing one is missing."""
+"""The origin of every cell of a training set, and the reason of every missing value."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def explain(conn: db.Connection, spine: Spine, query: PointInTimeQuery) -> dict[
 
 
 def values(conn: db.Connection, spine: Spine, query: PointInTimeQuery) -> list[FeatureValue]:
-    """Every value that is there, by row of the spine and feature."""
+    """The values that exist, by row of the spine and feature."""
     selection = query.selection
     cells, _ = read_cells(conn, spine, query, _WITH_DETAILS)
     assert cells.ingest is not None
@@ -82,20 +82,20 @@ def values(conn: db.Connection, spine: Spine, query: PointInTimeQuery) -> list[F
 
 def writes_of(conn: db.Connection, ids: npt.NDArray[np.int64]) -> dict[int, tuple[Any, ...]]:
     """Producer, its version, run and assumed lag of each write."""
-    wanted = np.unique(ids)
-    rows = conn.execute(_queries.writes, {"writes": wanted[wanted > 0].tolist()})
+    unique = np.unique(ids)
+    rows = conn.execute(_queries.writes, {"writes": unique[unique > 0].tolist()})
     return {row[0]: tuple(row[2:]) for row in rows}
 
 
 def _provenance(conn: db.Connection, cells: Cells) -> dict[str, npt.NDArray[Any]]:
     assert cells.write is not None
     writes = writes_of(conn, cells.write)
-    there = _by_row(cells.event) != MISSING
+    has_value = _by_row(cells.event) != MISSING
     ids = _by_row(cells.write)
     columns = {}
     for i, name in enumerate(_PROVENANCE):
         column = np.full(len(ids), None, dtype=object)
-        column[there] = [writes[int(write)][i] for write in ids[there]]
+        column[has_value] = [writes[int(write)][i] for write in ids[has_value]]
         columns[name] = column
     return columns
 
@@ -104,42 +104,42 @@ def _reasons(
     conn: db.Connection, spine: Spine, selection: FeatureSelection, cells: Cells, expired: Any
 ) -> npt.NDArray[np.object_]:
     missing = cells.event == MISSING
-    found: npt.NDArray[np.object_] = np.full(missing.shape, None, dtype=object)
-    found[missing] = NEVER_WRITTEN
+    reasons: npt.NDArray[np.object_] = np.full(missing.shape, None, dtype=object)
+    reasons[missing] = NEVER_WRITTEN
     for group in spine.groups:
-        known = _has_points(conn, group, selection)
+        stored = _has_points(conn, group, selection)
         for j, position in enumerate(group.features):
-            found[position][missing[position] & known[group.entity, j]] = NOT_YET_KNOWN
+            reasons[position][missing[position] & stored[group.entity, j]] = NOT_YET_KNOWN
     if expired is not None:
-        found[expired] = EXPIRED
+        reasons[expired] = EXPIRED
     for j in range(len(selection.names)):
         undefined = ~missing[j] & np.isnan(cells.value[j])
         if j in cells.structures:
             undefined &= ~is_there(cells.structures[j])
-        found[j][undefined] = UNDEFINED
-    found[:, spine.as_of == MISSING] = NO_AS_OF
-    return found
+        reasons[j][undefined] = UNDEFINED
+    reasons[:, spine.as_of == MISSING] = NO_AS_OF
+    return reasons
 
 
 def _has_points(
     conn: db.Connection, group: Group, selection: FeatureSelection
 ) -> npt.NDArray[np.bool_]:
-    """For which (entity, feature of the group) is anything stored at all?"""
+    """Whether any value is stored, by entity and feature of the group."""
     table = series_table(conn, group.entities, part_of(selection, group))
-    asked = {"series": Int4Array(table.series)}
-    row: Any = conn.execute(_queries.series_with_points, asked, binary=True).fetchone()
+    lookups = {"series": Int4Array(table.series)}
+    row: Any = conn.execute(_queries.series_with_points, lookups, binary=True).fetchone()
     written = np.isin(table.series, [] if row[0] is None else row[0])
-    known = np.zeros((len(group.entities), len(group.features)), dtype=bool)
-    known[table.entity[written], table.feature[written]] = True
-    return known
+    stored = np.zeros((len(group.entities), len(group.features)), dtype=bool)
+    stored[table.entity[written], table.feature[written]] = True
+    return stored
 
 
 def _entity_of_cells(spine: Spine, count: int) -> npt.NDArray[np.object_]:
-    found: npt.NDArray[np.object_] = np.full((len(spine), count), None, dtype=object)
+    entities: npt.NDArray[np.object_] = np.full((len(spine), count), None, dtype=object)
     for group in spine.groups:
         names = np.array(group.entities, dtype=object)[group.entity]
-        found[:, group.features] = names[:, None]
-    return found.ravel()
+        entities[:, group.features] = names[:, None]
+    return entities.ravel()
 
 
 def _by_row(cells: npt.NDArray[Any] | None) -> npt.NDArray[Any]:

@@ -38,13 +38,13 @@ def strict_frontier(event: Times, ingest: Times) -> Frontier:
     >>> strict_frontier(event, ingest).rows  # 2 is overtaken by 3 when it becomes known
     array([0, 3])
     """
-    known = np.maximum(event, ingest)
-    later = np.empty_like(known)
-    if len(known):
+    known_at = np.maximum(event, ingest)
+    later = np.empty_like(known_at)
+    if len(known_at):
         later[-1] = np.iinfo(np.int64).max
-        later[:-1] = np.minimum.accumulate(known[::-1])[-2::-1]
-    rows = np.flatnonzero(known < later)
-    return Frontier(rows, known[rows])
+        later[:-1] = np.minimum.accumulate(known_at[::-1])[-2::-1]
+    rows = np.flatnonzero(known_at < later)
+    return Frontier(rows, known_at[rows])
 
 
 def search(frontier: Frontier, as_of: Times) -> Index:
@@ -54,10 +54,10 @@ def search(frontier: Frontier, as_of: Times) -> Index:
     >>> search(frontier, np.array([14, 15, 19, 20]))
     array([-1,  0,  0,  1])
     """
-    found = np.searchsorted(frontier.known_at, as_of, side="right") - 1
+    positions = np.searchsorted(frontier.known_at, as_of, side="right") - 1
     if not len(frontier.rows):
-        return found.astype(np.intp)
-    return np.where(found < 0, -1, frontier.rows[found])
+        return positions.astype(np.intp)
+    return np.where(positions < 0, -1, frontier.rows[positions])
 
 
 def search_by_event(event: Times, as_of: Times) -> Index:

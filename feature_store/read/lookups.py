@@ -1,6 +1,6 @@
 """Looking cells up in the index, for spines that are small beside what is stored.
 
-Most winners are recent, so first the last few points of all series of an entity are read in one
+Most winners are recent, so first the last few points of all series of an entity are read in lookup
 go for each row of the spine: 60 microseconds for a row of twenty features, where twenty searches
 take 200. What has no recent point is then searched for by itself.
 """
@@ -26,8 +26,8 @@ _queries = db.load("features")
 _LARGEST_PART, _SMALLEST_PART = 20_000, 4_000  # cells
 
 
-class Asked(NamedTuple):
-    """One series, and the rows of the spine that ask for it, in the order of their as_of."""
+class SeriesLookup(NamedTuple):
+    """One series, and the rows of the spine that need it, in the order of their as_of."""
 
     series: int
     feature: int
@@ -35,13 +35,13 @@ class Asked(NamedTuple):
     rows: Positions
     as_of: Micros
 
-    def take(self, chosen: slice | npt.NDArray[np.bool_]) -> Asked:
+    def take(self, chosen: slice | npt.NDArray[np.bool_]) -> SeriesLookup:
         """Only some of the rows."""
         return self._replace(rows=self.rows[chosen], as_of=self.as_of[chosen])
 
 
 class Bounds(NamedTuple):
-    """What a read may leave out: older than `max_age`, written after `written_by`."""
+    """Limits of a read: values older than `max_age` or written after `written_by` are left out."""
 
     max_age: timedelta | None = None
     written_by: datetime | None = None
@@ -49,56 +49,56 @@ class Bounds(NamedTuple):
 
 def look_up(
     readers: Readers,
-    asked: list[Asked],
+    lookups: list[SeriesLookup],
     bounds: Bounds,
     *,
     writes: bool,
     lookback: timedelta | None = None,
 ) -> Iterator[Winners]:
-    """Ask the index, first for the last points within `lookback`, if one is given."""
-    cells = sum(len(one.rows) for one in asked)
+    """Search the index for each cell; with `lookback`, read the latest points first."""
+    cells = sum(len(lookup.rows) for lookup in lookups)
     size = readers.share(cells, _SMALLEST_PART, _LARGEST_PART)
     if lookback is None or writes:
         for each in readers.map(
-            lambda conn, part: _search(conn, part, bounds, writes=writes), _chunks(asked, size)
+            lambda conn, part: _search(conn, part, bounds, writes=writes), _chunks(lookups, size)
         ):
             yield from each
         return
     for recent_first in readers.map(
-        lambda conn, groups: list(_look_back(conn, groups, bounds, lookback)), _parts(asked, size)
+        lambda conn, groups: list(_look_back(conn, groups, bounds, lookback)), _parts(lookups, size)
     ):
         yield from recent_first
 
 
 def _look_back(
-    conn: db.Connection, groups: list[list[Asked]], bounds: Bounds, lookback: timedelta
+    conn: db.Connection, groups: list[list[SeriesLookup]], bounds: Bounds, lookback: timedelta
 ) -> Iterator[Winners]:
-    """The last points of a part's series, and where that finds nothing, a search."""
+    """The latest points of the series; a search in the index where there are none."""
     is_all = bounds.max_age is not None and bounds.max_age <= lookback
     recent = _recent(conn, groups, bounds.max_age if is_all else lookback)
     older: dict[int, Winners] = {}
     if not is_all:
-        missed = list(_without(groups, recent))
-        older = {found.series: found for found in _search(conn, missed, bounds, writes=False)}
-    # In the order of `asked`: a newer version of a feature comes after an older one.
-    for one in (one for group in groups for one in group):
-        if one.series in recent:
-            yield recent[one.series]
-        if one.series in older:
-            yield older[one.series]
+        without_hit = list(_without(groups, recent))
+        older = {hit.series: hit for hit in _search(conn, without_hit, bounds, writes=False)}
+    # In the order of `lookups`: the value of a newer version overwrites that of an older one.
+    for lookup in (lookup for group in groups for lookup in group):
+        if lookup.series in recent:
+            yield recent[lookup.series]
+        if lookup.series in older:
+            yield older[lookup.series]
 
 
 def _search(
-    conn: db.Connection, part: list[Asked], bounds: Bounds, *, writes: bool
+    conn: db.Connection, part: list[SeriesLookup], bounds: Bounds, *, writes: bool
 ) -> list[Winners]:
     """Search the index for each cell."""
     if not part:
         return []
     query = _queries.lookup_points_writes if writes else _queries.lookup_points
-    series = np.repeat([one.series for one in part], [len(one.rows) for one in part])
+    series = np.repeat([lookup.series for lookup in part], [len(lookup.rows) for lookup in part])
     parameters = {
         "series": Int4Array(series),
-        "as_of": TimestampArray(np.concatenate([one.as_of for one in part])),
+        "as_of": TimestampArray(np.concatenate([lookup.as_of for lookup in part])),
         "max_age": bounds.max_age,
         "written_by": bounds.written_by,
     }
@@ -107,17 +107,17 @@ def _search(
     return [] if row[0] is None else list(_split(part, *row))
 
 
-def _parts(asked: list[Asked], size: int) -> Iterator[list[list[Asked]]]:
+def _parts(lookups: list[SeriesLookup], size: int) -> Iterator[list[list[SeriesLookup]]]:
     """Series by entity, whose rows are the same, cut where a part has about `size` cells."""
-    by_entity: dict[int, list[Asked]] = {}
-    for one in asked:
-        by_entity.setdefault(int(one.rows[0]), []).append(one)
-    part: list[list[Asked]] = []
+    by_entity: dict[int, list[SeriesLookup]] = {}
+    for lookup in lookups:
+        by_entity.setdefault(int(lookup.rows[0]), []).append(lookup)
+    part: list[list[SeriesLookup]] = []
     cells = 0
     for group in by_entity.values():
         step = max(1, size // len(group))
         for start in range(0, len(group[0].rows), step):
-            part.append([one.take(slice(start, start + step)) for one in group])
+            part.append([lookup.take(slice(start, start + step)) for lookup in group])
             cells += len(group) * len(part[-1][0].rows)
             if cells >= size or step < len(group[0].rows):
                 yield part
@@ -127,17 +127,17 @@ def _parts(asked: list[Asked], size: int) -> Iterator[list[list[Asked]]]:
 
 
 def _recent(
-    conn: db.Connection, groups: list[list[Asked]], lookback: timedelta | None
+    conn: db.Connection, groups: list[list[SeriesLookup]], lookback: timedelta | None
 ) -> dict[int, Winners]:
     """By series, the winners that happened within `lookback` before their as_of."""
     firsts = [group[0] for group in groups]
-    series = [one.series for group in groups for one in group]
+    series = [lookup.series for group in groups for lookup in group]
     numbers = np.arange(len(groups), dtype=np.int32)
     parameters = {
         "series": Int4Array(np.array(series, dtype=np.int32)),
         "entity": Int4Array(numbers.repeat([len(group) for group in groups])),
-        "asked": Int4Array(numbers.repeat([len(one.rows) for one in firsts])),
-        "as_of": TimestampArray(np.concatenate([one.as_of for one in firsts])),
+        "asked": Int4Array(numbers.repeat([len(lookup.rows) for lookup in firsts])),
+        "as_of": TimestampArray(np.concatenate([lookup.as_of for lookup in firsts])),
         "lookback": lookback,
     }
     with conn.cursor(binary=True) as cursor:
@@ -148,45 +148,47 @@ def _recent(
     order = np.lexsort((ingest, event, position, ids))
     ids, position = ids[order], position[order]
     last = np.append((ids[1:] != ids[:-1]) | (position[1:] != position[:-1]), True)
-    kept = order[last]
-    ids, rows = ids[last], np.concatenate([one.rows for one in firsts])[position[last] - 1]
-    found = {}
+    latest = order[last]
+    ids, rows = ids[last], np.concatenate([lookup.rows for lookup in firsts])[position[last] - 1]
+    by_series = {}
     starts, ends = (np.searchsorted(ids, series, side) for side in ("left", "right"))
-    everyone = (one for group in groups for one in group)
-    for one, start, end in zip(everyone, starts.tolist(), ends.tolist(), strict=True):
+    all_lookups = (lookup for group in groups for lookup in group)
+    for lookup, start, end in zip(all_lookups, starts.tolist(), ends.tolist(), strict=True):
         if end > start:
             at = slice(start, end)
-            point = kept[at]
-            found[one.series] = Winners(
-                one.feature,
+            point = latest[at]
+            by_series[lookup.series] = Winners(
+                lookup.feature,
                 rows[at],
-                one.series,
-                one.version,
+                lookup.series,
+                lookup.version,
                 event[point],
                 ingest[point],
                 row[4][point],
                 None,
                 bool(row[5][point].any()),
             )
-    return found
+    return by_series
 
 
-def _without(groups: list[list[Asked]], recent: dict[int, Winners]) -> Iterator[Asked]:
-    """What is asked and not found."""
-    for one in (one for group in groups for one in group):
-        if one.series not in recent:
-            yield one
-        elif len(recent[one.series].rows) < len(one.rows):
-            yield one.take(~np.isin(one.rows, recent[one.series].rows))
+def _without(
+    groups: list[list[SeriesLookup]], recent: dict[int, Winners]
+) -> Iterator[SeriesLookup]:
+    """The lookups without a hit."""
+    for lookup in (lookup for group in groups for lookup in group):
+        if lookup.series not in recent:
+            yield lookup
+        elif len(recent[lookup.series].rows) < len(lookup.rows):
+            yield lookup.take(~np.isin(lookup.rows, recent[lookup.series].rows))
 
 
-def _chunks(asked: list[Asked], size: int) -> Iterator[list[Asked]]:
+def _chunks(lookups: list[SeriesLookup], size: int) -> Iterator[list[SeriesLookup]]:
     """Cut into parts of about `size` cells; a series with more is cut itself."""
-    part: list[Asked] = []
+    part: list[SeriesLookup] = []
     count = 0
-    for one in asked:
-        for start in range(0, len(one.rows), size):
-            piece = one.take(slice(start, start + size))
+    for lookup in lookups:
+        for start in range(0, len(lookup.rows), size):
+            piece = lookup.take(slice(start, start + size))
             part.append(piece)
             count += len(piece.rows)
             if count >= size:
@@ -196,23 +198,23 @@ def _chunks(asked: list[Asked], size: int) -> Iterator[list[Asked]]:
         yield part
 
 
-def _split(part: list[Asked], position: Any, *columns: Any) -> Iterator[Winners]:
-    """Cut the answer to many lookups into one for each series."""
+def _split(part: list[SeriesLookup], position: Any, *columns: Any) -> Iterator[Winners]:
+    """Split the result of many lookups by series."""
     order = np.argsort(position, kind="stable")
     position = position[order] - 1
     event, ingest, value, is_json = (column[order] for column in columns[:4])
     write = None if columns[4] is None else columns[4][order]
-    ends = np.cumsum([len(one.rows) for one in part])
+    ends = np.cumsum([len(lookup.rows) for lookup in part])
     cuts = np.searchsorted(position, np.concatenate([[0], ends]))
-    for i, one in enumerate(part):
+    for i, lookup in enumerate(part):
         at = slice(cuts[i], cuts[i + 1])
         if at.stop > at.start:
-            rows = one.rows[position[at] - (ends[i] - len(one.rows))]
+            rows = lookup.rows[position[at] - (ends[i] - len(lookup.rows))]
             yield Winners(
-                one.feature,
+                lookup.feature,
                 rows,
-                one.series,
-                one.version,
+                lookup.series,
+                lookup.version,
                 event[at],
                 ingest[at],
                 value[at],

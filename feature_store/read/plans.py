@@ -1,7 +1,7 @@
 """The two ways to find what was known: look up each cell, or stream whole series past the spine.
 
 A lookup costs 3 to 5 microseconds a cell, a streamed point 0.3, so streaming wins where fewer than
-about 15 points are stored for each cell that is asked for. Both give the same answers.
+about 15 points are stored for each cell. Both give the same answers.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 from ..catalogue.series import Ids
 from .cells import Cells, Winners
 from .frontier import search, strict_frontier
-from .lookups import Asked, Bounds, look_up
+from .lookups import Bounds, SeriesLookup, look_up
 from .readers import Readers
 
 _queries = db.load("features")
 POINTS_PER_CELL = 15
-_LOOKBACK = 2  # times the usual time between two points: one more to read, few are missed
+_LOOKBACK = 2  # times the usual interval of points: one extra point to read, few misses
 _ALWAYS_LOOK_UP = 500  # cells; the question which plan is better would cost more than the answer
 _SAMPLE = 16
 _SERIES_AT_ONCE, _SMALLEST_PART = 20_000, 100
 
 
 class Density(NamedTuple):
-    """About how many points all that is asked for would read, and how far apart they are."""
+    """Estimates for a streamed read: the number of points, and their usual interval."""
 
     points: float
     spacing: timedelta | None
@@ -50,73 +50,77 @@ class StoredSeries(NamedTuple):
 
 
 def fill(
-    readers: Readers, cells: Cells, asked: list[Asked], bounds: Bounds, plan: str | None = None
+    readers: Readers,
+    cells: Cells,
+    lookups: list[SeriesLookup],
+    bounds: Bounds,
+    plan: str | None = None,
 ) -> None:
-    """Enter the winners of all that is asked, in the given order, by `plan` or the cheaper one."""
-    asked = [one for one in asked if len(one.rows)]
-    if not asked:
+    """Fill the cells of all lookups, in the given order, by `plan` or the cheaper plan."""
+    lookups = [lookup for lookup in lookups if len(lookup.rows)]
+    if not lookups:
         return
-    density = measure(readers.conn, asked, bounds)
+    density = measure(readers.conn, lookups, bounds)
     writes = cells.write is not None or bounds.written_by is not None
-    if (plan or choose(asked, density)) == "stream":
-        found = stream(readers, asked, bounds, writes=writes)
+    if (plan or choose(lookups, density)) == "stream":
+        batches = stream(readers, lookups, bounds, writes=writes)
     else:
         near = None if density is None or not density.spacing else _LOOKBACK * density.spacing
-        found = look_up(readers, asked, bounds, writes=writes, lookback=near)
-    for winners in found:
+        batches = look_up(readers, lookups, bounds, writes=writes, lookback=near)
+    for winners in batches:
         cells.put(winners)
     _fetch_structures(readers.conn, cells)
 
 
-def measure(conn: db.Connection, asked: list[Asked], bounds: Bounds) -> Density | None:
-    """Count the points of a few of the series; None where so little is asked that it costs more."""
-    if sum(len(one.rows) for one in asked) <= _ALWAYS_LOOK_UP:
+def measure(conn: db.Connection, lookups: list[SeriesLookup], bounds: Bounds) -> Density | None:
+    """Count the points of a sample of series; None where the count costs more than the read."""
+    if sum(len(lookup.rows) for lookup in lookups) <= _ALWAYS_LOOK_UP:
         return None
-    sample = asked[:: max(1, len(asked) // _SAMPLE)]
-    first, last = _stretch(asked, bounds)
-    ids = {"series": [one.series for one in sample], "first": first, "last": last}
+    sample = lookups[:: max(1, len(lookups) // _SAMPLE)]
+    first, last = _stretch(lookups, bounds)
+    ids = {"series": [lookup.series for lookup in sample], "first": first, "last": last}
     row: Any = conn.execute(_queries.count_points, ids).fetchone()
     count, begun = row
     spacing = (last - begun) * len(sample) / count if count else None
-    return Density(count / len(sample) * len(asked), spacing)
+    return Density(count / len(sample) * len(lookups), spacing)
 
 
-def choose(asked: list[Asked], density: Density | None) -> str:
-    """ "lookup" or "stream", whichever is the cheaper."""
-    wanted = sum(len(one.rows) for one in asked)
-    too_many = density is None or density.points >= POINTS_PER_CELL * wanted
+def choose(lookups: list[SeriesLookup], density: Density | None) -> str:
+    """The cheaper plan: "lookup" or "stream"."""
+    cells_wanted = sum(len(lookup.rows) for lookup in lookups)
+    too_many = density is None or density.points >= POINTS_PER_CELL * cells_wanted
     return "lookup" if too_many else "stream"
 
 
 def stream(
-    readers: Readers, asked: list[Asked], bounds: Bounds, *, writes: bool
+    readers: Readers, lookups: list[SeriesLookup], bounds: Bounds, *, writes: bool
 ) -> Iterator[Winners]:
     """Read the series once each, reduce them to their frontier, and search it."""
-    first, last = _stretch(asked, bounds)
+    first, last = _stretch(lookups, bounds)
     window = {"first": first, "last": last, "last_ingest": last, "written_by": bounds.written_by}
-    size = readers.share(len(asked), _SMALLEST_PART, _SERIES_AT_ONCE)
-    parts = (asked[start : start + size] for start in range(0, len(asked), size))
-    for found in readers.map(
+    size = readers.share(len(lookups), _SMALLEST_PART, _SERIES_AT_ONCE)
+    parts = (lookups[start : start + size] for start in range(0, len(lookups), size))
+    for batch in readers.map(
         lambda conn, part: list(_reduce(conn, part, window, writes=writes)), parts
     ):
-        yield from found
+        yield from batch
 
 
 def _reduce(
-    conn: db.Connection, asked: list[Asked], window: dict[str, Any], *, writes: bool
+    conn: db.Connection, lookups: list[SeriesLookup], window: dict[str, Any], *, writes: bool
 ) -> Iterator[Winners]:
-    ids = np.array([one.series for one in asked], dtype=np.int32)
+    ids = np.array([lookup.series for lookup in lookups], dtype=np.int32)
     for position, series in stream_series(conn, ids, window, writes=writes):
-        one = asked[position]
-        found = search(strict_frontier(series.event, series.ingest), one.as_of)
-        hit = found >= 0
-        at = found[hit]
+        lookup = lookups[position]
+        positions = search(strict_frontier(series.event, series.ingest), lookup.as_of)
+        hit = positions >= 0
+        at = positions[hit]
         if len(at):
             yield Winners(
-                one.feature,
-                one.rows[hit],
-                one.series,
-                one.version,
+                lookup.feature,
+                lookup.rows[hit],
+                lookup.series,
+                lookup.version,
                 series.event[at],
                 series.ingest[at],
                 series.value[at],
@@ -131,7 +135,7 @@ def stream_series(
     """The points of each series in a window, with its position in `ids`; empty ones are left out.
 
     `window` has first and last (of event_time), last_ingest, and with `writes` also written_by.
-    Memory is that of one series.
+    Memory is bounded by one series.
     """
     query = _queries.stream_series_writes if writes else _queries.stream_series
     for start in range(0, len(ids), _SERIES_AT_ONCE):
@@ -141,9 +145,12 @@ def stream_series(
                 yield start + position - 1, StoredSeries(event, ingest, value, has_json, write)
 
 
-def _stretch(asked: list[Asked], bounds: Bounds) -> tuple[datetime | str, datetime]:
+def _stretch(lookups: list[SeriesLookup], bounds: Bounds) -> tuple[datetime | str, datetime]:
     """The event times between which all winners lie."""
-    first, last = min(one.as_of[0] for one in asked), max(one.as_of[-1] for one in asked)
+    first, last = (
+        min(lookup.as_of[0] for lookup in lookups),
+        max(lookup.as_of[-1] for lookup in lookups),
+    )
     if bounds.max_age is None:
         return "-infinity", from_micros(last)
     return from_micros(first) - bounds.max_age, from_micros(last)

@@ -1,4 +1,4 @@
-"""Reading: what was known at a moment, for one entity, many, or a whole training set."""
+"""Point-in-time reads: what was known at a moment, for one entity, many, or a training set."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from psycopg.rows import dict_row
 
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import MISSING
 from mlflow_timescale.common.time import duration_micros, from_micros, to_micros
+from mlflow_timescale.db.rows import mappings
 
 from ..catalogue.selection import (
     ANY_VERSION,
@@ -27,7 +27,7 @@ from ..catalogue.selection import (
     version_of,
 )
 from .cells import Cells
-from .lookups import Asked, Bounds
+from .lookups import Bounds, SeriesLookup
 from .plans import fill
 from .query import PointInTimeQuery
 from .readers import Readers
@@ -108,27 +108,26 @@ def latest(
         "features": None if features is None else list(features),
         "as_of": _checked(as_of),
     }
-    with conn.cursor(row_factory=dict_row, binary=True) as cursor:
-        rows = cursor.execute(_queries.latest, parameters).fetchall()
-    found: dict[str, dict[str, FeatureValue]] = {entity: {} for entity in entities}
-    seen = set()
+    rows = mappings(conn, _queries.latest, parameters, binary=True)
+    by_entity: dict[str, dict[str, FeatureValue]] = {entity: {} for entity in entities}
+    present = set()
     for row in rows:
         number, structure = row.pop("value_double"), row.pop("value_json")
         value = FeatureValue(**row, value=number if structure is None else structure)
-        wanted = version_of(value.feature_name, versions)
-        if wanted not in (ANY_VERSION, value.feature_version):
+        version = version_of(value.feature_name, versions)
+        if version not in (ANY_VERSION, value.feature_version):
             continue
-        seen.add(value.feature_name)
-        held = found[value.entity_key].get(value.feature_name)
-        if held is None or held.feature_version < value.feature_version:
-            found[value.entity_key][value.feature_name] = value
-    if features is not None and not seen.issuperset(features):
+        present.add(value.feature_name)
+        current = by_entity[value.entity_key].get(value.feature_name)
+        if current is None or current.feature_version < value.feature_version:
+            by_entity[value.entity_key][value.feature_name] = value
+    if features is not None and not present.issuperset(features):
         selection = select(list(features), versions)
-        unseen = [i for i, name in enumerate(selection.names) if name not in seen]
+        unseen = [i for i, name in enumerate(selection.names) if name not in present]
         check_known(conn, selection, unseen)
     if max_age is not None:
-        _drop_expired(found, max_age)
-    return found
+        _drop_expired(by_entity, max_age)
+    return by_entity
 
 
 def _drop_expired(found: dict[str, dict[str, FeatureValue]], max_age: timedelta) -> None:
@@ -145,7 +144,7 @@ def read_cells(
 ) -> tuple[Cells, npt.NDArray[np.bool_] | None]:
     """The winner of every cell, and which cells have expired (None without `max_age`).
 
-    All is read from one snapshot of the database.
+    All cells are read from one snapshot of the database.
     """
     selection = query.selection
     several = ANY_VERSION in selection.versions
@@ -155,9 +154,9 @@ def read_cells(
         written_by = _late_writes_matter(conn, spine, query.written_by)
         for group in spine.groups:
             table = series_table(conn, group.entities, part_of(selection, group))
-            asked = _asked(table, list(slices(group, spine.as_of)), group.features)
+            lookups = _lookups(table, list(slices(group, spine.as_of)), group.features)
             push = None if _mixes(table) or options.details else query.max_age
-            fill(readers, cells, asked, Bounds(push, written_by), options.plan)
+            fill(readers, cells, lookups, Bounds(push, written_by), options.plan)
     if several and options.warn_of_mixes:
         _warn_of_mixed_versions(cells, selection)
     if query.max_age is None:
@@ -165,12 +164,14 @@ def read_cells(
     return cells, cells.expire(spine.as_of, duration_micros(query.max_age, "max_age"))
 
 
-def asked_of(conn: db.Connection, spine: Spine, selection: FeatureSelection) -> list[Asked]:
-    """For every series of a spine, the rows that ask for it."""
+def lookups_of(
+    conn: db.Connection, spine: Spine, selection: FeatureSelection
+) -> list[SeriesLookup]:
+    """The series of a spine, with the rows that need them."""
     return [
-        one
+        lookup
         for group in spine.groups
-        for one in _asked(
+        for lookup in _lookups(
             series_table(conn, group.entities, part_of(selection, group)),
             list(slices(group, spine.as_of)),
             group.features,
@@ -186,17 +187,17 @@ def part_of(selection: FeatureSelection, group: Group) -> FeatureSelection:
     )
 
 
-def _asked(table: SeriesTable, by_entity: list[Any], positions: list[int]) -> list[Asked]:
+def _lookups(table: SeriesTable, by_entity: list[Any], positions: list[int]) -> list[SeriesLookup]:
     rows = {entity: (rows, as_of) for entity, rows, as_of in by_entity}
     nothing = (np.empty(0, dtype=np.intp), np.empty(0, dtype=np.int64))
     return [
-        Asked(series, positions[feature], version, *rows.get(entity, nothing))
+        SeriesLookup(series, positions[feature], version, *rows.get(entity, nothing))
         for entity, feature, version, series in zip(*(c.tolist() for c in table), strict=True)
     ]
 
 
 def _mixes(table: SeriesTable) -> bool:
-    """Whether any (entity, feature) has several versions, so that an old one may stand in."""
+    """Whether any (entity, feature) has several versions, so that an older one may be used."""
     pairs = table.entity.astype(np.int64) << 32 | table.feature
     return len(np.unique(pairs)) < len(pairs)
 

@@ -16,9 +16,9 @@ from mlflow_timescale.common.time import from_micros, to_micros
 from ..catalogue.selection import FeatureSelection, check_known, select
 from ..errors import InvalidTime
 from .frontier import search, search_by_event, strict_frontier
-from .lookups import Asked
+from .lookups import SeriesLookup
 from .plans import StoredSeries, stream_series
-from .point_in_time import asked_of
+from .point_in_time import lookups_of
 from .query import PointInTimeQuery
 from .spine import Spine
 
@@ -27,15 +27,15 @@ Columns = dict[str, list[Any]]
 
 
 def history(conn: db.Connection, entity: str, feature: str, version: int | None) -> Columns:
-    """Every value that was ever believed of one feature of one entity, oldest event first.
+    """All values of one feature of one entity, oldest event first.
 
     `revision` counts from 1 within an event_time; `previous_value` is what it replaced.
     """
-    wanted = {"entity": entity, "feature": feature, "version": version}
-    found = _columns(conn, _queries.history, wanted)
-    if not found["event_time"]:
+    parameters = {"entity": entity, "feature": feature, "version": version}
+    columns = _columns(conn, _queries.history, parameters)
+    if not columns["event_time"]:
         check_known(conn, select([feature], version), [0])
-    return found
+    return columns
 
 
 def diff(
@@ -51,13 +51,13 @@ def diff(
     """
     if to_micros(earlier, "as_of_1") > to_micros(later, "as_of_2"):
         raise InvalidTime("as_of_1 is later than as_of_2")
-    wanted = {
+    parameters = {
         "earlier": earlier,
         "later": later,
         "entities": None if entities is None else list(entities),
         "features": None if features is None else list(features),
     }
-    return _columns(conn, _queries.diff, wanted)
+    return _columns(conn, _queries.diff, parameters)
 
 
 def leak_report(
@@ -67,24 +67,24 @@ def leak_report(
 
     Columns: feature_name, cells (with a value by such a join), leaked (filled with a value that
     was not known yet), leak_share, changed (of these, cells where the answer differs),
-    assumed_share (of the cells with a point-in-time value, those whose ingest time nobody
-    observed).
+    assumed_share (of the cells with a point-in-time value, those whose ingest time is an
+    assumption).
     """
     selection = query.selection
     counts = np.zeros((4, len(selection.names)), dtype=np.int64)
-    asked = _newest_versions(asked_of(conn, spine, selection))
+    lookups = _newest_versions(lookups_of(conn, spine, selection))
     assumed = np.array([row[0] for row in conn.execute(_queries.assumed_writes)], dtype=np.int64)
-    if asked:
+    if lookups:
         window = {
             "first": "-infinity",
-            "last": from_micros(max(one.as_of[-1] for one in asked)),
+            "last": from_micros(max(lookup.as_of[-1] for lookup in lookups)),
             "last_ingest": "infinity",
             "written_by": None,
         }
-        ids = np.array([one.series for one in asked], dtype=np.int32)
+        ids = np.array([lookup.series for lookup in lookups], dtype=np.int32)
         for position, series in stream_series(conn, ids, window, writes=bool(len(assumed))):
-            one = asked[position]
-            counts[:, one.feature] += _leaks(one, series, assumed)
+            lookup = lookups[position]
+            counts[:, lookup.feature] += _leaks(lookup, series, assumed)
     return _report(selection, len(spine), counts)
 
 
@@ -94,30 +94,39 @@ def inventory(conn: db.Connection) -> Columns:
 
 
 def lineage(conn: db.Connection, feature: str, version: int | None) -> Columns:
-    """Who wrote a feature, by producer, code version, run and assumption."""
-    found = _columns(conn, _queries.lineage, {"feature": feature, "version": version})
-    if not found["points"]:
+    """The writers of a feature, by producer, code version, run and assumption."""
+    columns = _columns(conn, _queries.lineage, {"feature": feature, "version": version})
+    if not columns["points"]:
         check_known(conn, select([feature], version), [0])
-    return found
+    return columns
 
 
-def _newest_versions(asked: list[Asked]) -> list[Asked]:
+def _newest_versions(lookups: list[SeriesLookup]) -> list[SeriesLookup]:
     """Of several versions of a cell's series, which come lowest first, the last."""
-    return list({(one.feature, one.rows[0]): one for one in asked if len(one.rows)}.values())
+    return list(
+        {
+            (lookup.feature, lookup.rows[0]): lookup for lookup in lookups if len(lookup.rows)
+        }.values()
+    )
 
 
-def _leaks(one: Asked, series: StoredSeries, assumed: npt.NDArray[np.int64]) -> list[int]:
-    """Cells, leaked, changed, and assumed, of one series."""
-    naive = search_by_event(series.event, one.as_of)
-    right = search(strict_frontier(series.event, series.ingest), one.as_of)
-    there = naive >= 0
-    leaked = there & (series.ingest[naive] > one.as_of)
+def _leaks(lookup: SeriesLookup, series: StoredSeries, assumed: npt.NDArray[np.int64]) -> list[int]:
+    """Counts of cells, leaked, changed, and assumed, of one series."""
+    naive = search_by_event(series.event, lookup.as_of)
+    right = search(strict_frontier(series.event, series.ingest), lookup.as_of)
+    has_value = naive >= 0
+    leaked = has_value & (series.ingest[naive] > lookup.as_of)
     same = naive == right
     if not series.has_json:
         same = (right >= 0) & _equal(series.value[naive], series.value[right])
-    known = right[right >= 0]
-    assumed_cells = 0 if series.write is None else np.isin(series.write[known], assumed).sum()
-    return [int(there.sum()), int(leaked.sum()), int((leaked & ~same).sum()), int(assumed_cells)]
+    hits = right[right >= 0]
+    assumed_cells = 0 if series.write is None else np.isin(series.write[hits], assumed).sum()
+    return [
+        int(has_value.sum()),
+        int(leaked.sum()),
+        int((leaked & ~same).sum()),
+        int(assumed_cells),
+    ]
 
 
 def _equal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -146,9 +155,9 @@ def _columns(conn: db.Connection, query: Any, parameters: dict[str, Any]) -> Col
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(query, parameters).fetchall()
         names = [column.name for column in cursor.description or ()]
-    found = {name: [row[name] for row in rows] for name in names}
+    columns = {name: [row[name] for row in rows] for name in names}
     for name in [name for name in names if f"{name}_json" in names]:
-        structures = found.pop(f"{name}_json")
-        pairs = zip(found[name], structures, strict=True)
-        found[name] = [number if structure is None else structure for number, structure in pairs]
-    return found
+        structures = columns.pop(f"{name}_json")
+        pairs = zip(columns[name], structures, strict=True)
+        columns[name] = [number if structure is None else structure for number, structure in pairs]
+    return columns

@@ -52,7 +52,7 @@ class Points:
     """n points. `entity` and `feature` are codes into the two lists of names; times are
     microseconds.
 
-    `ingest` is None where the database's clock is to say when they became known. `value` is NaN
+    `ingest` is None for points that become known at the time of the write. `value` is NaN
     where `json` holds text.
     """
 
@@ -106,32 +106,32 @@ def one_row(
             texts[i] = to_json(value, f"feature {name!r}")
         else:
             numbers[i] = to_number(value, f"feature {name!r}")
-    known = None
+    ingest_times = None
     if ingest is not None:
-        known = np.full(count, to_micros(ingest, "ingest_time"), dtype=np.int64)
+        ingest_times = np.full(count, to_micros(ingest, "ingest_time"), dtype=np.int64)
     return Points(
         [entity],
         list(features),
         np.zeros(count, dtype=np.int32),
         np.arange(count, dtype=np.int32),
         np.full(count, to_micros(timestamp, "timestamp"), dtype=np.int64),
-        known,
+        ingest_times,
         numbers,
         texts if any(text is not None for text in texts) else None,
     )
 
 
 def check_order(event: Micros, ingest: Micros | int, forecast: bool, slack: int = 0) -> None:
-    """Raise InvalidTime where something is known before it happened, unless as a forecast."""
+    """Raise InvalidTime where an event is after its ingest time, unless `forecast` is True."""
     early = event > ingest + slack
     if forecast or not np.any(early):
         return
     row = int(np.argmax(early))
-    known = ingest if isinstance(ingest, int) else ingest[row]
+    ingest_time = ingest if isinstance(ingest, int) else ingest[row]
     raise InvalidTime(
         f"{int(early.sum())} point(s) have an event_time after the ingest_time: "
-        f"{from_micros(event[row]).isoformat()}, known at {from_micros(known).isoformat()}. "
-        f"Say forecast=True if that is meant; otherwise check the time zone"
+        f"{from_micros(event[row]).isoformat()}, known at {from_micros(ingest_time).isoformat()}. "
+        f"Set forecast=True if that is intended; otherwise check the time zone"
     )
 
 

@@ -22,7 +22,7 @@ __all__ = ["Availability", "FixedLag", "Lag", "SessionRule", "availability", "on
 
 
 class Availability(Protocol):
-    """A rule that says when a value with a given event time becomes known."""
+    """A rule for the time at which a value of a given event time becomes known."""
 
     def known_at(self, event: Micros) -> Micros:
         """Ingest times, in microseconds, of events in microseconds."""

@@ -56,15 +56,17 @@ class Batch:
         fields += more
         json = self.is_json
         if self.json is None or not json.all():
-            kept = [*fields, self.value]
-            copy_numbers(cursor, numbers, kept if self.json is None else [f[~json] for f in kept])
+            columns = [*fields, self.value]
+            copy_numbers(
+                cursor, numbers, columns if self.json is None else [f[~json] for f in columns]
+            )
         if self.json is not None and json.any():
             texts = self.json[json].tolist()
             copy_json(cursor, structures, [field[json] for field in fields], texts)
 
 
 def make_batch(points: Points, series: Ids) -> Batch:
-    """Sort points by their key; the same point twice counts once, two values for one key raise."""
+    """Sort points by key and drop duplicates. Two values of one key raise ConflictingValues."""
     order = _key_order(series, points.event, points.ingest)
     keys: list[Field] = [series[order], points.event[order]]
     if points.ingest is not None:
@@ -111,13 +113,13 @@ def _contradiction(points: Points, first: int, second: int) -> dict[str, Any]:
         text = None if points.json is None else points.json[row]
         return float(points.value[row]) if text is None else text
 
-    known = points.event[first] if points.ingest is None else points.ingest[first]
+    ingest_time = points.event[first] if points.ingest is None else points.ingest[first]
     return {
         "entity_key": points.entities[points.entity[first]],
         "feature_name": points.features[points.feature[first]],
         "feature_version": "",
         "event_time": from_micros(points.event[first]),
-        "ingest_time": from_micros(known),
+        "ingest_time": from_micros(ingest_time),
         "stored": value(first),
         "given": value(second),
     }

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from psycopg.rows import dict_row
 
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.time import from_micros, to_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
+from mlflow_timescale.db.rows import mappings, scalar
 
 from ..catalogue.series import Ids
 from ..errors import ConflictingValues
@@ -171,7 +171,7 @@ class WriteTransaction:
             "first": TimestampArray(first),
             "last": TimestampArray(last),
         }
-        return bool(_value(self._conn.execute(_queries.overlaps, ranges)))
+        return bool(scalar(self._conn, _queries.overlaps, ranges))
 
     def _repeats(self, batch: Batch) -> bool:
         """Whether a key of the batch is stored, going by a sample: a rerun is found out at once.
@@ -185,7 +185,7 @@ class WriteTransaction:
             "event": TimestampArray(batch.event[rows]),
             "ingest": TimestampArray(batch.ingest[rows]),
         }
-        return bool(_value(self._conn.execute(_queries.any_stored, keys)))
+        return bool(scalar(self._conn, _queries.any_stored, keys))
 
     def _copy(self, entry: _Entry, batch: Batch) -> bool:
         """Copy straight into the table; False, and nothing stored, if a key is there already."""
@@ -228,8 +228,7 @@ class WriteTransaction:
 
     def _refuse_contradictions(self, entry: _Entry, own: bool) -> None:
         values = {"stamp": entry.stamp, "own": own, "write_id": entry.write_id}
-        with self._conn.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(_queries.contradictions, values).fetchall()
+        rows = mappings(self._conn, _queries.contradictions, values)
         if rows:
             raise ConflictingValues(rows, rows[0]["total"], _TWICE if own else _ADVICE)
 
@@ -241,8 +240,3 @@ class WriteTransaction:
             query = _queries.finish_write if entry.points else _queries.forget_write
             self._conn.execute(query, vars(entry))
         return None
-
-
-def _value(cursor: psycopg.Cursor[Any]) -> Any:
-    row = cursor.fetchone()
-    return row[0] if row else None

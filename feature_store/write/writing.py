@@ -64,7 +64,7 @@ def write_points(
     batch = make_batch(points, SeriesWriter(conn, spec.version).ids(points))
     with _readable_contention(), WriteTransaction(conn, spec) as transaction:
         transaction.add(batch)
-    return _said(transaction.stored, len(points))
+    return _log_stored(transaction.stored, len(points))
 
 
 def write_stream(
@@ -74,16 +74,16 @@ def write_stream(
     spec: WriteSpec,
     progress: Callable[[int], None],
 ) -> int:
-    """Write batches as one, with the memory of one.
+    """Write batches in one transaction, with the memory of one batch.
 
-    Points with ingest times go in batch by batch; those that become known when they are stored are
-    all staged first, because the clock may only be read once every series is locked. `series`
-    creates new series on a connection of its own; see `SeriesWriter.ids`.
+    Points with ingest times are inserted batch by batch. Points that become known at the time of
+    the write are staged first, because the clock may be read only when every series is locked.
+    `series` creates new series on a separate connection; see `SeriesWriter.ids`.
     """
-    given = 0
+    count = 0
     with _readable_contention(), WriteTransaction(conn, spec) as transaction:
         for points in stream:
-            given += len(points)
+            count += len(points)
             lagged = apply_availability(points, spec)
             if len(lagged):
                 batch = make_batch(lagged, series.ids(lagged))
@@ -91,7 +91,7 @@ def write_stream(
                 enter(batch)
             progress(len(points))
         transaction.merge_staged()
-    return _said(transaction.stored, given)
+    return _log_stored(transaction.stored, count)
 
 
 def apply_availability(points: Points, spec: WriteSpec) -> Points:
@@ -125,15 +125,15 @@ def _checked(
         yield points
 
 
-def _said(stored: int, given: int) -> int:
-    if stored < given:
-        _log.info("%d new values; %d of %d were there already", stored, given - stored, given)
+def _log_stored(stored: int, count: int) -> int:
+    if stored < count:
+        _log.info("%d new values; %d of %d were stored already", stored, count - stored, count)
     return stored
 
 
 @contextmanager
 def _readable_contention() -> Iterator[None]:
-    """Translate what the database says when writers meet."""
+    """Raise WriteContention where the database ends one of two writers that block each other."""
     try:
         yield
     except psycopg.errors.DeadlockDetected as exc:

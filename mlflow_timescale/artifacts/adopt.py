@@ -1,4 +1,4 @@
-"""Entering files into the ledger that were logged without it: by another store, or before it."""
+"""Adoption: enter files into the ledger that were logged without it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BATCH = 200
 
 @dataclass
 class Adoption:
-    """What was entered, and what could not be read: location and reason."""
+    """The locations that were entered, and those that could not be read, with the reason."""
 
     adopted: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -38,10 +38,11 @@ def adopt(
     jobs: int = 4,
     on_file: Callable[[str], None] = lambda location: None,
 ) -> Adoption:
-    """Hash every file of a run, a logged model, or all of them, that the ledger does not know.
+    """Hash every file of a run, a logged model, or all of them, that is not in the ledger.
 
-    From then on it is what it is now: adopting says nothing about the time before. `destination`
-    is the server's --artifacts-destination, where `mlflow-artifacts:` locations lead.
+    Adoption records the present content; it cannot show whether a file changed before.
+    `destination` is the server's --artifacts-destination, which `mlflow-artifacts:` locations
+    refer to. Files that cannot be read are returned in `Adoption.skipped`.
     """
     result = Adoption()
     with connection(database) as conn:
@@ -78,24 +79,27 @@ def _adopt_root(
 ) -> None:
     repository = open_stored(root, database)
     with connection(database) as conn:
-        known = ledger.current(conn, root)
-    unknown = [path for path in walk(repository) if join(root, path) not in known]
+        entries = ledger.current(conn, root)
+    unknown = [path for path in walk(repository) if join(root, path) not in entries]
     result.adopted += [join(root, path) for path in unknown]
     if dry_run:
         return
     with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="adopt") as pool:
         for start in range(0, len(unknown), _BATCH):
             paths = unknown[start : start + _BATCH]
-            prints = list(pool.map(repository.fingerprint, paths))
-            found = [(join(root, path), found) for path, found in zip(paths, prints, strict=True)]
+            fingerprints = list(pool.map(repository.fingerprint, paths))
+            files = [
+                (join(root, path), fingerprint)
+                for path, fingerprint in zip(paths, fingerprints, strict=True)
+            ]
             with connection(database) as conn:
-                ledger.record(conn, found, origin="adopted")
-            for location, _ in found:
+                ledger.record(conn, files, origin="adopted")
+            for location, _ in files:
                 on_file(location)
 
 
 def walk(repository: Any, path: str | None = None) -> Iterator[str]:
-    """Every file of a repository, by path."""
+    """The paths of all files of a repository."""
     for item in repository.list_artifacts(path):
         if posixpath.normpath(item.path) in (".", path):  # some stores list a directory in itself
             continue

@@ -1,10 +1,10 @@
-"""The repository of `sha256+<scheme>:`: any of MLflow's repositories, with the ledger round it.
+"""The repository of `sha256+<scheme>:`: any repository of MLflow, with the ledger around it.
 
     sha256+s3://bucket/prefix        sha256+file:///data/artifacts
 
-The bytes go where the wrapped repository puts them, by its own code. What it can do beyond the
-basics (streams, multipart uploads, presigned URLs) this one offers too: MLflow's server asks by
-`isinstance`, so the class is put together from the mixins that the wrapped one has.
+The wrapped repository stores the bytes, by its own code. Its optional abilities (streams, multipart
+uploads, presigned URLs) are offered too: MLflow's server detects them by `isinstance`, so the class
+is built from the mixins of the wrapped one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 
 
 class CheckedRepository(LedgeredRepository):
-    """One of MLflow's repositories, by delegation: records what is logged, checks what is read."""
+    """Delegates to a repository of MLflow; records what is logged and checks what is read."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class CheckedRepository(LedgeredRepository):
         self._expected: dict[str, ledger.Entry] = {}
 
     def for_workspace(self, workspace: str) -> ArtifactRepository:
-        """The same for a workspace, where the wrapped repository knows workspaces."""
+        """The repository of a workspace, if the wrapped one supports workspaces."""
         if not hasattr(self.inner, "for_workspace"):
             return self
         scoped = self.inner.for_workspace(workspace)
@@ -69,22 +69,22 @@ class CheckedRepository(LedgeredRepository):
         )
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
-        """Log one file; its bytes are hashed while they go out."""
+        """Log one file; its bytes are hashed during the upload."""
         path = destination(local_file, artifact_path)
         if isinstance(self.inner, StreamUploadMixin):
             with Path(local_file).open("rb") as stream:
                 self._stream(stream, path, local_file, artifact_path)
             return
-        with hashed_alongside([Path(local_file)]) as found:
+        with hashed_alongside([Path(local_file)]) as fingerprints:
             self.inner.log_artifact(local_file, artifact_path)
-        self._record((path, future.result()) for future in found.values())
+        self._record((path, future.result()) for future in fingerprints.values())
 
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
-        """Log a tree, as the wrapped repository does it best."""
+        """Log a directory by the method of the wrapped repository."""
         files = tree(local_dir, artifact_path)
-        with hashed_alongside(list(files.values())) as found:
+        with hashed_alongside(list(files.values())) as fingerprints:
             self.inner.log_artifacts(local_dir, artifact_path)
-        self._record((path, found[file].result()) for path, file in files.items())
+        self._record((path, fingerprints[file].result()) for path, file in files.items())
 
     def _stream(self, stream: Any, path: str, file_name: str, artifact_path: str | None) -> None:
         reader = HashingReader(stream)
@@ -92,20 +92,20 @@ class CheckedRepository(LedgeredRepository):
         self._record([(path, reader.fingerprint)])
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
-        """What the wrapped repository lists."""
+        """The files that the wrapped repository lists."""
         return cast("list[FileInfo]", self.inner.list_artifacts(path))
 
     def _is_directory(self, artifact_path: str) -> bool:
         return bool(self.inner._is_directory(artifact_path))
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Remove a file or a tree; the ledger keeps that it was there."""
+        """Remove a file or a directory; its ledger rows are closed, not deleted."""
         self.inner.delete_artifacts(artifact_path)
         with self.connection() as conn:
             ledger.forget(conn, join(self.location, artifact_path))
 
     def _fetch(self, artifact_path: str | None, directory: str) -> str:
-        """Look up what is expected of the whole tree at once, then download as MLflow does."""
+        """Read the ledger rows of the directory in one query, then download as MLflow does."""
         with self.connection() as conn:
             expected = ledger.current(conn, join(self.location, artifact_path))
         self._expected.update(expected)
@@ -119,9 +119,9 @@ class CheckedRepository(LedgeredRepository):
         path, target = str(remote_file_path), Path(local_path)
         arriving = target.with_name(f".{target.name}.unchecked")
         try:
-            found = self._receive(path, arriving)
+            fingerprint = self._receive(path, arriving)
             expected = self._expected.get(join(self.location, path))
-            self._accept(path, arriving, found, expected)
+            self._accept(path, arriving, fingerprint, expected)
             arriving.replace(target)
         finally:
             arriving.unlink(missing_ok=True)
@@ -195,7 +195,7 @@ class _SpooledStreams(StreamUploadMixin):  # type: ignore[misc]
 
 
 class _MultipartUploads(MultipartUploadMixin):  # type: ignore[misc]
-    """Uploads that go past us, from the client to the storage: hashed when they are complete."""
+    """Uploads from the client directly to the storage: read back and hashed when complete."""
 
     def create_multipart_upload(self: Any, *args: Any, **kwargs: Any) -> Any:
         return self.inner.create_multipart_upload(*args, **kwargs)
@@ -212,7 +212,7 @@ class _MultipartUploads(MultipartUploadMixin):  # type: ignore[misc]
 
 
 class _PresignedDownloads(MultipartDownloadMixin):  # type: ignore[misc]
-    """Downloads that go past us: the stored bytes are checked before the URL is given out."""
+    """Downloads from the storage directly to the client: checked before the URL is issued."""
 
     def get_download_presigned_url(self: Any, artifact_path: str, expiration: int = 300) -> Any:
         self._accept(artifact_path, None, self.fingerprint(artifact_path))
@@ -220,7 +220,7 @@ class _PresignedDownloads(MultipartDownloadMixin):  # type: ignore[misc]
 
 
 class _PresignedUploads(PresignedUploadMixin):  # type: ignore[misc]
-    """Uploads that nobody tells us the end of: such a file is unknown until it is adopted."""
+    """Uploads whose completion is not reported: the file is unknown until it is adopted."""
 
     def create_presigned_upload_url(self: Any, *args: Any, **kwargs: Any) -> Any:
         return self.inner.create_presigned_upload_url(*args, **kwargs)
@@ -235,7 +235,7 @@ _ABILITIES = {
 
 @cache
 def _class_for(inner: type[ArtifactRepository]) -> type[CheckedRepository]:
-    """A CheckedRepository that can do what the wrapped class can."""
+    """A CheckedRepository with the abilities of the wrapped class."""
     streams = _Streams if issubclass(inner, StreamUploadMixin) else _SpooledStreams
     abilities = [ours for theirs, ours in _ABILITIES.items() if issubclass(inner, theirs)]
     return type(CheckedRepository.__name__, (streams, *abilities, CheckedRepository), {})
@@ -248,7 +248,7 @@ def wrap(
     tracking_uri: str | None = None,
     registry_uri: str | None = None,
 ) -> CheckedRepository:
-    """Put the ledger round a repository."""
+    """Wrap a repository with the ledger."""
     make = cast("Any", _class_for)(type(inner))
     return cast(
         "CheckedRepository", make(inner, artifact_uri, database, tracking_uri, registry_uri)

@@ -1,4 +1,4 @@
-"""What happens when a file's bytes are compared with the ledger."""
+"""Comparison of files with the ledger: outcomes, errors, and the policy for unknown files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _queries = load("artifacts")
 
 
 class ArtifactRefused(MlflowException):  # type: ignore[misc]
-    """A file that must not be used. Over HTTP a 409: MLflow's client repeats a 500 for minutes."""
+    """A file that must not be used. HTTP 409, because MLflow's client retries a 500 for minutes."""
 
     def get_http_status_code(self) -> int:
         return 409
 
 
 class ArtifactMismatch(ArtifactRefused):
-    """The stored bytes are not the ones that were logged."""
+    """The stored bytes differ from those that were logged."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, DATA_LOSS)
@@ -43,12 +43,12 @@ class ArtifactMismatch(ArtifactRefused):
 
 
 class UnknownArtifact(ArtifactRefused):
-    """A file that the ledger does not know, where the policy is `refuse`."""
+    """A file that is not in the ledger, under the policy `refuse`."""
 
     def __init__(self, location: str) -> None:
         super().__init__(
-            f"artifact {location} is not in the ledger, so nobody can say whether it is what was "
-            f"logged, and {UNKNOWN_ARTIFACTS.name}=refuse. Check it, then run: "
+            f"artifact {location} is not in the ledger, so its bytes cannot be checked, and "
+            f"{UNKNOWN_ARTIFACTS.name}=refuse. Check it, then run: "
             f"mlflow-timescale artifacts adopt",
             INVALID_STATE,
         )
@@ -56,7 +56,7 @@ class UnknownArtifact(ArtifactRefused):
 
 @dataclass(frozen=True)
 class Check:
-    """What was found: `outcome` is match, mismatch, missing, unreadable or unknown."""
+    """One comparison; `outcome` is match, mismatch, missing, unreadable or unknown."""
 
     location: str
     outcome: str
@@ -76,7 +76,7 @@ class Check:
 
 
 def policy() -> str:
-    """What to do with a file that the ledger does not know: warn (default), refuse or adopt."""
+    """The treatment of files that are not in the ledger: warn (default), refuse or adopt."""
     value = UNKNOWN_ARTIFACTS.get()
     if value not in _POLICIES:
         raise MlflowException(
@@ -89,10 +89,10 @@ def policy() -> str:
 def compare(
     conn: Connection, location: str, found: FileDigest, expected: ledger.Entry | None
 ) -> None:
-    """Let a file pass, or raise ArtifactMismatch or UnknownArtifact.
+    """Compare a file with the ledger. Raises ArtifactMismatch or UnknownArtifact.
 
-    `expected` may have been read a while ago: a file that was logged again since is looked up
-    again before anybody is alarmed.
+    `expected` may be outdated, if the file was logged again since: on a difference the ledger is
+    read again first.
     """
     if expected is None or expected.fingerprint != found:
         expected = ledger.current(conn, location).get(location)
@@ -120,7 +120,7 @@ def _unknown(conn: Connection, location: str, found: FileDigest) -> None:
 def remember(
     conn: Connection, checks: Iterable[Check], *, purpose: str, audit_id: int | None = None
 ) -> None:
-    """Record what was found."""
+    """Store checks in `mlops.artifact_checks`."""
     checks = list(checks)
     conn.execute(
         _queries.record_checks,

@@ -1,7 +1,7 @@
-"""Bytes in the database: each content once, by its SHA-256, cut into chunks of one mebibyte.
+"""Bytes in the database: each content once, by SHA-256, in chunks of one mebibyte.
 
-A content is visible when the transaction that wrote it commits; a writer that is killed half-way
-leaves nothing. Memory is bounded by a chunk for large files and by BATCH for many small ones.
+A content becomes visible when its transaction commits; a writer that is killed leaves nothing.
+Memory is bounded: one chunk for large files, BATCH for many small ones.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class StoredContent:
 
 @dataclass
 class Writer:
-    """Writes files in one transaction: many small ones at a time, each large one as a stream."""
+    """Writes files in one transaction: small ones in batches, large ones as streams."""
 
     conn: Connection
     written: dict[str, StoredContent] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Writer:
     _waiting: int = 0
 
     def add(self, path: str, stream: Any) -> None:
-        """Take a binary stream to its end, under a path."""
+        """Read a binary stream to its end and write it under a path."""
         chunks = blocks(stream, CHUNK)
         first = next(chunks, b"")
         if len(first) == CHUNK:
@@ -52,13 +52,13 @@ class Writer:
             self.flush()
 
     def flush(self) -> None:
-        """Write the small files that wait."""
+        """Write the buffered small files."""
         if self._small:
             self.written.update(_write_small(self.conn, self._small))
         self._small, self._waiting = {}, 0
 
     def finish(self) -> dict[str, FileDigest]:
-        """Point the paths at what was written, and free what they pointed at before."""
+        """Point the paths at the new contents; free the contents that they pointed at before."""
         self.flush()
         paths = sorted(self.written)
         before = self.conn.execute(_queries.lock_files, {"paths": paths}).fetchall()
@@ -69,7 +69,7 @@ class Writer:
 
 
 def _write_large(conn: Connection, first: bytes, rest: Iterable[bytes]) -> StoredContent:
-    """Stream chunks in while hashing them; give them up if the content turns out to be known."""
+    """Stream chunks in while hashing them; drop them if the content is stored already."""
     row = conn.execute(_queries.next_content_id).fetchone()
     content_id: int = row[0]  # type: ignore[index]
     hasher = _copy_in(conn, content_id, first, rest)
@@ -81,11 +81,12 @@ def _write_large(conn: Connection, first: bytes, rest: Iterable[bytes]) -> Store
         "chunk_size": CHUNK,
         "chunk_sha256": hasher.digests,
     }
-    # The one who entered the same content first may delete it before we can hold it: ask again.
+    # A conflict means that another writer stored the same content. It may be deleted before the
+    # lock below is taken, so retry until it is either locked or inserted.
     while conn.execute(_queries.add_content, values).fetchone() is None:
-        if known := _known(conn, [sha256]):
+        if stored := _known(conn, [sha256]):
             conn.execute(_queries.drop_chunks, values)
-            return StoredContent(known[sha256], hasher.fingerprint)
+            return StoredContent(stored[sha256], hasher.fingerprint)
     return StoredContent(content_id, hasher.fingerprint)
 
 
@@ -102,7 +103,7 @@ def _copy_in(conn: Connection, content_id: int, first: bytes, rest: Iterable[byt
 
 
 def _write_small(conn: Connection, files: dict[str, bytes]) -> dict[str, StoredContent]:
-    """Write files of at most one chunk, those with the same bytes once."""
+    """Write files of at most one chunk; equal contents are stored once."""
     by_digest = {hashlib.sha256(data).digest(): data for data in files.values()}
     ids = _known(conn, list(by_digest))
     while missing := sorted(set(by_digest) - set(ids)):
@@ -117,7 +118,8 @@ def _write_small(conn: Connection, files: dict[str, bytes]) -> dict[str, StoredC
             for digest, content_id in added.items():
                 if by_digest[digest]:
                     copy.write_row((content_id, 0, by_digest[digest]))
-        # Those that another writer entered first are held, or gone again and added next time round.
+        # Contents that another writer inserted first are locked here, or, if they were deleted
+        # since, inserted in the next iteration.
         ids |= added | _known(conn, [digest for digest in missing if digest not in added])
     return {
         path: StoredContent(ids[hashlib.sha256(data).digest()], FileDigest.of(data))
@@ -126,7 +128,7 @@ def _write_small(conn: Connection, files: dict[str, bytes]) -> dict[str, StoredC
 
 
 def _known(conn: Connection, digests: list[bytes]) -> dict[bytes, int]:
-    """Contents that are stored already, held against removal until the transaction ends."""
+    """The stored contents among these digests, locked until the transaction ends."""
     if not digests:
         return {}
     return dict(conn.execute(_queries.known_contents, {"digests": digests}).fetchall())
@@ -143,19 +145,20 @@ def read(
 
 
 def release(conn: Connection, content_ids: Iterable[int]) -> None:
-    """Free those contents that no path points at any more.
+    """Delete the contents that no path refers to any longer.
 
-    A content that another transaction is about to point at is left alone; should that one fail,
-    `sweep` finds it later.
+    Contents that another transaction holds a lock on, to refer to them, are skipped; if that
+    transaction fails, `sweep` deletes them later.
     """
-    wanted = sorted(set(content_ids))
-    if not wanted:
+    candidates = sorted(set(content_ids))
+    if not candidates:
         return
-    held = conn.execute(_queries.lock_contents, {"content_ids": wanted}).fetchall()
-    # Only a statement that starts after the lock is held sees who pointed at them meanwhile.
-    conn.execute(_queries.drop_contents, {"content_ids": [row[0] for row in held]})
+    locked = conn.execute(_queries.lock_contents, {"content_ids": candidates}).fetchall()
+    # A separate statement: its snapshot begins after the locks are held, so it sees references
+    # that were committed in the meantime.
+    conn.execute(_queries.drop_contents, {"content_ids": [row[0] for row in locked]})
 
 
 def sweep(conn: Connection) -> None:
-    """Free every content that no path points at."""
+    """Delete every content that no path refers to."""
     release(conn, [row[0] for row in conn.execute(_queries.unreferenced)])

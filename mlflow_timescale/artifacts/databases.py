@@ -20,8 +20,8 @@ def database_of(tracking_uri: str | None, registry_uri: str | None) -> DatabaseU
     """The database that keeps the ledger: an artifact URI never names it, so it can be no other.
 
     The tracking or registry URI at hand, the server's own, MLFLOW_TIMESCALE_URI, the current
-    tracking URI, and at last the database that this process opened a store on (`mlflow gc` says
-    only that). None if a tracking server is between us and the database.
+    tracking URI, and at last the database on which this process opened a store (`mlflow gc` names
+    no other). None if a tracking server is between us and the database.
     """
     import mlflow
 

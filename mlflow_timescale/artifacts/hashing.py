@@ -1,4 +1,4 @@
-"""SHA-256 of what passes by: readers that hash, copies that hash, and hashing beside an upload."""
+"""SHA-256 of streams: readers that hash, copies that hash, and hashing during an upload."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AnyHasher = TypeVar("AnyHasher", bound="Hasher")
 
 @dataclass(frozen=True)
 class FileDigest:
-    """What a file's bytes are: their SHA-256 in hex, and how many there are.
+    """The SHA-256 (hex) and the size of a file, in bytes.
 
     >>> FileDigest.of(b"momentum")
     FileDigest(sha256='446be308664e1964b816217ba48334a777837850765f863efbba3c6608da6b90', size=8)
@@ -37,7 +37,7 @@ class FileDigest:
 
 
 class Hasher:
-    """Takes bytes as they come."""
+    """Incremental SHA-256 and size."""
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
@@ -53,7 +53,7 @@ class Hasher:
 
 
 class ChunkHasher(Hasher):
-    """Takes a file chunk by chunk, and keeps the SHA-256 of each as well.
+    """Incremental SHA-256 of a file and of each of its chunks.
 
     >>> hasher = ChunkHasher()
     >>> hasher.update(b"momentum")
@@ -118,9 +118,9 @@ def hash_file(path: str | os.PathLike[str]) -> FileDigest:
 
 
 class BackgroundHasher(Generic[AnyHasher]):
-    """Hashes streams, told apart by a key, in another thread while the caller writes them.
+    """Hashes streams, identified by a key, in another thread while the caller writes them.
 
-    hashlib lets go of the interpreter, so that with a second core the hash costs next to nothing.
+    hashlib releases the GIL, so with a second core hashing adds almost no time.
 
     >>> with BackgroundHasher(Hasher) as hasher:
     ...     hasher.update("a", b"momentum")
@@ -131,7 +131,7 @@ class BackgroundHasher(Generic[AnyHasher]):
     def __init__(self, make: Callable[[], AnyHasher]) -> None:
         self._make = make
         self._hashers: dict[object, AnyHasher] = {}
-        # One only: a buffer that is given back soon is used again while it is in the core's cache.
+        # One block at most: a buffer that is freed early is reused while it is in the CPU cache.
         self._pending: queue.Queue[tuple[object, bytes] | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._work, name="sha256", daemon=True)
 
@@ -147,7 +147,7 @@ class BackgroundHasher(Generic[AnyHasher]):
         self._pending.put((key, data))
 
     def of(self, key: object) -> AnyHasher:
-        """What was found of a stream; ask when the `with` block has ended."""
+        """The hasher of a stream; valid after the `with` block."""
         return self._hashers.get(key) or self._make()
 
     def _work(self) -> None:
@@ -157,7 +157,7 @@ class BackgroundHasher(Generic[AnyHasher]):
 
 
 def copy_hashed(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> FileDigest:
-    """Copy a file and hash the bytes that were written; they are read once."""
+    """Copy a file and hash the bytes written, reading them once."""
     with (
         Path(source).open("rb", buffering=0) as read,
         Path(target).open("wb", 0) as write,
@@ -171,9 +171,9 @@ def copy_hashed(source: str | os.PathLike[str], target: str | os.PathLike[str]) 
 
 @contextmanager
 def hashed_alongside(paths: list[Path]) -> Iterator[dict[Path, Future[FileDigest]]]:
-    """Hash files in other threads while the caller uploads them; raise if one changes meanwhile.
+    """Hash files in other threads while the caller uploads them. Raises OSError if one changes.
 
-    The uploader reads each file itself, so the bytes come from the page cache here.
+    Both read each file; the second read comes from the page cache.
     """
     before = {path: _state(path) for path in paths}
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="sha256") as pool:

@@ -1,7 +1,7 @@
 """The repository of `timescaledb-artifacts:`: artifacts in the database that holds the runs.
 
-The URI holds a path and nothing else. Which database is meant follows from the tracking URI, so a
-stored URI can never lead to another one, and never carries a password.
+The URI consists of a path only. The database is that of the tracking URI, so a stored URI can
+neither refer to another database nor contain a password.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SCHEME = f"{IN_DATABASE}:/"
 
 @dataclass(frozen=True)
 class Stored:
-    """One file of the store: where it is, what its bytes are, and what the ledger says of them."""
+    """One file of the store: its path, its content, and its ledger row."""
 
     path: str
     content_id: int
@@ -68,7 +68,7 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         self._store([(destination(local_file, artifact_path), Path(local_file))])
 
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
-        """Store a tree: all of it, or nothing if something goes wrong on the way."""
+        """Store a directory, in one transaction."""
         self._store(tree(local_dir, artifact_path).items())
 
     def log_artifact_from_stream(
@@ -98,10 +98,10 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
                 else:
                     writer.add(join_path(self.root, path), source)
             fingerprints = writer.finish()
-            ledger.record(conn, [(_SCHEME + path, found) for path, found in fingerprints.items()])
+            ledger.record(conn, [(_SCHEME + path, fp) for path, fp in fingerprints.items()])
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
-        """What lies directly in a directory; nothing for a file, as everywhere in MLflow."""
+        """The entries of a directory; empty for a file, as in every repository of MLflow."""
         directory = join_path(self.root, path or "")
         prefix = directory + "/" if directory else ""
         with self.connection() as conn:
@@ -113,7 +113,7 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         ]
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Remove a file or a tree; bytes that nothing else uses are freed."""
+        """Remove a file or a directory; contents without other references are deleted."""
         path = join_path(self.root, artifact_path or "")
         with self.connection() as conn:
             removed = conn.execute(_queries.remove_files, {"path": path}).fetchall()
@@ -124,9 +124,9 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
                 contents.sweep(conn)
 
     def read(self, artifact_path: str, start: int = 0, length: int | None = None) -> bytes:
-        """A range of a file, `start` and `length` in bytes; only the chunks it touches are read.
+        """A range of a file, `start` and `length` in bytes; only the chunks of the range are read.
 
-        Each of them is checked against the SHA-256 it had when it was written.
+        Raises ArtifactMismatch if a chunk differs from its SHA-256.
         """
         with self.connection() as conn:
             conn.execute(_queries.snapshot)
@@ -139,14 +139,14 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         for number, digest in enumerate(stored.chunk_sha256[first : last + 1]):
             data = rows[number][2] if number < len(rows) else b""
             if hashlib.sha256(data).digest() != digest:
-                expected, found = FileDigest(digest.hex(), len(data)), FileDigest.of(data)
+                expected, actual = FileDigest(digest.hex(), len(data)), FileDigest.of(data)
                 where = f"{join(self.location, artifact_path)} (chunk {first + number})"
-                raise ArtifactMismatch.of(where, expected, found)
+                raise ArtifactMismatch.of(where, expected, actual)
         data = b"".join(data for _, _, data in rows)
         return data[start - first * stored.chunk_size : end - first * stored.chunk_size]
 
     def fingerprint(self, artifact_path: str) -> FileDigest:
-        """Read a file through and hash it, without writing it anywhere."""
+        """Read a file and hash it, without storing it."""
         hasher = Hasher()
         with self.connection() as conn:
             conn.execute(_queries.snapshot)
@@ -157,29 +157,29 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
 
     def _one(self, conn: Connection, artifact_path: str) -> Stored:
         path = join_path(self.root, artifact_path)
-        found = [file for file in _manifest(conn, path) if file.path == path]
-        if not found:
+        files = [file for file in _manifest(conn, path) if file.path == path]
+        if not files:
             raise _missing(artifact_path)
-        return found[0]
+        return files[0]
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         with self.connection() as conn:
             conn.execute(_queries.snapshot)
             stored = self._one(conn, str(remote_file_path))
-            found = _receive(conn, [(stored, Path(local_path))])
-        self._check_all([(stored, Path(local_path))], found)
+            fingerprints = _receive(conn, [(stored, Path(local_path))])
+        self._check_all([(stored, Path(local_path))], fingerprints)
 
     def _fetch(self, artifact_path: str | None, directory: str) -> str:
-        """Bring a tree in one stream: MLflow's way asks the database once for every file."""
-        wanted = join_path(self.root, artifact_path or "")
+        """Download a directory in one stream; MLflow's own code needs one query for each file."""
+        path = join_path(self.root, artifact_path or "")
         with self.connection() as conn:
             conn.execute(_queries.snapshot)
-            manifest = _manifest(conn, wanted)
+            manifest = _manifest(conn, path)
             if artifact_path and not manifest:
                 raise _missing(artifact_path)
             placed = [(file, self._place(file, directory)) for file in manifest]
-            found = _receive(conn, placed)
-        self._check_all(placed, found)
+            fingerprints = _receive(conn, placed)
+        self._check_all(placed, fingerprints)
         return str(Path(directory, artifact_path or ""))
 
     def _relative(self, file: Stored) -> str:
@@ -191,16 +191,18 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
-    def _check_all(self, placed: list[tuple[Stored, Path]], found: dict[int, FileDigest]) -> None:
-        """Compare what arrived with the ledger as it was in the same snapshot."""
+    def _check_all(
+        self, placed: list[tuple[Stored, Path]], fingerprints: dict[int, FileDigest]
+    ) -> None:
+        """Compare downloaded files with the ledger rows of the same snapshot."""
         for file, arrived in placed:
-            fingerprint = found[file.content_id]
+            fingerprint = fingerprints[file.content_id]
             if fingerprint.sha256 != file.checksum:
                 self._accept(self._relative(file), arrived, fingerprint)
 
 
 def _receive(conn: Connection, placed: list[tuple[Stored, Path]]) -> dict[int, FileDigest]:
-    """Write contents to files as they stream in; return what their bytes are."""
+    """Write contents to files as they stream in; return their fingerprints."""
     targets: dict[int, list[Path]] = {}
     for stored, path in placed:
         targets.setdefault(stored.content_id, []).append(path)
@@ -227,8 +229,8 @@ def _manifest(conn: Connection, path: str) -> list[Stored]:
 def _root(location: str, uri: str) -> str:
     if location.startswith(f"{IN_DATABASE}://") or "?" in uri or "#" in uri:
         raise MlflowException(
-            f"{IN_DATABASE}: URIs hold a path and nothing else ({_SCHEME}path), because artifacts "
-            f"are only ever kept in the database of the tracking URI; got {location}",
+            f"{IN_DATABASE}: URIs consist of a path only ({_SCHEME}path), because artifacts are "
+            f"always stored in the database of the tracking URI; got {location}",
             INVALID_PARAMETER_VALUE,
         )
     return join_path("", location.removeprefix(_SCHEME[:-1]))

@@ -1,4 +1,4 @@
-"""`mlops.model_artifacts`: every file that was logged, with its SHA-256, kept for good."""
+"""`mlops.model_artifacts`: every file that was logged, with its SHA-256, kept permanently."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Entry:
 def record(
     conn: Connection, files: Iterable[tuple[str, FileDigest]], *, origin: str = "logged"
 ) -> None:
-    """Enter files by location; what the ledger said of the same places becomes history."""
+    """Enter files by location; earlier rows of the same locations are closed."""
     files = sorted(files)
     if not files:
         return
@@ -83,27 +83,26 @@ def record(
                 conn.execute(_queries.end_current, values)
                 conn.execute(_queries.record, values)
             return
-        except (
-            psycopg.errors.UniqueViolation
-        ) as exc:  # another writer logged the same path just now
+        except psycopg.errors.UniqueViolation as exc:
+            # Another writer logged the same path between our two statements: close its row too.
             conflict = exc
     raise conflict
 
 
 def current(conn: Connection, location: str) -> dict[str, Entry]:
-    """What the ledger expects of a file, or of every file below a directory, by location."""
+    """The current rows of a file, or of every file below a directory, by location."""
     rows = conn.execute(_queries.current_under, {"location": location}).fetchall()
     return {entry.location: entry for entry in map(Entry.from_row, rows)}
 
 
 def forget(conn: Connection, location: str) -> None:
-    """Close the rows of a file or directory that was deleted."""
+    """Close the rows of a deleted file or directory."""
     conn.execute(_queries.end_under, {"location": location})
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows an audit or a listing is about; nothing given means all."""
+    """Filter of ledger rows; without any field it selects all."""
 
     run_id: str | None = None
     model_id: str | None = None
@@ -122,6 +121,6 @@ def select(
     audit_id: int | None = None,
     sample: int | None = None,
 ) -> list[Entry]:
-    """The rows chosen; with `audit_id` those it has not seen, with `sample` the least checked."""
+    """The selected rows; `audit_id` skips rows of that audit, `sample` takes the least checked."""
     values = {**vars(selection), "history": history, "audit_id": audit_id, "sample": sample}
     return [Entry.from_row(row) for row in conn.execute(_queries.select_entries, values)]

@@ -1,4 +1,4 @@
-"""Where an artifact is, written one way only, so that everybody finds the same ledger row."""
+"""Locations of artifacts in a canonical form, the key of the ledger."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ def owner(location: str) -> tuple[str | None, str | None, str]:
     >>> owner("s3://b/somewhere/else")
     (None, None, 's3://b/somewhere/else')
     """
-    found = _OWNER.search(location)
-    if found is None:
+    match = _OWNER.search(location)
+    if match is None:
         return None, None, location
-    return found["run"], found["model"], location[found.end() :]
+    return match["run"], match["model"], location[match.end() :]
 
 
 def split_root(location: str) -> tuple[str, str]:
-    """Cut a file's location into a root that a repository can be opened on, and a path below it."""
-    if found := _OWNER.search(location):
-        return location[: found.end()].rstrip("/"), location[found.end() :]
+    """Split a file's location into the root of a repository and a path below it."""
+    if match := _OWNER.search(location):
+        return location[: match.end()].rstrip("/"), location[match.end() :]
     return posixpath.dirname(location), posixpath.basename(location)
 
 
@@ -83,7 +83,7 @@ _BY_SUFFIX = {suffix: kind for kind, suffixes in _TYPES.items() for suffix in su
 
 
 def guess_type(location: str) -> str:
-    """What a file is for, by its name; `ModelRegistry.log_artifact(artifact_type=...)` says better.
+    """The type of a file, guessed from its name.
 
     >>> guess_type("model/scaler.pkl"), guess_type("model/MLmodel"), guess_type("notes")
     ('weights', 'config', 'other')

@@ -1,4 +1,4 @@
-"""From an artifact URI to its repository: which database, and whether a server may go there."""
+"""From an artifact URI to its repository: the database, and the rules of a tracking server."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def in_database(
 ) -> ArtifactRepository:
     """The repository of `timescaledb-artifacts:`.
 
-    A client that knows only the tracking server reaches the same files through its proxy, if the
-    server's artifacts destination is the database, which `mlflow-timescale server` sees to.
+    A client that reaches only the tracking server uses its proxy, if the server's artifacts
+    destination is the database; `mlflow-timescale server` sets that.
     """
     if database := database_of(tracking_uri, registry_uri):
         return InDatabaseRepository(artifact_uri, database, tracking_uri, registry_uri)
@@ -65,10 +65,10 @@ def checked_repository(
 
 
 def _enforce_server_policy(inner: str) -> None:
-    """Keep MLflow's rules, which look at the scheme and so cannot see what a wrapper wraps.
+    """Apply MLflow's rules to the wrapped URI; MLflow itself sees only our scheme.
 
-    A server does not go to a host that a client named (GHSA-mr9f-g8qf-4w4j), nor to a directory
-    outside its own artifact roots.
+    A server must not connect to a host that a client named (GHSA-mr9f-g8qf-4w4j), or open a
+    directory outside of its artifact roots.
     """
     roots = [inner_uri(os.environ[name]) for name in _ROOTS if os.environ.get(name)]
     if scheme(inner) in ("", "file"):
@@ -80,9 +80,9 @@ def _enforce_server_policy(inner: str) -> None:
 
 
 def _refuse_foreign_directory(inner: str, roots: list[str]) -> None:
-    wanted = _directory(inner)
+    directory = _directory(inner)
     allowed = [_directory(root) for root in roots if scheme(root) in ("", "file")]
-    if not any(wanted.is_relative_to(root) for root in allowed):
+    if not any(directory.is_relative_to(root) for root in allowed):
         raise MlflowException(
             f"the tracking server does not use {CHECKED}{canonical(inner)}: it is not below its "
             f"--default-artifact-root or --artifacts-destination",
@@ -98,7 +98,7 @@ def _directory(uri: str) -> Path:
 def open_stored(
     root: str, database: DatabaseURI
 ) -> InDatabaseRepository | checked.CheckedRepository:
-    """The repository of a location that the ledger names, for reading it again."""
+    """The repository of a location in the ledger, for reading."""
     if scheme(root) == IN_DATABASE:
         return InDatabaseRepository(root, database, database.url)
     repository = get_registered_artifact_repositories()[scheme(root)]

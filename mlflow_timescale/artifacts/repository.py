@@ -1,4 +1,4 @@
-"""What both repositories share: the ledger, and downloads that arrive checked or not at all."""
+"""The base of both repositories: the ledger, and downloads that are verified first."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
         return connection(self.database)
 
     def download_artifacts(self, artifact_path: str | None, dst_path: str | None = None) -> str:
-        """Download a file or a tree; every byte is checked before anything appears in `dst_path`.
+        """Download a file or a directory; all bytes are verified before `dst_path` changes.
 
-        Raises ArtifactMismatch, naming file, expected and found, and leaves nothing behind.
+        Raises ArtifactMismatch, which names the file, the expected and the actual checksum; the
+        downloaded files are then removed.
         """
         if dst_path is not None and not Path(dst_path).is_dir():
             return str(super().download_artifacts(artifact_path, dst_path))  # raises MLflow's error
@@ -61,7 +62,7 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
         except MlflowException as exc:
             shutil.rmtree(stage, ignore_errors=True)
             if exc.error_code == "DATA_LOSS" and not isinstance(exc, ArtifactRefused):
-                # MLflow gathers what went wrong with each file into one error without a type.
+                # MLflow collects the errors of all files into one MlflowException.
                 raise ArtifactMismatch(exc.message) from exc
             raise
         except BaseException:
@@ -69,7 +70,7 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
             raise
 
     def _fetch(self, artifact_path: str | None, directory: str) -> str:
-        """Bring a file or tree into an empty directory."""
+        """Download a file or a directory into an empty directory."""
         return str(super().download_artifacts(artifact_path, directory))
 
     def _accept(
@@ -79,7 +80,7 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
         found: FileDigest,
         expected: ledger.Entry | None = None,
     ) -> None:
-        """Compare a downloaded file with the ledger; if it differs remove it, record it, raise."""
+        """Compare a downloaded file with the ledger; on a difference remove, record and raise."""
         if expected is not None and expected.fingerprint == found:
             return
         location = join(self.location, path)
@@ -107,13 +108,13 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
 
 
 def destination(local_file: str | os.PathLike[str], artifact_path: str | None) -> str:
-    """Where a file logged under `artifact_path` goes, relative to the repository's root."""
+    """The path of a file logged under `artifact_path`, relative to the root."""
     verify_artifact_path(artifact_path)
     return posixpath.join(artifact_path or "", Path(local_file).name)
 
 
 def tree(local_dir: str | os.PathLike[str], artifact_path: str | None) -> dict[str, Path]:
-    """The files of a directory by where they go."""
+    """The files of a directory, by their path relative to the root."""
     verify_artifact_path(artifact_path)
     root = Path(local_dir)
     files = sorted(
@@ -128,12 +129,12 @@ def tree(local_dir: str | os.PathLike[str], artifact_path: str | None) -> dict[s
 
 
 def _merge(stage: Path, target: Path) -> None:
-    """Move a checked tree to where it was wanted; on one file system that moves names only."""
+    """Move a verified directory to its destination; the stage is on the same file system."""
     for directory, directories, names in os.walk(stage):
-        there = target / Path(directory).relative_to(stage)
+        destination_directory = target / Path(directory).relative_to(stage)
         for name in directories:
-            (there / name).mkdir(exist_ok=True)
+            (destination_directory / name).mkdir(exist_ok=True)
         for name in names:
-            Path(directory, name).replace(there / name)
+            Path(directory, name).replace(destination_directory / name)
     with suppress(OSError):
         shutil.rmtree(stage)

@@ -1,8 +1,8 @@
-"""The repository of `runs:`: MLflow's, except that a refused file is not taken for a wrong path.
+"""The repository of `runs:`: as in MLflow, but a refused file raises its own error.
 
-MLflow 3.17's `RunsArtifactRepository.download_artifacts` drops whatever goes wrong ("please ensure
-that the path is correct"), and where a run holds files and a model it returns the one without the
-other. A file that is not what was logged must be named. Remove this when MLflow raises errors.
+MLflow 3.17's `RunsArtifactRepository.download_artifacts` swallows every error ("please ensure that
+the path is correct"), and for a run with files and a model it returns one without the other. A file
+that differs from the ledger must be named. Remove this module when MLflow raises errors.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _logger = logging.getLogger(__name__)
 
 
 class RunsRepository(RunsArtifactRepository):  # type: ignore[misc]
-    """A run's artifacts and those of its models, as in MLflow; refusals are raised."""
+    """The artifacts of a run and of its models, as in MLflow; refusals are raised."""
 
     def download_artifacts(self, artifact_path: str, dst_path: str | None = None) -> str:
-        """Download from the run and from its model of that name; raises what was refused."""
+        """Download from the run and from its model of that name. Raises ArtifactRefused."""
         target = dst_path or create_tmp_dir()
         sources = (
             partial(self.repo.download_artifacts, artifact_path, target),
@@ -58,7 +58,7 @@ def _attempt(download: Callable[[], str | None]) -> str | None:
 
 
 def is_refusal(exc: Exception) -> bool:
-    """Whether the ledger refused a file: here, or at the server, whose answer MLflow quotes."""
+    """Whether the ledger refused a file, here or on a server, whose response MLflow quotes."""
     return isinstance(exc, ArtifactRefused) or '"error_code":"DATA_LOSS"' in str(exc).replace(
         '": "', '":"'
     )

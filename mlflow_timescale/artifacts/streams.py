@@ -1,4 +1,4 @@
-"""From an asynchronous upload to a writer in a thread, with at most a few blocks in between."""
+"""A bridge from an asynchronous upload to a synchronous reader, with bounded memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _POLL = 0.5
 
 
 class Bridge:
-    """A readable stream that another thread feeds."""
+    """A readable stream that another thread writes to."""
 
     def __init__(self) -> None:
         self._queue: queue.Queue[bytes | BaseException] = queue.Queue(maxsize=4)
@@ -28,7 +28,7 @@ class Bridge:
         return data
 
     async def feed(self, item: bytes | BaseException, reader: asyncio.Task[None]) -> None:
-        """Wait for room, unless the reader is gone."""
+        """Add a block, waiting while the queue is full and the reader alive."""
         while not reader.done():
             try:
                 await asyncio.to_thread(self._queue.put, item, True, _POLL)
@@ -38,9 +38,9 @@ class Bridge:
 
 
 async def in_thread(chunks: AsyncIterable[bytes], consume: Callable[[BinaryIO], None]) -> None:
-    """Let `consume` read an asynchronous stream in a thread; what goes wrong here goes wrong there.
+    """Run `consume` on an asynchronous stream in a thread; errors of the stream raise in both.
 
-    A client that hangs up half-way makes the reader fail, so that it keeps nothing.
+    A client that disconnects early makes the reader fail, so that its transaction is rolled back.
     """
     bridge = Bridge()
     reader = asyncio.create_task(asyncio.to_thread(consume, cast("BinaryIO", bridge)))

@@ -1,4 +1,4 @@
-"""Auditing stored artifacts: read them all again, in parallel, and compare with the ledger."""
+"""Audits of stored artifacts: read them, in parallel, and compare them with the ledger."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BY_ID = re.compile(
 
 @dataclass
 class Audit:
-    """What an audit found: how many of each outcome, and everything that is not a match."""
+    """The result of an audit: counts by outcome, and every check that is not a match."""
 
     audit_id: int
     resumed: bool
@@ -45,7 +45,7 @@ class Audit:
 
 
 def selection_of(uri: str) -> Selection:
-    """The ledger rows of what an artifact URI names, through whatever store or proxy it goes.
+    """The ledger rows that an artifact URI refers to, through any store or proxy.
 
     >>> selection_of("mlflow-artifacts:/1/models/m-0123456789abcdef0123456789abcdef/artifacts")
     Selection(run_id=None, model_id='m-0123456789abcdef0123456789abcdef', path=None, location=None)
@@ -53,8 +53,8 @@ def selection_of(uri: str) -> Selection:
     'model'
     """
     location = canonical(uri)
-    if found := _BY_ID.fullmatch(location):
-        return Selection(found["run"], found["model"], found["path"])
+    if match := _BY_ID.fullmatch(location):
+        return Selection(match["run"], match["model"], match["path"])
     run_id, model_id, path = owner(location)
     if run_id or model_id:
         return Selection(run_id=run_id, model_id=model_id, path=path or None)
@@ -65,11 +65,11 @@ def check(entry: Entry, database: DatabaseURI) -> Check:
     """Read one stored file and compare it with its ledger row."""
     root, path = split_root(entry.location)
     try:
-        found = open_stored(root, database).fingerprint(path)
+        fingerprint = open_stored(root, database).fingerprint(path)
     except Exception as exc:
         outcome = "missing" if _is_missing(exc) else "unreadable"
         return _check(entry, outcome, detail=" ".join(str(exc).split()))
-    return _check(entry, "match" if found == entry.fingerprint else "mismatch", found)
+    return _check(entry, "match" if fingerprint == entry.fingerprint else "mismatch", fingerprint)
 
 
 def _check(entry: Entry, outcome: str, found: FileDigest | None = None, detail: str = "") -> Check:
@@ -77,7 +77,7 @@ def _check(entry: Entry, outcome: str, found: FileDigest | None = None, detail: 
 
 
 def _is_missing(exc: Exception) -> bool:
-    """MLflow's repositories have no common error for a file that is not there."""
+    """Whether an error means that a file is missing: MLflow's repositories have no common one."""
     if isinstance(exc, MlflowException):
         return bool(exc.error_code == "RESOURCE_DOES_NOT_EXIST")
     response = getattr(exc, "response", None)
@@ -88,18 +88,18 @@ def _is_missing(exc: Exception) -> bool:
 def failing(
     database: DatabaseURI, selection: Selection, *, purpose: str, location: str | None = None
 ) -> list[Check]:
-    """Check a selection now; record what was found, and return what fails.
+    """Check the selected files, store the checks, and return the failures.
 
-    With `location` an empty selection fails too where the policy is to refuse unknown files.
+    With `location` an empty selection is a failure under the policy `refuse`.
     """
     with connection(database) as conn:
         entries = ledger.select(conn, selection)
     if location and not entries and checks.policy() == "refuse":
         return [Check(location, "unknown")]
-    found = list(_checked(entries, database, 4))
+    results = list(_checked(entries, database, 4))
     with connection(database) as conn:
-        checks.remember(conn, found, purpose=purpose)
-    return [item for item in found if item.outcome != "match"]
+        checks.remember(conn, results, purpose=purpose)
+    return [item for item in results if item.outcome != "match"]
 
 
 def audit(
@@ -110,18 +110,18 @@ def audit(
     resume: bool = False,
     jobs: int = 4,
     on_start: Callable[[int], None] = lambda total: None,
-    on_check: Callable[[Check], None] = lambda found: None,
+    on_check: Callable[[Check], None] = lambda results: None,
 ) -> Audit:
-    """Check every file of a selection, or the `sample` that were checked least recently.
+    """Check every selected file, or the `sample` files that were checked least recently.
 
-    What was found is recorded as it goes; with `resume` an interrupted audit of the same selection
-    goes on where it was.
+    Checks are stored in batches; with `resume` an interrupted audit of the same selection
+    continues.
     """
     with connection(database) as conn:
         report, entries = _begin(conn, selection, sample, resume)
     on_start(len(entries))
-    found = _checked(entries, database, jobs)
-    while batch := list(islice(_observed(found, on_check), _BATCH)):
+    results = _checked(entries, database, jobs)
+    while batch := list(islice(_observed(results, on_check), _BATCH)):
         with connection(database) as conn:
             checks.remember(conn, batch, purpose="audit", audit_id=report.audit_id)
         report.outcomes.update(item.outcome for item in batch)
@@ -158,8 +158,8 @@ def _found_before(
     found_checksum: str | None,
     found_size: int | None,
 ) -> Check:
-    found = FileDigest(found_checksum, found_size or 0) if found_checksum else None
-    return Check(location, outcome, artifact_id, FileDigest(checksum, size), found)
+    fingerprint = FileDigest(found_checksum, found_size or 0) if found_checksum else None
+    return Check(location, outcome, artifact_id, FileDigest(checksum, size), fingerprint)
 
 
 def _checked(entries: Iterable[Entry], database: DatabaseURI, jobs: int) -> Iterator[Check]:
@@ -167,7 +167,7 @@ def _checked(entries: Iterable[Entry], database: DatabaseURI, jobs: int) -> Iter
         yield from pool.map(lambda entry: check(entry, database), entries)
 
 
-def _observed(found: Iterator[Check], on_check: Callable[[Check], None]) -> Iterator[Check]:
-    for item in found:
+def _observed(results: Iterator[Check], on_check: Callable[[Check], None]) -> Iterator[Check]:
+    for item in results:
         on_check(item)
         yield item

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_timescale import db
-from mlflow_timescale.cli.kit import database_option, dry_run_option, print_message, progress
+from mlflow_timescale.cli.kit import (
+    database_option,
+    dry_run_option,
+    print_message,
+    progress,
+    require_schema,
+)
 from mlflow_timescale.db.uri import DatabaseURI
 
 if TYPE_CHECKING:
@@ -64,6 +70,7 @@ def _rebuild(
     from mlflow_timescale.operations.doctor import in_bytes
 
     with db.connect(uri, autocommit=True) as conn:
+        require_schema(conn, uri, exists=False)
         before = module.layout(conn)
         done = is_done(before)
         print_message("metrics: in this layout already" if done else _forecast(before))

@@ -13,6 +13,7 @@ from mlflow_timescale.cli.kit import (
     json_option,
     print_json,
     print_message,
+    require_schema,
 )
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -44,6 +45,7 @@ def pack(uri: DatabaseURI, dry_run: bool, as_json: bool) -> None:
             print_message(f"{key.name}: {in_bytes(key.bytes)} before, {in_bytes(now)} now")
 
     with db.connect(uri, autocommit=True) as conn:
+        require_schema(conn, uri, exists=False)
         keys = loose_keys(conn) if dry_run else []
         if not dry_run:
             rebuild_keys(conn, print_rebuilt)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from mlflow_timescale import db
-from mlflow_timescale.cli.kit import database_option, dry_run_option, print_message, yes_option
+from mlflow_timescale.cli.kit import (
+    database_option,
+    dry_run_option,
+    print_message,
+    require_schema,
+    yes_option,
+)
 from mlflow_timescale.db.uri import DatabaseURI
 
 if TYPE_CHECKING:
@@ -38,6 +44,7 @@ def retention(uri: DatabaseURI, days: int, by_point_time: bool, dry_run: bool, y
 
     before = datetime.now(timezone.utc) - timedelta(days=days)
     with db.connect(uri, autocommit=True) as conn:
+        require_schema(conn, uri)
         going = forecast(conn, before, by_point_time=by_point_time)
         for reason, runs in going.needed.items():
             print_message(f"kept: {runs:,} runs that {reason} needs")

@@ -1,7 +1,7 @@
-"""Who asks for something, and why: here, or at the other end of a request to a tracking server.
+"""The user and reason recorded with a change, local or through a tracking server.
 
-A client that reaches the database says it in the database's session; one that reaches only a
-server says it in headers, which MLflow's client puts on each of its requests (entry point
+A client that reaches the database sets them in its session; one that reaches only a server
+sends them in headers, which MLflow's client puts on each of its requests (entry point
 `mlflow.request_header_provider`). Loaded by that client: nothing here may be slow to import.
 """
 
@@ -79,7 +79,7 @@ def because(reason: str, *, override: bool = False) -> Iterator[None]:
 
 
 def current() -> Attribution:
-    """Who asks for what is being done now: in a server the one who sent the request."""
+    """The user and reason of the current change; in a server, those of the request."""
     if os.environ.get(SERVER_BACKEND):
         return _of_request()
     now = _because.get()
@@ -144,7 +144,7 @@ def uploading(chunks: Any) -> Iterator[None]:
 
     MLflow's upload route, which runs outside of Flask, hands over `request.stream()` and nothing
     else of the request. Without it the ledger would not know who logged what through a server;
-    remove this when MLflow says who asks.
+    remove this when MLflow passes the user.
     """
     frame = getattr(chunks, "ag_frame", None)
     request = frame.f_locals.get("self") if frame else None

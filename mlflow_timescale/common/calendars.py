@@ -254,7 +254,7 @@ class TradingCalendar:
         Parameters
         ----------
         count
-            At most so many.
+            The largest number of sessions.
         as_of
             Aware; a session that closes at this moment counts. Raises InvalidTime.
 

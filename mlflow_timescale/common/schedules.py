@@ -301,7 +301,7 @@ def _built(name: str, first: date, last: date) -> Schedule:
 
     try:
         calendar = get_calendar(name, start=str(first), end=str(last))
-    except ValueError:  # beyond the bounds, which only an instance tells
+    except ValueError:  # beyond the bounds, which only an instance has
         bounds = get_calendar(name)
         earliest, latest = bounds.bound_min(), bounds.bound_max()
         first = max(first, earliest.date()) if earliest is not None else first

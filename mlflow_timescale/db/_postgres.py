@@ -126,7 +126,7 @@ class Cluster:
         return self.socket_directory / f".s.PGSQL.{PORT}"
 
     def is_running(self) -> bool:
-        """Whether somebody listens on the socket: a killed server leaves files, but no listener."""
+        """Whether a process listens on the socket; a killed server leaves only files."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             return probe.connect_ex(str(self._socket)) == 0
 
@@ -265,7 +265,7 @@ class Cluster:
 
 
 def _open_to_others(tree: Path) -> None:
-    """Let everybody read it, and enter or run what its owner can: our umask may forbid both."""
+    """Make a tree readable, and executable where its owner's is: our umask may forbid both."""
     for path in (tree, *tree.rglob("*")):
         if not path.is_symlink():
             mode = stat.S_IMODE(path.stat().st_mode)

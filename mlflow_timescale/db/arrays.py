@@ -35,7 +35,7 @@ _TIMESTAMPTZ = _Kind(1185, 1184, ">i8", PG_EPOCH)
 
 
 class PGArray:
-    """A numpy array as a query parameter; the subclass says of which PostgreSQL type."""
+    """A numpy array as a query parameter; the subclass sets the PostgreSQL type."""
 
     kind: _Kind
 

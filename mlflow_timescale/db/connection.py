@@ -14,6 +14,17 @@ from psycopg.rows import TupleRow
 TRUSTED_SECONDS = 5.0
 
 
+_process = os.getpid()  # asking the system costs a microsecond for each checkout
+
+
+def _after_fork() -> None:
+    global _process
+    _process = os.getpid()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class Connection(psycopg.Connection[TupleRow]):
     """A psycopg connection that knows which process it belongs to, and whether it still works.
 
@@ -23,7 +34,7 @@ class Connection(psycopg.Connection[TupleRow]):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self.process = os.getpid()
+        self.process = _process
         self.pooled = False  # whether a pooler lies between, see `session.settle`
         self.answered = time.monotonic()
 
@@ -35,19 +46,17 @@ class Connection(psycopg.Connection[TupleRow]):
     @property
     def is_ours(self) -> bool:
         """Whether this process opened the connection."""
-        return self.process == os.getpid()
+        return self.process == _process
 
     def is_alive(self) -> bool:
         """Whether an idle connection can be used.
 
-        A server that ends a connection says so: its socket becomes readable. Only a connection that
+        When a server ends a connection, the socket becomes readable. Only a connection that
         has been idle for a while can have been cut off silently; only those cost a round trip.
         """
-        if self.closed or not self.is_ours or self.has_input():
+        if self.closed or self.process != _process or self.has_input():
             return False
-        if time.monotonic() - self.answered < TRUSTED_SECONDS:
-            return True
-        return self._answers()
+        return time.monotonic() - self.answered < TRUSTED_SECONDS or self._answers()
 
     def has_input(self) -> bool:
         """Whether the server has sent something, or closed; poll() has no limit on descriptors."""

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from typing import Any, cast
 from weakref import WeakSet
@@ -69,6 +69,7 @@ class Database:
     ) -> None:
         self.uri = DatabaseURI.parse(uri)
         self._prepare = prepare or _ensure
+        self._prepared = False
         self._connector = _Connector(self.uri, application, setup)
         self._lock = threading.Lock()
         self._several = threading.Lock()
@@ -83,15 +84,13 @@ class Database:
         """A Database as it is, or a new one for a URI."""
         return database if isinstance(database, Database) else cls(database, **options)
 
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self) -> AbstractContextManager[Connection]:
         """An autocommit connection, the caller's alone until the block ends.
 
         Raises ConnectionFailed if the server does not let us in, if all connections stay in use for
         30 seconds, or if the connection is lost inside the block.
         """
-        with self._lent(_WAIT_SECONDS) as conn:
-            yield conn
+        return self._lent(_WAIT_SECONDS)
 
     @contextmanager
     def connections(self, count: int) -> Iterator[list[Connection]]:
@@ -113,7 +112,7 @@ class Database:
 
     @contextmanager
     def lock(self, query: Any, parameters: dict[str, Any]) -> Iterator[bool]:
-        """Hold a lock of the database beside other work; False inside if somebody else has it.
+        """Hold a lock of the database beside other work; False inside if another session has it.
 
         `query` takes a transaction's advisory lock and returns whether it did. The lock ends with a
         transaction on a connection of its own, so that it works through a pooler too.
@@ -148,7 +147,9 @@ class Database:
 
         Raises what `db.connect` raises, and MigrationError.
         """
-        self._prepare(self.uri)
+        if not self._prepared:
+            self._prepare(self.uri)
+            self._prepared = True
 
     def check(self, timeout: float = _CHECK_SECONDS) -> None:
         """Raise ConnectionFailed now if the server refuses, or is silent for `timeout` seconds.
@@ -168,7 +169,7 @@ class Database:
     @contextmanager
     def _lent(self, wait: float) -> Iterator[Connection]:
         self.prepare()
-        pool = self._opened()
+        pool = self._pool or self._opened()
         conn = self._take(pool, wait)
         try:
             yield conn
@@ -206,7 +207,7 @@ class Database:
                     raise _all_in_use(self.uri, wait) from None
 
     def _after_fork(self) -> None:
-        """Leave the parent's pool alone: its threads are gone, its locks may be held for ever."""
+        """Replace the parent's pool: its threads are gone, and its locks may never be released."""
         self._lock, self._several = threading.Lock(), threading.Lock()
         if self._pool is not None:
             _inherited.append(self._pool)
@@ -252,11 +253,13 @@ def _check(conn: Connection) -> None:
 def _give_back(pool: ConnectionPool[Connection], conn: Connection) -> None:
     if not conn.is_ours:  # forked inside the block: the connection is the parent's
         return
-    if conn.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-        conn.rollback()
-    elif conn.info.transaction_status == TransactionStatus.ACTIVE:  # interrupted within a result
+    status = conn.pgconn.transaction_status
+    if status == TransactionStatus.IDLE:
+        conn.answered = time.monotonic()
+    elif status == TransactionStatus.ACTIVE:  # interrupted within a result
         conn.close()
-    conn.answered = time.monotonic()
+    elif status != TransactionStatus.UNKNOWN:
+        conn.rollback()
     pool.putconn(conn)
 
 

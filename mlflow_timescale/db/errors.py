@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Error(Exception):
-    """Something the caller can act on; the message says what was wrong and what to do."""
+    """Something the caller can act on; the message names what was wrong and what to do."""
 
 
 class InvalidURI(Error, ValueError):

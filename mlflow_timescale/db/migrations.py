@@ -129,7 +129,7 @@ def ensure(conn: Connection, uri: DatabaseURI) -> None:
     An embedded database, and one whose URI or environment gives consent (`?migrate=auto`,
     MLFLOW_TIMESCALE_MIGRATE=auto), is migrated. In any other a schema that is already there is not
     changed, except for areas that have not been set up (MLflow's tables came later).
-    Raises MigrationError, in one line, that says who has to do what.
+    Raises MigrationError, one line that names who must do what.
     """
     state = read_state(conn)
     may_migrate = uri.embedded is not None or uri.migrates or os.environ.get(_SETTING) == AUTO

@@ -33,6 +33,8 @@ _NAME_BYTES = 63  # the server cuts a longer application_name off
 # Replaying the log of a large database takes longer than starting: longer than pg_ctl waits.
 _STARTUP_SECONDS = 120.0
 _STARTUP = ("starting up", "in recovery mode", "not yet accepting connections")
+# A session that begins while the server ends all of them, because one crashed.
+_CRASH = ("because of crash of another server process", "server closed the connection unexpectedly")
 
 
 def network_keywords() -> dict[str, str]:
@@ -75,12 +77,12 @@ def open_connection(keywords: dict[str, Any], *, waits_for_startup: bool) -> Con
 
 
 def is_startup(exc: BaseException) -> bool:
-    """Whether a server refused because it is starting (SQLSTATE 57P03).
+    """Whether a server refused because it is starting (SQLSTATE 57P03), after a crash or not.
 
     libpq gives no SQLSTATE for a failed connection, only the text, which the embedded server always
     writes in English.
     """
-    return any(sign in str(exc) for sign in _STARTUP)
+    return any(sign in str(exc) for sign in (*_STARTUP, *_CRASH))
 
 
 def connection_failed(exc: psycopg.OperationalError, uri: DatabaseURI) -> ConnectionFailed:

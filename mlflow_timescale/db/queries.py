@@ -3,7 +3,7 @@
 A file is a sequence of
 
     -- name: database_exists
-    -- One line that says what it answers.
+    -- One line on what it answers.
     SELECT ...;
 
 A query is a `psycopg.sql.SQL`: values are parameters, `%(name)s`; identifiers, where a query takes

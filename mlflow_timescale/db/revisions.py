@@ -26,7 +26,7 @@ _queries = load("migrations")
 
 @dataclass(frozen=True)
 class SchemaState:
-    """What a database says about its schema.
+    """What a database records about its schema.
 
     Attributes
     ----------

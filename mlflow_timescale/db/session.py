@@ -5,7 +5,7 @@ reads. So each connection names the settings that its answers depend on, in the 
 start-up packet, which outrank those of the database and the role.
 
 PgBouncer in transaction mode gives every transaction another server process. It refuses or drops
-start-up options, and a prepared statement may be missing, or be somebody else's, in the next
+start-up options, and a prepared statement may be missing, or belong to another client, in the next
 transaction. A pooler is recognised by the process id: the one of the start-up packet is not the one
 that answers.
 """

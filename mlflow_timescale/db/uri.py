@@ -129,7 +129,7 @@ class DatabaseURI:
 
     @property
     def prepares_statements(self) -> bool:
-        """Whether the URI asks for prepared statements through a pooler.
+        """Whether the URI enables prepared statements through a pooler.
 
         >>> DatabaseURI.parse("timescaledb://h/db?prepared_statements=true").prepares_statements
         True

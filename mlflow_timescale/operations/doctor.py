@@ -1,6 +1,6 @@
-"""What is wrong with a database, and what to do about it.
+"""Diagnosis of a database: what is wrong, and what to do about it.
 
-A check looks at one thing and yields findings; it changes nothing.
+Each check examines one thing and yields findings; none changes the database.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _queries = db.load("doctor")
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: `action` means that somebody has to do something."""
+    """The result of one check; level "action" means that a person has to act."""
 
     check: str
     level: Level
@@ -49,7 +49,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Patient:
-    """What the checks look at."""
+    """The database that the checks examine."""
 
     conn: db.Connection
     uri: DatabaseURI
@@ -67,75 +67,75 @@ class Patient:
 
 
 def examine(conn: db.Connection, uri: DatabaseURI, *, workers: int = 4) -> list[Finding]:
-    """Run every check; `workers` is the number of `mlflow server` workers to reckon with."""
+    """Run every check; `workers` is the number of `mlflow server` workers that will connect."""
     patient = Patient(conn, uri, workers)
     return [finding for check in CHECKS for finding in check(patient)]
 
 
 def server(patient: Patient) -> Iterator[Finding]:
     row = patient.row(_queries.server)
-    found = f"PostgreSQL {row['version']}, MLflow {VERSION}"
+    versions = f"PostgreSQL {row['version']}, MLflow {VERSION}"
     if row["number"] < OLDEST_SERVER:
-        yield Finding("server", "action", found, "Upgrade to PostgreSQL 15 or later.", row)
+        yield Finding("server", "action", versions, "Upgrade to PostgreSQL 15 or later.", row)
     else:
-        yield Finding("server", "ok", found, data=row)
+        yield Finding("server", "ok", versions, data=row)
     if row["encoding"] != "UTF8":
         yield Finding(
             "encoding",
             "action",
             f"the database's encoding is {row['encoding']}",
-            "Create the database anew with ENCODING 'UTF8': names and parameters may be any text.",
+            "Create a new database with ENCODING 'UTF8': names and parameters may be any text.",
         )
 
 
 def tier(patient: Patient) -> Iterator[Finding]:
-    offered, found = patient.row(_queries.extension), facts(patient.conn)
-    version = offered.get("installed_version")
-    if "community" in found:
-        yield Finding("tier", "ok", f"TimescaleDB {version}, Community", data=offered)
-    elif "timescale" in found:
+    extension, server_facts = patient.row(_queries.extension), facts(patient.conn)
+    version = extension.get("installed_version")
+    if "community" in server_facts:
+        yield Finding("tier", "ok", f"TimescaleDB {version}, Community", data=extension)
+    elif "timescale" in server_facts:
         yield Finding(
             "tier",
             "note",
             f"TimescaleDB {version}, Apache: no compression, no policies",
-            "Nothing has to be done. The Community edition compresses old metrics.",
-            offered,
+            "No action needed. The Community edition compresses old metrics.",
+            extension,
         )
     else:
-        yield Finding("tier", "note", "plain PostgreSQL: no hypertables", _promotion(offered))
-    if version and version != offered["default_version"]:
+        yield Finding("tier", "note", "plain PostgreSQL: no hypertables", _promotion(extension))
+    if version and version != extension["default_version"]:
         yield Finding(
             "extension",
             "note",
-            f"TimescaleDB {version} in this database, {offered['default_version']} on the server",
+            f"TimescaleDB {version} in this database, {extension['default_version']} on the server",
             "psql -X -c 'ALTER EXTENSION timescaledb UPDATE'",
         )
 
 
-def _promotion(offered: dict[str, Any]) -> str:
-    if not offered:
-        return "Nothing has to be done. With TimescaleDB installed, old metrics cost less."
-    if not offered["loaded"]:
+def _promotion(extension: dict[str, Any]) -> str:
+    if not extension:
+        return "No action needed. With TimescaleDB installed, old metrics take less space."
+    if not extension["loaded"]:
         return (
             "TimescaleDB is installed but not loaded: add it to shared_preload_libraries, "
             f"restart, then {_MIGRATE}"
         )
-    return f"TimescaleDB is there: {_MIGRATE}, as a user who may create the extension."
+    return f"TimescaleDB is available: {_MIGRATE}, as a user who may create the extension."
 
 
 def mlflow_schema(patient: Patient) -> Iterator[Finding]:
     head = mlflow_db._get_latest_schema_revision()
-    known = patient.one(_queries.alembic_exists) and patient.one(_queries.alembic_version)
-    data = {"version": known or None, "head": head}
-    if not known:
-        yield Finding("MLflow schema", "action", "MLflow's tables are not there", _MIGRATE, data)
-    elif known != head:
+    revision = patient.one(_queries.alembic_exists) and patient.one(_queries.alembic_version)
+    data = {"version": revision or None, "head": head}
+    if not revision:
+        yield Finding("MLflow schema", "action", "MLflow's tables do not exist", _MIGRATE, data)
+    elif revision != head:
         yield Finding(
             "MLflow schema",
             "action",
-            f"at revision {known}, MLflow {VERSION} wants {head}",
+            f"at revision {revision}, MLflow {VERSION} wants {head}",
             f"Take a backup, stop the servers, then: mlflow db upgrade '{patient.uri}'. If that "
-            f"does not know {known}, a newer MLflow made it: upgrade MLflow here.",
+            f"does not know {revision}, a newer MLflow made it: upgrade MLflow here.",
             data,
         )
     else:
@@ -152,27 +152,27 @@ def our_schema(patient: Patient) -> Iterator[Finding]:
     waiting = {name: sorted(lacks) for name, lacks in todo.waiting.items()}
     applied = len(shipped()) - len(todo.pending) - len(waiting)
     data = {"applied": applied, "pending": names, "waiting": waiting}
-    found = f"{applied} applied, {len(names)} pending, {len(waiting)} waiting"
+    summary = f"{applied} applied, {len(names)} pending, {len(waiting)} waiting"
     if names:
-        yield Finding("migrations", "action", f"{found}: {', '.join(names)}", _MIGRATE, data)
+        yield Finding("migrations", "action", f"{summary}: {', '.join(names)}", _MIGRATE, data)
     elif waiting:
         lacks = sorted({lack for names in waiting.values() for lack in names})
         yield Finding(
             "migrations",
             "note",
-            f"{found} for {', '.join(lacks)}",
+            f"{summary} for {', '.join(lacks)}",
             " ".join(_WAITING[lack] for lack in lacks if lack in _WAITING),
             data,
         )
     else:
-        yield Finding("migrations", "ok", found, data=data)
+        yield Finding("migrations", "ok", summary, data=data)
 
 
 _WAITING = {
     "timescale": "What waits for TimescaleDB is applied by the first migrate that finds it.",
     "community": "What waits for the Community edition is applied once the server offers it.",
     "mlflow": f"Create MLflow's tables: {_MIGRATE}.",
-    "metrics_rebuild": "MLflow's metrics are too many to be laid out anew without being asked.",
+    "metrics_rebuild": "The table of metrics is too large to be rebuilt without `adopt`.",
 }
 
 
@@ -180,9 +180,9 @@ def indexes(patient: Patient) -> Iterator[Finding]:
     schema = patient.one(_queries.mlflow_schema)
     if schema is None:
         return
-    there = [row["relname"] for row in patient.rows(_queries.tables, schema=schema)]
-    rows = patient.rows(_queries.indexes, schema=schema, tables=there)
-    missing = missing_indexes(there, rows)
+    existing = [row["relname"] for row in patient.rows(_queries.tables, schema=schema)]
+    rows = patient.rows(_queries.indexes, schema=schema, tables=existing)
+    missing = missing_indexes(existing, rows)
     invalid = [row["index_name"] for row in rows if not row["is_valid"]]
     for name, statement in missing.items():
         yield Finding(
@@ -194,7 +194,7 @@ def indexes(patient: Patient) -> Iterator[Finding]:
     for name in invalid:
         yield Finding("indexes", "action", f"index {name} is invalid", f"REINDEX INDEX {name};")
     if not missing and not invalid:
-        yield Finding("indexes", "ok", f"all that MLflow needs, on {len(there)} tables")
+        yield Finding("indexes", "ok", f"all that MLflow needs, on {len(existing)} tables")
 
 
 def sizes(patient: Patient) -> Iterator[Finding]:
@@ -207,10 +207,10 @@ def sizes(patient: Patient) -> Iterator[Finding]:
             tables[row["name"]] = row | {"rows": max(estimates)}
     largest = sorted(tables.values(), key=lambda row: -row["bytes"])[:5]
     total = patient.row(_queries.server)["bytes"]
-    shown = ", ".join(f"{row['name']} {in_bytes(row['bytes'])}" for row in largest)
+    top = ", ".join(f"{row['name']} {in_bytes(row['bytes'])}" for row in largest)
     data = {"bytes": total, "tables": largest, "metrics": tables.get("metrics")}
     points = f"; about {tables['metrics']['rows']:,} metric points" if "metrics" in tables else ""
-    yield Finding("sizes", "ok", f"{in_bytes(total)}: {shown}{points}", data=data)
+    yield Finding("sizes", "ok", f"{in_bytes(total)}: {top}{points}", data=data)
 
 
 def conversion(patient: Patient) -> Iterator[Finding]:
@@ -236,55 +236,55 @@ def conversion(patient: Patient) -> Iterator[Finding]:
 
 
 def packing(patient: Patient) -> Iterator[Finding]:
-    """Whether keys of metrics waste room: points of runs in turns leave their pages half empty."""
-    found = loose_keys(patient.conn)
-    saving = sum(key.saving for key in found)
-    if found:
+    """Whether key indexes of metrics are bloated: interleaved inserts leave pages half empty."""
+    keys = loose_keys(patient.conn)
+    saving = sum(key.saving for key in keys)
+    if keys:
         yield Finding(
             "packing",
             "note",
-            f"{len(found)} keys of metrics waste about {in_bytes(saving)}",
+            f"{len(keys)} key indexes of metrics waste about {in_bytes(saving)}",
             "mlflow-timescale pack",
-            {"keys": len(found), "bytes": saving},
+            {"keys": len(keys), "bytes": saving},
         )
 
 
 def connections(patient: Patient) -> Iterator[Finding]:
-    """Whether the pools of the workers fit into the server, at rest and at their fullest."""
+    """Whether the connection pools of the workers fit into the server, idle and at most."""
     row = patient.row(_queries.connections)
-    room = row["max_connections"] - row["reserved"]
+    allowed = row["max_connections"] - row["reserved"]
     pools = patient.workers * STORES_PER_WORKER
     size = MLFLOW_SQLALCHEMYSTORE_POOL_SIZE.get() or POOL_SIZE
     overflow = MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW.get()
     at_rest = pools * size
     at_most = pools * (size + (MAX_OVERFLOW if overflow is None else overflow))
     data = {**row, "workers": patient.workers, "at_rest": at_rest, "at_most": at_most}
-    found = (
+    summary = (
         f"{patient.workers} workers keep up to {at_rest} connections and open up to {at_most}; "
-        f"the server lets in {room}, {row['open']} are open"
+        f"the server allows {allowed}, {row['open']} are open"
     )
-    level: Level = "action" if at_rest > room else "note" if at_most > room else "ok"
+    level: Level = "action" if at_rest > allowed else "note" if at_most > allowed else "ok"
     advice = (
         f"Raise max_connections to {at_most + row['reserved'] + 20}, or lower "
         f"{MLFLOW_SQLALCHEMYSTORE_POOL_SIZE.name} and {MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW.name}."
     )
-    yield Finding("connections", level, found, advice if level != "ok" else "", data)
+    yield Finding("connections", level, summary, advice if level != "ok" else "", data)
 
 
 def clock(patient: Patient) -> Iterator[Finding]:
-    """The server's clock against ours, give or take the time that asking takes."""
+    """The difference of the server's clock to ours, within half a round trip."""
     before = datetime.now(timezone.utc)
-    theirs = patient.one(_queries.clock)
+    server_time = patient.one(_queries.clock)
     after = datetime.now(timezone.utc)
-    ahead = (theirs - (before + (after - before) / 2)).total_seconds()
-    doubt = (after - before).total_seconds() / 2
-    data = {"ahead_seconds": ahead, "uncertainty_seconds": doubt}
-    found = f"the server is {ahead:+.3f} s ahead of this machine (± {doubt:.3f} s)"
-    if abs(ahead) - doubt > CLOCK_SECONDS:
+    ahead = (server_time - (before + (after - before) / 2)).total_seconds()
+    uncertainty = (after - before).total_seconds() / 2
+    data = {"ahead_seconds": ahead, "uncertainty_seconds": uncertainty}
+    offset = f"the server is {ahead:+.3f} s ahead of this machine (± {uncertainty:.3f} s)"
+    if abs(ahead) - uncertainty > CLOCK_SECONDS:
         advice = "Run NTP on both: as-of queries compare their times."
-        yield Finding("clock", "action", found, advice, data)
+        yield Finding("clock", "action", offset, advice, data)
     else:
-        yield Finding("clock", "ok", found, data=data)
+        yield Finding("clock", "ok", offset, data=data)
 
 
 def time_zone(patient: Patient) -> Iterator[Finding]:
@@ -296,25 +296,25 @@ def time_zone(patient: Patient) -> Iterator[Finding]:
             "time zone",
             "note",
             f"sessions start in {name}",
-            "Ours set UTC themselves; in psql, SET TIME ZONE 'UTC' shows times as they do.",
+            "Our own connections set UTC; in psql, SET TIME ZONE 'UTC' shows the same times.",
         )
 
 
 def disk(patient: Patient) -> Iterator[Finding]:
-    """Room for the embedded database; of a server's disk we know nothing."""
+    """Free space for the embedded database; the disk of a remote server is unknown."""
     if patient.uri.embedded is None:
         return
     free = shutil.disk_usage(patient.uri.embedded).free
-    found, data = f"{in_bytes(free)} free in {patient.uri.embedded}", {"free_bytes": free}
+    space, data = f"{in_bytes(free)} free in {patient.uri.embedded}", {"free_bytes": free}
     if free < LEAST_FREE_BYTES:
-        advice = "Make room, or move the directory while nothing uses it."
-        yield Finding("disk", "action", found, advice, data)
+        advice = "Free some space, or move the directory while nothing uses it."
+        yield Finding("disk", "action", space, advice, data)
     else:
-        yield Finding("disk", "ok", found, data=data)
+        yield Finding("disk", "ok", space, data=data)
 
 
 def in_bytes(count: float) -> str:
-    """A size for people.
+    """A size as text.
 
     >>> in_bytes(512), in_bytes(2.5 * 2**20), in_bytes(3 * 2**40)
     ('512 B', '2.5 MB', '3.0 TB')

@@ -1,4 +1,4 @@
-"""Copying another MLflow's data into a new database of ours: sqlite, PostgreSQL, file store."""
+"""Import from another MLflow (sqlite, PostgreSQL, file store) into a new database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
-from mlflow_timescale.db.rows import one
+from mlflow_timescale.db.rows import scalar
 from mlflow_timescale.operations.file_store import OLD_ID, FileStoreError, build_view
 
 Progress = Callable[[str, int], None]
@@ -67,7 +67,7 @@ def import_from(
         Do all of it, and roll it back.
     """
     with _as_database(source, on_note) as url, conn.transaction(force_rollback=dry_run):
-        if _one(conn.execute(_queries.occupied)):
+        if scalar(conn, _queries.occupied):
             raise ImportFailed(
                 "the target holds runs, models or experiments already: import into a new database"
             )
@@ -78,7 +78,7 @@ def import_from(
 
 @contextmanager
 def _reading(url: str) -> Iterator[Source]:
-    """A connection to the source that sees one state of it."""
+    """A connection to the source that sees one snapshot of it."""
     with ExitStack() as until_done:
         try:
             engine = mlflow_db.create_sqlalchemy_engine(url)
@@ -94,23 +94,23 @@ def _reading(url: str) -> Iterator[Source]:
 
 
 def _require_this_schema(engine: Engine) -> None:
-    found, expected = mlflow_db._get_schema_version(engine), _revisions()
-    if found == expected[0]:
+    revision, revisions = mlflow_db._get_schema_version(engine), _revisions()
+    if revision == revisions[0]:
         return
-    if found is None:
+    if revision is None:
         raise ImportFailed("there are no MLflow tables in the source")
     name = engine.url.render_as_string(hide_password=True)
     raise ImportFailed(
-        f"the source is of an older MLflow (schema {found}, this one has {expected[0]}): take a "
-        f"backup and run `mlflow db upgrade '{name}'` first"
-        if found in expected
-        else f"the source is of a newer MLflow (schema {found} is not known to {VERSION}): install "
-        f"that version here first"
+        f"the source is of an older MLflow (schema {revision}, this one has {revisions[0]}): take "
+        f"a backup and run `mlflow db upgrade '{name}'` first"
+        if revision in revisions
+        else f"the source is of a newer MLflow (schema {revision} is not known to {VERSION}): "
+        f"install that version here first"
     )
 
 
 def _revisions() -> list[str]:
-    """The schema revisions that this MLflow knows, the newest first."""
+    """The schema revisions of this MLflow, newest first."""
     config = mlflow_db._get_alembic_config(db_url="")
     return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
 
@@ -127,7 +127,7 @@ def _require_another_database(source: Source, conn: Connection) -> None:
 
 @contextmanager
 def _as_database(source: str, on_note: Note) -> Iterator[str]:
-    """The URI of a database; a file store is converted into a temporary one, by MLflow's tool."""
+    """The URI of the source database; MLflow's tool converts a file store into a temporary one."""
     directory = Path(source.removeprefix("file://"))
     if "://" in source.removeprefix("file://"):
         _require_file(source)
@@ -189,7 +189,7 @@ def _without_orphans(url: str, scratch: Path, on_note: Note) -> str:
 
 
 def _require_file(url: str) -> None:
-    """Opening a sqlite database that does not exist would create it."""
+    """Raise ImportFailed if a sqlite file does not exist: opening it would create it."""
     name = make_url(url).database
     if url.startswith("sqlite") and name and not Path(name).is_file():
         raise ImportFailed(f"there is no file {name}")
@@ -213,7 +213,7 @@ def _copy_all(
     for old, new in new_ids.items():
         conn.execute(_queries.keep_old_id, {"id": new, "key": OLD_ID, "old": str(old)})
         on_note(f"experiment {old}: its id is {new} now, and the old one its tag {OLD_ID}")
-    if one(conn, _queries.knows_last_writes) == (True,):
+    if scalar(conn, _queries.knows_last_writes):
         conn.execute(_queries.forget_last_writes)
     return copied
 
@@ -247,7 +247,8 @@ def _with_new_ids(table: Table, new_ids: dict[int, int]) -> Callable[[str, Any, 
 
 @contextmanager
 def _history_from_here(conn: Connection) -> Iterator[None]:
-    """Begin the registry's history with all that was imported: its triggers take row by row."""
+    """Pause the history triggers, then begin the history with all imported rows at once."""
+    # The triggers work row by row, and would attribute every imported row to this moment.
     triggers = conn.execute(_queries.history_triggers).fetchall()
     names = [{"table": sql.SQL(table), "trigger": sql.Identifier(name)} for table, name in triggers]
     for each in names:
@@ -260,7 +261,7 @@ def _history_from_here(conn: Connection) -> Iterator[None]:
 
 def _copy_table(source: Source, conn: Connection, table: Table, new_ids: dict[int, int]) -> int:
     columns = [column for column in table.columns if column.computed is None]
-    # What MLflow encrypts stays encrypted: only its key opens it, here as there.
+    # Without type decorators: values that MLflow encrypts are copied encrypted.
     stored = [
         type_coerce(column, column.type.impl) if isinstance(column.type, TypeDecorator) else column
         for column in columns
@@ -272,7 +273,7 @@ def _copy_table(source: Source, conn: Connection, table: Table, new_ids: dict[in
     )
     rows, convert = 0, _with_new_ids(table, new_ids)
     result = source.execution_options(yield_per=_ROWS_AT_ONCE).execute(select(*stored))
-    with _told_of(table), conn.cursor() as cursor, cursor.copy(statement) as copy:
+    with _refusals(table), conn.cursor() as cursor, cursor.copy(statement) as copy:
         for row in result:
             copy.write_row(
                 [
@@ -287,22 +288,22 @@ def _copy_table(source: Source, conn: Connection, table: Table, new_ids: dict[in
 
 
 @contextmanager
-def _told_of(table: Table) -> Iterator[None]:
-    """Sqlite keeps what PostgreSQL refuses: text that is too long, NUL, rows without a parent."""
+def _refusals(table: Table) -> Iterator[None]:
+    """Raise ImportFailed for rows that sqlite accepts and PostgreSQL does not: NUL, orphans, ..."""
     try:
         yield
     except psycopg.DatabaseError as exc:
         reason = (exc.diag.message_primary, exc.diag.message_detail, exc.diag.context)
-        known = "; ".join(line.splitlines()[0] for line in reason if line) or exc
-        raise ImportFailed(f"{table.name}: {known}; nothing was imported") from exc
+        message = "; ".join(line.splitlines()[0] for line in reason if line) or exc
+        raise ImportFailed(f"{table.name}: {message}; nothing was imported") from exc
 
 
 def _compare(source: Source, conn: Connection, table: Table) -> None:
     expected = source.execute(select(func.count()).select_from(table)).scalar_one()
-    found = _one(conn.execute(_queries.count.format(table=sql.Identifier(table.name))))
-    if found != expected:
+    copied = scalar(conn, _queries.count.format(table=sql.Identifier(table.name)))
+    if copied != expected:
         raise ImportFailed(
-            f"{table.name} has {found} rows instead of {expected}; nothing was imported "
+            f"{table.name} has {copied} rows instead of {expected}; nothing was imported "
             f"(does something still write to the source?)"
         )
 
@@ -318,7 +319,3 @@ def _advance_sequences(conn: Connection, table: Table) -> None:
                     table=sql.Identifier(table.name),
                 )
             )
-
-
-def _one(cursor: psycopg.Cursor[Any]) -> Any:
-    return (cursor.fetchone() or [None])[0]

@@ -1,4 +1,4 @@
-"""Which indexes MLflow's models ask for, and which of them a database lacks."""
+"""The indexes that MLflow's models define, and those of them that a database lacks."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from sqlalchemy import Index, PrimaryKeyConstraint, Table, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import AddConstraint, CreateIndex
 
-# In MLflow's models, but created by none of its migrations (3.17): no database has them.
+# Defined in MLflow's models, but no migration creates them (3.17), so no database has them.
 NEVER_CREATED = {"index_issues_created_by"}
 Wanted = Index | PrimaryKeyConstraint | UniqueConstraint
 
 
-def missing_indexes(tables: Collection[str], found: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """What each table lacks: the statement that brings it back, by the index's name.
+def missing_indexes(tables: Collection[str], existing: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """The missing indexes: the statement that creates each, by its name.
 
-    `found` has rows of `table_name`, `columns`, `is_unique`, `is_valid`. An index counts as there
-    if a valid one serves its purpose: the same key for a unique one, else one that begins with its
-    columns; our layout of `metrics` serves three of MLflow's with one.
+    `existing` has rows of `table_name`, `columns`, `is_unique`, `is_valid`. An index is not missing
+    if a valid one serves its purpose: for a unique index one on the same columns, otherwise one
+    that begins with its columns. In our layout of `metrics` one index serves three of MLflow's.
     """
     by_table: dict[str, list[dict[str, Any]]] = {}
-    for row in found:
+    for row in existing:
         by_table.setdefault(row["table_name"], []).append(row)
     return {
-        str(wanted.name): _statement(wanted)
+        str(index.name): _statement(index)
         for table in Base.metadata.sorted_tables
         if table.name in tables
-        for wanted in _wanted(table)
-        if not any(_serves(row, wanted) for row in by_table.get(table.name, []))
+        for index in _wanted(table)
+        if not any(_serves(row, index) for row in by_table.get(table.name, []))
     }
 
 
@@ -42,16 +42,16 @@ def _wanted(table: Table) -> Iterator[Wanted]:
             yield constraint
 
 
-def _serves(row: dict[str, Any], wanted: Wanted) -> bool:
-    columns = [column.name for column in wanted.columns]
-    has = row["columns"] or []
+def _serves(row: dict[str, Any], index: Wanted) -> bool:
+    columns = [column.name for column in index.columns]
+    existing = row["columns"] or []
     if not row["is_valid"]:
         return False
-    if isinstance(wanted, Index) and not wanted.unique:
-        return bool(has[: len(columns)] == columns)
-    return bool(row["is_unique"] and sorted(has) == sorted(columns))
+    if isinstance(index, Index) and not index.unique:
+        return bool(existing[: len(columns)] == columns)
+    return bool(row["is_unique"] and sorted(existing) == sorted(columns))
 
 
-def _statement(wanted: Wanted) -> str:
-    create = CreateIndex(wanted) if isinstance(wanted, Index) else AddConstraint(wanted)
+def _statement(index: Wanted) -> str:
+    create = CreateIndex(index) if isinstance(index, Index) else AddConstraint(index)
     return " ".join(str(create.compile(dialect=postgresql.dialect())).split()) + ";"

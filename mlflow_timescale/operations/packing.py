@@ -1,7 +1,7 @@
-"""Building the keys of `metrics` anew where points that came in turns have left them half empty.
+"""Rebuild bloated key indexes of `metrics`: interleaved inserts leave their pages half full.
 
-A run's points go into the middle of the index, and a page that is full there is halved: PostgreSQL
-fills pages only at the index's end, or where the entries are short.
+The points of a run are inserted into the middle of the index. PostgreSQL splits a full page there
+into halves; only pages at the end of an index, or with short entries, fill up.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import class_row
 
 from mlflow_timescale import db
 from mlflow_timescale.db import locks
 from mlflow_timescale.db.migrations import facts
+from mlflow_timescale.db.rows import records, scalar
 
 _queries = db.load("packing")
 _WAIT_SECONDS = 300  # for the transactions that use a key
@@ -27,7 +27,7 @@ class PackingError(db.Error):
 
 @dataclass(frozen=True)
 class LooseKey:
-    """An index, its size, and about what it would be if it were built anew, in bytes."""
+    """A bloated index, its size, and the estimated size after a rebuild, in bytes."""
 
     schema: str
     name: str
@@ -40,25 +40,25 @@ class LooseKey:
 
 
 def loose_keys(conn: db.Connection) -> list[LooseKey]:
-    """The keys of `metrics` (of its chunks) that are worth building anew, largest first."""
+    """The key indexes of `metrics` (of its chunks) that are worth a rebuild, largest first."""
     if "mlflow" not in facts(conn):
         return []
-    with conn.cursor(row_factory=class_row(LooseKey)) as cursor:
-        return cursor.execute(_queries.loose_keys).fetchall()
+    return records(conn, LooseKey, _queries.loose_keys)
 
 
 def pack(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:
-    """Build loose keys anew, each beside its old one: nobody waits. `conn` is in autocommit mode.
+    """Rebuild bloated keys, one after the other. `conn` must be in autocommit mode.
 
-    `done` hears of each key and its size now. Interrupted, it leaves what is finished; the next
-    call removes the rest. Raises PackingError where another one is at it, or nothing to pack, and
-    db.LocksHeld where a transaction that uses a key does not end.
+    `done` is called with each key and its new size. An interrupted call keeps the keys that are
+    finished; the next call removes the incomplete one. Raises PackingError if another connection
+    is packing, or if the database has no MLflow tables, and db.LocksHeld if a transaction that
+    uses a key does not end.
     """
     if "mlflow" not in facts(conn):
         raise PackingError("there are no MLflow tables in this database: name the server's own")
-    if not _one(conn, _queries.take_turn):
+    if not scalar(conn, _queries.take_turn):
         raise PackingError("the keys of metrics are being packed already, by another connection")
-    # Nobody waits for us while we wait; but a transaction that never ends must not keep us for ever.
+    # Our wait holds up nothing; but a transaction that never ends must not keep us forever.
     conn.execute(_queries.limit_waits, {"wait": f"{_WAIT_SECONDS}s"})
     try:
         _rebuild(conn, done)
@@ -67,13 +67,9 @@ def pack(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:
 
 
 def _rebuild(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:
-    for left in conn.execute(_queries.abandoned_keys).fetchall():
-        conn.execute(_queries.drop_key.format(key=sql.Identifier(*left)))
+    # REINDEX CONCURRENTLY cannot run in a transaction: an interrupted one leaves an invalid index.
+    for abandoned in conn.execute(_queries.abandoned_keys).fetchall():
+        conn.execute(_queries.drop_key.format(key=sql.Identifier(*abandoned)))
     for key in loose_keys(conn):
         conn.execute(_queries.rebuild_key.format(key=sql.Identifier(key.schema, key.name)))
-        done(key, _one(conn, _queries.size, schema=key.schema, name=key.name))
-
-
-def _one(conn: db.Connection, query: sql.SQL, **values: object) -> int:
-    [[found]] = conn.execute(query, values or None).fetchall()
-    return int(found)
+        done(key, scalar(conn, _queries.size, {"schema": key.schema, "name": key.name}))

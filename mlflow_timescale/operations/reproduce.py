@@ -1,4 +1,4 @@
-"""Can a run be repeated? The seed's six rows, each with what is recorded and what is missing."""
+"""Reproducibility of a run: six checks, each with what is recorded and what is missing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SNAPSHOT = "feature_snapshot"
 
 @dataclass(frozen=True)
 class Item:
-    """One row of the checklist: whether it holds, what is recorded, and what is missing."""
+    """One check: whether it holds, what is recorded, and what is missing."""
 
     name: str
     holds: bool
@@ -32,7 +32,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Context:
-    """A run, and how to look further."""
+    """A run, and the client and database to read about it."""
 
     run: Run
     client: MlflowClient
@@ -45,14 +45,14 @@ class Context:
 
 
 def checklist(database: DatabaseURI, run_id: str) -> list[Item]:
-    """The six rows for a run; artifacts are read again and compared with the ledger."""
+    """The six checks of a run; artifacts are read and compared with the ledger."""
     client = MlflowClient(database.url, database.url)
     context = Context(client.get_run(run_id), client, database)
     return [row(context) for row in _ROWS]
 
 
 def code_version(context: Context) -> Item:
-    """The commit the code was at, and whether files differed from it."""
+    """The git commit of the code, and whether files differed from it."""
     commit, state = context.tags.get(_COMMIT), context.tags.get(DIRTY)
     python, seeds = context.tags.get(PYTHON), context.tags.get(SEEDS)
     packages = json.loads(context.tags.get(PACKAGES, "{}"))
@@ -73,23 +73,23 @@ def code_version(context: Context) -> Item:
 
 
 def feature_versions(context: Context) -> Item:
-    """Which versions of which features were read: a snapshot's manifest pins them."""
-    found = [item.dataset for item in context.run.inputs.dataset_inputs]
-    pinned = [data for data in found if data.source_type == _SNAPSHOT]
-    given = context.tags.get("feature_versions") or context.run.data.params.get("feature_versions")
-    names = [f"{data.name} ({data.digest[:12]})" for data in pinned] + ([given] if given else [])
+    """The features and versions that were read, as pinned by a snapshot's manifest."""
+    datasets = [item.dataset for item in context.run.inputs.dataset_inputs]
+    pinned = [data for data in datasets if data.source_type == _SNAPSHOT]
+    tagged = context.tags.get("feature_versions") or context.run.data.params.get("feature_versions")
+    names = [f"{data.name} ({data.digest[:12]})" for data in pinned] + ([tagged] if tagged else [])
     missing = "" if names else "log the feature snapshot that was trained on: mlflow.log_input"
     return Item("feature versions", bool(names), ", ".join(names), missing)
 
 
 def training_data(context: Context) -> Item:
-    """The fingerprints of the data; a snapshot is opened and compared with its own."""
-    found = [item.dataset for item in context.run.inputs.dataset_inputs]
+    """The fingerprints of the data; a snapshot is opened and verified."""
+    datasets = [item.dataset for item in context.run.inputs.dataset_inputs]
     period = [context.tags.get(name) for name in ("dataset_start", "dataset_end")]
-    recorded = [f"{data.name} {data.digest}" for data in found]
+    recorded = [f"{data.name} {data.digest}" for data in datasets]
     recorded += [f"{period[0]} to {period[1]}"] if all(period) else []
-    problems = [problem for data in found if (problem := _problem_with(data))]
-    missing = "; ".join(problems) if found else "no dataset: mlflow.log_input(dataset)"
+    problems = [problem for data in datasets if (problem := _problem_with(data))]
+    missing = "; ".join(problems) if datasets else "no dataset: mlflow.log_input(dataset)"
     return Item("training data", not missing, ", ".join(recorded), missing)
 
 
@@ -106,14 +106,14 @@ def _problem_with(dataset: Any) -> str:
 
 
 def parameters(context: Context) -> Item:
-    """The hyperparameters."""
+    """The number of hyperparameters."""
     count = len(context.run.data.params)
     missing = "" if count else "no parameters: mlflow.log_params(...)"
     return Item("parameters", bool(count), f"{count} parameters", missing)
 
 
 def weights(context: Context) -> Item:
-    """The run's artifacts and logged models, read again and compared with the ledger."""
+    """The run's artifacts and logged models, read and compared with the ledger."""
     run_id = context.run.info.run_id
     outputs = context.run.outputs.model_outputs if context.run.outputs else []
     selections = [Selection(run_id=run_id)]
@@ -135,11 +135,11 @@ def weights(context: Context) -> Item:
 
 
 def metrics(context: Context) -> Item:
-    """The evaluation."""
+    """The names of the metrics."""
     names = sorted(context.run.data.metrics)
-    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    first_names = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     missing = "" if names else "no metrics: registry.log_metrics(..., dataset_type='test')"
-    return Item("metrics", bool(names), shown, missing)
+    return Item("metrics", bool(names), first_names, missing)
 
 
 _ROWS: tuple[Callable[[Context], Item], ...] = (

@@ -106,7 +106,7 @@ class Aliases:
 
         Raises
         ------
-        ValueError
+        InvalidTime
             `as_of` has no time zone.
 
         Examples
@@ -124,7 +124,7 @@ class Aliases:
 
         Raises
         ------
-        ValueError
+        InvalidTime
             `as_of` has no time zone.
 
         Examples

@@ -1,4 +1,4 @@
-"""Tells the triggers who and why; no protected alias for a version that does not verify."""
+"""Pass user and reason to the history triggers; guard protected aliases."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def protected_aliases() -> frozenset[str]:
 
 
 class AliasRefused(MlflowException):  # type: ignore[misc]
-    """A protected alias asked for a version whose artifacts are not what was logged."""
+    """A protected alias must not point at a version whose artifacts do not verify."""
 
     def get_http_status_code(self) -> int:
         return 409
 
 
 class AuditedRegistry(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ignore[misc]
-    """Mixed into the registry stores: tells the triggers who and why, and guards aliases."""
+    """Mixin of the registry stores: attributes every write, and guards protected aliases."""
 
     def __init__(self, db_uri: str, read_db_uri: str | None = None) -> None:
         super().__init__(db_uri, read_db_uri=read_db_uri)
@@ -51,10 +51,10 @@ class AuditedRegistry(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ig
         database = DatabaseURI.parse(self.db_uri)
         failures = verify.failing(database, selection, purpose="alias", location=location)
         if failures:
-            first = failures[0]
+            failed = failures[0]
             raise AliasRefused(
                 f"version {version} of {name} cannot become {alias!r}: {len(failures)} of its "
-                f"artifacts do not verify, the first is {first.location} ({first.outcome}). Log "
+                f"artifacts do not verify, the first is {failed.location} ({failed.outcome}). Log "
                 f"the model again, or override it on the record: mlflow_timescale.because(reason, "
                 f"override=True)",
                 INVALID_STATE,
@@ -64,12 +64,14 @@ class AuditedRegistry(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ig
 def _attributed(
     sessions: Callable[..., AbstractContextManager[Any]],
 ) -> Callable[..., AbstractContextManager[Any]]:
-    """Sessions that say at the start of a write who asks and why."""
+    """Sessions that set user and reason for the triggers, in the transaction of each write."""
 
     @contextmanager
     def make(read_only: bool = True) -> Iterator[Any]:
         with sessions(read_only=read_only) as session:
             if not read_only:
+                # The history triggers read transaction-local settings: whatever writes next in
+                # this transaction, MLflow's own SQL included, is recorded with them.
                 connection = session.connection()
                 connection.exec_driver_sql(_queries.attribute.as_string(), _values())
             yield session
@@ -78,12 +80,12 @@ def _attributed(
 
 
 def _values() -> dict[str, str | None]:
-    now = attribution.current()
-    given = PROTECTED_ALIASES.is_set()
+    attributed = attribution.current()
+    is_set = PROTECTED_ALIASES.is_set()
     return {
-        "user": now.user or "",
-        "reason": now.reason,
-        "override": "true" if now.override else "false",
-        # None leaves it to the database's own setting; "-" is no alias.
-        "protected": (",".join(sorted(protected_aliases())) or "-") if given else None,
+        "user": attributed.user or "",
+        "reason": attributed.reason,
+        "override": "true" if attributed.override else "false",
+        # None keeps the setting of the database (ALTER DATABASE ... SET); "-" matches no alias.
+        "protected": (",".join(sorted(protected_aliases())) or "-") if is_set else None,
     }

@@ -1,4 +1,4 @@
-"""What the model registry said, and when: the rows that the triggers of `mlops` keep."""
+"""The history of the model registry: rows that triggers write to `mlops.registry_history`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,23 @@ def active_workspace() -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """One state of an alias, a stage, a version, a tag or a model, from when to when, by whom, why.
+    """One state of an alias, stage, version, tag or model, with its period, user and reason.
 
-    `kind` says of what; `subject` is the alias, the version, or "version/key" of a tag.
+    Attributes
+    ----------
+    workspace, name
+        The registered model.
+    kind, subject
+        What has the state: "model"; "version" and its number; "alias" and its name; "stage" and
+        the version; "tag" and "version/key".
+    version, value, detail
+        The state; None or empty where it does not apply.
+    valid_from, valid_to
+        The period (aware); `valid_to` is None while the state holds.
+    db_user, mlflow_user, reason
+        Who began the state, and why.
+    ended, ended_db_user, ended_mlflow_user, ended_reason
+        How the state ended, by whom, and why; None while it holds.
     """
 
     workspace: str
@@ -71,9 +85,10 @@ def history(
     as_of: datetime | None = None,
     workspace: str | None = None,
 ) -> list[Change]:
-    """A model's history, oldest first, also under names it had before; `as_of` what held then.
+    """The states of a model, oldest first, including those under its earlier names.
 
-    The workspace is the active one unless another is given. Raises InvalidTime for a naive time.
+    With `as_of` only the states that held at that moment. `workspace` defaults to the active one.
+    Raises InvalidTime for a time without a time zone.
     """
     values = {
         "name": name,
@@ -93,12 +108,12 @@ def version_at(
     *,
     workspace: str | None = None,
 ) -> Change | None:
-    """The one state that an alias had at a moment; None if it was not set.
+    """The state of an alias at a moment; None if it was not set.
 
     An alias that moves at T points at the new version from T on, T included.
     """
-    found = history(conn, name, kind="alias", subject=alias, as_of=as_of, workspace=workspace)
-    return found[-1] if found else None
+    states = history(conn, name, kind="alias", subject=alias, as_of=as_of, workspace=workspace)
+    return states[-1] if states else None
 
 
 def previous_version(history: list[int], existing: set[int]) -> int | None:
@@ -115,7 +130,6 @@ def previous_version(history: list[int], existing: set[int]) -> int | None:
 
     Examples
     --------
-
     >>> previous_version([1, 2, 3], {1, 2, 3})
     2
     >>> previous_version([1, 2, 3, 2], {1, 2, 3})

@@ -51,7 +51,7 @@ class ModelRegistry(Aliases):
         `get_model` and `set_alias`: the number of a version. `load_model`, `download` and
         `artifact_uri`: "NAME/3" or "NAME@alias".
     as_of
-        A moment with a time zone. ValueError is raised for one without.
+        A moment with a time zone.
     reason, override
         `reason` is kept in the history (at most 2,000 bytes, else ValueError). With `override` a
         protected alias may point at a version whose artifacts do not verify.
@@ -166,7 +166,9 @@ class ModelRegistry(Aliases):
         Raises
         ------
         ValueError
-            The data set type is unknown, or `evaluated_at` has no time zone.
+            The data set type is unknown.
+        InvalidTime
+            `evaluated_at` has no time zone.
 
         Examples
         --------

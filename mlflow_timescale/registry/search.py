@@ -1,4 +1,4 @@
-"""Searching the model registry: MLflow's own filters and orders, without its ORM, with aliases."""
+"""Searches of the model registry: MLflow's filters and orders, without its ORM, with aliases."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _MODEL = (
 
 
 def find_versions(session: Session, query: Select[Any], workspace: str) -> list[ModelVersion]:
-    """The versions that a query of MLflow's over its ORM asks for, with tags and aliases."""
+    """The versions that a query over MLflow's ORM selects, with tags and aliases."""
     rows = _rows(session, query, _VERSION)
     names, versions = [row[0] for row in rows], [row[1] for row in rows]
-    wanted = {"workspace": workspace, "names": names, "versions": versions}
+    arguments = {"workspace": workspace, "names": names, "versions": versions}
     with translated():
-        children = driver(session).execute(_queries.children_of_versions, wanted, binary=True)
+        children = driver(session).execute(_queries.children_of_versions, arguments, binary=True)
         return [
             _version(row, keys, values, aliases, workspace)
             for row, (keys, values, aliases) in zip(rows, children, strict=True)
@@ -63,10 +63,10 @@ def find_models(session: Session, query: Select[Any], workspace: str) -> list[Re
     """The same for models, with the latest version of each stage (without aliases, as MLflow)."""
     rows = _rows(session, query, _MODEL)
     conn = driver(session)
-    wanted = {"workspace": workspace, "names": [row[0] for row in rows]}
+    arguments = {"workspace": workspace, "names": [row[0] for row in rows]}
     with translated(), conn.pipeline():
-        latest = conn.execute(_queries.latest_versions, wanted, binary=True)
-        children = conn.execute(_queries.children_of_models, wanted, binary=True)
+        latest = conn.execute(_queries.latest_versions, arguments, binary=True)
+        children = conn.execute(_queries.children_of_models, arguments, binary=True)
         versions: dict[str, list[ModelVersion]] = {row[0]: [] for row in rows}
         for *row, keys, values in latest:
             versions[row[0]].append(_version(row, keys, values, None, workspace))

@@ -35,7 +35,8 @@ class TimescaleRegistry(AuditedRegistry):
     """What both registry stores do differently from their MLflow parents."""
 
     def __init__(self, db_uri: str, read_db_uri: str | None = None) -> None:
-        # MLflow creates its tables without a lock, and knows nothing of ours.
+        # First, and under a lock: MLflow creates its tables without one, so two processes that
+        # start together would fail, and our tables need MLflow's.
         prepare(db_uri)
         super().__init__(db_uri, read_db_uri=read_db_uri)
 
@@ -46,7 +47,7 @@ class TimescaleRegistry(AuditedRegistry):
         order_by: Sequence[str] | None = None,
         page_token: str | None = None,
     ) -> PagedList[ModelVersion]:
-        # MLflow's search says that no version has an alias: mlflow/mlflow#9783, #16734.
+        # MLflow's search returns versions without their aliases: mlflow/mlflow#9783, #16734.
         if not isinstance(max_results, int) or max_results < 1:
             raise MlflowException.invalid_parameter_value(
                 f"Invalid value for max_results. It must be a positive integer, but got "
@@ -90,11 +91,11 @@ class TimescaleRegistry(AuditedRegistry):
     ) -> PagedList[Any]:
         offset = SearchUtils.parse_start_offset_from_page_token(page_token)
         with self.ManagedSessionMaker() as session:
-            # One more tells whether another page follows.
+            # One more row than the page: it shows whether another page follows.
             page = query(session).offset(offset).limit(max_results + 1)
-            found = find(session, page, self._get_active_workspace())
-        token = self._compute_next_token(max_results + 1, len(found), offset, max_results)
-        return PagedList(found[:max_results], token)
+            entities = find(session, page, self._get_active_workspace())
+        token = self._compute_next_token(max_results + 1, len(entities), offset, max_results)
+        return PagedList(entities[:max_results], token)
 
 
 def _at_most(limit: int, max_results: int) -> None:

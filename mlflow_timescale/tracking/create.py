@@ -1,4 +1,4 @@
-"""Starting a run: the run, its tags and the look at its experiment are one statement."""
+"""Creating a run: one statement inserts run and tags, and checks the experiment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _queries = load("tracking")
 
 
 def name_and_tags(run_name: str | None, tags: Sequence[RunTag] | None) -> tuple[str, list[RunTag]]:
-    """MLflow's rule: the argument, else the name tag, else an invented name; always a name tag."""
+    """The name and tags of a new run, by MLflow's rule: argument, else name tag, else random."""
     tags = list(tags or [])
     tagged = _get_run_name_from_tags(tags)
     if run_name and tagged and run_name != tagged:
@@ -54,15 +54,16 @@ def create_run(
     name: str,
     tags: Sequence[RunTag],
 ) -> Run:
-    """Insert a run with its tags, and return it as MLflow does.
+    """Insert a run with its tags; return the entity that MLflow returns.
 
-    `roots` remembers where each experiment's artifacts go, of which MLflow makes the run's URI:
-    only the first run of an experiment has to ask.
+    `roots` caches the artifact root of each experiment, from which the run's artifact URI is
+    built. The statement returns the present root: if the cached one is missing or outdated, the
+    run is inserted again with the right one.
     """
     run_id = uuid.uuid4().hex
-    root, found = None, roots.get(experiment_id, "")
-    while found != root:
-        root = found
+    cached_root, root = None, roots.get(experiment_id, "")
+    while root != cached_root:
+        cached_root = root
         info = RunInfo(
             run_id=run_id,
             run_name=name,
@@ -72,11 +73,11 @@ def create_run(
             start_time=start_time,
             end_time=None,
             lifecycle_stage=LifecycleStage.ACTIVE,
-            artifact_uri=append_to_uri_path(root, run_id, "artifacts"),
+            artifact_uri=append_to_uri_path(cached_root, run_id, "artifacts"),
         )
-        arguments = {"workspace": workspace, "root": root, **_row(info), **_columns(tags)}
-        [(found,)] = conn.execute(_queries.create_run, arguments, prepare=True)
-    roots[experiment_id] = found
+        arguments = {"workspace": workspace, "root": cached_root, **_row(info), **_columns(tags)}
+        [(root,)] = conn.execute(_queries.create_run, arguments, prepare=True)
+    roots[experiment_id] = root
     return Run(info, RunData(metrics=[], params=[], tags=list(tags)), RunInputs(dataset_inputs=[]))
 
 

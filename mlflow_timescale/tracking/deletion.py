@@ -1,4 +1,4 @@
-"""Deleting for good: by set, whatever lies below."""
+"""Permanent deletion of runs and traces, in sets, with everything that refers to them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def empty_experiment(conn: Connection, experiment_id: int, workspace: str | None
     """Delete the runs and traces of an experiment, if it is in the deleted stage."""
     deleted = {"experiment_id": experiment_id, "workspace": workspace}
     with translated():
+        # In batches: one statement over all runs of an experiment could lock millions of rows.
         while run_ids := _runs(conn, deleted):
             for statement in _DELETE:
                 conn.execute(statement, {"run_ids": run_ids})
@@ -29,5 +30,5 @@ def empty_experiment(conn: Connection, experiment_id: int, workspace: str | None
 
 
 def _runs(conn: Connection, deleted: dict[str, int | str | None]) -> list[str]:
-    found = conn.execute(_queries.runs_of_deleted_experiment, {**deleted, "limit": _RUNS_AT_ONCE})
-    return [run_id for (run_id,) in found]
+    rows = conn.execute(_queries.runs_of_deleted_experiment, {**deleted, "limit": _RUNS_AT_ONCE})
+    return [run_id for (run_id,) in rows]

@@ -1,4 +1,4 @@
-"""The one place where a driver's error becomes MLflow's, with the code MLflow's store gives."""
+"""Translation of driver errors into MlflowException, with the codes of MLflow's own store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RELEASED = (
 
 
 class ParamsChanged(Exception):
-    """Params of a run have other values already: (key, old value, new value) of each."""
+    """Params exist with other values: (key, old value, new value) of each."""
 
     def __init__(self, changed: list[tuple[str, str, str]]) -> None:
         self.changed = changed
@@ -36,7 +36,7 @@ class ParamsChanged(Exception):
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise MlflowException for what the database refuses: see MLflow's ManagedSessionMaker."""
+    """Raise driver errors as MlflowException, as MLflow's ManagedSessionMaker does."""
     try:
         yield
     except (MlflowException, ParamsChanged):

@@ -1,7 +1,7 @@
-"""Reading series: pages, single steps, and the way from a rank to a point.
+"""Reads of one metric's points: pages, single steps, and samples by rank.
 
-A series is in the order of (step, timestamp, value, is_nan): the index's. `mlops.metric_marks`
-holds the rank of every 128th point.
+A series is ordered by (step, timestamp, value, is_nan), like its index. `mlops.metric_marks` holds
+the rank of every 128th point.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ Row = tuple[float, int, int, bool]
 
 @dataclass(frozen=True)
 class MetricSeries:
-    """A metric of a run: how long it is, how far its marks reach, and whether timestamps rise with
-    steps.
+    """A metric of a run: number of points, extent of its marks, and order of its timestamps.
 
-    The range of time in which the run has points is a constant in every statement: TimescaleDB
-    then opens only the run's chunks.
+    `ordered` is True if timestamps increase with steps. `first_ms` and `last_ms` bound the run's
+    timestamps.
     """
 
     conn: Connection
@@ -41,33 +40,35 @@ class MetricSeries:
     last_ms: int
 
     def ask(self, query: Any, **arguments: Any) -> list[Any]:
-        """Run a query over the series; planned anew each time, for the sake of the range."""
-        known = {
+        """Run a query over the series."""
+        # prepare=False: the time range must be a constant in the plan, so that TimescaleDB
+        # excludes the other chunks; a generic plan would open all of them.
+        extent = {
             "run_id": self.run_id,
             "key": self.key,
             "first_ms": self.first_ms,
             "last_ms": self.last_ms,
         }
         with translated():
-            cursor = self.conn.execute(query, {**known, **arguments}, prepare=False, binary=True)
+            cursor = self.conn.execute(query, {**extent, **arguments}, prepare=False, binary=True)
             return cursor.fetchall()
 
 
 def can_measure(conn: Connection) -> bool:
-    """Whether this database was adopted; before that MLflow's own reads are the right ones."""
+    """Whether this database has our layout; otherwise MLflow's own reads must be used."""
     return bool(conn.execute(_queries.can_measure).fetchall()[0][0])
 
 
 def series(conn: Connection, run_id: str, key: str) -> MetricSeries | None:
-    """Measure a series, by its marks; None where the run has no points at all."""
+    """The extent of a series, from its marks; None where it has no points."""
     arguments = {"run_id": run_id, "key": key}
     with translated():
-        found = conn.execute(_queries.measure, arguments, prepare=True, binary=True).fetchone()
-    return None if found is None else MetricSeries(conn, run_id, key, *found[:5])
+        row = conn.execute(_queries.measure, arguments, prepare=True, binary=True).fetchone()
+    return None if row is None else MetricSeries(conn, run_id, key, *row[:5])
 
 
 def page(of: MetricSeries, rank: int, limit: int | None) -> list[Row]:
-    """Points from a rank on, in MLflow's order of a history: timestamp, step, value."""
+    """Points from a rank on, in MLflow's order: timestamp, step, value."""
     query = _queries.points_from if of.ordered else _queries.points_by_time
     return of.ask(query, rank=rank, limit=limit)
 
@@ -80,10 +81,10 @@ def sample(
     start_step: int | None,
     end_step: int | None,
 ) -> list[Row]:
-    """At most `buckets` points between two steps (inclusive), or of all, evenly spread by rank.
+    """At most `buckets` points between two steps (inclusive), or of all, evenly spaced by rank.
 
-    Exactly those that MLflow picks. Marks lead to them, so that a chart costs the same at a
-    thousand points and at ten million.
+    The points are those that MLflow selects. Marks make the cost independent of the length of the
+    series.
     """
     arguments = {
         "run_id": run_id,
@@ -104,8 +105,8 @@ def of_steps(of: MetricSeries, steps: Sequence[int], limit: int | None) -> list[
 def max_step(conn: Connection, run_id: str, key: str) -> int:
     """The greatest step of a series, 0 without any."""
     with translated():
-        found = conn.execute(_queries.max_step, {"run_id": run_id, "key": key}).fetchone()
-    return int(found[0]) if found else 0
+        row = conn.execute(_queries.max_step, {"run_id": run_id, "key": key}).fetchone()
+    return int(row[0]) if row else 0
 
 
 def metrics(key: str, rows: Sequence[Row]) -> list[Metric]:

@@ -1,4 +1,4 @@
-"""Metrics on their way into the database: checked, made unique, turned into columns."""
+"""Metrics before they are inserted: checked, made unique, turned into columns."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Point = tuple[str, int, int, float, bool]
 
 @dataclass(frozen=True)
 class MetricPoints:
-    """The points of one call, in the order of the database's index, by key, step, time, value.
+    """The points of one call, in index order: key, step, time, value.
 
-    `newest` says of each whether it is the last of its series.
+    `newest` is True for the last point of each series.
     """
 
     every: list[Point]
@@ -36,17 +36,18 @@ class MetricPoints:
 
 
 def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> MetricPoints:
-    """Check metrics as MLflow does, and drop repetitions.
+    """Check metrics as MLflow does, and drop duplicates.
 
-    Raises MlflowException INVALID_PARAMETER_VALUE for what MLflow refuses, and for a timestamp
-    that no bigint holds.
+    Raises MlflowException INVALID_PARAMETER_VALUE for metrics that MLflow refuses, and for
+    timestamps outside of a bigint.
     """
     numbered = of_batch or len(metrics) != 1
     unique: dict[Point, None] = {}
     checked: set[str] = set()
     for index, metric in enumerate(metrics):
         key, value, timestamp, step = metric.key, metric.value, metric.timestamp, metric.step
-        # MLflow's check costs more than the rest together: once a key, unless a value is unusual.
+        # MLflow's check takes more time than the rest of this loop, so it runs once for each key,
+        # and again for values that are not plain finite numbers.
         if (
             type(key) is str
             and key in checked
@@ -63,13 +64,13 @@ def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> MetricPoints
         _validate_metric(key, value, timestamp, step, path=path)
         checked.add(key)
         unique[point(metric)] = None
-    # One order for all writers: two that insert the same points cannot wait for each other.
+    # Sorted, so that all writers lock index entries in one order and cannot deadlock.
     every = sorted(unique)
     return MetricPoints(every, _newest(every, unique))
 
 
 def point(metric: Metric) -> Point:
-    """A metric as MLflow stores it: NaN is a flag beside 0, infinity the largest float."""
+    """A metric as MLflow stores it: NaN as 0 with a flag, infinity as the largest float."""
     value = float(metric.value)
     timestamp, step = _position(metric)
     if math.isnan(value):
@@ -80,7 +81,7 @@ def point(metric: Metric) -> Point:
 
 
 def columns(batch: MetricPoints) -> dict[str, list[Any]]:
-    """One array for each column, as the statements take them."""
+    """One array for each column: the arguments of the statements."""
     arrays = map(list, zip(*batch.every, strict=True)) if batch.every else ([] for _ in range(5))
     return dict(zip(_COLUMNS, [*arrays, batch.newest], strict=True))
 
@@ -98,7 +99,7 @@ def fields(of: Point) -> dict[str, Any]:
 
 
 def model_columns(metrics: Sequence[Metric]) -> dict[str, list[Any]]:
-    """The same for those metrics that belong to logged models."""
+    """One array for each column, of the metrics that belong to logged models."""
     unique = {
         (metric.model_id, metric.dataset_name, metric.dataset_digest, *point(metric)): None
         for metric in metrics
@@ -108,13 +109,14 @@ def model_columns(metrics: Sequence[Metric]) -> dict[str, list[Any]]:
     return dict(zip(_MODEL_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
 
 
-def _newest(every: list[Point], given: Iterable[Point]) -> list[bool]:
-    keys = [item[0] for item in every]
+def _newest(every: list[Point], in_call_order: Iterable[Point]) -> list[bool]:
+    keys = [point[0] for point in every]
     newest = list(map(ne, keys, [*keys[1:], None]))
-    for index, (zero, item) in enumerate(pairwise(every)):
-        # NaN and 0 at one step and time: to MLflow the newest is the one that was given first.
-        if item[4] and newest[index + 1] and zero[:4] == item[:4]:
-            newest[index] = zero == next(one for one in given if one[:4] == zero[:4])
+    for index, (zero, nan) in enumerate(pairwise(every)):
+        # NaN and 0 at the same step and time tie (NaN is stored as 0): in MLflow the one that
+        # came first in the call is the latest.
+        if nan[4] and newest[index + 1] and zero[:4] == nan[:4]:
+            newest[index] = zero == next(first for first in in_call_order if first[:4] == zero[:4])
             newest[index + 1] = not newest[index]
     return newest
 
@@ -140,7 +142,7 @@ def _position(metric: Metric) -> tuple[int, int]:
 
 
 def _whole(number: Any) -> int:
-    """Half away from zero, as PostgreSQL rounds a numeric."""
+    """Rounded half away from zero, as PostgreSQL rounds numeric to bigint."""
     return int(math.copysign(math.floor(abs(number) + 0.5), number)) if _finite(number) else _BIGINT
 
 

@@ -1,4 +1,4 @@
-"""Reading runs: every kind of child in one statement, all statements in one trip, no ORM."""
+"""Reads of runs: one statement for each kind of child, all in one round trip, without the ORM."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ Row = tuple[Any, ...]
 def get_run(conn: Connection, run_id: str, workspace: str | None) -> Run:
     """One run with everything that belongs to it."""
     with translated(), conn.pipeline():
-        found = conn.execute(
+        cursor = conn.execute(
             _queries.run_info, {"run_id": run_id, "workspace": workspace}, binary=True
         )
         children = _Children(conn, [run_id])
-        info = found.fetchone()
+        info = cursor.fetchone()
         if info is None:
             raise MlflowException(f"Run with id={run_id} not found", RESOURCE_DOES_NOT_EXIST)
         return children.collect().run(info, model_inputs=True)
 
 
 def load_runs(conn: Connection, infos: Sequence[Row]) -> list[Run]:
-    """The runs of these rows of attributes. Model inputs stay out, as in MLflow's search."""
+    """The runs of rows of attributes, without model inputs, as in MLflow's search."""
     if not infos:
         return []
     with translated(), conn.pipeline():
@@ -57,23 +57,24 @@ def load_runs(conn: Connection, infos: Sequence[Row]) -> list[Run]:
 
 
 class _Children:
-    """What belongs to runs, by run."""
+    """Metrics, params, tags, datasets and models of runs, by run."""
 
     def __init__(self, conn: Connection, run_ids: list[str]) -> None:
-        def ask(query: Any) -> Any:
+        # Sent at once in a pipeline; `collect` reads the results.
+        def send(query: Any) -> Any:
             return conn.execute(query, {"run_ids": run_ids}, binary=True)
 
-        self._metrics = ask(_queries.run_metrics)
-        self._params = ask(_queries.run_params)
-        self._tags = ask(_queries.run_tags)
-        self._datasets = ask(_queries.run_datasets)
-        self._models = ask(_queries.run_models)
+        self._metrics = send(_queries.run_metrics)
+        self._params = send(_queries.run_params)
+        self._tags = send(_queries.run_tags)
+        self._datasets = send(_queries.run_datasets)
+        self._models = send(_queries.run_models)
 
     def collect(self) -> _Children:
-        """Fetch the answers, in the order in which they were asked for."""
-        self.metrics = {run_id: rest for run_id, *rest in self._metrics}
-        self.params = {run_id: rest for run_id, *rest in self._params}
-        self.tags = {run_id: rest for run_id, *rest in self._tags}
+        """Fetch the results, in the order of the statements in the pipeline."""
+        self.metrics = {run_id: columns for run_id, *columns in self._metrics}
+        self.params = {run_id: columns for run_id, *columns in self._params}
+        self.tags = {run_id: columns for run_id, *columns in self._tags}
         self.datasets = _datasets(self._datasets)
         self.models = defaultdict(list)
         for run_id, source_type, model_id, step in self._models:
@@ -128,11 +129,11 @@ def _pairs(entity: Any, columns: Sequence[Any] | None) -> list[Any]:
 
 def _datasets(rows: Any) -> dict[str, dict[str, DatasetInput]]:
     """By run and dataset; a dataset that was logged with several tags is one input."""
-    found: dict[str, dict[str, DatasetInput]] = defaultdict(dict)
+    inputs: dict[str, dict[str, DatasetInput]] = defaultdict(dict)
     for run_id, dataset_id, name, digest, kind, source, schema, profile, tag, value in rows:
-        if dataset_id not in found[run_id]:
+        if dataset_id not in inputs[run_id]:
             dataset = Dataset(name, digest, kind, source, schema, profile)
-            found[run_id][dataset_id] = DatasetInput(dataset=dataset, tags=[])
+            inputs[run_id][dataset_id] = DatasetInput(dataset=dataset, tags=[])
         if tag is not None:
-            found[run_id][dataset_id].tags.append(InputTag(key=tag, value=value))
-    return found
+            inputs[run_id][dataset_id].tags.append(InputTag(key=tag, value=value))
+    return inputs

@@ -1,4 +1,4 @@
-"""Which runs a search asks for: MLflow's own expressions, without its DISTINCT and its ORM."""
+"""The runs that a search selects: MLflow's expressions, without its DISTINCT and its ORM."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def find_runs(
     for join in sorting:
         statement = statement.outerjoin(join, join.c.run_uuid == SqlRun.run_uuid)
     if datasets:
-        # Only a dataset can be joined to one run twice: a key has one value.
+        # Only the join with datasets can repeat a run; DISTINCT costs a sort, so not otherwise.
         statement = statement.distinct()
     statement = (
         statement.where(

@@ -25,7 +25,7 @@ def driver(session: Session) -> Connection:
 def autocommit(engine: Engine) -> Iterator[Connection]:
     """A connection of MLflow's pool on which a statement, or a pipeline, is a transaction.
 
-    A session asks the server three times more: before the first statement, to begin, to commit.
+    A session needs three more round trips: a ping, BEGIN and COMMIT.
     """
     with translated():
         pooled = engine.raw_connection()

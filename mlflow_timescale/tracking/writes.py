@@ -1,6 +1,6 @@
-"""Writing to a run: a call is one statement over arrays, a batch is one pipeline of them.
+"""Writes to a run: one statement over arrays for each call, one pipeline for each batch.
 
-The functions they call look at the run themselves (sql/tracking/functions).
+The SQL functions check the run themselves: see sql/tracking/functions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RunWrites:
     workspace: str | None
 
     def check(self) -> Statement:
-        """Nothing is written; raises as MLflow does where the run is not there, or deleted."""
+        """Raise as MLflow does where the run does not exist or is deleted; write nothing."""
         return self._statement(_queries.open_run)
 
     def batch(
@@ -58,22 +58,22 @@ class RunWrites:
         return statements or [self.check()]
 
     def metrics(self, batch: MetricPoints) -> Statement:
-        """Add points and move the latest metrics on."""
+        """Insert points and update the latest metrics."""
         if len(batch.every) == 1:
             return self._statement(_queries.log_metric, fields(batch.every[0]))
         return self._statement(_queries.log_metrics, columns(batch))
 
     def model_metrics(self, metrics: Sequence[Metric]) -> Statement:
-        """Add those metrics that belong to logged models."""
+        """Insert the metrics that belong to logged models."""
         arguments = {"dataset_uuid": None, **model_columns(metrics)}
         return self._statement(_queries.log_model_metrics, arguments)
 
     def params(self, params: Sequence[Param]) -> Statement:
-        """Add params; raises ParamsChanged where one has another value already."""
+        """Insert params; raises ParamsChanged where one exists with another value."""
         return self._statement(_queries.log_params, _pairs(params))
 
     def tags(self, tags: Sequence[RunTag]) -> Statement:
-        """Set tags; of two with one key the later holds. The name tag renames the run."""
+        """Set tags; the last value of a key wins. The name tag renames the run."""
         last = {tag.key: tag for tag in tags}
         # MLflow ignores an empty name.
         if MLFLOW_RUN_NAME in last and not last[MLFLOW_RUN_NAME].value:

@@ -3,7 +3,7 @@
 SELECT pg_try_advisory_lock(hashtextextended('mlops.packing', 0));
 
 -- name: loose_keys
--- The keys of metrics that take much more room than they would if built anew. A key holds every column of
+-- The keys of metrics that take much more room than they would if rebuilt. A key holds every column of
 -- its table: packed it is nine tenths as large.
 SELECT
     namespace.nspname AS schema,
@@ -42,7 +42,7 @@ WHERE NOT pg_index.indisvalid
 DROP INDEX CONCURRENTLY {key};
 
 -- name: rebuild_key
--- Build a key anew, beside the old one, while others read and write.
+-- Rebuild a key next to the old one, while others read and write.
 REINDEX INDEX CONCURRENTLY {key};
 
 -- name: size

@@ -5,7 +5,7 @@
 -- so that any rank is a short walk from a mark. Triggers keep the marks for every client.
 
 -- The range of time in which a run has points. Reads of one run then open only its chunks.
--- Ranges are rounded outwards to 2^27 ms (37 hours), so that an active run seldom changes its row.
+-- Ranges are rounded outwards to 2^27 ms (37 hours), so that an active run rarely changes its row.
 -- The row is also the lock that orders the writers of one run.
 CREATE TABLE mlops.run_ranges (
     run_uuid text PRIMARY KEY,

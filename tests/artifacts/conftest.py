@@ -50,7 +50,7 @@ class Toolbox:
 
     @staticmethod
     def flip_stored_byte(conn: psycopg.Connection, path: str) -> None:
-        """Change one byte of a file in the in-database store, behind everybody's back."""
+        """Change one byte of a file in the in-database store, without a record."""
         changed = conn.execute(
             "UPDATE mlops.artifact_chunks SET data = set_byte(data, 0, get_byte(data, 0) # 1) "
             "WHERE number = 0 AND content_id IN "

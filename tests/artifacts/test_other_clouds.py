@@ -26,7 +26,7 @@ Put = Callable[[str, bytes], object]
 
 @pytest.fixture
 def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Put]]:
-    """A bucket, and how to change an object in it behind everybody's back."""
+    """A bucket, and how to change an object in it without a record."""
     emulator = pytest.importorskip("gcp_storage_emulator.server")
     storage = pytest.importorskip("google.cloud.storage")
     server = emulator.create_server("127.0.0.1", port := free_port(), in_memory=True)

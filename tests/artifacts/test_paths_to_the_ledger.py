@@ -73,7 +73,7 @@ def test_a_client_of_the_server_reaches_the_ledger_and_is_checked(
     assert (logged.model_id,) in owners
     assert mlflow.pyfunc.load_model(logged.model_uri).predict([1.0]) == [2.0]
 
-    # What the UI asks for.
+    # The requests of the UI.
     listing = requests.get(
         f"{proxied}/ajax-api/2.0/mlflow/artifacts/list", {"run_id": run.info.run_id}, timeout=30
     ).json()

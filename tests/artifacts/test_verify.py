@@ -227,7 +227,7 @@ def test_the_database_itself_refuses_what_is_known_to_be_bad(
         with mlflow.start_run():
             logged = toolbox.log_model(registered_model_name="momentum")
     point_champion_in_sql(conn, 1)
-    point_champion_in_sql(conn, 2)  # nobody has looked at it since it was logged
+    point_champion_in_sql(conn, 2)  # it was not checked since it was logged
     point_champion_in_sql(conn, 1)
     toolbox.flip_stored_byte(conn, f"{logged.model_id}/artifacts/MLmodel")
     assert not verify.audit(tracking, Selection()).passed

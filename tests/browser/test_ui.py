@@ -148,7 +148,7 @@ def test_the_demo_can_be_browsed_and_damaged_artifacts_are_not_shown(
 
 
 def _is_bad(answer: sync_api.Response) -> bool:
-    """Whether a request failed; without the basic-auth app nobody is the current user."""
+    """Whether a request failed; without the basic-auth app there is no current user."""
     return answer.status >= 400 and not answer.url.endswith("/mlflow/users/current")
 
 
@@ -173,5 +173,5 @@ def _see_picture(page: sync_api.Page) -> None:
 
 
 def _close_announcement(page: sync_api.Page) -> None:
-    """MLflow introduces its registry to whoever opens it for the first time."""
+    """MLflow shows an introduction when the registry is opened for the first time."""
     page.get_by_role("button", name="Try it now").click()

@@ -1,23 +1,25 @@
-"""Every command answers a server that refuses connections, or is silent, in one line and soon."""
+"""Every command answers a server that refuses, is silent, or has another schema in one line."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 import pytest
 
+from mlflow_timescale import db
 from mlflow_timescale.cli import cli, main
-from mlflow_timescale.db import ConnectionFailed
+from mlflow_timescale.db import ConnectionFailed, DatabaseURI
 
 SECONDS = 5
-FILE, SPINE, NEW = "{file}", "{spine}", "{new}"
+FILE, SPINE, NEW, VIEWS = "{file}", "{spine}", "{new}", "{views}"
 NAMES = ["-f", "rsi"]
 DAYS = ["2024-01-02", "2024-01-03"]
 COMMANDS = {
@@ -50,7 +52,7 @@ COMMANDS = {
     "features leaks": [SPINE, *NAMES],
     "features lineage": ["rsi"],
     "features list": [],
-    "features register": [FILE],
+    "features register": [VIEWS],
     "features snapshot": [SPINE, NEW, *NAMES],
     "features training": [SPINE, *NAMES],
     "features verify": [NEW, "--rebuild"],
@@ -92,10 +94,13 @@ def test_the_list_of_this_test_is_complete() -> None:
 def words_of(command: str, folder: Path) -> list[str]:
     file = folder / "file.csv"
     file.write_text("entity_key,as_of\nAAPL,2024-01-02T00:00:00Z\n")
+    views = folder / "views.json"
+    views.write_text('{"name": "momentum", "features": ["rsi"]}')
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    places = {FILE: str(file), SPINE: str(file), NEW: str(folder / "new"), "{port}": str(port)}
+    places = {FILE: str(file), SPINE: str(file), NEW: str(folder / "new"), VIEWS: str(views)}
+    places["{port}"] = str(port)
     return [places.get(word, word) for word in COMMANDS[command]]
 
 
@@ -157,3 +162,31 @@ def test_a_silent_source_of_an_import_is_given_up_soon(capsys: pytest.CaptureFix
         main(["import", "postgresql://127.0.0.1:1/old", "--uri", "timescaledb+embedded:/nowhere"])
     assert (end.value.code, time.monotonic() - begin < SECONDS) == (1, True)
     assert "cannot connect to" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def newer(new_database: Callable[..., AbstractContextManager[DatabaseURI]]) -> Iterator[str]:
+    """A database that a much newer mlflow-timescale migrated."""
+    with new_database() as uri:
+        with db.connect(uri, autocommit=True) as conn:
+            conn.execute("UPDATE mlops.schema_state SET revision = 999, oldest_client = 999")
+        yield uri.url
+
+
+# `demo` and `server` start by preparing the same store as the others; `doctor` reports the schema;
+# `features verify` needs a snapshot first.
+@pytest.mark.parametrize(
+    "command", sorted(set(COMMANDS) - {"demo", "doctor", "features verify", "server"})
+)
+def test_a_schema_that_is_too_new_is_one_line(
+    command: str, newer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for word in words_of(command, tmp_path) if word not in ("--workspace", "alpha")]
+    with pytest.raises(SystemExit) as end:
+        main([*command.split(), "--uri", newer, *words])
+    assert end.value.code == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+    assert "upgrade" in err

@@ -101,6 +101,11 @@ def test_weekdays_are_a_calendar_for_every_command(
     health = ("--calendar", "weekdays", "--as-of", "2024-01-15T21:00Z", "--json")
     report = json.loads(run("features", "health", *health).output)
     assert report["freshness"][0]["age"] == 86_400
+    again = run("features", "write", str(tmp_path / "x.csv"), "--lag", "24/7 next close")
+    assert again.exit_code == 0, again.output
+    limit = ("--calendar", "XNYS", "--as-of", "2024-01-16T21:00Z", "--max-staleness")
+    assert run("features", "health", *limit, "1 session").exit_code == 0
+    assert run("features", "health", *limit, "23h").exit_code != 0
     DriftMonitor(store.uri, "weekly", calendar="weekdays", tracking_uri=False)
 
 

@@ -33,7 +33,7 @@ class Ref:
 
 @dataclass
 class Pair:
-    """Two stores that must not be told apart."""
+    """Two stores that must be indistinguishable."""
 
     theirs: Any
     ours: Any

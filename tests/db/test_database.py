@@ -164,7 +164,7 @@ def test_the_uri_bounds_the_wait_for_a_silent_server(silent: DatabaseURI) -> Non
 
 
 def test_a_server_that_stops_is_an_error_at_once(database: DatabaseURI, monkeypatch) -> None:
-    """The pool's own thread fails to connect; the caller is told, and does not wait for minutes."""
+    """The pool fails to connect in its thread; the caller gets the error without a wait."""
     pooled = Database(database)
     pid_of(pooled)
     pooled.close()

@@ -26,7 +26,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 
 PATIENCE = 60
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
-# Says which server it uses, then holds it until its standard input ends.
+# Prints which server it uses, then holds it until its standard input ends.
 HOLD = """
 import sys
 from mlflow_timescale import db
@@ -38,7 +38,7 @@ for line in sys.stdin:
 
 
 class Holder:
-    """A process of its own that uses a directory's server until it is told to end."""
+    """A process of its own that uses a directory's server until its input ends."""
 
     def __init__(self, directory: Path, **options: object) -> None:
         self.process = subprocess.Popen(
@@ -362,7 +362,7 @@ def python() -> Iterator[Path]:
 
 @as_root
 def test_root_is_told_when_the_server_may_not_enter(tmp_path: Path) -> None:
-    """pytest's own directories are closed to everybody but root."""
+    """pytest's own directories are closed to all users but root."""
     with pytest.raises(db.EmbeddedServerError, match=r"may not enter .* chmod o\+x"):
         db.connect(uri_of(tmp_path / "db"))
 

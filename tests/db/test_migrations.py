@@ -262,7 +262,7 @@ def test_the_facts_name_the_tier(conn: psycopg.Connection) -> None:
 def test_a_role_that_may_not_create_the_extension_still_migrates(
     empty: psycopg.Connection, empty_database: DatabaseURI, ship: Ship
 ) -> None:
-    """Hosted databases: the extension is somebody else's to create."""
+    """Hosted databases: only another role may create the extension."""
     role = f"r_{empty_database.dbname}"
     empty.execute(f"CREATE ROLE {role} NOLOGIN")
     empty.execute(f"GRANT ALL ON DATABASE {empty_database.dbname} TO {role}")

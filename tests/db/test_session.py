@@ -1,4 +1,4 @@
-"""Settings of a database or a role change no answer, and a connection says who it is."""
+"""Settings of a database or a role change no result, and a connection names its application."""
 
 from __future__ import annotations
 

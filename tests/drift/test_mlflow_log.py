@@ -196,7 +196,7 @@ def test_the_judged_version_carries_its_drift_status(
     logged.record_returns(strategy.realized(slice(1)))
     logged.run_daily(strategy.days[0])
     assert client.get_model_version("lasso", version).tags["drift.status"] == "ok"
-    logged.run_daily(strategy.days[1])  # nobody predicted: critical
+    logged.run_daily(strategy.days[1])  # no predictions: critical
     assert client.get_model_version("lasso", version).tags["drift.status"] == "critical"
     run = runs(client, "session")[1]
     assert run.data.tags["drift.alerts"] == "no signals"

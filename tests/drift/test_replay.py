@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from benchmarks.drift import replay as replaying
 from drift import DriftMonitor
 from mlflow_timescale.db.uri import DatabaseURI
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def replaying(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    import drift_replay
-
-    yield drift_replay
-    sys.modules.pop("drift_replay", None)
-
-
-def test_the_break_of_2020_is_found(database: DatabaseURI, replaying: ModuleType) -> None:
+def test_the_break_of_2020_is_found(database: DatabaseURI) -> None:
     found = replaying.market()
     monitor = DriftMonitor(database, "replay-default", tracking_uri=False)
     replaying.write_features(database, monitor, found)

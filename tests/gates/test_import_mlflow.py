@@ -1,4 +1,4 @@
-"""Installing us must never cost anybody `import mlflow`, nor slow it down."""
+"""Installing this package must neither break `import mlflow` nor slow it down."""
 
 from __future__ import annotations
 

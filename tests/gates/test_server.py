@@ -196,7 +196,7 @@ def test_a_database_that_goes_away_gives_an_error_without_the_password_and_then_
 
 @contextmanager
 def closed(admin: psycopg.Connection, dbname: str) -> Iterator[None]:
-    """Nobody is in the database, and nobody gets in."""
+    """No user is in the database, and none is let in."""
     statement = sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}")
     name = sql.Identifier(dbname)
     admin.execute(statement.format(name, sql.Literal(False)))

@@ -1,4 +1,4 @@
-"""Which store a URI leads to: ours for ours, MLflow's own for everybody else's."""
+"""Which store a URI leads to: ours for ours, MLflow's own for all others."""
 
 from __future__ import annotations
 

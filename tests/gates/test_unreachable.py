@@ -22,7 +22,7 @@ from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[DatabaseURI]:
-    """A database whose server asks the role `ann` for her password, which is PASSWORD."""
+    """A database whose server requires the password of the role `ann`, which is PASSWORD."""
     with embedded.temporary() as uri:
         assert uri.embedded is not None
         rules = uri.embedded / "postgres" / "pg_hba.conf"

@@ -1,4 +1,4 @@
-"""Keys that are half empty are built anew, while others write."""
+"""Keys that are half empty are rebuilt while others write."""
 
 from __future__ import annotations
 

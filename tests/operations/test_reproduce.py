@@ -1,4 +1,4 @@
-"""A run records what it takes to repeat it, and `reproduce` says what is missing."""
+"""A run records what a repetition needs, and `reproduce` lists what is missing."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_metrics_of_the_logged_model_count_like_those_of_the_run(registry: Model
     experiment = client.create_experiment("models")
     training, evaluation = (client.create_run(experiment).info.run_id for _ in range(2))
     first, second = (logged_version(registry, name, training) for name in ("early", "late"))
-    client.log_metric(training, "test/ic", 0.09)  # of both checkpoints, says the run
+    client.log_metric(training, "test/ic", 0.09)  # a metric of the run, so of both checkpoints
     client.log_metric(training, "test/ic", 0.03, model_id=first)
     for step, value in enumerate((0.20, 0.05)):
         client.log_metric(evaluation, "test/ic", value, model_id=second, step=step)

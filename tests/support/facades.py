@@ -16,13 +16,20 @@ from typing import Any
 
 CLASSES = {
     "ModelRegistry": "mlflow_timescale.registry.model_registry",
+    "FeatureStore": "feature_store.store",
+    "Snapshot": "feature_store.files.snapshots",
     "Lake": "feature_store.files.lake",
+    "DriftMetrics": "drift.results.drift_metrics",
+    "AlertConfig": "drift.results.drift_metrics",
+    "Rule": "drift.alerts.rules",
+    "Alert": "drift.alerts.lifecycle",
     "FeatureView": "feature_store.catalogue.definitions",
     "SessionRule": "feature_store.write.availability",
     "FeatureValue": "feature_store.read.point_in_time",
 }
 FUNCTIONS = {
     "because": "mlflow_timescale.common.attribution",
+    "load_snapshot": "feature_store.files.snapshots",
     "calculate_ic": "drift.metrics.ic",
     "calculate_psi": "drift.metrics.psi",
     "calculate_sharpe": "drift.metrics.sharpe",

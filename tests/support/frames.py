@@ -90,6 +90,16 @@ class Stream:
         return self._frame.__arrow_c_stream__(requested_schema)
 
 
+class Convertible:
+    """An object with `to_arrow`, as a snapshot of features is."""
+
+    def __init__(self, frame: pa.Table) -> None:
+        self._frame = frame
+
+    def to_arrow(self) -> pa.Table:
+        return self._frame
+
+
 KINDS: dict[str, Callable[[pa.Table, Path], Any]] = {
     "pandas": lambda f, _: f.to_pandas(),
     "pandas on Arrow": lambda f, _: f.to_pandas(types_mapper=pd.ArrowDtype),
@@ -104,11 +114,13 @@ KINDS: dict[str, Callable[[pa.Table, Path], Any]] = {
     "Arrow reader": lambda f, _: f.to_reader(max_chunksize=2),
     "Arrow dataset": lambda f, d: pa.dataset.dataset(parquet(f, d)),
     "Arrow stream": lambda f, _: Stream(f),
+    "Arrow on demand": lambda f, _: Convertible(f),
     "narwhals": lambda f, _: nw.from_native(pl.from_arrow(f)),
     "DuckDB": lambda f, _: relation(f),
     "mapping": lambda f, _: f.to_pydict(),
     "mapping of arrays": lambda f, _: {name: f[name] for name in f.column_names},
     "CSV": csv("frame.csv", lambda path: path.open("wb")),
+    "CSV in capitals": csv("FRAME.CSV", lambda path: path.open("wb")),
     "CSV gz": compressed("frame.csv.gz", "gzip"),
     "CSV bz2": compressed("frame.csv.bz2", "bz2"),
     "CSV zst": compressed("frame.csv.zst", "zstd"),

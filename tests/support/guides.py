@@ -63,12 +63,17 @@ def commands(text: str) -> list[tuple[str, int | None]]:
 
 
 def mentioned(page: Path) -> Iterator[list[str]]:
-    """Every `mlflow-timescale ...` of a page, in blocks and in the text, split into words."""
+    """Every `mlflow-timescale ...` of a page, in blocks and in code spans, split into words."""
     text = page.read_text(encoding="utf-8").replace("\\\n", "")
-    for match in re.finditer(rf"(?:^|[`\s|/]){PROGRAM} ([^`\n]*)", text):
-        line = re.split(r" \|\| | #|…|\.\.\.", match[1])[0].replace("|", " ")
-        if re.match(r"[a-z]", line):
-            yield shlex.split(line.replace("[", " ").replace("]", " "))
+    spans = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+    for line in [
+        *spans,
+        *(line for block in FENCE.findall(text) for line in block[1].splitlines()),
+    ]:
+        match = re.search(rf"(?:^|[ /]){PROGRAM} ([a-z].*)", line)
+        if match:
+            words = re.split(r" \|\| | #|…|\.\.\.", match[1])[0]
+            yield shlex.split(re.sub(r"[\[\]|]", " ", words))
 
 
 def unknown_parts(words: list[str]) -> list[str]:

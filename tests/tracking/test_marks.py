@@ -1,4 +1,4 @@
-"""Marks: any rank of a series is found, whoever inserted, in whatever order."""
+"""Marks lead to any rank of a series, for any writer and any order of insertion."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def everything(conn, run):
 
 
 def ntile(rows, buckets):
-    """MLflow's sample: the first of each of so many buckets, and the last of all."""
+    """MLflow's sample: the first of each bucket, and the last of all."""
     size, larger = divmod(len(rows), buckets)
     if not size:
         return rows

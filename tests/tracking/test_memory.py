@@ -22,7 +22,9 @@ POINTS = 200_000
 # All points take several times this as a result of the driver's; a page of them, a fraction.
 ALLOWED = 12 * MB
 
-pytestmark = pytest.mark.skipif(not RESET.exists(), reason="Linux tells the peak of a process")
+pytestmark = pytest.mark.skipif(
+    not RESET.exists(), reason="needs the peak memory of a process, from Linux"
+)
 
 
 def peak(call):

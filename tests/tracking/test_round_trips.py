@@ -11,7 +11,7 @@ from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 
 class Wire:
-    """What libpq says and hears on the connections of a store."""
+    """What libpq sends and receives on the connections of a store."""
 
     def __init__(self, store, path):
         self.path = path
@@ -23,7 +23,7 @@ class Wire:
         connection.pgconn.trace(self.file.fileno())
 
     def round_trips(self, call):
-        """The server says that it is ready once for each time it was waited for."""
+        """The server reports that it is ready once per wait of the client."""
         call()  # statements are prepared, the pool knows the connection
         before = self.heard()
         call()

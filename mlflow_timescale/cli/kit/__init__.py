@@ -35,10 +35,11 @@ from mlflow_timescale.cli.kit.printing import (
     print_table,
     progress,
 )
-from mlflow_timescale.cli.kit.servers import require_server
-from mlflow_timescale.cli.kit.types import Day, Duration, Moment, URIType
+from mlflow_timescale.cli.kit.servers import require_schema, require_server
+from mlflow_timescale.cli.kit.types import Age, Day, Duration, Moment, URIType
 
 __all__ = [
+    "Age",
     "Cell",
     "Day",
     "Duration",
@@ -66,6 +67,7 @@ __all__ = [
     "print_table",
     "progress",
     "reason_option",
+    "require_schema",
     "require_server",
     "session_option",
     "strategy_option",

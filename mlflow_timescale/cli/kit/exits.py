@@ -16,7 +16,7 @@ class Exit(IntEnum):
     >>> Exit.NO
     <Exit.NO: 3>
     >>> Exit.NO.meaning
-    'the answer is no: a check failed, or nothing matched'
+    'the answer is no, or a check failed'
     """
 
     OK = 0
@@ -36,7 +36,7 @@ _MEANINGS = {
     Exit.OK: "done, or the answer is yes",
     Exit.ERROR: "an error; one line on standard error names it",
     Exit.USAGE: "the command line is wrong",
-    Exit.NO: "the answer is no: a check failed, or nothing matched",
+    Exit.NO: "the answer is no, or a check failed",
     Exit.ALERT: "a drift alert is open",
     Exit.INTERRUPTED: "interrupted by Ctrl-C, or a question was answered with no",
 }

@@ -131,7 +131,7 @@ max_age_option = click.option(
     "--max-age", type=Duration(), help="Ignore values older than this, such as 5d or 4h."
 )
 calendar_option = click.option(
-    "--calendar", metavar="NAME", help="Trading calendar, such as XNYS or 24/7."
+    "--calendar", metavar="NAME", help="Trading calendar: XNYS, 24/7, weekdays, ..."
 )
 
 

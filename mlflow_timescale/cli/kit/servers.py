@@ -1,8 +1,13 @@
-"""Is the database server there? Checked before anything that retries for minutes."""
+"""Can a command work with the database? Checked before anything that retries, or changes data."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mlflow_timescale.db.uri import DatabaseURI
+
+if TYPE_CHECKING:
+    from mlflow_timescale.db import Connection
 
 SECONDS = 3.0
 
@@ -22,3 +27,28 @@ def require_server(uri: DatabaseURI) -> None:
         from mlflow_timescale.db import Database
 
         Database(uri).check(SECONDS)
+
+
+def require_schema(conn: Connection, uri: DatabaseURI, *, exists: bool = True) -> None:
+    """Check that our schema is there, in a version that this installation knows.
+
+    For commands that open a connection themselves; `Database` does the same.
+
+    Parameters
+    ----------
+    conn
+        A connection to the database.
+    uri
+        Named in the error. Raises MigrationError.
+    exists
+        False allows a database without our schema.
+    """
+    from mlflow_timescale import db
+
+    state = db.read_state(conn)
+    if state is not None:
+        state.check(str(uri))
+    elif exists:
+        raise db.MigrationError(
+            f"{uri} has no schema of this mlflow-timescale: run `mlflow-timescale migrate` first"
+        )

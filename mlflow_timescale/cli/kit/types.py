@@ -64,6 +64,18 @@ class Duration(ParamType):
             self.fail(str(exc), param, ctx)
 
 
+class Age(ParamType):
+    """A length of time, or of the sessions of a calendar: 5d, 4h or 3 sessions."""
+
+    name = "AGE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta | time.SessionCount:
+        try:
+            return time.parse_duration(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
 class Names(ParamType):
     """Names with commas between."""
 

@@ -63,9 +63,10 @@ def format_of(file: Path) -> str | None:
     >>> format_of(Path("features.csv.gz")), format_of(Path("features.xlsx"))
     ('csv', None)
     """
-    if file.suffix in _COMPRESSIONS:
-        return "csv" if Path(file.stem).suffix == ".csv" else None
-    return _FORMATS.get(file.suffix)
+    suffix = file.suffix.lower()
+    if suffix in _COMPRESSIONS:
+        return "csv" if Path(file.stem).suffix.lower() == ".csv" else None
+    return _FORMATS.get(suffix)
 
 
 def _files(path: Path) -> list[Path]:

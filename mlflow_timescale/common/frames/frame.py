@@ -24,9 +24,10 @@ class Frame:
     ----------
     source
         A pandas or polars frame (also a LazyFrame); an Arrow table, batch, reader or dataset; any
-        object with `__arrow_c_stream__`, such as a DuckDB relation; any other frame that narwhals
-        reads; a mapping of names to lists; the path of a CSV file (also compressed), of a Parquet
-        or Feather file, or of a directory of them; an iterable of any of these.
+        object with `__arrow_c_stream__`, such as a DuckDB relation, or with `to_arrow`, such as a
+        snapshot; any other frame that narwhals reads, such as a Dask frame; a mapping of names to
+        lists; the path of a CSV file (also compressed), of a Parquet or Feather file, or of a
+        directory of them; an iterable of any of these.
     text
         The columns that hold identifiers. A CSV file, or a directory `name=value`, gives them as
         they are written: 000001, 1.10, TRUE and NA are texts. Other sources have types already.

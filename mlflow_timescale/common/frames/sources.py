@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,14 @@ def parts(source: Any, text: Collection[str], values: int) -> Iterator[InMemory]
         yield memory
     elif dependencies.is_polars_lazyframe(source):
         yield from _query(source, values)
-    elif isinstance(source, (str, Path)):
+    elif isinstance(source, (str, PathLike)):
         yield from _arrow(open_files(Path(source), text), values, str(source))
     elif _is_arrow(source):
         yield from _arrow(source, values, f"the {type(source).__name__}")
     elif (frame := _of_narwhals(source)) is not None:
         yield ArrowFrame(frame.lazy().collect("pyarrow").to_native())
+    elif hasattr(source, "to_arrow"):
+        yield from parts(source.to_arrow(), text, values)
     elif isinstance(source, Iterable) and not isinstance(source, bytes):
         for part in source:
             yield from parts(part, text, values)
@@ -62,7 +65,7 @@ def collect(source: Any, text: Collection[str]) -> tuple[InMemory, str]:
     if memory is not None:
         return memory, memory.library
     collected = list(parts(source, text, _AT_ONCE))
-    is_file = isinstance(source, (str, Path)) or not collected
+    is_file = isinstance(source, (str, PathLike)) or not collected
     return _joined(collected), "pandas" if is_file else collected[0].library
 
 

@@ -40,7 +40,7 @@ ALERT = Alert(
 
 
 class Webhook:
-    """A server that remembers what it was told, and answers with `code`."""
+    """A server that records its requests, and answers with `code`."""
 
     def __init__(self) -> None:
         self.told: list[dict[str, Any]] = []

@@ -87,6 +87,9 @@ def test_errors_exit_with_1_and_say_what_to_do(shell: Shell, recorded: Strategy)
 
 def test_a_mistyped_strategy_does_not_become_a_new_one(shell: Shell, recorded: Strategy) -> None:
     shell("drift", "run", "-s", "momentun")
+    assert shell.code == 1
+    shell("daily", "--no-mlflow", "-s", "momentun")
+    assert shell.code == 1
     with DriftMonitor(shell.uri, "momentum", tracking_uri=False).connect() as conn:
         names = conn.execute("SELECT strategy_id FROM mlops.drift_strategies").fetchall()
     assert names == [("momentum",)]

@@ -192,14 +192,14 @@ def test_the_plan_follows_the_size_of_the_question(store):
     from feature_store.catalogue.selection import select
     from feature_store.read.lookups import Bounds
     from feature_store.read.plans import choose, measure
-    from feature_store.read.point_in_time import asked_of
+    from feature_store.read.point_in_time import lookups_of
     from feature_store.read.spine import read_spine
 
     write(store, [Point(f"E{i}", "f", 1, at(h), at(h), 1.0) for i in range(3) for h in range(300)])
     few = read_spine([("E1", at(5))], ["f"], "entity_key", "as_of")
     many = read_spine([(f"E{i}", at(h / 9)) for i in range(3) for h in range(400)], ["f"], "entity_key", "as_of")  # fmt: skip # noqa: E501
     with store.connection() as conn:
-        asked = [asked_of(conn, spine, select("f", None)) for spine in (few, many)]
+        asked = [lookups_of(conn, spine, select("f", None)) for spine in (few, many)]
         chosen = [choose(one, measure(conn, one, Bounds())) for one in asked]
     assert chosen == ["lookup", "stream"]
 

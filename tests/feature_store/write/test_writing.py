@@ -66,7 +66,7 @@ def test_the_same_frame_again_writes_nothing(store, caplog):
     before = rows(store)
     with caplog.at_level("INFO", "feature_store"):
         assert store.write_frame(frame, **lag) == 0
-    assert "0 new values; 6 of 6 were there already" in caplog.text
+    assert "0 new values; 6 of 6 were stored already" in caplog.text
     assert store.write_frame(frame.iloc[::-1], **lag) == 0
     assert str(rows(store)) == str(before)
     with db.connect(store.uri) as conn:

@@ -1,6 +1,6 @@
 """How `metrics` is stored: size per point, insert and read cost, beside MLflow's own layout.
 
-    python benchmarks/layout.py [--uri URI] [--points 1000000]
+    python -m benchmarks.tracking.layout [--uri URI] [--points 1000000]
 
 Both layouts live in databases of one server and take the same statements in turns, so the ratios
 hold on a noisy machine. Points arrive as training code sends them: run by run, batches of 1,000
@@ -9,22 +9,18 @@ with all keys of a step together.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import gc
 import statistics
-import time
 import uuid
-from collections.abc import Callable, Iterator
 
 import mlflow.store.db.utils as mlflow_db
 import psycopg
-from psycopg import sql
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import harness
+from benchmarks.harness import alternating, new_database, seconds
 from mlflow_timescale import db
-from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.schema import prepare
 
@@ -50,28 +46,16 @@ READS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--uri", help="a server where databases may be created; else embedded")
+    parser = harness.parser(__doc__)
     parser.add_argument("--points", type=int, default=1_000_000)
     arguments = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        given = arguments.uri and DatabaseURI.parse(arguments.uri)
-        server = given or stack.enter_context(embedded.temporary())
-        theirs, ours = (stack.enter_context(database(server, kind)) for kind in ("mlflow", "ours"))
+    with (
+        harness.server(arguments.uri) as server,
+        new_database(server, "mlflow") as theirs,
+        new_database(server) as ours,
+    ):
         gc.freeze()
         compare(theirs, ours, arguments.points)
-
-
-@contextlib.contextmanager
-def database(server: DatabaseURI, kind: str) -> Iterator[DatabaseURI]:
-    name = f"layout_{kind}_{uuid.uuid4().hex[:8]}"
-    with db.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            yield server.with_database(name)
-        finally:
-            drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
-            admin.execute(drop.format(sql.Identifier(name)))
 
 
 def compare(theirs: DatabaseURI, ours: DatabaseURI, points: int) -> None:
@@ -101,7 +85,7 @@ def create_runs(conn: psycopg.Connection, runs: list[str]) -> None:
 
 def fill(conns: list[psycopg.Connection], runs: list[str]) -> list[float]:
     """Seconds a batch of 1,000 takes, median, by connection; runs are spread over half a year."""
-    seconds: list[list[float]] = [[], []]
+    taken: list[list[float]] = [[], []]
     for number, run in enumerate(runs):
         start = START_MS + number * 180 * DAY_MS // len(runs)
         for first in range(0, STEPS, BATCH // KEYS):
@@ -110,9 +94,9 @@ def fill(conns: list[psycopg.Connection], runs: list[str]) -> list[float]:
                 for step in range(first, first + BATCH // KEYS)
                 for key in range(KEYS)
             ]
-            for which in ordered(number):
-                seconds[which].append(timed(lambda: copy(conns[which], rows)))  # noqa: B023
-    return [statistics.median(each) for each in seconds]
+            for which in alternating(number):
+                taken[which].append(seconds(lambda _: copy(conns[which], rows)))  # noqa: B023
+    return [statistics.median(each) for each in taken]
 
 
 def copy(conn: psycopg.Connection, rows: list[tuple[object, ...]]) -> None:
@@ -123,16 +107,16 @@ def copy(conn: psycopg.Connection, rows: list[tuple[object, ...]]) -> None:
 
 
 def read(conns: list[psycopg.Connection], runs: list[str]) -> dict[str, list[float]]:
-    found = {}
+    medians = {}
     for name, statement in READS.items():
-        seconds: list[list[float]] = [[], []]
+        taken: list[list[float]] = [[], []]
         for number, run in enumerate(runs[:: max(1, len(runs) // 25)]):
-            for which in ordered(number):
-                seconds[which].append(
-                    timed(lambda: conns[which].execute(statement, {"run": run}).fetchall())  # noqa: B023
+            for which in alternating(number):
+                taken[which].append(
+                    seconds(lambda _: conns[which].execute(statement, {"run": run}).fetchall())  # noqa: B023
                 )
-        found[name] = [statistics.median(each) for each in seconds]
-    return found
+        medians[name] = [statistics.median(each) for each in taken]
+    return medians
 
 
 def bytes_per_point(conn: psycopg.Connection, points: int) -> float:
@@ -143,18 +127,6 @@ def bytes_per_point(conn: psycopg.Connection, points: int) -> float:
     ).fetchone()
     assert row is not None
     return float(row[0]) / points
-
-
-def ordered(number: int) -> tuple[int, int]:
-    """Who goes first changes every time: the second pays for the first one's garbage."""
-    return (0, 1) if number % 2 else (1, 0)
-
-
-def timed(call: Callable[[], object]) -> float:
-    gc.collect()
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def show(

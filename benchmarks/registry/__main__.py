@@ -1,34 +1,28 @@
 """Searching the model registry and deleting an experiment, ours and MLflow's, same server.
 
-    python benchmarks/registry.py [URI] [--models 1000] [--versions 20] [--points 100000]
+    python -m benchmarks.registry [--uri URI] [--models 1000] [--versions 20] [--points 100000]
 
-Makes two databases on the server that URI names (an embedded one without), fills both alike, and
-prints a table in Markdown: median milliseconds, interleaved, and the ratio. The last table is in
-benchmarks/registry.md.
+Creates two databases on the server, writes the same data to both, and prints a Markdown table:
+median milliseconds of alternating calls, and the ratio. benchmarks/registry.md has the latest one.
 """
 
 from __future__ import annotations
 
-import argparse
-import gc
 import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
 from psycopg import sql
-from tracking_sides import vanilla_url
 
+from benchmarks import harness
+from benchmarks.harness import alternating, new_database, seconds, vanilla_url
 from mlflow_timescale import db
-from mlflow_timescale.db.embedded import temporary
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry.store import TimescaleRegistryStore
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
-NAMES = ("bench_registry_ours", "bench_registry_mlflow")
 FILL = (
     "INSERT INTO registered_models (name, creation_time, last_updated_time)"
     " SELECT 'm' || i, i, i FROM generate_series(1, %(models)s) AS i",
@@ -61,20 +55,6 @@ SEARCHES: dict[str, Callable[[Any], object]] = {
 }
 
 
-@contextmanager
-def databases(server: DatabaseURI) -> Iterator[list[DatabaseURI]]:
-    """Two databases of the benchmark's own."""
-    with db.connect(server, autocommit=True) as admin:
-        try:
-            for name in NAMES:
-                admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-            yield [server.with_database(name) for name in NAMES]
-        finally:
-            for name in NAMES:
-                drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-                admin.execute(drop.format(sql.Identifier(name)))
-
-
 def fill(uri: DatabaseURI, sizes: dict[str, int]) -> None:
     with db.connect(uri, autocommit=True) as conn:
         for table in ("model_versions", "model_version_tags"):  # the history is not the subject
@@ -93,22 +73,15 @@ def delete(store: Any, uri: DatabaseURI, points: int) -> float:
     with db.connect(uri, autocommit=True) as conn:
         conn.execute(POINTS, {"run": run, "points": points})
     store.delete_experiment(experiment)
-    return timed(store._hard_delete_experiment, experiment)
-
-
-def timed(call: Callable[[Any], object], argument: Any) -> float:
-    gc.collect()
-    started = time.perf_counter()
-    call(argument)
-    return (time.perf_counter() - started) * 1000
+    return seconds(lambda _: store._hard_delete_experiment(experiment)) * 1000
 
 
 def compare(call: Callable[[Any], object], stores: list[Any], repeats: int) -> list[float]:
     times: list[list[float]] = [[], []]
     for turn in range(repeats):
-        for side in (0, 1) if turn % 2 else (1, 0):
-            times[side].append(timed(call, stores[side]))
-    return [statistics.median(one) for one in times]
+        for side in alternating(turn):
+            times[side].append(seconds(lambda _: call(stores[side])) * 1000)  # noqa: B023
+    return [statistics.median(taken) for taken in times]
 
 
 def row(name: str, ours: float, theirs: float) -> None:
@@ -116,18 +89,18 @@ def row(name: str, ours: float, theirs: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("uri", nargs="?")
+    parser = harness.parser(__doc__)
     parser.add_argument("--models", type=int, default=1000)
     parser.add_argument("--versions", type=int, default=20)
     parser.add_argument("--points", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=7)
     given = parser.parse_args()
-    with ExitStack() as until_done:
-        server = (
-            DatabaseURI.parse(given.uri) if given.uri else until_done.enter_context(temporary())
-        )
-        uris = until_done.enter_context(databases(server))
+    with (
+        harness.server(given.uri) as server,
+        new_database(server) as ours,
+        new_database(server, "mlflow") as theirs,
+    ):
+        uris = [ours, theirs]
         tracking = [
             TimescaleTrackingStore(uris[0].url, "/artifacts"),
             Tracking(vanilla_url(uris[1]), "/artifacts"),

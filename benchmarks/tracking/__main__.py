@@ -1,24 +1,26 @@
 """MLflow's tracking calls on our store and on MLflow's own, same server, interleaved.
 
-    python benchmarks/tracking.py [URI] [--only PART ...] [--runs 20000 ...] [--points 1000000 ...]
+    python -m benchmarks.tracking [--uri URI] [--only PART ...] [--runs 20000 ...]
+                                  [--points 1000000 ...]
 
-Makes two databases on the server that URI names (an embedded one without), fills both alike, and
-prints a table in Markdown: median milliseconds of ours and of SqlAlchemyStore on psycopg2, the
-ratio, and the floor. Of a write it is one prepared statement that psycopg runs alone (a COPY for
-many points, a commit of one row for few); of a read, psycopg and MLflow's entities; over HTTP, what
-is left when the store's own time is taken away. The last table is in benchmarks/tracking.md.
+Creates two databases on the server, writes the same data to both, and prints a Markdown table:
+median milliseconds of our store and of SqlAlchemyStore on psycopg2, the ratio, and the floor. The
+floor of a write is one prepared statement in psycopg (a COPY for many points, a commit of one row
+for few); of a read, psycopg and MLflow's entities; over HTTP, the remainder without the store's own
+time. benchmarks/tracking.md has the latest table.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag, ViewType
-from tracking_http import over_http
-from tracking_sides import (
+
+from benchmarks import harness
+from benchmarks.tracking.calls import batches, single_calls
+from benchmarks.tracking.http import over_http
+from benchmarks.tracking.sides import (
     BURST,
     FIRST_RUN,
     POINT,
@@ -32,40 +34,8 @@ from tracking_sides import (
     make_sides,
     report,
 )
-
-from mlflow_timescale.db.embedded import temporary
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations.packing import pack
-
-Call = Callable[[Side, int], Any]
-
-
-def batches(keys: int, calls: int) -> Call:
-    """log_batch of 1,000 points of so many series; its metrics are made beforehand."""
-    each = 1000 // keys
-    made = [
-        [
-            Metric(f"k{keys}_{j % keys}", float(j), T0 + step, step)
-            for j in range(1000)
-            for step in (i * each + j // keys,)
-        ]
-        for i in range(calls)
-    ]
-    return lambda side, i: side.store.log_batch(side.run, made[i], [], [])
-
-
-def single_calls(calls: int) -> dict[str, Call]:
-    turns = range(calls)
-    params = [[Param(f"p{i}_{j}", "v") for j in range(100)] for i in turns]
-    tags = [[RunTag(f"t{j}", str(i)) for j in range(100)] for i in turns]
-    return {
-        "log_metric": lambda s, i: s.store.log_metric(s.run, Metric("one", 1.0, T0 + i, i)),
-        "log_param": lambda s, i: s.store.log_param(s.run, Param(f"one{i}", "v")),
-        "set_tag": lambda s, i: s.store.set_tag(s.run, RunTag("one", str(i))),
-        "log_batch, 100 params": lambda s, i: s.store.log_batch(s.run, [], params[i], []),
-        "log_batch, 100 tags": lambda s, i: s.store.log_batch(s.run, [], [], tags[i]),
-        "create_run": lambda s, i: s.store.create_run("0", "me", i, [RunTag("a", "b")], "r"),
-    }
 
 
 def writes(sides: list[Side], repeats: int) -> None:
@@ -247,7 +217,7 @@ def sizes(sides: list[Side], runs: int = 100) -> None:
             sizes.append((bytes_after - bytes_before) / (points_after - points_before))
             rebuild_keys(side)
     report("bytes a point, indexes and marks included", *written)
-    report("bytes a point, indexes built anew (`pack`, REINDEX)", *packed)
+    report("bytes a point, indexes rebuilt (`pack`, REINDEX)", *packed)
 
 
 def rebuild_keys(side: Side) -> None:
@@ -333,15 +303,13 @@ PARTS = ("writes", "searches", "series", "sizes", "http", "chunks")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("uri", nargs="?")
+    parser = harness.parser(__doc__)
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--runs", type=int, nargs="*", default=[20_000])
     parser.add_argument("--points", type=int, nargs="*", default=[1_000, 100_000, 1_000_000])
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
-    given = contextlib.nullcontext(DatabaseURI.parse(arguments.uri)) if arguments.uri else None
-    with given or temporary() as server:
+    with harness.server(arguments.uri) as server:
         print("| call | ours ms | SqlAlchemyStore ms | ratio | floor ms |")
         print("|---|--:|--:|--:|--:|")
         run_parts(server, arguments.only, arguments.runs, arguments.points, arguments.repeats)

@@ -1,50 +1,34 @@
-"""The tracking calls through `mlflow server`: a part of benchmarks/tracking.py."""
+"""The tracking calls through `mlflow server`: the part `http` of `benchmarks.tracking`."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import Metric, ViewType
-from tracking_sides import FIRST_RUN, T0, Side, compare, floor_of, report, vanilla_url
+
+from benchmarks.harness import served, vanilla_url
+from benchmarks.tracking.sides import FIRST_RUN, T0, Side, compare, floor_of, report
 
 
 @contextmanager
-def served(side: Side) -> Iterator[MlflowClient]:
+def client_of(side: Side) -> Iterator[MlflowClient]:
     """A client of `mlflow server` on a side's database."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     uri = side.uri.url if side.name == "ours" else vanilla_url(side.uri)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--port", str(port), "--workers", "1", "--default-artifact-root", "/tmp/bench"]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as server:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            for _ in range(240):
-                try:
-                    requests.get(f"{url}/health", timeout=1).raise_for_status()
-                    break
-                except requests.RequestException:
-                    time.sleep(0.5)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+        with served([*command, "--default-artifact-root", folder], Path(folder)) as url:
             yield MlflowClient(url)
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
 
 
 def over_http(sides: list[Side], repeats: int) -> None:
-    with served(sides[0]) as ours, served(sides[1]) as theirs:
+    with client_of(sides[0]) as ours, client_of(sides[1]) as theirs:
         clients = {"ours": ours, "mlflow": theirs}
 
         def batch(side: Side, i: int) -> None:

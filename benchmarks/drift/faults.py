@@ -1,4 +1,7 @@
-"""What the presets say of a healthy market and of six faults: `python benchmarks/drift_faults.py`.
+"""Alarms of the presets on a healthy market, and their delays on six seeded faults.
+
+    python -m benchmarks.drift.faults
+
 
 A panel of names x features with common shocks (AR(1) in time, as markets have), a signal that is
 one of the features, returns that follow it. Of the features one is a flag, one is computed every
@@ -16,6 +19,7 @@ from itertools import product
 
 import numpy as np
 
+from benchmarks import harness
 from drift.alerts.presets import PRESETS
 from drift.alerts.rules import evaluate
 from drift.metrics import feed_quality, ic, psi, sharpe
@@ -29,7 +33,7 @@ FLAG, WEEKLY, SPARSE = 2, 3, 4  # features that are not what PSI is made for
 COMMON = (0.0, 0.15)
 PERSISTENCE = 0.9
 SKILL = 0.03
-HEALTHY_SEEDS, FAULT_SEEDS = 6, 6
+SEEDS = 6
 FAULTS = (
     "mean shift 0.5 sd",
     "scale x 1.5",
@@ -148,12 +152,12 @@ def judged(series: dict[str, np.ndarray], preset: str) -> dict[str, np.ndarray]:
     return {name: s.open for name, s in evaluate(PRESETS[preset](), after, level).states.items()}
 
 
-def healthy_years(names: int, common: float) -> None:
+def healthy_years(names: int, common: float, seeds: int) -> None:
     print(f"\n## A healthy year, {names} names, common shock {common} sd\n")
     print("| preset | rule | alarms | years with one | open |")
     print("|---|---|---|---|---|")
     found: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for seed in range(HEALTHY_SEEDS):
+    for seed in range(seeds):
         series = monitored(market(np.random.default_rng(seed), 2 * YEAR, names, common))
         for preset in PRESETS:
             for rule, is_open in judged(series, preset).items():
@@ -166,12 +170,12 @@ def healthy_years(names: int, common: float) -> None:
         print(f"| {preset} | {rule} | {means} |", flush=True)
 
 
-def faulty_years(names: int, common: float) -> None:
-    print(f"\n## Sessions until a fault is seen, {names} names, common shock {common} sd\n")
-    print("| fault | preset | first rule | sessions | seen |\n|---|---|---|---|---|")
+def faulty_years(names: int, common: float, seeds: int) -> None:
+    print(f"\n## Sessions until a fault is detected, {names} names, common shock {common} sd\n")
+    print("| fault | preset | first rule | sessions | detected |\n|---|---|---|---|---|")
     for fault in FAULTS:
         delays: dict[tuple[str, str], list[float]] = {}
-        for seed in range(100, 100 + FAULT_SEEDS):
+        for seed in range(100, 100 + seeds):
             generator = np.random.default_rng(seed)
             healthy = market(generator, YEAR + FAULT_SESSIONS, names, common)
             series = monitored(broken(healthy, fault, generator))
@@ -184,12 +188,20 @@ def faulty_years(names: int, common: float) -> None:
                 (statistics.median(d), rule, d) for (p, rule), d in delays.items() if p == preset
             )
             median, rule, all_delays = ranked[0]
-            seen = f"{sum(np.isfinite(all_delays))}/{FAULT_SEEDS}"
+            seen = f"{sum(np.isfinite(all_delays))}/{seeds}"
             first = f"{rule} | {median:.0f}" if np.isfinite(median) else "none | never"
             print(f"| {fault} | {preset} | {first} | {seen} |", flush=True)
 
 
+def main() -> None:
+    parser = harness.parser(__doc__)
+    parser.add_argument("--names", type=int, nargs="+", default=UNIVERSES)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    given = parser.parse_args()
+    for names, common in product(given.names, COMMON):
+        healthy_years(names, common, given.seeds)
+        faulty_years(names, common, given.seeds)
+
+
 if __name__ == "__main__":
-    for names, common in product(UNIVERSES, COMMON):
-        healthy_years(names, common)
-        faulty_years(names, common)
+    main()

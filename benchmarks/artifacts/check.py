@@ -1,6 +1,6 @@
 """What the check of a download costs, and what bounds it: one large file on every path.
 
-    python benchmarks/artifacts_check.py [--megabytes 500] [--repeat 5] [--no-proxy]
+    python -m benchmarks.artifacts.check [--megabytes 500] [--repeat 5] [--no-proxy]
 
 With and without the hash in turns, medians; in the same run what no implementation gets round: the
 SHA-256 alone, a copy within the page cache, and a bare COPY of the same chunks into the database.
@@ -8,30 +8,25 @@ SHA-256 alone, a copy within the page cache, and a bare COPY of the same chunks 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import gc
 import os
 import pickle
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import requests
 from mlflow.artifacts import download_artifacts
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from benchmarks import harness
+from benchmarks.harness import new_database, seconds, served
 from mlflow_timescale import db, schema
 from mlflow_timescale.artifacts import checked, hashing, in_database
-from mlflow_timescale.db.embedded import temporary
 from mlflow_timescale.db.uri import DatabaseURI
 
 CHUNK = 1 << 20
@@ -66,10 +61,7 @@ class Times:
         self.taken: dict[tuple[str, str], list[float]] = {}
 
     def take(self, row: str, column: str, action: Callable[[], object]) -> None:
-        gc.collect()
-        start = time.perf_counter()
-        action()
-        self.taken.setdefault((row, column), []).append(time.perf_counter() - start)
+        self.taken.setdefault((row, column), []).append(seconds(lambda _: action()))
 
     def print(self) -> None:
         print("| what | checked | unchecked | the check costs |")
@@ -86,16 +78,19 @@ def _seconds(value: float | None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--uri", default=None)
+    parser = harness.parser(__doc__)
     parser.add_argument("--megabytes", type=int, default=500)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--no-proxy", action="store_true")
     given = parser.parse_args()
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    where = contextlib.nullcontext(DatabaseURI.parse(given.uri)) if given.uri else temporary()
     times = Times()
-    with tempfile.TemporaryDirectory() as directory, where as uri, contextlib.ExitStack() as stack:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        harness.server(given.uri) as server,
+        new_database(server) as uri,
+        contextlib.ExitStack() as stack,
+    ):
         root = Path(directory)
         schema.prepare(uri.url)
         file = root / "model.pkl"
@@ -152,7 +147,7 @@ def downloads(
     wrapped: checked.CheckedRepository,
     local: LocalArtifactRepository,
 ) -> None:
-    stored.fingerprint("model.pkl")  # whoever reads first brings it into the cache
+    stored.fingerprint("model.pkl")  # fill the cache, which the first read would pay for
     for column in columns:
         with contextlib.ExitStack() as stack:
             if column == "unchecked":
@@ -199,36 +194,12 @@ def start_servers(stack: contextlib.ExitStack, uri: DatabaseURI, root: Path) -> 
     patch = root / "patch"
     patch.mkdir()
     (patch / "sitecustomize.py").write_text(UNCHECKED)
+    program = "from mlflow_timescale.cli import main; main()"
+    command = [sys.executable, "-c", program, "server", "--uri", uri.url]
     return {
-        "checked": stack.enter_context(server(uri, root, {})),
-        "unchecked": stack.enter_context(server(uri, root, {"PYTHONPATH": str(patch)})),
+        "checked": stack.enter_context(served(command, root)),
+        "unchecked": stack.enter_context(served(command, root, PYTHONPATH=str(patch))),
     }
-
-
-@contextlib.contextmanager
-def server(uri: DatabaseURI, root: Path, environment: dict[str, str]) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable, "-c", "from mlflow_timescale.cli import main; main()", "server",
-        "--uri", uri.url, "--port", str(port), "--workers", "1",
-    ]  # fmt: skip
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(
-        command, env=os.environ | quiet | environment, cwd=root, stderr=subprocess.DEVNULL
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            with contextlib.suppress(requests.ConnectionError):
-                if requests.get(f"{url}/health", timeout=5).ok:
-                    break
-            time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""Two stores on one server, filled alike, and how their calls are timed: in turns, in bursts."""
+"""Two stores on one server with the same data; their calls are timed in turns and in bursts."""
 
 from __future__ import annotations
 
 import gc
 import statistics
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +13,16 @@ import psycopg
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from psycopg import sql
 
+from benchmarks.harness import seconds, vanilla_url
 from mlflow_timescale import db
-from mlflow_timescale.db.embedded import keywords
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 T0 = 1_700_000_000_000
 FIRST_RUN = "c4ca4238a0b923820dcc509a6f75849b"  # the first run that fill_runs makes
 POINT = '(run_uuid, key, value, "timestamp", step, is_nan)'
-# Calls of a few milliseconds are timed so many at once, as timeit does: alone each finds the
-# processor's caches emptied by the collection of garbage before it.
+# Calls of a few milliseconds are timed in bursts, as timeit does: the garbage collection before a
+# single call would empty the processor's caches.
 BURST = 10
 
 
@@ -37,12 +36,6 @@ class Side:
     conn: psycopg.Connection
     run: str = ""
     long: str = ""
-
-
-def vanilla_url(uri: DatabaseURI) -> str:
-    parts = {key: str(value) for key, value in keywords(uri).items()}
-    query = "&".join(f"{key}={parts[key]}" for key in ("host", "port", "user") if parts.get(key))
-    return f"postgresql+psycopg2:///{parts['dbname']}?{query}"
 
 
 def make_sides(server: DatabaseURI) -> list[Side]:
@@ -125,17 +118,10 @@ def compare(
     gc.freeze()
     for repeat in range(repeats + 1):
         for side in sides if repeat % 2 else sides[::-1]:
-            times[side.name].append(timed(lambda i, side=side: call(side, i), repeat, burst))
+            turn = range(repeat * burst, (repeat + 1) * burst)
+            times[side.name].append(seconds(lambda i, side=side: call(side, i), turn) * 1000)
     ours, theirs = (statistics.median(times[side.name][1:]) for side in sides)
     return ours, theirs
-
-
-def timed(action: Callable[[int], Any], repeat: int, burst: int) -> float:
-    gc.collect()
-    start = time.perf_counter()
-    for i in range(repeat * burst, (repeat + 1) * burst):
-        action(i)
-    return (time.perf_counter() - start) * 1000 / burst
 
 
 def report(name: str, ours: float, theirs: float, floor: float | None = None) -> None:
@@ -144,4 +130,5 @@ def report(name: str, ours: float, theirs: float, floor: float | None = None) ->
 
 
 def floor_of(action: Callable[[int], Any], repeats: int = 9, burst: int = 1) -> float:
-    return statistics.median([timed(action, i, burst) for i in range(repeats + 1)][1:])
+    turns = (range(turn * burst, (turn + 1) * burst) for turn in range(repeats + 1))
+    return statistics.median([seconds(action, turn) * 1000 for turn in turns][1:])

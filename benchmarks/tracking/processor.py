@@ -1,29 +1,27 @@
-"""Processor time of the hot tracking calls, of client and server, which other work hardly blurs.
+"""Processor time of the hot tracking calls, of client and server.
 
-    python benchmarks/tracking_processor.py [URI] [--repeats 21]
+    python -m benchmarks.tracking.processor [--uri URI] [--repeats 21]
 
-The server has to be on this machine. See benchmarks/tracking.py for how long the calls take.
+Other work on the machine has little influence on it. The server has to be on this machine. See
+`benchmarks.tracking` for the wall time of the calls.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import time
 from pathlib import Path
 
 from mlflow.entities import ViewType
-from tracking import Call, batches, single_calls
-from tracking_sides import FIRST_RUN, Side, drop, fill_runs, make_sides
 
-from mlflow_timescale.db.embedded import temporary
-from mlflow_timescale.db.uri import DatabaseURI
+from benchmarks import harness
+from benchmarks.tracking.calls import Call, batches, single_calls
+from benchmarks.tracking.sides import FIRST_RUN, Side, drop, fill_runs, make_sides
 
-WARM = 10  # calls: PostgreSQL plans a statement anew the first five times
+WARM = 10  # calls: PostgreSQL plans a statement again for each of its first five executions
 
 
 def processor(sides: list[Side], repeats: int) -> None:
-    """Processor time of the hot calls, which other work on the machine hardly blurs."""
+    """Print the processor time of the hot calls."""
     for side in sides:
         side.run = side.store.create_run("0", "me", 1, [], "written").info.run_id
         fill_runs(side, 1_000)
@@ -63,12 +61,10 @@ def backends(side: Side) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("uri", nargs="?")
+    parser = harness.parser(__doc__)
     parser.add_argument("--repeats", type=int, default=21)
     arguments = parser.parse_args()
-    given = contextlib.nullcontext(DatabaseURI.parse(arguments.uri)) if arguments.uri else None
-    with given or temporary() as server:
+    with harness.server(arguments.uri) as server:
         sides = make_sides(server)
         try:
             processor(sides, arguments.repeats)

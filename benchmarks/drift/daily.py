@@ -1,39 +1,23 @@
 """A daily run and a backfill, end to end.
 
-    python benchmarks/drift_daily.py daily     # 200 signals, 500 features of 5,000 names, MLflow
-    python benchmarks/drift_daily.py backfill  # 250 sessions, 500 names, 20 features, MLflow runs
+    python -m benchmarks.drift.daily daily     # 200 signals, 500 features of 5,000 names, MLflow
+    python -m benchmarks.drift.daily backfill  # 250 sessions, 500 names, 20 features, MLflow runs
 
 Times are wall clock; CPU is this process's. Rows are written as the jobs of each evening would.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date, timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks import harness
+from benchmarks.harness import stopwatch
 from drift import DriftMonitor
 from feature_store import FeatureStore
 from mlflow_timescale.db import DatabaseURI
-from mlflow_timescale.db.embedded import temporary
-
-
-@contextmanager
-def timed(what: str) -> Iterator[None]:
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    wall, cpu = time.perf_counter(), time.process_time()
-    yield
-    status = Path("/proc/self/status").read_text()
-    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    print(f"{what:44} {wall:8.2f} s  cpu {cpu:7.2f} s  peak {peak:6.0f} MB", flush=True)
 
 
 def settle(monitor: DriftMonitor) -> None:
@@ -76,24 +60,24 @@ def daily(uri: DatabaseURI, signals: int, features: int, n: int) -> None:
     quiet = DriftMonitor(uri, "daily", notify=(), tracking_uri=False)
     *past, today = monitor.calendar.sessions_in_range(date(2024, 1, 2), date(2024, 4, 30))[:61]
     names = np.array([f"N{i:05d}" for i in range(n)])
-    with timed("write 60 sessions of a tenth of the names"):
+    with stopwatch("write 60 sessions of a tenth of the names"):
         for day in past:
             write_signals(monitor, day, names[: n // 10], signals)
             write_features(monitor, day, names[: n // 10], features)
     settle(monitor)
-    with timed("backfill and accept them"):
+    with stopwatch("backfill and accept them"):
         quiet.backfill(past[0], past[-1])
         quiet.accept(past[0], past[-1], "benchmark", min_sessions=50)
-    with timed("their MLflow runs"):
+    with stopwatch("their MLflow runs"):
         monitor.backfill(past[-1], past[-1])
-    with timed(f"write {signals} signals of {n} names"):
+    with stopwatch(f"write {signals} signals of {n} names"):
         write_signals(monitor, today, names, signals)
-    with timed(f"write {features} features of {n} names"):
+    with stopwatch(f"write {features} features of {n} names"):
         write_features(monitor, today, names, features)
     settle(monitor)
-    with timed("run_daily, MLflow and report included"):
+    with stopwatch("run_daily, MLflow and report included"):
         monitor.run_daily(today)
-    with timed("run_daily again, nothing new"):
+    with stopwatch("run_daily again, nothing new"):
         quiet.run_daily(today)
 
 
@@ -108,23 +92,21 @@ def backfill(uri: DatabaseURI, sessions: int, features: int, n: int) -> None:
     settle(monitor)
     quiet.backfill(days[0], days[59])
     quiet.accept(days[0], days[59], "benchmark", min_sessions=50)
-    with timed(f"backfill of {sessions} sessions"):
+    with stopwatch(f"backfill of {sessions} sessions"):
         quiet.backfill(days[60], days[-1])
-    with timed("their MLflow runs"):
+    with stopwatch("their MLflow runs"):
         monitor.run_daily(days[-1])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.parser(__doc__)
     parser.add_argument("what", choices=["daily", "backfill"])
-    parser.add_argument("--uri")
     parser.add_argument("--names", type=int)
     parser.add_argument("--features", type=int)
     parser.add_argument("--signals", type=int, default=200)
     parser.add_argument("--sessions", type=int, default=250)
     given = parser.parse_args()
-    where = contextlib.nullcontext(DatabaseURI.parse(given.uri)) if given.uri else temporary()
-    with where as uri:
+    with harness.server(given.uri) as server, harness.new_database(server) as uri:
         if given.what == "daily":
             daily(uri, given.signals, given.features or 500, given.names or 5000)
         else:

@@ -1,4 +1,7 @@
-"""The drift numerics beside scipy and alphalens, in one run: `python benchmarks/drift_numerics.py`.
+"""The drift numerics beside scipy and alphalens, in one run.
+
+    python -m benchmarks.drift.numerics
+
 
 Needs nothing but the project; with alphalens-reloaded installed, its IC is timed as well.
 Contenders take turns, each run follows a gc.collect(), results are compared, and medians reported:
@@ -7,17 +10,18 @@ CPU seconds, as all of them run on one core and the machine may be shared.
 
 from __future__ import annotations
 
-import gc
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchmarks import harness
 from drift.alerts.presets import classic, default
 from drift.alerts.simulation import simulate
 from drift.metrics import cusum, ic, psi, sharpe
@@ -34,10 +38,8 @@ def contest(title: str, contenders: dict[str, Callable[[], Any]], rounds: int = 
     results: dict[str, Any] = {}
     for _ in range(rounds):
         for name, run in contenders.items():
-            gc.collect()
-            start = time.process_time()
-            results[name] = run()
-            times[name].append(time.process_time() - start)
+            call = partial(_keep, results, name, run)
+            times[name].append(harness.seconds(lambda _: call(), clock=time.process_time))  # noqa: B023
     ours = statistics.median(next(iter(times.values())))
     _agree(title, results)
     rows = []
@@ -48,6 +50,10 @@ def contest(title: str, contenders: dict[str, Callable[[], Any]], rounds: int = 
     return rows
 
 
+def _keep(results: dict[str, Any], name: str, run: Callable[[], Any]) -> None:
+    results[name] = run()
+
+
 def _agree(title: str, results: dict[str, Any]) -> None:
     ours, *others = (np.asarray(values, dtype=float) for values in results.values())
     for name, values in zip(list(results)[1:], others, strict=True):
@@ -56,9 +62,9 @@ def _agree(title: str, results: dict[str, Any]) -> None:
             raise SystemExit(f"{title}: {name} differs by {difference:.2e}")
 
 
-def psi_of_a_day() -> dict[str, Callable[[], Any]]:
-    window = GENERATOR.normal(size=(FEATURES, REFERENCE_SESSIONS * NAMES)).astype(np.float32)
-    today = GENERATOR.normal(0.05, 1.1, size=(FEATURES, NAMES)).astype(np.float32).astype(float)
+def psi_of_a_day(features: int, names: int) -> dict[str, Callable[[], Any]]:
+    window = GENERATOR.normal(size=(features, REFERENCE_SESSIONS * names)).astype(np.float32)
+    today = GENERATOR.normal(0.05, 1.1, size=(features, names)).astype(np.float32).astype(float)
     references = [psi.fit(row) for row in window]
     return {
         "ours, stored reference": lambda: [r.value for r in psi.psi_batch(references, today)],
@@ -66,13 +72,13 @@ def psi_of_a_day() -> dict[str, Callable[[], Any]]:
             _psi_of(np.array(r.counts[:-1]), np.array(r.edges), row)
             for r, row in zip(references, today, strict=True)
         ],
-        "numpy loop, deciles anew": lambda: [
-            _psi_anew(old, row) for old, row in zip(window, today, strict=True)
+        "numpy loop, deciles recomputed": lambda: [
+            _psi_with_new_edges(old, row) for old, row in zip(window, today, strict=True)
         ],
     }
 
 
-def _psi_anew(window: np.ndarray, row: np.ndarray) -> float:
+def _psi_with_new_edges(window: np.ndarray, row: np.ndarray) -> float:
     edges = np.quantile(window.astype(float), np.arange(1, 10) / 10)
     return _psi_of(np.bincount(np.searchsorted(edges, window), minlength=10), edges, row)
 
@@ -84,9 +90,9 @@ def _psi_of(expected: np.ndarray, edges: np.ndarray, row: np.ndarray) -> float:
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def ic_of_a_day() -> dict[str, Callable[[], Any]]:
-    returns = GENERATOR.normal(size=NAMES)
-    signals = GENERATOR.normal(size=(SIGNALS, NAMES)) + 0.05 * returns
+def ic_of_a_day(signal_count: int, names: int) -> dict[str, Callable[[], Any]]:
+    returns = GENERATOR.normal(size=names)
+    signals = GENERATOR.normal(size=(signal_count, names)) + 0.05 * returns
     frame, series = pd.DataFrame(signals.T), pd.Series(returns)
     return {
         "ours": lambda: ic.rank_ic_matrix(signals, returns).value,
@@ -95,9 +101,9 @@ def ic_of_a_day() -> dict[str, Callable[[], Any]]:
     }
 
 
-def ic_of_a_day_with_gaps() -> dict[str, Callable[[], Any]]:
-    returns = GENERATOR.normal(size=NAMES)
-    signals = GENERATOR.normal(size=(SIGNALS, NAMES)) + 0.05 * returns
+def ic_of_a_day_with_gaps(signal_count: int, names: int) -> dict[str, Callable[[], Any]]:
+    returns = GENERATOR.normal(size=names)
+    signals = GENERATOR.normal(size=(signal_count, names)) + 0.05 * returns
     signals[GENERATOR.random(signals.shape) < 0.05] = np.nan
     return {
         "ours": lambda: ic.rank_ic_matrix(signals, returns).value,
@@ -167,14 +173,20 @@ def onset_dated() -> dict[str, Callable[[], Any]]:
 
 
 def main() -> None:
+    parser = harness.parser(__doc__)
+    parser.add_argument("--features", type=int, default=FEATURES)
+    parser.add_argument("--names", type=int, default=NAMES)
+    parser.add_argument("--signals", type=int, default=SIGNALS)
+    given = parser.parse_args()
+    features, names, signals = given.features, given.names, given.signals
     warnings.filterwarnings("ignore")
     print("| what | who | CPU seconds | x ours |\n|---|---|---|---|")
-    contest(f"PSI, {FEATURES} features x {NAMES:,} names", psi_of_a_day(), rounds=3)
-    contest(f"rank IC, {SIGNALS} signals x {NAMES:,} names", ic_of_a_day())
-    contest("the same, 5% missing", ic_of_a_day_with_gaps())
+    contest(f"PSI, {features} features x {names:,} names", psi_of_a_day(features, names))
+    contest(f"rank IC, {signals} signals x {names:,} names", ic_of_a_day(signals, names))
+    contest("the same, 5% missing", ic_of_a_day_with_gaps(signals, names))
     contest(f"rank IC, {BACKFILL_SESSIONS} sessions x {BACKFILL_NAMES} names", ic_of_a_backfill())
     contest("60-session Sharpe, 200 series x 10 years", sharpe_of_many_series())
-    contest("simulation of the presets", rules_simulated(), rounds=3)
+    contest("simulation of the presets", rules_simulated())
     contest("onset with its interval, 500 sessions", onset_dated())
 
 

@@ -1,7 +1,7 @@
 """Measure the feature store beside a bare COPY, the seed design's table and SQL, and Feast.
 
-    python benchmarks/features.py --rows 1000000 --seed
-    python benchmarks/features.py --rows 10000000 --uri postgresql+timescaledb://...
+    python -m benchmarks.features --rows 1000000 --seed
+    python -m benchmarks.features --rows 10000000 --uri postgresql+timescaledb://...
 
 Data: entities x 20 features x 1,000 daily events; first prints 4 h to 4 h 10 min late, 2 % revised
 1 h to 30 d later. Spines: random (entity, as_of). A database is created on the server and dropped
@@ -11,163 +11,28 @@ first. The answers of all methods are compared, too.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import os
-import resource
 import statistics
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from mlflow_timescale.cli.options import default_uri
-from psycopg import sql
 
+from benchmarks import harness
+from benchmarks.features.data import FEATURES, FIRST, SESSIONS, frames, load, spine
+from benchmarks.harness import Cost, Meter, new_database, seconds
 from feature_store import FeatureStore
 from feature_store.write.copying import copy_numbers, timestamps
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 
-SESSIONS = 1_000
-FEATURES = [f"f{i:02d}" for i in range(20)]
-FIRST = pd.Timestamp("2020-01-01 21:00", tz="UTC")
-DAY = 86_400_000_000
 queries = db.load("features")
 
 
-@contextmanager
-def new_database(uri: str | None) -> Iterator[DatabaseURI]:
-    """A database that goes when the block ends, on this server or the embedded one."""
-    server = (DatabaseURI.parse(uri) if uri else default_uri()).with_database("postgres")
-    name = f"benchmark_{uuid.uuid4().hex[:8]}"
-    with db.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            yield server.with_database(name)
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def frames(entities: int, rng: np.random.Generator) -> Iterator[pd.DataFrame]:
-    """First prints in long layout, some entities at a time."""
-    event = FIRST.value // 1000 + np.arange(SESSIONS) * DAY
-    for first in range(0, entities, 50):
-        count = min(50, entities - first)
-        names = np.array([f"E{first + i:05d}" for i in range(count)])
-        shape = (count, len(FEATURES), SESSIONS)
-        ingest = event + 4 * 3_600_000_000 + rng.integers(0, 600_000_000, shape)
-        yield pd.DataFrame(
-            {
-                "entity_key": pd.Categorical.from_codes(
-                    np.repeat(np.arange(count), len(FEATURES) * SESSIONS), names
-                ),
-                "feature_name": pd.Categorical.from_codes(
-                    np.tile(np.repeat(np.arange(len(FEATURES)), SESSIONS), count), FEATURES
-                ),
-                "event_time": _times(np.tile(event, count * len(FEATURES))),
-                "ingest_time": _times(ingest.ravel()),
-                "value": rng.normal(size=shape).ravel(),
-            }
-        )
-
-
-def revised(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Revisions of two in a hundred."""
-    chosen = frame.sample(frac=0.02, random_state=int(rng.integers(1 << 30)))
-    late = pd.to_timedelta(rng.integers(3600, 30 * 86400, len(chosen)), unit="s").as_unit("us")
-    return chosen.assign(
-        ingest_time=chosen["ingest_time"] + late, value=rng.normal(size=len(chosen))
-    )
-
-
-def spine(entities: int, rows: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Random (entity, as_of) in the time that the data cover."""
-    as_of = FIRST.value // 1000 + rng.integers(10 * DAY, SESSIONS * DAY, rows)
-    names = np.array([f"E{i:05d}" for i in range(entities)])
-    return pd.DataFrame(
-        {"entity_key": names[rng.integers(0, entities, rows)], "as_of": _times(as_of)}
-    )
-
-
-def _times(micros: np.ndarray) -> pd.Series:
-    return pd.Series(micros.view("M8[us]")).dt.tz_localize("UTC")
-
-
-class Cost(NamedTuple):
-    """Seconds on the clock, and of processors: this process's and the database's together.
-
-    On a machine with other work only the second says much.
-    """
-
-    wall: float
-    cpu: float
-
-    def __str__(self) -> str:
-        return f"{self.wall:.3f} | {self.cpu:.3f}"
-
-
-class Meter:
-    """Measures calls against one database; processor seconds only where the server is local."""
-
-    def __init__(self, uri: DatabaseURI) -> None:
-        self._conn = db.connect(uri, autocommit=True)
-
-    def __call__(self, call: Callable[[], Any]) -> Cost:
-        gc.collect()
-        used, start = self._cpu(), time.perf_counter()
-        call()
-        return Cost(time.perf_counter() - start, self._cpu() - used)
-
-    def alternate(self, methods: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Cost]:
-        """The median cost of each, taken in turns."""
-        costs: dict[str, list[Cost]] = {name: [] for name in methods}
-        for _ in range(rounds):
-            for name, call in methods.items():
-                costs[name].append(self(call))
-        return {
-            name: Cost(*(statistics.median(part) for part in zip(*taken, strict=True)))
-            for name, taken in costs.items()
-        }
-
-    def _cpu(self) -> float:
-        backends = self._conn.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-        ).fetchall()
-        ticks = sum(_ticks(pid) for (pid,) in backends)
-        return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _ticks(pid: int) -> int:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return int(fields[11]) + int(fields[12])
-
-
-def load(store: FeatureStore, entities: int, rng: np.random.Generator) -> None:
-    rows, seconds = 0, 0.0
-    for frame in frames(entities, rng):
-        for part in (frame, revised(frame, rng)):
-            start = time.perf_counter()
-            rows += store.write_frame(part, layout="long", ingest_time="ingest_time")
-            seconds += time.perf_counter() - start
-    print(f"loaded {rows:,} rows at {rows / seconds:,.0f} rows/s")
-    with db.connect(store.uri, autocommit=True) as conn:
-        conn.execute("VACUUM ANALYZE mlops.feature_points")
-        conn.execute("VACUUM ANALYZE mlops.feature_series")
-
-
-def writing(uri: DatabaseURI, rng: np.random.Generator, rounds: int) -> None:
-    """1M rows into an empty table with its indexes: write_frame, and a COPY of ready arrays."""
-    frame = next(frames(50, rng))
-    series = np.arange(1, 1001, dtype=np.int32).repeat(SESSIONS)
+def writing(uri: DatabaseURI, rng: np.random.Generator, rounds: int, rows: int) -> None:
+    """Rows into an empty table with its indexes: write_frame, and a COPY of ready arrays."""
+    frame = next(frames(max(1, rows // (len(FEATURES) * SESSIONS)), rng))
+    series = np.arange(len(frame), dtype=np.int32) // SESSIONS + 1
     event, ingest = (
         frame[name].astype("int64").to_numpy() for name in ("event_time", "ingest_time")
     )
@@ -195,7 +60,7 @@ def writing(uri: DatabaseURI, rng: np.random.Generator, rounds: int) -> None:
                 conn.execute("CHECKPOINT")
                 cost = meter(call)
                 costs[name] += [cost] if i else []
-        print("\n| 1M rows | s | CPU s |\n|---|---|---|")
+        print(f"\n| {len(frame):,} rows | s | CPU s |\n|---|---|---|")
         for name, taken in costs.items():
             print(f"| {name} | {Cost(*map(statistics.median, zip(*taken, strict=True)))} |")
         print(f"| write_frame, the same rows again | {meter(ours)} |")
@@ -237,11 +102,13 @@ def writing_wide(uri: DatabaseURI, rounds: int, entities: int = 1_000, features:
         print(f"| {name} | {Cost(*map(statistics.median, zip(*taken, strict=True)))} |")
 
 
-def reading(store: FeatureStore, entities: int, rng: np.random.Generator, rounds: int) -> None:
+def reading(
+    store: FeatureStore, entities: int, rng: np.random.Generator, rounds: int, spines: list[int]
+) -> None:
     """Both plans, and which one is chosen, for spines of growing size."""
     print("\n| spine rows x 20 | plan | s | CPU s | cells/s |\n|---|---|---|---|---|")
     meter = Meter(store.uri)
-    for rows in (100, 1_000, 10_000, 100_000):
+    for rows in spines:
         frame = spine(entities, rows, rng)
         plans = ["stream", "chosen"] if rows > 10_000 else ["lookup", "stream", "chosen"]
         methods = {plan: lambda p=plan, f=frame: _training(store, f, p) for plan in plans}
@@ -249,7 +116,7 @@ def reading(store: FeatureStore, entities: int, rng: np.random.Generator, rounds
             methods["chosen, max_age 5 d"] = lambda f=frame: _bounded(store, f)
         for plan, cost in meter.alternate(methods, rounds).items():
             print(f"| {rows:,} | {plan} | {cost} | {rows * 20 / cost.wall:,.0f} |")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = harness.peak_memory()
     print(f"\npeak memory of this process, loading included: {peak:,.0f} MB")
 
 
@@ -266,7 +133,7 @@ def latest(store: FeatureStore, entities: int, rng: np.random.Generator) -> None
 
     def one(as_of: datetime | None) -> float:
         entity = f"E{rng.integers(entities):05d}"
-        return timed_quickly(lambda: store.get_latest(entity, FEATURES, as_of=as_of))
+        return seconds(lambda _: store.get_latest(entity, FEATURES, as_of=as_of), collect=False)
 
     gc.collect()
     for label, as_of in (("now", None), ("in 2021", datetime(2021, 6, 1, tzinfo=timezone.utc))):
@@ -293,7 +160,8 @@ def seed(store: FeatureStore, entities: int, rng: np.random.Generator, rows: int
         cost = Meter(store.uri).alternate(methods, 1)
         ids = [frame["entity_key"].iloc[0], FEATURES]
         slow = sorted(
-            timed_quickly(lambda: conn.execute(SEED_LATEST, ids).fetchall()) for _ in range(50)
+            seconds(lambda _: conn.execute(SEED_LATEST, ids).fetchall(), collect=False)
+            for _ in range(50)
         )[25]
     print(f"\n| {rows:,} spine rows x 20 | s | CPU s |\n|---|---|---|")
     for name, taken in cost.items():
@@ -351,28 +219,24 @@ SEED_LATEST = """
     ORDER BY feature_name, feature_version, event_time DESC"""
 
 
-def timed_quickly(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--write-rows", type=int, default=1_000_000)
+    parser.add_argument("--wide", type=int, default=1_000, help="entities of 500 features each")
+    parser.add_argument("--spines", type=int, nargs="+", default=[100, 1_000, 10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seed", action="store_true", help="also the seed's table and SQL")
-    parser.add_argument("--uri", default=None, help="a server on which a database may be created")
+    parser.add_argument("--seed", action="store_true", help="also the first design's table and SQL")
     options = parser.parse_args()
     entities = max(1, options.rows // (len(FEATURES) * SESSIONS))
-    with new_database(options.uri) as uri:
-        writing(uri, np.random.default_rng(1), options.rounds)
-        writing_wide(uri, options.rounds)
+    with harness.server(options.uri) as server, new_database(server) as uri:
+        writing(uri, np.random.default_rng(1), options.rounds, options.write_rows)
+        writing_wide(uri, options.rounds, options.wide)
         with FeatureStore(uri, producer="benchmark") as store:
             rng = np.random.default_rng(2)
             load(store, entities, rng)
             latest(store, entities, rng)
-            reading(store, entities, rng, options.rounds)
+            reading(store, entities, rng, options.rounds, options.spines)
             if options.seed:
                 seed(store, entities, rng, 1_000)
 

@@ -1,6 +1,6 @@
 """Real prices, replayed: reference to 2015, false alarms 2016-2019, and the break of 2020.
 
-    python benchmarks/drift_replay.py --uri 'postgresql+timescaledb:///replay?embedded=/tmp/replay'
+    python -m benchmarks.drift.replay [--uri URI] [--report FILE]
 
 Twenty S&P 500 stocks of skfolio, a ridge regression on four price features fitted to 2015, its
 predictions, returns and features recorded as they became known, and every session judged by both
@@ -9,7 +9,6 @@ presets. Prints which alerts opened; `--report FILE` writes the page of 2020-03-
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks import harness
 from drift import Alert, DriftMonitor
 from feature_store import FeatureStore
 from mlflow_timescale.db import DatabaseURI
@@ -110,29 +110,34 @@ def replay(uri: DatabaseURI, preset: str, found: Market, *, mlflow: bool = False
 
 
 def false_alarms(monitor: DriftMonitor) -> list[Alert]:
-    """Alerts that people would have been told of in the quiet years."""
+    """Alerts of the quiet years that would have sent a message."""
     return [a for a in monitor.alerts() if QUIET[0] <= a.session <= QUIET[1] and not a.inhibited]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--uri", default="postgresql+timescaledb:///replay?embedded=/tmp/replay")
+    parser = harness.parser(__doc__)
     parser.add_argument("--report", type=Path)
     parser.add_argument("--mlflow", action="store_true")
     arguments = parser.parse_args()
-    uri, found = DatabaseURI.parse(arguments.uri), market()
+    with harness.server(arguments.uri) as server, harness.new_database(server) as uri:
+        report(uri, arguments.report, mlflow=arguments.mlflow)
+
+
+def report(uri: DatabaseURI, page: Path | None, *, mlflow: bool) -> None:
+    """Replay both presets and print the alerts that opened."""
+    found = market()
     write_features(uri, DriftMonitor(uri, "replay-default", tracking_uri=False), found)
     print("preset   alert                severity   2016-2019 2020-2022  first from 2020 on")
     for preset in ("default", "classic"):
-        monitor = replay(uri, preset, found, mlflow=arguments.mlflow)
+        monitor = replay(uri, preset, found, mlflow=mlflow)
         for rule in monitor.rules:
             opened = [a for a in monitor.alerts() if a.rule == rule.name]
             quiet = sum(QUIET[0] <= a.session <= QUIET[1] for a in opened)
             since = [a.session for a in opened if a.session > QUIET[1]]
             first = min(since).isoformat() if since else ""
             print(f"{preset:8} {rule.name:20} {rule.severity:10} {quiet:9} {len(since):9}  {first}")
-        if arguments.report and preset == "default":
-            arguments.report.write_text(monitor.report(date(2020, 3, 31)), encoding="utf-8")
+        if page and preset == "default":
+            page.write_text(monitor.report(date(2020, 3, 31)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Feast's postgres offline store beside ours: the same data, the same spine, the same database.
 
-    python benchmarks/features_feast.py --uri postgresql+timescaledb://user:pw@host:5432/postgres \
+    python -m benchmarks.features.feast --uri postgresql+timescaledb://user:pw@host:5432/postgres \
         --feast /path/to/an/environment/with/feast/bin/python
 
 Feast 0.67 needs an environment of its own (pandas 2). It gets its fastest layout, one wide row for
@@ -14,19 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
-import time
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).parent))
-import features as common
-
+from benchmarks import harness
+from benchmarks.features import data as common
 from feature_store import FeatureStore
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
@@ -133,7 +130,7 @@ def ask(feast: subprocess.Popen[str], line: str, until: str = "[") -> str:
     for answer in feast.stdout:
         if answer.startswith(until):
             return answer
-    raise SystemExit("Feast's process ended; run its part by hand to see why")
+    raise SystemExit("Feast's process ended; run its part separately to see why")
 
 
 def compare(store: FeatureStore, feast: subprocess.Popen[str], rows: int, options: Any) -> None:
@@ -144,25 +141,24 @@ def compare(store: FeatureStore, feast: subprocess.Popen[str], rows: int, option
         path = f"{folder}/spine.parquet"
         frame.to_parquet(path)
         for _ in range(options.rounds):
-            start = time.perf_counter()
-            mine = store.training_frame(frame, common.FEATURES, max_age=MAX_AGE)
-            ours.append(time.perf_counter() - start)
+            call = partial(store.training_frame, frame, common.FEATURES, max_age=MAX_AGE)
+            ours.append(harness.seconds(lambda _: call(), collect=False))  # noqa: B023
             taken, total = json.loads(ask(feast, path))
             theirs.append(taken)
+    mine = store.training_frame(frame, common.FEATURES, max_age=MAX_AGE)
     same = abs(float(mine[common.FEATURES].sum().sum()) - total) < 1e-6
     us, them = (sorted(taken)[len(taken) // 2] for taken in (ours, theirs))
     print(f"| {rows:,} | {us:.3f} | {them:.3f} | {them / us:.1f} | {'yes' if same else 'NO'} |")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__)
     parser.add_argument("--feast", required=True, help="the python of Feast's environment")
-    parser.add_argument("--uri", default=None, help="a server on which a database may be created")
     parser.add_argument("--entities", type=int, default=50, help="of 20 x 1,000 rows each")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--spines", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     options = parser.parse_args()
-    with common.new_database(options.uri) as uri:
+    with harness.server(options.uri) as server, harness.new_database(server) as uri:
         run(uri, options)
 
 

@@ -1,6 +1,6 @@
 """Artifacts beside MLflow's plain repository: many small files and one large one, up and down.
 
-    python benchmarks/artifacts.py [--uri URI] [--megabytes 1024] [--repeat 3]
+    python -m benchmarks.artifacts [--uri URI] [--megabytes 1024] [--repeat 3]
 
 The repositories take turns in one process, so that a busy machine slows them alike; medians, and
 the ratio to MLflow's own local repository. "unchecked" is the in-database download without the
@@ -9,25 +9,20 @@ hash: what the check costs.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import gc
 import os
-import resource
 import shutil
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from benchmarks import harness
+from benchmarks.harness import new_database, seconds
 from mlflow_timescale import db, schema
 from mlflow_timescale.artifacts import checked, hashing, in_database
-from mlflow_timescale.db.embedded import temporary
 from mlflow_timescale.db.uri import DatabaseURI
 
 PLAIN, WRAPPED, STORED, UNCHECKED = (
@@ -46,15 +41,17 @@ class NoHash(hashing.BackgroundHasher[hashing.Hasher]):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--uri", default=None)
+    parser = harness.parser(__doc__)
     parser.add_argument("--megabytes", type=int, default=1024)
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--repeat", type=int, default=3)
     given = parser.parse_args()
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    where = contextlib.nullcontext(DatabaseURI.parse(given.uri)) if given.uri else temporary()
-    with tempfile.TemporaryDirectory() as directory, where as uri:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        harness.server(given.uri) as server,
+        new_database(server) as uri,
+    ):
         root = Path(directory)
         schema.prepare(uri.url)
         (root / "small").mkdir()
@@ -68,8 +65,7 @@ def main() -> None:
         print("|---|---|---|---|---|")
         measure(root, uri, "small", f"{given.files} x 1 KB", given.repeat)
         measure(root, uri, "large", f"1 x {given.megabytes} MB", given.repeat)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"\nPeak memory of this process: {peak:.0f} MB.")
+    print(f"\nPeak memory of this process: {harness.peak_memory():.0f} MB.")
 
 
 def measure(root: Path, uri: DatabaseURI, folder: str, what: str, repeat: int) -> None:
@@ -78,7 +74,7 @@ def measure(root: Path, uri: DatabaseURI, folder: str, what: str, repeat: int) -
     for turn in range(repeat):
         for name, repository in repositories(root, uri, f"{folder}/{turn}").items():
             if name != UNCHECKED:
-                up = timed(lambda: repository.log_artifacts(str(root / folder)))  # noqa: B023
+                up = seconds(lambda _: repository.log_artifacts(str(root / folder)))  # noqa: B023
                 times.setdefault(("up", name), []).append(up)
         with db.connect(uri, autocommit=True) as conn:
             conn.execute("VACUUM ANALYZE mlops.artifact_chunks")
@@ -114,17 +110,10 @@ def download(root: Path, name: str, repository: ArtifactRepository) -> float:
                 mock.patch.object(in_database, "BackgroundHasher", NoHash),
                 mock.patch.object(in_database.InDatabaseRepository, "_check_all"),
             ):
-                return timed(lambda: repository.download_artifacts("", str(target)))
-        return timed(lambda: repository.download_artifacts("", str(target)))
+                return seconds(lambda _: repository.download_artifacts("", str(target)))
+        return seconds(lambda _: repository.download_artifacts("", str(target)))
     finally:
         shutil.rmtree(target)
-
-
-def timed(action: Callable[[], object]) -> float:
-    gc.collect()
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

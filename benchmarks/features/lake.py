@@ -1,15 +1,14 @@
 """Measure snapshots, the lake and the engines on it, beside the database on the same data.
 
-    python benchmarks/feature_lake.py --rows 1000000
-    python benchmarks/feature_lake.py --rows 10000000 --uri postgresql+timescaledb://...
+    python -m benchmarks.features.lake --rows 1000000
+    python -m benchmarks.features.lake --rows 10000000 --uri postgresql+timescaledb://...
 
-The data and the spines are those of `benchmarks/features.py`. All engines must give the same
+The data and the spines are those of `benchmarks.features`. All engines must give the same
 answers.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -19,8 +18,10 @@ import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
-from features import DAY, FEATURES, FIRST, SESSIONS, Meter, load, new_database, spine
 
+from benchmarks import harness
+from benchmarks.features.data import DAY, FEATURES, FIRST, SESSIONS, load, spine
+from benchmarks.harness import Meter
 from feature_store import FeatureStore, Lake, load_snapshot
 from feature_store.files.distributed import daft_training_frame
 from feature_store.files.fingerprint import fingerprint
@@ -90,7 +91,7 @@ def size(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*.parquet")) / 1e6
 
 
-def run(store: FeatureStore, rows: int, rounds: int, folder: Path) -> None:
+def run(store: FeatureStore, rows: int, rounds: int, spine_rows: int, folder: Path) -> None:
     rng = np.random.default_rng(1)
     entities = rows // (SESSIONS * len(FEATURES))
     load(store, entities, rng)
@@ -101,9 +102,9 @@ def run(store: FeatureStore, rows: int, rounds: int, folder: Path) -> None:
     written = next_day(store, entities, rng)
     cost = meter(lambda: store.export(folder / "lake"))
     print(f"| export of the next day, {written:,} points | {cost} |")
-    wanted = spine(entities, 100_000, rng)
+    wanted = spine(entities, spine_rows, rng)
     cost = meter(lambda: store.snapshot(wanted, FEATURES, folder / "snapshot"))
-    print(f"| snapshot of 100,000 x 20, {size(folder / 'snapshot'):.0f} MB | {cost} |")
+    print(f"| snapshot of {spine_rows:,} x 20, {size(folder / 'snapshot'):.0f} MB | {cost} |")
     print(f"| load and verify it | {meter(lambda: load_snapshot(folder / 'snapshot'))} |")
     made = load_snapshot(folder / "snapshot")
     print(f"| rebuild it from the database | {meter(lambda: rebuild(store.database, made))} |")
@@ -111,17 +112,18 @@ def run(store: FeatureStore, rows: int, rounds: int, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.parser(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--spine", type=int, default=100_000, help="rows of the training set")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--uri", default=None)
     options = parser.parse_args()
     with (
-        new_database(options.uri) as uri,
+        harness.server(options.uri) as server,
+        harness.new_database(server) as uri,
         tempfile.TemporaryDirectory() as folder,
         FeatureStore(uri) as store,
     ):
-        run(store, options.rows, options.rounds, Path(folder))
+        run(store, options.rows, options.rounds, options.spine, Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How the feature store's costs grow: with the rows it holds, the rows it reads, and the spine.
 
-    python benchmarks/features_growth.py --sizes 1000000 10000000 100000000
+    python -m benchmarks.features.growth --sizes 1000000 10000000 100000000
 
 One database grows from size to size, by COPY of ready arrays (13 GB for 100M rows); the same
 questions are asked at each. Data as in `features.py`: entities x 20 features x 1,000 daily events,
@@ -9,18 +9,14 @@ questions are asked at each. Data as in `features.py`: entities x 20 features x 
 
 from __future__ import annotations
 
-import argparse
 import gc
-import sys
-import time
 from datetime import datetime, timezone
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-import features as common
-
+from benchmarks import harness
+from benchmarks.features import data as common
 from feature_store import FeatureStore
 from feature_store.write.copying import copy_numbers, timestamps
 from mlflow_timescale import db
@@ -77,9 +73,8 @@ def latest(store: FeatureStore, entities: int, rng: np.random.Generator) -> str:
         taken = []
         for number in rng.integers(entities, size=2_000).tolist():
             entity = f"E{number:05d}"
-            start = time.perf_counter()
-            store.get_latest(entity, common.FEATURES, as_of=as_of)
-            taken.append(time.perf_counter() - start)
+            call = partial(store.get_latest, entity, common.FEATURES, as_of=as_of)
+            taken.append(harness.seconds(lambda _: call(), collect=False))  # noqa: B023
         low, high = np.quantile(taken[200:], [0.5, 0.99]) * 1e3
         cells.append(f"{low:.2f} / {high:.2f}")
     return " | ".join(cells)
@@ -87,7 +82,7 @@ def latest(store: FeatureStore, entities: int, rng: np.random.Generator) -> str:
 
 def training(store: FeatureStore, entities: int, spines: list[int]) -> str:
     """CPU seconds (this process and the database) of `training_frame`, by size of the spine."""
-    meter = common.Meter(store.uri)
+    meter = harness.Meter(store.uri)
     cells = []
     for rows in spines:
         frame = common.spine(entities, rows, np.random.default_rng(rows))
@@ -110,9 +105,8 @@ def run(uri: DatabaseURI, sizes: list[int], spines: list[int]) -> None:
         held = stored = 0
         for size in sizes:
             entities = max(1, size // PER_ENTITY)
-            start = time.perf_counter()
-            grow(conn, held, entities, rng)
-            taken, held = time.perf_counter() - start, entities
+            taken = harness.seconds(lambda _: grow(conn, held, entities, rng))  # noqa: B023
+            held = entities
             conn.execute("VACUUM (ANALYZE) mlops.feature_points")
             conn.execute("VACUUM (ANALYZE) mlops.feature_series")
             (count,) = conn.execute(POINTS).fetchone() or (0,)
@@ -124,12 +118,11 @@ def run(uri: DatabaseURI, sizes: list[int], spines: list[int]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--spines", type=int, nargs="*", default=list(SPINES))
-    parser.add_argument("--uri", default=None, help="a server on which a database may be created")
     options = parser.parse_args()
-    with common.new_database(options.uri) as uri:
+    with harness.server(options.uri) as server, harness.new_database(server) as uri:
         run(uri, sorted(options.sizes), options.spines)
 
 

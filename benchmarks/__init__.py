@@ -1,0 +1,1 @@
+"""Benchmarks, by area: `python -m benchmarks` lists them."""

@@ -1,0 +1,1 @@
+"""Artifact stores beside MLflow's plain repository."""

@@ -1,0 +1,1 @@
+"""The drift monitor: its metrics, rules, daily run, and a replay of real prices."""

@@ -1,0 +1,1 @@
+"""The feature store and the lake beside COPY, plain SQL, Feast and other engines."""

@@ -1,0 +1,1 @@
+"""The model registry beside MLflow's own store."""

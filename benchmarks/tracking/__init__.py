@@ -1,0 +1,1 @@
+"""Tracking calls and the layout of `metrics`, beside MLflow's own store."""

@@ -1,0 +1,196 @@
+"""A training set as Arrow columns with a description of each feature: the content of a snapshot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from mlflow_timescale import db
+from mlflow_timescale.common.frames import Column, Columns, Frame, as_arrow
+from mlflow_timescale.common.micros import MISSING
+from mlflow_timescale.common.time import to_micros
+from mlflow_timescale.db import Database, DatabaseURI
+
+from ..catalogue import definitions
+from ..catalogue.selection import FeatureSelection
+from ..errors import InvalidTime, as_feature_errors
+from ..read import watermarks
+from ..read.cells import Cells
+from ..read.point_in_time import Options, read_cells
+from ..read.query import PointInTimeQuery
+from ..read.spine import Spine
+from .fingerprint import Fingerprint, canonical_json
+from .manifest import (
+    Manifest,
+    SnapshotFeature,
+    library_versions,
+)
+from .storage import DataFile
+
+if TYPE_CHECKING:
+    pass
+
+JSON = {b"feature_store": b"json"}  # marks a column of JSON text in an Arrow schema
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The columns of a snapshot before they are written, in the order of as_of."""
+
+    table: pa.Table
+    query: PointInTimeQuery
+    written_by: datetime
+    features: list[SnapshotFeature]
+    spine_columns: list[str]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of all columns."""
+        return fingerprint_of(self.table)
+
+    def manifest(
+        self, name: str, partition: str | None, files: list[DataFile], uri: DatabaseURI
+    ) -> Manifest:
+        """The manifest of the content and its files."""
+        entity = self.query.entity
+        plain = entity if isinstance(entity, str) else {k: list(v) for k, v in entity.items()}
+        return Manifest(
+            name=name,
+            fingerprint=self.fingerprint,
+            spine_hash=fingerprint_of(self.table.select(self.spine_columns)),
+            written_by=self.written_by,
+            created_at=datetime.now(timezone.utc),
+            rows=len(self.table),
+            entity=plain,
+            as_of=self.query.as_of,
+            spine_columns=self.spine_columns,
+            features=self.features,
+            max_age=self.query.max_age,
+            partition=partition,
+            schema=[{"name": entry.name, "type": str(entry.type)} for entry in self.table.schema],
+            files=files,
+            database=str(uri),
+            libraries=library_versions(),
+        )
+
+
+def read_training_set(database: Database, frame: Any, query: PointInTimeQuery) -> TrainingSet:
+    """Read the training set of a query, up to its watermark or, without one, up to now."""
+    selection = query.selection
+    spine = query.spine(frame)
+    with database.connection() as conn:
+        written_by = _settled(conn, query.written_by)
+        query = replace(query, written_by=written_by)
+        cells, _ = read_cells(conn, spine, query, Options())
+        views = definitions.views(conn)
+    order = np.argsort(spine.as_of, kind="stable")
+    table = _spine_table(spine, query.as_of)
+    names = table.column_names
+    for j, feature in enumerate(selection.names):
+        entry, column = _feature_column(cells, j, feature)
+        table = table.append_column(entry, column)
+    features = [_describe(cells, j, selection, views) for j in range(len(selection.names))]
+    return TrainingSet(table.take(pa.array(order)), query, written_by, features, names)
+
+
+def _settled(conn: db.Connection, written_by: datetime | None) -> datetime:
+    settled = watermarks.watermark(conn)
+    if written_by is None:
+        return settled
+    if to_micros(written_by, "written_by") > to_micros(settled):
+        raise InvalidTime(
+            f"written_by {written_by.isoformat()} is not settled: writes stamped before it may "
+            f"still commit; the watermark is {settled.isoformat()}"
+        )
+    return written_by
+
+
+def _spine_table(spine: Spine, as_of: str) -> pa.Table:
+    columns = {name: _plain(name, column) for name, column in spine.frame.columns().items()}
+    missing = spine.as_of == MISSING
+    columns[as_of] = pa.array(spine.as_of, mask=missing, type=pa.timestamp("us", "UTC"))
+    return pa.table(columns)
+
+
+def _plain(name: str, column: Column) -> pa.Array:
+    with as_feature_errors():
+        array = as_arrow(column, f"column {name!r} of the spine")
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _feature_column(cells: Cells, j: int, name: str) -> tuple[pa.Field, pa.Array]:
+    """A feature's column: null is no value, NaN a value that was written as undefined."""
+    missing = cells.event[j] == MISSING
+    if j not in cells.structures:
+        return pa.field(name, pa.float64()), pa.array(cells.value[j], mask=missing)
+    texts = [
+        None if gone else canonical_json(value)
+        for value, gone in zip(cells.objects(j).tolist(), missing.tolist(), strict=True)
+    ]
+    return pa.field(name, pa.string(), metadata=JSON), pa.array(texts, type=pa.string())
+
+
+def _describe(
+    cells: Cells, j: int, selection: FeatureSelection, views: list[definitions.FeatureView]
+) -> SnapshotFeature:
+    name, version = selection.names[j], selection.versions[j]
+    has_value = cells.event[j] != MISSING
+    used = [version] if cells.version is None else np.unique(cells.version[j][has_value]).tolist()
+    view = next(
+        (v for v in views if name in v.features and v.version == max(used, default=0)), None
+    )
+    structured = np.zeros(len(has_value), dtype=bool)
+    if j in cells.structures:
+        structured = np.array([value is not None for value in cells.structures[j]], dtype=bool)
+    return SnapshotFeature(
+        name=name,
+        version=version,
+        versions=used,
+        nulls=int((~has_value).sum()),
+        undefined=int((has_value & np.isnan(cells.value[j]) & ~structured).sum()),
+        json=j in cells.structures,
+        definition=None if view is None else _definition(view, name),
+    )
+
+
+def _definition(view: definitions.FeatureView, feature: str) -> dict[str, Any]:
+    stale = view.max_staleness
+    return {
+        "view": view.name,
+        "version": view.version,
+        "type": view.features[feature],
+        "description": view.description,
+        "entity_kind": view.entity_kind,
+        "owner": view.owner,
+        "max_staleness": None if stale is None else stale.total_seconds(),
+        "code_reference": view.code_reference,
+    }
+
+
+def fingerprint_of(table: pa.Table) -> str:
+    fingerprint = Fingerprint()
+    for part in logical_columns(table):
+        fingerprint.add(part)
+    return fingerprint.hexdigest()
+
+
+def logical_columns(table: pa.Table) -> Iterator[Columns]:
+    """The columns of a table, with structures for their JSON text."""
+    read = Frame(table).columns()
+    for entry in table.schema:
+        if entry.metadata == JSON:
+            read[entry.name] = json_objects(table[entry.name])
+    yield read
+
+
+def json_objects(column: pa.ChunkedArray) -> Any:
+    values: Any = np.empty(len(column), dtype=object)
+    values[:] = [None if text is None else json.loads(text) for text in column.to_pylist()]
+    return values
