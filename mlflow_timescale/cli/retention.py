@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 @dry_run_option
 @yes_option
 def retention(uri: DatabaseURI, days: int, by_point_time: bool, dry_run: bool, yes: bool) -> None:
-    """Delete the metric points of runs last written before a number of days, for good.
+    """Delete the metric points of runs not written for some days.
+
+    They are gone for good; runs that were written in these days keep every point, however old.
 
     Runs, params, tags and the latest value of each metric stay. Runs that a registered version or
     the drift monitor needs keep all points. Run it from cron, with --yes; on TimescaleDB, chunks

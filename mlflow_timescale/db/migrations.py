@@ -137,6 +137,9 @@ def ensure(conn: Connection, uri: DatabaseURI) -> None:
         migrate(conn)
         return
     if state is None:
+        with exclusively(conn):  # another process may be setting it up at this moment
+            state = read_state(conn)
+    if state is None:
         raise MigrationError(
             f"{uri} has the schema of an older mlflow-timescale: its administrator runs "
             f"`{MIGRATE}` once"

@@ -3,6 +3,3 @@
 -- ago, so the time of a point does not tell. A day is enough, and makes one update a day. NULL: not since
 -- this column is here, so the run's own times and those of its points have to do.
 ALTER TABLE mlops.run_ranges ADD COLUMN written_on date;
-
--- It went by the time of points alone; retention.sql takes its place.
-DROP FUNCTION IF EXISTS mlops.drop_points(bigint);

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timezone
 
 import pytest
 from mlflow.entities import Metric
 
 from mlflow_timescale.db.migrations import facts
-from mlflow_timescale.operations.retention import remove
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 pytestmark = pytest.mark.timescale
@@ -110,8 +108,7 @@ def test_old_chunks_are_dropped_whole(store, conn, runs):
     compress(conn)
     chunks = "SELECT count(*) FROM show_chunks('metrics')"
     before = conn.execute(chunks).fetchone()[0]
-    before = datetime.fromtimestamp(500 * DAY / 1000, timezone.utc)
-    remove(conn, before, by_point_time=True)
+    conn.execute("SELECT mlops.drop_points(%s)", [500 * DAY])
     assert conn.execute(chunks).fetchone()[0] < before - 10
     assert len(store.get_metric_history(runs[0], "a")) == 500
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timezone
 from itertools import pairwise
 
 import pytest
@@ -11,7 +10,6 @@ from mlflow.entities import Metric
 
 from mlflow_timescale import db
 from mlflow_timescale.db.migrations import facts
-from mlflow_timescale.operations.retention import remove
 from mlflow_timescale.tracking import history
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
@@ -187,8 +185,7 @@ def test_deleting_a_run_deletes_its_marks(conn, run, store):
 def test_dropping_old_points_keeps_the_rest_readable(conn, run, store):
     day = 86_400_000
     store.log_batch(run, [Metric("m", i, i * day, i) for i in range(900)], [], [])
-    before = datetime.fromtimestamp(500 * day / 1000, timezone.utc)
-    assert remove(conn, before, by_point_time=True) == 500
+    assert conn.execute("SELECT mlops.drop_points(%s)", [500 * day]).fetchone() == (1,)
     rows = everything(conn, run)
     assert [row[2] for row in rows] == list(range(500, 900))
     check(conn, run, rows)
