@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from mlflow_timescale.db import DatabaseURI, Error, connect, load
+from mlflow_timescale.db import Database, DatabaseURI, Error, load
 
+from . import strategy
 from .alerts.lifecycle import Alert
 from .inputs import features
 from .monitor import DriftMonitor
+from .results import values
 from .results.drift_metrics import DriftMetrics
 
 if TYPE_CHECKING:
@@ -70,17 +72,18 @@ def daily_job(
 ) -> list[Daily]:
     """Run every strategy (or some) for the last closed session, and say how each is.
 
-    `options` go to `DriftMonitor`. Raises Error if there is no such strategy.
+    `options` go to `DriftMonitor`. Raises UnknownStrategy for a name that is not recorded, and
+    Error if none is.
     """
-    names = _strategies(uri) if strategies is None else list(strategies)
-    if not names:
+    database = Database.of(uri, application="drift")
+    with database.connection() as conn:
+        if strategies is None:
+            strategies = strategy.names(conn)
+        for name in strategies:  # an unknown one stops the job before the first has run
+            strategy.read(conn, name)
+    if not strategies:
         raise Error("no strategy is watched yet; record predictions first: `drift record`")
-    return [_daily(DriftMonitor(uri, name, **options), session, now) for name in names]
-
-
-def _strategies(uri: str | DatabaseURI) -> list[str]:
-    with connect(uri, autocommit=True) as conn:
-        return [row[0] for row in conn.execute(_queries.strategies)]
+    return [_daily(DriftMonitor(database, name, **options), session, now) for name in strategies]
 
 
 def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) -> Daily:
@@ -104,7 +107,7 @@ def _freshness(monitor: DriftMonitor, session: date, now: datetime | None) -> tu
     as_of = min(now or datetime.now(timezone.utc), over)
     asked = {
         "strategy_id": monitor.strategy_id,
-        "signal": monitor.config.signal,
+        "signal": monitor.strategy.signal,
         "session": session,
         "names": NAMES,
     }
@@ -112,17 +115,17 @@ def _freshness(monitor: DriftMonitor, session: date, now: datetime | None) -> tu
         if not features.exist(conn):
             return ()
         names = [row[0] for row in conn.execute(_queries.names_predicted, asked)]
-        wanted = monitor.config.features
+        wanted = monitor.strategy.features
         found = features.freshness(conn, monitor.calendar, session, names, wanted, as_of=as_of)
     return tuple(found)
 
 
 def _model(monitor: DriftMonitor, session: date) -> Model:
     with monitor.connect() as conn:
-        row = conn.execute(
-            _queries.runs, {"strategy_id": monitor.strategy_id, "start": session, "end": session}
-        ).fetchone()
-    name, version = (row[4] or monitor.config.model_name, row[5]) if row else ("", "")
+        runs = values.runs(conn, monitor.strategy_id, session, session)
+    name, version = "", ""
+    if runs:
+        name, version = runs[0].model_name or monitor.strategy.model_name, runs[0].model_version
     if not name:
         return Model("", "", note="the predictions name no model")
     return _registered(monitor, name, version)

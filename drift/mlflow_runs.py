@@ -34,14 +34,14 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
-from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Connection, Database, load
 from mlflow_timescale.db.rows import records
 
-from .computation.judging import Config, History
+from .computation.history import History
 from .results.references import References
 from .results.values import Run, Value
+from .strategy import Strategy
 
 _queries = load("drift")
 logger = logging.getLogger(__name__)
@@ -69,8 +69,7 @@ class Log:
     """Where one strategy's sessions are logged."""
 
     conn: Connection
-    config: Config
-    calendar: TradingCalendar
+    strategy: Strategy
     client: MlflowClient
     experiment_id: str
     parent_id: str
@@ -81,14 +80,13 @@ class Log:
         """All that reports draw."""
         from .report import contents as reporting
 
-        return reporting.read_history(self.conn, self.config, self.calendar)
+        return reporting.read_history(self.conn, self.strategy)
 
 
 def log_pending(
     database: Database,
     conn: Connection,
-    config: Config,
-    calendar: TradingCalendar,
+    strategy: Strategy,
     tracking_uri: str,
     *,
     reports: bool = False,
@@ -98,13 +96,13 @@ def log_pending(
     Never raises for MLflow's sake: what fails is left to the next run, with a warning. The last
     session gets its report, with `reports` every one.
     """
-    with database.lock(_queries.try_to_log, {"strategy_id": config.strategy_id}) as alone:
-        pending = _pending(conn, config) if alone else []
+    with database.lock(_queries.try_to_log, {"strategy_id": strategy.strategy_id}) as alone:
+        pending = _pending(conn, strategy) if alone else []
         if not pending:
             return 0
         done = 0
         try:
-            log = _open(conn, config, calendar, tracking_uri)
+            log = _open(conn, strategy, tracking_uri)
             for start in range(0, len(pending), GROUP):
                 group = pending[start : start + GROUP]
                 _log_sessions(log, group, group if reports else [pending[-1]])
@@ -116,27 +114,27 @@ def log_pending(
                 "MLflow has %d of %d sessions of %s; the next run tries again: %s",
                 done,
                 len(pending),
-                config.strategy_id,
+                strategy.strategy_id,
                 _first_line(exc),
             )
         return done
 
 
-def _pending(conn: Connection, config: Config) -> list[Run]:
-    return records(conn, Run, _queries.runs_to_log, {"strategy_id": config.strategy_id})
+def _pending(conn: Connection, strategy: Strategy) -> list[Run]:
+    return records(conn, Run, _queries.runs_to_log, {"strategy_id": strategy.strategy_id})
 
 
-def _open(conn: Connection, config: Config, calendar: TradingCalendar, tracking_uri: str) -> Log:
+def _open(conn: Connection, strategy: Strategy, tracking_uri: str) -> Log:
     _reach(tracking_uri)
     client = MlflowClient(tracking_uri=tracking_uri)
-    name = f"drift/{config.strategy_id}"
+    name = f"drift/{strategy.strategy_id}"
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
-    parent = _parent(client, str(experiment_id), config, experiment)
-    references = References(conn, config.strategy_id).accepted
+    parent = _parent(client, str(experiment_id), strategy, experiment)
+    references = References(conn, strategy.strategy_id).accepted
     newest = references[-1] if references else None
     reference = f"{newest.version}: {newest.window_start} to {newest.window_end}" if newest else ""
-    return Log(conn, config, calendar, client, str(experiment_id), parent, reference)
+    return Log(conn, strategy, client, str(experiment_id), parent, reference)
 
 
 def _reach(tracking_uri: str) -> None:
@@ -152,7 +150,7 @@ def _reach(tracking_uri: str) -> None:
 
 
 def _parent(
-    client: MlflowClient, experiment_id: str, config: Config, experiment: Experiment | None
+    client: MlflowClient, experiment_id: str, strategy: Strategy, experiment: Experiment | None
 ) -> str:
     found: Sequence[Any] = ()
     if experiment is not None:
@@ -161,8 +159,8 @@ def _parent(
         )
     if found:
         return str(found[0].info.run_id)
-    tags = {"drift.role": "series", "drift.strategy": config.strategy_id}
-    run = client.create_run(experiment_id, tags=tags, run_name=config.strategy_id)
+    tags = {"drift.role": "series", "drift.strategy": strategy.strategy_id}
+    run = client.create_run(experiment_id, tags=tags, run_name=strategy.strategy_id)
     return str(run.info.run_id)
 
 
@@ -181,7 +179,7 @@ def _log_sessions(log: Log, runs: Sequence[Run], reported: Sequence[Run]) -> Non
 
 
 def _log_child(log: Log, run: Run, changed: Sequence[Value]) -> str:
-    tags = _tags(run, open_status(log.conn, log.config.strategy_id, run.session), changed)
+    tags = _tags(run, open_status(log.conn, log.strategy.strategy_id, run.session), changed)
     params: list[Param] = []
     child = run.mlflow_run_id
     if child is None:
@@ -201,7 +199,7 @@ def _log_metrics(log: Log, run_id: str, metrics: Sequence[Metric]) -> None:
 
 def _note_logged(log: Log, run: Run) -> None:
     row = {
-        "strategy_id": log.config.strategy_id,
+        "strategy_id": log.strategy.strategy_id,
         "session": run.session,
         "revision": run.revision,
     }
@@ -213,31 +211,31 @@ def _create_child(log: Log, run: Run) -> str:
         "mlflow.parentRunId": log.parent_id,
         "drift.role": "session",
         "drift.session": run.session.isoformat(),
-        "drift.strategy": log.config.strategy_id,
+        "drift.strategy": log.strategy.strategy_id,
     }
     child = log.client.create_run(
         log.experiment_id,
-        start_time=_millis(log.calendar.session_close(run.session)),
+        start_time=_millis(log.strategy.calendar.session_close(run.session)),
         tags=tags,
         run_name=run.session.isoformat(),
     )
     child_id = str(child.info.run_id)
     log.conn.execute(
         _queries.claim_run,
-        {"strategy_id": log.config.strategy_id, "session": run.session, "run_id": child_id},
+        {"strategy_id": log.strategy.strategy_id, "session": run.session, "run_id": child_id},
     )
     log.client.log_inputs(child_id, datasets=_datasets(log, run))
     return child_id
 
 
 def _params(log: Log, run: Run) -> list[Param]:
-    config = log.config
+    strategy = log.strategy
     params = {
-        "strategy": config.strategy_id,
-        "calendar": log.calendar.name,
-        "signal": config.signal,
-        "rules": ", ".join(rule.name for rule in config.rules),
-        "min_n": config.min_n,
+        "strategy": strategy.strategy_id,
+        "calendar": log.strategy.calendar.name,
+        "signal": strategy.signal,
+        "rules": ", ".join(rule.name for rule in strategy.rules),
+        "min_n": strategy.min_n,
         "reference": log.reference or "none",
         "model": f"{run.model_name}/{run.model_version}".strip("/") or "none",
     }
@@ -246,7 +244,7 @@ def _params(log: Log, run: Run) -> list[Param]:
 
 def _datasets(log: Log, run: Run) -> list[DatasetInput]:
     """What the session was computed from: the predictions' content decides the digest."""
-    source = f'{{"strategy_id": "{log.config.strategy_id}", "session": "{run.session}"}}'
+    source = f'{{"strategy_id": "{log.strategy.strategy_id}", "session": "{run.session}"}}'
     dataset = Dataset(
         name=f"predictions {run.session}",
         digest=run.digest,
@@ -260,7 +258,7 @@ def _datasets(log: Log, run: Run) -> list[DatasetInput]:
 def _changed(log: Log, run: Run) -> list[Value]:
     """What MLflow has not seen of a session."""
     row = {
-        "strategy_id": log.config.strategy_id,
+        "strategy_id": log.strategy.strategy_id,
         "session": run.session,
         "since": -1 if run.logged_revision is None else run.logged_revision,
     }
@@ -286,7 +284,7 @@ def metric_name(metric: str, dimension: str) -> str:
 
 
 def _metric(log: Log, value: Value, run: Run) -> Metric:
-    stamp = _millis(log.calendar.session_close(run.session)) + run.revision
+    stamp = _millis(log.strategy.calendar.session_close(run.session)) + run.revision
     name = metric_name(value.metric, value.dimension)
     return Metric(name, value.value, stamp, run.session_number)
 
@@ -318,7 +316,7 @@ def _report(log: Log, session: date, child: str) -> None:
     from .report import contents as reporting
     from .report import page as report
 
-    page = reporting.gather(log.conn, log.config, log.calendar, session, log.history)
+    page = reporting.gather(log.conn, log.strategy, session, log.history)
     pictures = report.figures(page)
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
@@ -330,10 +328,10 @@ def _report(log: Log, session: date, child: str) -> None:
 
 def _tag_version(log: Log, run: Run) -> None:
     """Tell the registry how the judged version fares; setting the tag fires its webhooks."""
-    row = {"strategy_id": log.config.strategy_id, "session": run.session}
+    row = {"strategy_id": log.strategy.strategy_id, "session": run.session}
     # A session without predictions judges the model that should have made them.
     named = log.conn.execute(_queries.judged_model, row).fetchone()
-    name, version = named or (log.config.model_name, "")
+    name, version = named or (log.strategy.model_name, "")
     if not name:
         return
     try:
@@ -344,7 +342,7 @@ def _tag_version(log: Log, run: Run) -> None:
         )
     except MlflowException:
         return  # predictions may name a model that was never registered
-    status = open_status(log.conn, log.config.strategy_id, run.session).worst
+    status = open_status(log.conn, log.strategy.strategy_id, run.session).worst
     if found.tags.get("drift.status") != status:
         log.client.set_model_version_tag(name, found.version, "drift.status", status)
         log.client.set_model_version_tag(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from mlflow_timescale.common import errors as common
-from mlflow_timescale.common.errors import InvalidTime, UnknownCalendar
-from mlflow_timescale.db import Error
+from mlflow_timescale.common.errors import (
+    InvalidFrame,
+    InvalidInput,
+    InvalidTime,
+    UnknownCalendar,
+)
 
 __all__ = [
     "ConflictingValues",
@@ -25,16 +27,13 @@ __all__ = [
 ]
 
 
-class FeatureError(Error):
-    """Anything that the feature store refuses."""
+# Base of everything that the feature store refuses: the errors below, and the shared ones about
+# frames, times and calendars.
+FeatureError = InvalidInput
 
 
 class InvalidValue(FeatureError, ValueError):
     """A value that is neither a finite number, NaN, nor a JSON structure."""
-
-
-class InvalidFrame(FeatureError, common.InvalidFrame):
-    """A frame without a required column, or of a kind that cannot be read."""
 
 
 class UnknownFeature(FeatureError, KeyError):
@@ -63,15 +62,6 @@ class ConflictingValues(FeatureError, ValueError):
         shown = "; ".join(_conflict(row) for row in rows)
         more = f" (and {total - len(rows)} more)" if total > len(rows) else ""
         super().__init__(f"{total} value(s) contradict what is stored: {shown}{more}. {advice}")
-
-
-@contextmanager
-def as_feature_errors() -> Iterator[None]:
-    """Raise errors of the shared ground floor as this package's: FeatureError catches them."""
-    try:
-        yield
-    except common.InvalidFrame as exc:
-        raise exc if isinstance(exc, InvalidFrame) else InvalidFrame(str(exc)) from exc
 
 
 def _conflict(row: dict[str, Any]) -> str:

@@ -86,7 +86,7 @@ class SessionStatistics:
 
 @dataclass(frozen=True)
 class WriteLag:
-    """Seconds from event to first value, as quantiles; `assumed` is the share nobody observed."""
+    """Seconds from event to first value, as quantiles; `assumed` is the share of assumed lags."""
 
     feature_name: str
     feature_version: int

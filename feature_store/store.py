@@ -18,7 +18,6 @@ from .catalogue import definitions
 from .catalogue.definitions import FeatureView
 from .catalogue.provenance import active_run_id, default_producer
 from .catalogue.selection import Features, Versions
-from .errors import as_feature_errors
 from .files import lake_export, snapshots
 from .read.query import PointInTimeQuery
 from .read.spine import EntityColumns
@@ -29,7 +28,7 @@ from .write.availability import Lag, availability
 from .write.transaction import WriteSpec
 
 BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
-LONG_COLUMNS = 5  # a long frame has about so many for each value
+LONG_COLUMNS = 5  # a long frame has about this many for each value
 
 
 class FeatureStore(FeatureReader):
@@ -72,7 +71,7 @@ class FeatureStore(FeatureReader):
         than as_of - max_age.
     written_by
         Leave out what was written after this moment, even if it claims to have been known before (a
-        backfill). With a past `watermark()` the same call gives the same frame for ever.
+        backfill). With a past `watermark()` the same call always returns the same frame.
     output
         "pandas", "arrow" or "polars".
     availability_lag
@@ -266,7 +265,7 @@ class FeatureStore(FeatureReader):
         source = Frame(frame, text=shape.identifiers)
         batches = (points(part, shape) for part in source.batches(values))
         progress = progress or (lambda count: None)
-        with as_feature_errors(), self.database.connections(2) as (conn, aside):
+        with self.database.connections(2) as (conn, aside):
             return write.write_batches(conn, aside, batches, spec, view, progress)
 
     def register(self, view: FeatureView) -> bool:

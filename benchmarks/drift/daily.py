@@ -58,7 +58,9 @@ def daily(uri: DatabaseURI, signals: int, features: int, n: int) -> None:
     """
     monitor = DriftMonitor(uri, "daily", notify=())
     quiet = DriftMonitor(uri, "daily", notify=(), tracking_uri=False)
-    *past, today = monitor.calendar.sessions_in_range(date(2024, 1, 2), date(2024, 4, 30))[:61]
+    *past, today = monitor.configure().calendar.sessions_in_range(
+        date(2024, 1, 2), date(2024, 4, 30)
+    )[:61]
     names = np.array([f"N{i:05d}" for i in range(n)])
     with stopwatch("write 60 sessions of a tenth of the names"):
         for day in past:
@@ -84,7 +86,9 @@ def daily(uri: DatabaseURI, signals: int, features: int, n: int) -> None:
 def backfill(uri: DatabaseURI, sessions: int, features: int, n: int) -> None:
     monitor = DriftMonitor(uri, "backfill", notify=())
     quiet = DriftMonitor(uri, "backfill", notify=(), tracking_uri=False)
-    days = monitor.calendar.sessions_in_range(date(2023, 1, 3), date(2024, 12, 31))[: sessions + 60]
+    days = monitor.configure().calendar.sessions_in_range(date(2023, 1, 3), date(2024, 12, 31))[
+        : sessions + 60
+    ]
     names = np.array([f"N{i:05d}" for i in range(n)])
     for day in days:
         write_signals(monitor, day, names, 1)

@@ -88,7 +88,8 @@ def record(monitor: DriftMonitor, found: Market) -> None:
 
 def write_features(uri: DatabaseURI, monitor: DriftMonitor, found: Market) -> None:
     """Write the features as the job of each evening would have."""
-    closes = {day: monitor.calendar.session_close(day.date()) for day in found.forward.index}
+    calendar = monitor.configure().calendar
+    closes = {day: calendar.session_close(day.date()) for day in found.forward.index}
     stacked = {name: frame.stack() for name, frame in found.features.items()}
     frame = pd.DataFrame(stacked).reset_index(names=["session", "entity_key"])
     frame["event_time"] = frame.pop("session").map(closes)

@@ -26,6 +26,7 @@ AT_ONCE = 50  # entities: a million rows
 PER_ENTITY = len(common.FEATURES) * common.SESSIONS
 SPINES = (1_000, 10_000, 100_000)
 HOUR = 3_600_000_000
+_queries = db.load("features")
 SERIES = """
     INSERT INTO mlops.feature_series (entity_key, feature_name, feature_version)
     SELECT 'E' || lpad(e::text, 5, '0'), f, 1
@@ -35,8 +36,10 @@ WRITE = """
     INSERT INTO mlops.feature_writes (written_at, producer, points)
     VALUES (clock_timestamp(), 'benchmark', 0) RETURNING write_id"""
 SIZE = """
-    SELECT pg_total_relation_size('mlops.feature_points')
-        + pg_total_relation_size('mlops.feature_series')"""
+    SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
+    WHERE oid IN ('mlops.feature_points'::regclass, 'mlops.feature_series'::regclass)
+        OR oid IN (SELECT inhrelid FROM pg_inherits
+                   WHERE inhparent = 'mlops.feature_points'::regclass)"""
 POINTS = "SELECT count(*) FROM mlops.feature_points"
 
 
@@ -62,7 +65,7 @@ def grow(conn: db.Connection, first: int, last: int, rng: np.random.Generator) -
             np.full(len(repeat), write[0], dtype=np.int64),
             rng.normal(size=len(repeat)),
         ]
-        copy_numbers(conn.cursor(), common.queries.copy_points, fields)
+        copy_numbers(conn.cursor(), _queries.copy_points, fields)
 
 
 def latest(store: FeatureStore, entities: int, rng: np.random.Generator) -> str:

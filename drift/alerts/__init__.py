@@ -1,1 +1,5 @@
-"""Alert rules, their simulation, and the life of an alert."""
+"""Alert rules and what happens to an alert.
+
+Entry points: `rules` and `presets` (conditions as data), `simulation` (false alarms and delay),
+`lifecycle` (open, acknowledged, silenced, resolved), `notify` (messages).
+"""

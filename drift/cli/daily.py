@@ -22,7 +22,6 @@ from mlflow_timescale.cli.kit import (
 )
 from mlflow_timescale.db import DatabaseURI
 
-from .monitors import require_strategies
 from .tables import metric_rows, metrics_json
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ def daily(
     """
     from ..daily import daily_job
 
-    require_strategies(uri, strategies)
     options: dict[str, Any] = {} if mlflow else {"tracking_uri": False}
     results = daily_job(uri, list(strategies) or None, session=session, **options)
     if as_json:

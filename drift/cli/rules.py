@@ -47,7 +47,7 @@ def list_rules(uri: DatabaseURI, strategy: str, as_json: bool) -> None:
 @click.argument("preset", type=PRESETS)
 def use_rules(uri: DatabaseURI, strategy: str, preset: str) -> None:
     """Judge the strategy by the rules of PRESET from now on."""
-    open_monitor(uri, strategy, rules=preset)
+    open_monitor(uri, strategy).configure(rules=preset, create=False)
     print_message(f"{strategy!r} is judged by the rules of {preset!r} from its next run on")
 
 

@@ -1,1 +1,5 @@
-"""From inputs to the judged values of sessions."""
+"""From inputs to the judged values of sessions.
+
+Entry points: `pipeline` (compute and store), `session_values` and `series_values` (the values of
+one session, and those that follow from the series), `history`, `reference_fit`.
+"""

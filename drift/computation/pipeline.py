@@ -24,9 +24,9 @@ from ..metrics.psi import POOLED_SESSIONS, Reference
 from ..results import values
 from ..results.references import References, Window
 from ..results.values import Run, Value
-from . import judging
-from . import session_values as computing
-from .judging import Batch, Config
+from ..strategy import Strategy
+from . import series_values, session_values
+from .computed import ComputedSessions
 from .session_values import PREDICTIONS, Histograms
 
 _queries = load("drift")
@@ -37,32 +37,33 @@ APART = timedelta(days=10)
 
 def compute(
     conn: Connection,
-    config: Config,
-    calendar: TradingCalendar,
+    strategy: Strategy,
     days: Sequence[date],
     *,
     only_returns: Sequence[date] = (),
-) -> Batch:
+) -> ComputedSessions:
     """Work out `days` (sessions in order), and what later computed sessions derive from them.
 
     Of the days in `only_returns` only returns have changed: their features are not read again.
     """
-    batch = Batch(days)
-    references = References(conn, config.strategy_id)
+    batch = ComputedSessions(days)
+    references = References(conn, strategy.strategy_id)
     for chunk in _chunks(days):
-        seen = [_observe(conn, config, day) for day in chunk]
+        seen = [_observe(conn, strategy, day) for day in chunk]
         for observed in seen:
-            batch.values += computing.of_session(observed, config.min_n)
+            batch.values += session_values.of_session(observed, strategy.min_n)
         whole = [observed for observed in seen if observed.session not in only_returns]
         if references and whole:
-            batch.values += _feature_values(conn, config, calendar, references, whole, batch)
-        batch.runs += _runs(conn, config, calendar, whole, batch.values)
-    judging.follow(conn, config, calendar, references, batch)
+            batch.values += _feature_values(conn, strategy, references, whole, batch)
+        batch.runs += _runs(conn, strategy, whole, batch.values)
+    series_values.follow(conn, strategy, references, batch)
     return batch
 
 
-def _observe(conn: Connection, config: Config, day: date) -> Observed:
-    return observe(conn, config.strategy_id, day, signal=config.signal, model=config.model_name)
+def _observe(conn: Connection, strategy: Strategy, day: date) -> Observed:
+    return observe(
+        conn, strategy.strategy_id, day, signal=strategy.signal, model=strategy.model_name
+    )
 
 
 def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
@@ -77,30 +78,30 @@ def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
         yield chunk
 
 
-def store(conn: Connection, config: Config, calendar: TradingCalendar, batch: Batch) -> list[date]:
+def store(conn: Connection, strategy: Strategy, batch: ComputedSessions) -> list[date]:
     """Keep a batch, and bring the alerts to what was found; return the sessions that changed."""
-    strategy = {"strategy_id": config.strategy_id}
+    row = {"strategy_id": strategy.strategy_id}
     if batch.runs:
-        conn.execute(_queries.anchor_strategy, {**strategy, "session": batch.runs[0].session})
-    changed = values.save(conn, config.strategy_id, batch.values, batch.runs)
-    _store_histograms(conn, config, batch)
-    batch.feeds.save(conn, config.strategy_id)
+        conn.execute(_queries.anchor_strategy, {**row, "session": batch.runs[0].session})
+    changed = values.save(conn, strategy.strategy_id, batch.values, batch.runs)
+    _store_histograms(conn, strategy, batch)
+    batch.feeds.save(conn, strategy.strategy_id)
     alerts.reconcile(
         conn,
-        config.strategy_id,
+        strategy.strategy_id,
         batch.episodes,
-        calendar,
+        strategy.calendar,
         batch.judged_after,
-        note=lambda episode: judging.note(episode, batch.values),
+        note=lambda episode: series_values.note(episode, batch.values),
     )
-    conn.execute(_queries.clear_stale, {**strategy, "sessions": list(batch.days)})
+    conn.execute(_queries.clear_stale, {**row, "sessions": list(batch.days)})
     return changed
 
 
-def _store_histograms(conn: Connection, config: Config, batch: Batch) -> None:
+def _store_histograms(conn: Connection, strategy: Strategy, batch: ComputedSessions) -> None:
     rows = [
         {
-            "strategy_id": config.strategy_id,
+            "strategy_id": strategy.strategy_id,
             "session": session,
             "reference_id": reference_id,
             "dimension": name,
@@ -114,24 +115,23 @@ def _store_histograms(conn: Connection, config: Config, batch: Batch) -> None:
 
 def _runs(
     conn: Connection,
-    config: Config,
-    calendar: TradingCalendar,
+    strategy: Strategy,
     seen: Sequence[Observed],
     found: Sequence[Value],
 ) -> list[Run]:
     if not seen:
         return []
-    row = conn.execute(_queries.strategy, {"strategy_id": config.strategy_id}).fetchone()
+    row = conn.execute(_queries.strategy, {"strategy_id": strategy.strategy_id}).fetchone()
     first = row[1] if row and row[1] else seen[0].session
     known = {v.session for v in found if v.metric in ("n_signals", "n_features") and v.value}
     return [
         Run(
             session=o.session,
-            session_number=calendar.sessions_apart(first, o.session),
+            session_number=strategy.calendar.sessions_apart(first, o.session),
             status="ok" if o.session in known else "no_data",
             model_name=o.primary.model_name if o.primary else "",
             model_version=o.primary.model_version if o.primary else "",
-            as_of=_as_of(o, calendar),
+            as_of=_as_of(o, strategy.calendar),
             digest=_digest(o),
         )
         for o in seen
@@ -154,19 +154,18 @@ def _as_of(observed: Observed, calendar: TradingCalendar) -> datetime:
 
 def _feature_values(
     conn: Connection,
-    config: Config,
-    calendar: TradingCalendar,
+    strategy: Strategy,
     references: References,
     seen: Sequence[Observed],
-    batch: Batch,
+    batch: ComputedSessions,
 ) -> Iterator[Value]:
     judges = {o.session: _judges(references, o.session) for o in seen}
-    before = calendar.previous_session(seen[0].session)
-    known = batch.feeds.knows(conn, config.strategy_id, before)
-    earlier = [] if known else [_observe(conn, config, before)]
-    counted = _counted(conn, config, calendar, [*earlier, *seen], judges, batch.feeds)
+    before = strategy.calendar.previous_session(seen[0].session)
+    known = batch.feeds.knows(conn, strategy.strategy_id, before)
+    earlier = [] if known else [_observe(conn, strategy, before)]
+    counted = _counted(conn, strategy, [*earlier, *seen], judges, batch.feeds)
     if not batch.recent or batch.recent[-1].session != before:
-        batch.recent = _stored(conn, config, before, judges[seen[0].session][0], calendar)
+        batch.recent = _stored(conn, strategy, before, judges[seen[0].session][0])
     for observed in seen:
         session = observed.session
         accepted, fixed = (
@@ -182,13 +181,13 @@ def _feature_values(
         ]
         alike = [h for h in batch.recent if h.references is accepted.references]
         batch.recent = [*alike, accepted][-POOLED_SESSIONS:]
-        yield from computing.of_features(accepted, None if same else fixed, batch.recent)
-        watched = [name for name in accepted.references if _is_watched(config, name)]
+        yield from session_values.of_features(accepted, None if same else fixed, batch.recent)
+        watched = [name for name in accepted.references if _is_watched(strategy, name)]
         expected = bool(len(observed.entities))
         shares = batch.feeds.of(
-            session, calendar.previous_session(session), watched, expected=expected
+            session, strategy.calendar.previous_session(session), watched, expected=expected
         )
-        yield from computing.of_feeds(session, shares, accepted.references)
+        yield from session_values.of_feeds(session, shares, accepted.references)
     batch.feeds.forget(seen[-1].session)
 
 
@@ -203,8 +202,7 @@ def _judges(references: References, session: date) -> list[tuple[Window, Mapping
 
 def _counted(
     conn: Connection,
-    config: Config,
-    calendar: TradingCalendar,
+    strategy: Strategy,
     seen: Sequence[Observed],
     judges: Judges,
     feeds: Feeds,
@@ -226,7 +224,7 @@ def _counted(
             primary = features.Section(observed.primary.entities, observed.primary.values)
             add(observed.session, PREDICTIONS, primary)
     names = {name for found in judges.values() for _, d in found for name in d}
-    for sample in _samples(conn, config, calendar, seen, names):
+    for sample in _samples(conn, strategy, seen, names):
         for session, found in sample.sections.items():
             add(session, sample.feature, found)
     return counted
@@ -234,19 +232,20 @@ def _counted(
 
 def _samples(
     conn: Connection,
-    config: Config,
-    calendar: TradingCalendar,
+    strategy: Strategy,
     seen: Sequence[Observed],
     names: Collection[str],
 ) -> Iterator[features.Sample]:
-    wanted = {features.base(n) for n in names if n != PREDICTIONS and _is_watched(config, n)}
+    wanted = {features.base(n) for n in names if n != PREDICTIONS and _is_watched(strategy, n)}
     if not wanted or not features.exist(conn):
         return iter(())
-    return features.samples(conn, [window(o, calendar) for o in seen], sorted(wanted))
+    return features.samples(conn, [window(o, strategy.calendar) for o in seen], sorted(wanted))
 
 
-def _is_watched(config: Config, name: str) -> bool:
-    return name == PREDICTIONS or config.features is None or features.base(name) in config.features
+def _is_watched(strategy: Strategy, name: str) -> bool:
+    return (
+        name == PREDICTIONS or strategy.features is None or features.base(name) in strategy.features
+    )
 
 
 def window(observed: Observed, calendar: TradingCalendar) -> features.Window:
@@ -257,17 +256,16 @@ def window(observed: Observed, calendar: TradingCalendar) -> features.Window:
 
 def _stored(
     conn: Connection,
-    config: Config,
+    strategy: Strategy,
     last: date,
     judge: tuple[Window, Mapping[str, Reference]],
-    calendar: TradingCalendar,
 ) -> list[Histograms]:
     """The sessions that a pooled PSI adds, up to `last`, in the buckets of one reference."""
     window, distributions = judge
     row = {
-        "strategy_id": config.strategy_id,
+        "strategy_id": strategy.strategy_id,
         "reference_id": window.reference_id,
-        "start": calendar.session_offset(last, 2 - POOLED_SESSIONS),
+        "start": strategy.calendar.session_offset(last, 2 - POOLED_SESSIONS),
         "end": last,
     }
     by_session: dict[date, dict[str, Counts]] = {}

@@ -174,7 +174,7 @@ def _worst(session: date, metric: str, value: float | None, found: SessionPSI | 
 
 
 @dataclass(frozen=True)
-class Series:
+class SessionSeries:
     """What the values of a session are derived from: arrays of shape (sessions,), NaN if unknown.
 
     `n_ic` counts the names behind each IC. `levels` are the accepted levels of the IC.
@@ -190,7 +190,7 @@ class Series:
     periods_per_year: float
 
 
-def of_series(series: Series, start: int) -> Iterator[Value]:
+def of_series(series: SessionSeries, start: int) -> Iterator[Value]:
     """Moving averages, CUSUM, rolling Sharpe, and what came in of what was due, from session number
     `start` on.
     """
@@ -217,7 +217,7 @@ def _derived(session: date, metric: str, value: float) -> Value:
     return Value(session, metric, "", value, _window(metric), "ok")
 
 
-def _arrived(series: Series, start: int) -> Iterator[Value]:
+def _arrived(series: SessionSeries, start: int) -> Iterator[Value]:
     """How many signals have a known return, at the session on which it was due."""
     for index in range(start, len(series.sessions)):
         signalled = index - series.horizon

@@ -47,7 +47,7 @@ class Feeds:
     ) -> dict[str, Shares]:
         """The shares of the features of a session.
 
-        A feature that nobody wrote is missing for all names, if any are `expected` to have it.
+        A feature without any value is missing for all names, if any are `expected` to have it.
         """
         own, earlier = self._prints.get(session, {}), self._prints.get(before, {})
         found = {}

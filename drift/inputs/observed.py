@@ -64,7 +64,7 @@ class Observed:
         return max((signal.signal_time for signal in self.signals), default=None)
 
     def label(self, signal: Signal) -> str:
-        """What tells a signal from the primary one: "", "h5", "value", "carry h5 lasso/3"."""
+        """A name beside the primary signal: "", "h5", "value", "carry h5 lasso/3"."""
         primary = self.primary or signal
         parts = [
             signal.name * (signal.name != primary.name),

@@ -1,4 +1,4 @@
-"""What the monitor is told: predictions, realized returns, strategy returns.
+"""Record predictions, realized returns and strategy returns.
 
 Each call is one transaction: COPY into a staging table, then set-based statements. The same rows
 again change nothing; rows that contradict what is kept raise, and nothing of the call is kept.

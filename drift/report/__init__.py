@@ -1,1 +1,5 @@
-"""The report page of a session."""
+"""The report of a session as one HTML page.
+
+Entry points: `contents` (what is shown, from stored values), `drawing` (matplotlib figures),
+`page` (the HTML).
+"""

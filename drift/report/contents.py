@@ -7,15 +7,16 @@ from datetime import date
 
 import numpy as np
 
-from mlflow_timescale.common.calendars import NotASession, TradingCalendar
+from mlflow_timescale.common.calendars import NotASession
 from mlflow_timescale.db import Connection, load
 
-from ..computation.judging import Config, History
+from ..computation.history import History
 from ..metrics import cusum
 from ..metrics.arrays import Floats
 from ..metrics.psi import PSIResult, Reference, psi_from_counts
 from ..results import values
 from ..results.references import References, Window
+from ..strategy import Strategy
 from .page import Report
 
 _queries = load("drift")
@@ -41,45 +42,45 @@ SERIES = (
 )
 
 
-def gather(
-    conn: Connection, config: Config, calendar: TradingCalendar, session: date, history: History
-) -> Report:
+def gather(conn: Connection, strategy: Strategy, session: date, history: History) -> Report:
     """What the report of a computed session shows. Raises NotASession if it was not computed."""
-    runs = values.runs(conn, config.strategy_id, session, session)
+    runs = values.runs(conn, strategy.strategy_id, session, session)
     if not runs:
-        raise NotASession(f"session {session} of {config.strategy_id!r} has not been computed yet")
+        raise NotASession(
+            f"session {session} of {strategy.strategy_id!r} has not been computed yet"
+        )
     end = history.sessions.index(session) + 1
-    shown = slice(max(end - DRAWN, 0), end)
-    references = References(conn, config.strategy_id)
+    drawn = slice(max(end - DRAWN, 0), end)
+    references = References(conn, strategy.strategy_id)
     judge = references.at(session)
-    features = _features(conn, config, references, judge, session)
+    features = _features(conn, strategy, references, judge, session)
     baseline = history.levels[end - 1]
-    ic = history.of("ic")[shown]
+    ic = history.of("ic")[drawn]
     return Report(
-        strategy=config.strategy_id,
+        strategy=strategy.strategy_id,
         session=session,
-        sessions=history.sessions[shown],
-        series={name: history.arrays[name][shown] for name in SERIES if name in history.arrays},
-        evaluation=history.judge(config.rules).cut(slice(end)),
+        sessions=history.sessions[drawn],
+        series={name: history.arrays[name][drawn] for name in SERIES if name in history.arrays},
+        evaluation=history.judge(strategy.rules).cut(slice(end)),
         baseline=baseline,
         onset=cusum.onset(ic, baseline) if baseline is not None else None,
-        psi_ratios=_ratios(conn, config, features, history.sessions[shown]),
+        psi_ratios=_ratios(conn, strategy, features, history.sessions[drawn]),
         features=features,
-        facts=_facts(config, calendar, runs[0], judge),
-        periods_per_year=config.periods_per_year,
+        facts=_facts(strategy, runs[0], judge),
+        periods_per_year=strategy.periods_per_year,
         judged=history.sessions[:end],
     )
 
 
-def read_history(conn: Connection, config: Config, calendar: TradingCalendar) -> History:
+def read_history(conn: Connection, strategy: Strategy) -> History:
     """All that reports draw, read once for any number of them."""
-    references = References(conn, config.strategy_id)
-    return History.read(conn, config, calendar, references, metrics=SERIES)
+    references = References(conn, strategy.strategy_id)
+    return History.read(conn, strategy, references, metrics=SERIES)
 
 
 def _features(
     conn: Connection,
-    config: Config,
+    strategy: Strategy,
     references: References,
     judge: Window | None,
     session: date,
@@ -87,7 +88,7 @@ def _features(
     if judge is None:
         return {}
     row = {
-        "strategy_id": config.strategy_id,
+        "strategy_id": strategy.strategy_id,
         "reference_id": judge.reference_id,
         "start": session,
         "end": session,
@@ -101,7 +102,7 @@ def _features(
 
 def _ratios(
     conn: Connection,
-    config: Config,
+    strategy: Strategy,
     features: Mapping[str, tuple[Reference, PSIResult]],
     sessions: Sequence[date],
 ) -> dict[str, Floats]:
@@ -110,7 +111,7 @@ def _ratios(
     if not worst:
         return {}
     found = values.of_sessions(
-        conn, config.strategy_id, sessions[0], sessions[-1], ["psi", "psi_limit"], worst
+        conn, strategy.strategy_id, sessions[0], sessions[-1], ["psi", "psi_limit"], worst
     )
     arrays = values.on_sessions(found, sessions)
     missing = np.full(len(sessions), np.nan)
@@ -120,20 +121,20 @@ def _ratios(
     }
 
 
-def _facts(
-    config: Config, calendar: TradingCalendar, run: values.Run, judge: Window | None
-) -> dict[str, str]:
+def _facts(strategy: Strategy, run: values.Run, judge: Window | None) -> dict[str, str]:
     model = f"{run.model_name} {run.model_version}".strip()
     facts = {
         "Model": model or "not named by the predictions",
         "As of": f"{run.as_of:%Y-%m-%d %H:%M} UTC",
-        "Calendar": calendar.name,
+        "Calendar": strategy.calendar.name,
         "Revision": str(run.revision),
     }
     if judge is not None:
         facts["Reference"] = (
             f"version {judge.version}, {judge.window_start} to {judge.window_end}: {judge.reason}"
         )
-    if calendar.assumed_from is not None:
-        facts["Calendar ends"] = f"weekdays are taken for sessions from {calendar.assumed_from} on"
+    if strategy.calendar.assumed_from is not None:
+        facts["Calendar ends"] = (
+            f"weekdays are taken for sessions from {strategy.calendar.assumed_from} on"
+        )
     return facts

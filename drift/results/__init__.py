@@ -1,1 +1,5 @@
-"""What the monitor stores and returns."""
+"""What the monitor stores and returns.
+
+Entry points: `values` (numbers of a session, in revisions), `references` (accepted windows),
+`drift_metrics` (`DriftMetrics` and `AlertConfig`).
+"""

@@ -5,14 +5,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..alerts import presets
 from ..alerts.rules import Rule
 from .values import Value
-
-if TYPE_CHECKING:
-    from ..computation.judging import Batch
 
 # Fields of DriftMetrics, by the metric that fills them.
 _METRICS = {
@@ -90,8 +87,6 @@ class DriftMetrics:
         Whether a critical alert on IC, PSI or Sharpe is open.
     values
         Everything, by metric and dimension.
-    batch
-        The computation behind metrics that are not stored yet; not for callers.
 
     Examples
     --------
@@ -114,7 +109,6 @@ class DriftMetrics:
     ic_cusum: float | None = None
     n_signals: int = 0
     values: tuple[Value, ...] = field(default=(), repr=False)
-    batch: Batch | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -122,7 +116,6 @@ class DriftMetrics:
         strategy_id: str,
         day: datetime.date,
         found: Sequence[Value],
-        batch: Batch | None = None,
     ) -> DriftMetrics:
         """The metrics of a session, from its values.
 
@@ -132,8 +125,6 @@ class DriftMetrics:
             The strategy and the session.
         found
             Values by metric and dimension.
-        batch
-            The computation behind them, if they are not stored yet.
 
         Examples
         --------
@@ -141,10 +132,10 @@ class DriftMetrics:
         >>> DriftMetrics.of("momentum", day, [Value(day, "ic", "", 0.031, 40, "ok")]).ic
         0.031
         """
-        own = {v.metric: v.value for v in found if not v.dimension}
-        fields: dict[str, Any] = {name: own.get(metric) for name, metric in _METRICS.items()}
-        flags = {name: bool(own.get(name)) for name in _FLAGS}
-        n_signals = int(own.get("n_signals") or 0)
+        by_metric = {v.metric: v.value for v in found if not v.dimension}
+        fields: dict[str, Any] = {name: by_metric.get(metric) for name, metric in _METRICS.items()}
+        flags = {name: bool(by_metric.get(name)) for name in _FLAGS}
+        n_signals = int(by_metric.get("n_signals") or 0)
         return cls(
             day,
             strategy_id,
@@ -152,7 +143,6 @@ class DriftMetrics:
             **flags,
             n_signals=n_signals,
             values=tuple(found),
-            batch=batch,
         )
 
     @property

@@ -23,7 +23,7 @@ LAST = date(9999, 12, 31)
 
 @dataclass(frozen=True)
 class Value:
-    """One number of one session; `value` is None where it cannot be computed, `status` says why.
+    """One number of one session; `value` is None, with a `status`, if it cannot be computed.
 
     `dimension` is what it is about: "" for the strategy, a feature's name, "h5" for a horizon,
     "group Tech". `n` counts the observations behind it.

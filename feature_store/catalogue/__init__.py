@@ -1,1 +1,5 @@
-"""What features exist: views, series, versions, and who wrote them."""
+"""What features exist: views, series, versions, and the producers of values.
+
+Entry points: `definitions` (feature views and their checks), `selection` (features and versions
+named by a caller), `series` (the integer of an entity, feature and version).
+"""

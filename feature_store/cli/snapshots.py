@@ -105,7 +105,7 @@ def verify(path: str, rebuild: bool, as_json: bool, uri: DatabaseURI) -> None:
     problem = ""
     try:
         with FeatureStore(uri) as store:
-            result = verify(path, store if rebuild else None)
+            result = verify(path, store.database if rebuild else None)
     except (CorruptFile, ContentMismatch) as exc:
         problem = str(exc)
     if as_json:

@@ -1,1 +1,5 @@
-"""Training sets and the lake as Parquet files."""
+"""Training sets and the feature lake as files, with proof of their content.
+
+Entry points: `snapshots` (a training set as Parquet), `lake` and `lake_export` (all features as
+Parquet), `fingerprint` (one hash for a frame), `mlflow_dataset` (snapshots in MLflow).
+"""

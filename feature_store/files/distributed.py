@@ -18,7 +18,7 @@ from mlflow_timescale.common.micros import column_micros
 from mlflow_timescale.common.time import duration_micros
 
 from ..catalogue.selection import ANY_VERSION, Versions, select
-from ..errors import FeatureError, as_feature_errors
+from ..errors import FeatureError
 from .lake import Lake
 
 if TYPE_CHECKING:
@@ -103,10 +103,9 @@ def _as_daft(spine: Any, as_of: str) -> daft.DataFrame:
     daft = _daft()
     if isinstance(spine, daft.DataFrame):
         return spine.with_column(as_of, daft.col(as_of).cast(daft.DataType.timestamp("us", "UTC")))
-    with as_feature_errors():
-        frame = Frame(spine)
-        times = column_micros(frame.column(as_of), as_of, missing=True)
-        table = frame.table()
+    frame = Frame(spine)
+    times = column_micros(frame.column(as_of), as_of, missing=True)
+    table = frame.table()
     arrays = {name: _decoded(table[name]) for name in table.column_names}
     arrays[as_of] = pa.array(times.view("M8[us]")).cast(pa.timestamp("us", "UTC"))
     return daft.from_arrow(pa.table(arrays))

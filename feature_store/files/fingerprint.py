@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from mlflow_timescale.common.frames import Column, Columns, Frame
 from mlflow_timescale.common.micros import MISSING, column_micros
 
-from ..errors import InvalidFrame, as_feature_errors
+from ..errors import InvalidFrame
 
 VERSION = 1
 _EXACT = 2**53
@@ -46,9 +46,8 @@ def fingerprint(frame: Any) -> str:
     True
     """
     builder = Fingerprint()
-    with as_feature_errors():
-        for batch in Frame(frame).batches(_VALUES):
-            builder.add(batch)
+    for batch in Frame(frame).batches(_VALUES):
+        builder.add(batch)
     return builder.hexdigest()
 
 

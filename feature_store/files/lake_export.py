@@ -247,7 +247,7 @@ class _Export:
         return pa.concat_tables([SCHEMA.empty_table(), *tables])
 
     def _write_bucket(self, bucket: int, changes: _Changes) -> None:
-        """Append to each year, or write it anew where rows are overtaken or files are many."""
+        """Append to each year, or rewrite it where rows are overtaken or files are many."""
         fresh, gone = _table(changes.appended), _table(changes.overtaken)
         for year in sorted(set(_years(fresh)) | set(_years(gone))):
             there = [e for e in self._old.files if (e.bucket, e.year) == (bucket, year)]

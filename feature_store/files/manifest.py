@@ -1,4 +1,4 @@
-"""What a snapshot says of itself: `manifest.json`, the last file that is written."""
+"""The description of a snapshot: `manifest.json`, the last file that is written."""
 
 from __future__ import annotations
 

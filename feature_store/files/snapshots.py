@@ -355,7 +355,7 @@ def _by_time(table: pa.Table, as_of: str, form: str) -> Iterator[tuple[str, pa.T
 
 
 def _publish(draft: Folder, folder: Folder, manifest: Manifest) -> None:
-    taken = SnapshotExists(f"{folder.url} was written by somebody else in the meantime")
+    taken = SnapshotExists(f"{folder.url} was written by another process in the meantime")
     try:
         draft.create(FILE, manifest.to_json().encode())
     except FileExistsError as exc:

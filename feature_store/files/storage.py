@@ -67,7 +67,7 @@ class Folder:
         return f"{self.path}/{path}"
 
     def exists(self, path: str) -> bool:
-        """Whether a file is there; asks the store, not a cache of it."""
+        """Whether a file exists in the store; a cache does not count."""
         self.fs.invalidate_cache()
         return bool(self.fs.exists(self.at(path)))
 
@@ -84,7 +84,7 @@ class Folder:
         return {path[len(self.path) + 1 :] for path in self.fs.find(self.at(below))}
 
     def sibling(self) -> Folder:
-        """A hidden folder beside this one, of a name that nobody else has."""
+        """A hidden folder beside this one, with a unique name."""
         parent, _, name = self.path.rpartition("/")
         other = Folder(self.url)
         other.path = f"{parent}/.{name}.{uuid.uuid4().hex}.partial"

@@ -20,7 +20,7 @@ from mlflow_timescale.db import Database, DatabaseURI
 
 from ..catalogue import definitions
 from ..catalogue.selection import FeatureSelection
-from ..errors import InvalidTime, as_feature_errors
+from ..errors import InvalidTime
 from ..read import watermarks
 from ..read.cells import Cells
 from ..read.point_in_time import Options, read_cells
@@ -120,8 +120,7 @@ def _spine_table(spine: Spine, as_of: str) -> pa.Table:
 
 
 def _plain(name: str, column: Column) -> pa.Array:
-    with as_feature_errors():
-        array = as_arrow(column, f"column {name!r} of the spine")
+    array = as_arrow(column, f"column {name!r} of the spine")
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 

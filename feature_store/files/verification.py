@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from mlflow_timescale.db import Database
 
 from . import lake, snapshots
 from .manifest import ContentMismatch
 from .storage import Folder
-
-if TYPE_CHECKING:
-    from ..store import FeatureStore
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Verified:
     fingerprint: str = ""
 
 
-def verify(path: str | Path, store: FeatureStore | None = None) -> Verified:
+def verify(path: str | Path, database: Database | None = None) -> Verified:
     """Read every file of a snapshot or lake and compare it with its manifest.
 
     Parameters
@@ -31,7 +29,7 @@ def verify(path: str | Path, store: FeatureStore | None = None) -> Verified:
     path
         A directory or fsspec URL. Raises CorruptFile or ContentMismatch where something differs,
         SnapshotError where there is neither a snapshot nor a lake.
-    store
+    database
         Where the content of a snapshot is read again, at its watermark; must give the same.
     """
     if Folder(path).exists(lake.FILE):
@@ -39,16 +37,16 @@ def verify(path: str | Path, store: FeatureStore | None = None) -> Verified:
         exported.verify()
         return Verified(len(exported.files()), exported.rows)
     snapshot = snapshots.load_snapshot(path)
-    if store is not None:
-        _compare(snapshot, store)
+    if database is not None:
+        _compare(snapshot, database)
     manifest = snapshot.manifest
     return Verified(len(manifest.files), manifest.rows, snapshot.fingerprint)
 
 
-def _compare(snapshot: snapshots.Snapshot, store: FeatureStore) -> None:
-    rebuilt = snapshots.rebuild(store.database, snapshot)
+def _compare(snapshot: snapshots.Snapshot, database: Database) -> None:
+    rebuilt = snapshots.rebuild(database, snapshot)
     if rebuilt != snapshot.fingerprint:
         raise ContentMismatch(
-            f"{snapshot.url} has fingerprint {snapshot.fingerprint}, the database {store.uri} "
+            f"{snapshot.url} has fingerprint {snapshot.fingerprint}, the database {database.uri} "
             f"gives {rebuilt}: it is another database, or its history was changed"
         )

@@ -14,7 +14,7 @@ from mlflow_timescale.common.frames import Frame, labels
 from mlflow_timescale.common.micros import MISSING, Micros, column_micros
 from mlflow_timescale.common.time import to_micros
 
-from ..errors import InvalidFrame, as_feature_errors
+from ..errors import InvalidFrame
 from ..values.points import Codes
 
 EntityColumns = str | Mapping[str, Sequence[str]]
@@ -52,8 +52,7 @@ class Spine(NamedTuple):
 
     def join(self, added: Mapping[str, npt.NDArray[Any]], output: str | None) -> Any:
         """The spine with columns added; see `Frame.join`."""
-        with as_feature_errors():
-            return self.frame.join(added, output)
+        return self.frame.join(added, output)
 
 
 def read_spine(source: Any, features: list[str], entity: EntityColumns, as_of: str) -> Spine:
@@ -63,18 +62,14 @@ def read_spine(source: Any, features: list[str], entity: EntityColumns, as_of: s
     error: its cells stay empty. Raises InvalidFrame or InvalidTime.
     """
     owners = _owners(entity, features)
-    with as_feature_errors():
-        frame = Frame(_from_pairs(source, entity, as_of), text=IDENTIFIERS | owners.keys())
-        taken = sorted(set(features) & set(frame.names))
-        if taken:
-            raise InvalidFrame(
-                f"the spine already has columns named as features: {', '.join(taken)}"
-            )
-        times = column_micros(frame.column(as_of), as_of, missing=True)
-        groups = [
-            Group(*labels(frame.column(name), name), positions)
-            for name, positions in owners.items()
-        ]
+    frame = Frame(_from_pairs(source, entity, as_of), text=IDENTIFIERS | owners.keys())
+    taken = sorted(set(features) & set(frame.names))
+    if taken:
+        raise InvalidFrame(f"the spine already has columns named as features: {', '.join(taken)}")
+    times = column_micros(frame.column(as_of), as_of, missing=True)
+    groups = [
+        Group(*labels(frame.column(name), name), positions) for name, positions in owners.items()
+    ]
     return Spine(frame, times, groups)
 
 

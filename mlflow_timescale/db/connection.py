@@ -36,7 +36,7 @@ class Connection(psycopg.Connection[TupleRow]):
         super().__init__(*arguments, **keywords)
         self.process = _process
         self.pooled = False  # whether a pooler lies between, see `session.settle`
-        self.answered = time.monotonic()
+        self.opened = self.answered = time.monotonic()
 
     def close(self) -> None:
         """Close the connection, unless it belongs to the parent of a forked process."""

@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
@@ -28,6 +29,8 @@ _WAIT_SECONDS = 30.0  # for a connection of a pool that is in full use
 _LOOK_SECONDS = 0.1  # between two looks at whether opening a connection has failed
 _READER_SECONDS = 1.0  # for a further connection that a read can do without
 _CHECK_SECONDS = 4.0
+_KEPT = 4  # connections that are used again in the order of a stack: those of one large read
+_LIFETIME_SECONDS = 3000.0  # the pool itself replaces connections that are older than an hour
 _queries = load("server")
 Setup = Callable[[Connection], None]
 
@@ -74,6 +77,8 @@ class Database:
         self._lock = threading.Lock()
         self._several = threading.Lock()
         self._pool: ConnectionPool[Connection] | None = None
+        self._used_last: deque[Connection] = deque()  # pop and append are atomic
+        self._waiting = 0
         _databases.add(self)
 
     def __repr__(self) -> str:
@@ -165,6 +170,8 @@ class Database:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
+            while self._used_last:
+                pool.putconn(self._used_last.pop())  # a closed pool closes it
 
     @contextmanager
     def _lent(self, wait: float) -> Iterator[Connection]:
@@ -178,7 +185,7 @@ class Database:
                 raise connection_lost(exc, self.uri) from exc
             raise
         finally:
-            _give_back(pool, conn)
+            self._give_back(pool, conn)
 
     def _opened(self) -> ConnectionPool[Connection]:
         with self._lock:
@@ -198,6 +205,9 @@ class Database:
     def _take(self, pool: ConnectionPool[Connection], wait: float) -> Connection:
         begin = time.monotonic()
         while True:
+            if (conn := self._last(pool)) is not None:
+                return conn
+            self._count_waiting(1)
             try:
                 return pool.getconn(timeout=_LOOK_SECONDS)
             except PoolTimeout:
@@ -205,13 +215,54 @@ class Database:
                     raise failure from None
                 if time.monotonic() - begin > wait:
                     raise _all_in_use(self.uri, wait) from None
+            finally:
+                self._count_waiting(-1)
+
+    def _count_waiting(self, change: int) -> None:
+        with self._lock:
+            self._waiting += change
+
+    def _last(self, pool: ConnectionPool[Connection]) -> Connection | None:
+        """The connection used last, if it is free: its server process has warm caches.
+
+        The pool itself hands out the connection that has been idle longest, so that calls in a row
+        would visit all server processes in turn; that costs `get_latest` a fifth.
+        """
+        try:
+            conn = self._used_last.pop()
+        except IndexError:
+            return None
+        if conn.is_alive():
+            return conn
+        pool.putconn(conn)  # which replaces it
+        return None
+
+    def _give_back(self, pool: ConnectionPool[Connection], conn: Connection) -> None:
+        if not conn.is_ours:  # forked inside the block: the connection is the parent's
+            return
+        status = conn.pgconn.transaction_status
+        if status == TransactionStatus.IDLE:
+            conn.answered = time.monotonic()
+            if self._keeps(pool, conn):
+                self._used_last.append(conn)
+                return
+        elif status == TransactionStatus.ACTIVE:  # interrupted within a result
+            conn.close()
+        elif status != TransactionStatus.UNKNOWN:
+            conn.rollback()
+        pool.putconn(conn)
+
+    def _keeps(self, pool: ConnectionPool[Connection], conn: Connection) -> bool:
+        """Whether a connection stays out of the pool: a few do, unless old or waited for."""
+        young = conn.answered - conn.opened < _LIFETIME_SECONDS
+        free = len(self._used_last) < _KEPT and not self._waiting
+        return free and young and pool is self._pool
 
     def _after_fork(self) -> None:
         """Replace the parent's pool: its threads are gone, and its locks may never be released."""
         self._lock, self._several = threading.Lock(), threading.Lock()
-        if self._pool is not None:
-            _inherited.append(self._pool)
-            self._pool = None
+        _inherited.extend([self._pool, self._used_last])
+        self._pool, self._used_last, self._waiting = None, deque(), 0
 
 
 class _Connector:
@@ -248,19 +299,6 @@ def _check(conn: Connection) -> None:
     if not conn.is_alive():
         conn.close()  # by its state the pool sees that it has to open another
         raise psycopg.OperationalError("the connection was closed while it was idle")
-
-
-def _give_back(pool: ConnectionPool[Connection], conn: Connection) -> None:
-    if not conn.is_ours:  # forked inside the block: the connection is the parent's
-        return
-    status = conn.pgconn.transaction_status
-    if status == TransactionStatus.IDLE:
-        conn.answered = time.monotonic()
-    elif status == TransactionStatus.ACTIVE:  # interrupted within a result
-        conn.close()
-    elif status != TransactionStatus.UNKNOWN:
-        conn.rollback()
-    pool.putconn(conn)
 
 
 def _all_in_use(uri: DatabaseURI, seconds: float) -> ConnectionFailed:

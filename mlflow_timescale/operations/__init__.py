@@ -1,1 +1,5 @@
-"""Operations on a whole database: adopt, import, pack, check, reproduce."""
+"""Operations on a whole database: adopt, import, doctor, pack, reproduce.
+
+One module for each operation; the commands of `mlflow_timescale.cli` call them. They stand on all
+rooms below, and no room below imports them.
+"""

@@ -1,1 +1,5 @@
-"""The model registry: MLflow's store, its history, and `ModelRegistry`."""
+"""The model registry: MLflow's store on our database, its history, and `ModelRegistry`.
+
+Entry points: `store` (what MLflow calls), `model_registry` (what users hold), `history` (earlier
+states of aliases, stages and tags).
+"""

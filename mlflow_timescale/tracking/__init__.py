@@ -1,1 +1,5 @@
-"""What the tracking stores do natively: statements on the session's own psycopg connection."""
+"""MLflow's tracking store: runs, metrics, params and tags in native SQL.
+
+Entry point: `store`. `writes` and `create` change runs, `runs`, `search` and `history` read them,
+each on a psycopg connection of MLflow's own pool.
+"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import click
 import pytest
+from support.servers import free_port, listening
 
 from mlflow_timescale import db
 from mlflow_timescale.cli import cli, main
@@ -96,11 +96,8 @@ def words_of(command: str, folder: Path) -> list[str]:
     file.write_text("entity_key,as_of\nAAPL,2024-01-02T00:00:00Z\n")
     views = folder / "views.json"
     views.write_text('{"name": "momentum", "features": ["rsi"]}')
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     places = {FILE: str(file), SPINE: str(file), NEW: str(folder / "new"), VIEWS: str(views)}
-    places["{port}"] = str(port)
+    places["{port}"] = str(free_port())
     return [places.get(word, word) for word in COMMANDS[command]]
 
 
@@ -127,13 +124,11 @@ def test_a_server_that_refuses_is_one_line(
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Answer]]:
     """All commands at the same time, against a server that accepts connections and never answers.
 
-    In threads, since each waits for seconds; what they print is not told apart.
+    In threads, since each waits for seconds; their output is not separated.
     """
     folder = tmp_path_factory.mktemp("silent")
-    with socket.socket() as silent, ThreadPoolExecutor(len(COMMANDS)) as pool:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(200)
-        uri = f"postgresql+timescaledb://ann@127.0.0.1:{silent.getsockname()[1]}/trading"
+    with listening(backlog=200) as port, ThreadPoolExecutor(len(COMMANDS)) as pool:
+        uri = f"postgresql+timescaledb://ann@127.0.0.1:{port}/trading"
 
         def call(command: str) -> Answer:
             begin = time.monotonic()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from support.forks import fork, wait_for
+from support.servers import free_port, listening
 
 from mlflow_timescale import db
 from mlflow_timescale.db import ConnectionFailed, Database, DatabaseURI
@@ -32,16 +32,14 @@ def pooled(database: DatabaseURI) -> Iterator[Database]:
 @pytest.fixture
 def silent() -> Iterator[DatabaseURI]:
     """The URI of a listener that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield DatabaseURI.parse(f"timescaledb://ann@127.0.0.1:{listener.getsockname()[1]}/d")
+    with listening() as port:
+        yield DatabaseURI.parse(f"timescaledb://ann@127.0.0.1:{port}/d")
 
 
 @pytest.fixture
 def refusing() -> DatabaseURI:
     """The URI of a port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    return DatabaseURI.parse(f"timescaledb://ann@127.0.0.1:{port}/d")
+    return DatabaseURI.parse(f"timescaledb://ann@127.0.0.1:{free_port()}/d")
 
 
 def pid_of(pooled: Database) -> int:

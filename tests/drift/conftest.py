@@ -15,7 +15,9 @@ from mlflow_timescale.db.uri import DatabaseURI
 @pytest.fixture
 def monitor(database: DatabaseURI) -> DriftMonitor:
     """A monitor that logs nothing in MLflow."""
-    return DriftMonitor(database, "momentum", tracking_uri=False, notify=())
+    monitor = DriftMonitor(database, "momentum", tracking_uri=False, notify=())
+    monitor.configure()
+    return monitor
 
 
 @pytest.fixture

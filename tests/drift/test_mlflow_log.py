@@ -20,7 +20,9 @@ from mlflow_timescale.db.uri import DatabaseURI
 def logged(database: DatabaseURI, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> DriftMonitor:
     """A monitor that logs into the same database, artifacts below tmp_path."""
     monkeypatch.chdir(tmp_path)
-    return DriftMonitor(database, "momentum", notify=())
+    monitor = DriftMonitor(database, "momentum", notify=())
+    monitor.configure()
+    return monitor
 
 
 @pytest.fixture

@@ -247,16 +247,17 @@ def test_too_few_names_have_no_ic(monitor: DriftMonitor, strategy: Strategy) -> 
 
 def test_how_a_strategy_is_watched_is_remembered(monitor: DriftMonitor) -> None:
     rule = Rule("mine", "ic", "<", -0.5)
-    DriftMonitor(monitor.uri, "other", calendar="XLON", rules=[rule], min_n=7, tracking_uri=False)
+    other = DriftMonitor(monitor.uri, "other", tracking_uri=False)
+    other.configure(calendar="XLON", rules=[rule], min_n=7)
     again = DriftMonitor(monitor.uri, "other", tracking_uri=False)
-    assert (again.calendar.name, again.rules, again.config.min_n) == ("XLON", (rule,), 7)
+    assert (again.calendar.name, again.rules, again.strategy.min_n) == ("XLON", (rule,), 7)
     with pytest.raises(Error, match="on calendar XLON, not XNYS"):
-        DriftMonitor(monitor.uri, "other", calendar="XNYS")
+        DriftMonitor(monitor.uri, "other", calendar="XNYS").configure()
 
 
 def test_presets_and_thresholds_are_rules(monitor: DriftMonitor) -> None:
     def rules(given: Any) -> tuple[Rule, ...]:
-        return DriftMonitor(monitor.uri, "x", rules=given, tracking_uri=False).rules
+        return DriftMonitor(monitor.uri, "x", rules=given, tracking_uri=False).configure().rules
 
     assert len(rules("classic")) == 7
     assert rules(AlertConfig(ic_warning=0.03))[0].threshold == 0.03

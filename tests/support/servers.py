@@ -197,11 +197,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def listening() -> Iterator[int]:
-    """A port of 127.0.0.1 that is in use."""
+def listening(backlog: int = 128) -> Iterator[int]:
+    """A port of 127.0.0.1 that is in use: it accepts connections and never answers."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        sock.listen()
+        sock.listen(backlog)
         yield sock.getsockname()[1]
 
 

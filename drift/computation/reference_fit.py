@@ -8,36 +8,39 @@ from datetime import date
 
 import numpy as np
 
-from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection
 
 from ..inputs import features
 from ..inputs.features import Section
-from ..inputs.observed import Observed
+from ..inputs.observed import observe
 from ..metrics import feed_quality, psi
 from ..metrics.feed_quality import Habits, Prints, Shares
+from ..strategy import Strategy
 from . import pipeline
-from .judging import Config
 from .session_values import PREDICTIONS
 
 GROUP = 20  # features read at once: a window of some is held in memory, never of all
 
 
 def distributions(
-    conn: Connection, config: Config, calendar: TradingCalendar, seen: Sequence[Observed], bins: int
+    conn: Connection, strategy: Strategy, days: Sequence[date], bins: int
 ) -> Iterator[tuple[str, psi.Reference]]:
     """The reference of the predictions and of every feature, with its day-to-day variation."""
-    said = {
+    signal, model = strategy.signal, strategy.model_name
+    observations = [
+        observe(conn, strategy.strategy_id, day, signal=signal, model=model) for day in days
+    ]
+    predictions = {
         o.session: Section(o.primary.entities, o.primary.values)
-        for o in seen
+        for o in observations
         if o.primary is not None
     }
-    if said:
-        yield PREDICTIONS, _fit(said, bins)
-    if config.features == () or not features.exist(conn):
+    if predictions:
+        yield PREDICTIONS, _fit(predictions, bins)
+    if strategy.features == () or not features.exist(conn):
         return
-    windows = [pipeline.window(observed, calendar) for observed in seen]
-    names = features.names(conn) if config.features is None else list(config.features)
+    windows = [pipeline.window(observed, strategy.calendar) for observed in observations]
+    names = features.names(conn) if strategy.features is None else list(strategy.features)
     for start in range(0, len(names), GROUP):
         for sample in features.samples(conn, windows, names[start : start + GROUP]):
             yield sample.feature, _fit(sample.sections, bins)

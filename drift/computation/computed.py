@@ -1,0 +1,31 @@
+"""The result of one computation, before it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from ..alerts.lifecycle import Episode
+from ..inputs.feeds import Feeds
+from ..metrics.arrays import Counts
+from ..results.values import FIRST, Run, Value
+from .session_values import Histograms
+
+
+@dataclass
+class ComputedSessions:
+    """The values of `days`, and those of later sessions that follow from them.
+
+    `episodes` are all runs of open sessions later than `judged_after`; `recent` the histograms of
+    the last sessions, for the next one's pooled PSI; `feeds` knows the last one's values.
+    """
+
+    days: Sequence[date]
+    values: list[Value] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    histograms: list[tuple[date, int, str, Counts]] = field(default_factory=list)
+    recent: list[Histograms] = field(default_factory=list)
+    feeds: Feeds = field(default_factory=Feeds)
+    episodes: list[Episode] = field(default_factory=list)
+    judged_after: date = FIRST

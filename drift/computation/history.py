@@ -1,0 +1,107 @@
+"""All sessions of a strategy as arrays: what rules, reports and simulations read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+
+import numpy as np
+
+from mlflow_timescale.db import Connection
+
+from ..alerts.rules import Evaluation, Rule, evaluate
+from ..metrics.arrays import Floats
+from ..metrics.cusum import Baseline
+from ..results import values
+from ..results.references import References
+from ..results.values import Value
+from ..strategy import Strategy
+from .session_values import NOTHING_DUE
+
+COUNTS = ("n_signals", "n_returns", "n_features")
+
+
+@dataclass
+class History:
+    """Values without a dimension, over all sessions: the stored ones under the new ones.
+
+    `computed` are the sessions that were looked at, `levels` the accepted level of the IC at each.
+    """
+
+    sessions: Sequence[date]
+    computed: set[date]
+    levels: Sequence[Baseline | None]
+    arrays: dict[str, Floats]
+    n_ic: Floats
+    nothing_due: set[tuple[str, date]]
+
+    @classmethod
+    def read(
+        cls,
+        conn: Connection,
+        strategy: Strategy,
+        references: References,
+        days: Sequence[date] = (),
+        metrics: Sequence[str] = (),
+    ) -> History:
+        """Read what the rules and `metrics` need, of all sessions computed and of `days`."""
+        computed = {run.session for run in values.runs(conn, strategy.strategy_id)} | set(days)
+        sessions = (
+            strategy.calendar.sessions_in_range(min(computed), max(computed)) if computed else []
+        )
+        levels = [_level(references, session) for session in sessions]
+        history = cls(sessions, computed, levels, {}, np.full(len(sessions), np.nan), set())
+        wanted = {rule.metric for rule in strategy.rules} | {"ic", "n_signals", *metrics}
+        if sessions:
+            found = (sessions[0], sessions[-1], sorted(wanted), [""])
+            history.add(values.of_sessions(conn, strategy.strategy_id, *found))
+        return history
+
+    def add(self, found: Sequence[Value]) -> None:
+        for v in found:
+            if v.dimension or v.status == "withdrawn":
+                continue
+            index = self._position[v.session]
+            self.of(v.metric)[index] = np.nan if v.value is None else v.value
+            if v.metric == "ic":
+                self.n_ic[index] = v.n
+            if v.status == NOTHING_DUE:
+                self.nothing_due.add((v.metric, v.session))
+
+    def of(self, metric: str) -> Floats:
+        """One metric, shape (sessions,), NaN where there is no value."""
+        if metric not in self.arrays:
+            self.arrays[metric] = np.full(len(self.sessions), np.nan)
+        return self.arrays[metric]
+
+    @cached_property
+    def _position(self) -> dict[date, int]:
+        return {session: index for index, session in enumerate(self.sessions)}
+
+    def judge(self, rules: Sequence[Rule]) -> Evaluation:
+        """Evaluate the rules over all sessions."""
+        series = {name: self._present(name, array) for name, array in self.arrays.items()}
+        return evaluate(rules, series, {"ic": self.levels})
+
+    def _present(self, metric: str, array: Floats) -> Floats:
+        """A count without absences where nothing was due, or that were not computed."""
+        if metric not in COUNTS:
+            return array
+        first = int(np.argmax(np.isfinite(array)))
+        unasked = [
+            index < first or day not in self.computed or (metric, day) in self.nothing_due
+            for index, day in enumerate(self.sessions)
+        ]
+        return np.where(unasked, 1.0, array)
+
+
+def _level(references: References, session: date) -> Baseline | None:
+    """The accepted level that judges a session's IC; none within the window itself."""
+    window = references.at(session)
+    if window is None or session <= window.window_end:
+        return None
+    if window.ic_mean is None or not window.ic_sd:
+        return None
+    return Baseline(window.ic_mean, window.ic_sd, window.ic_n)

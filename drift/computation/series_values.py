@@ -1,0 +1,93 @@
+"""What follows from the series of sessions: derived values, states of rules, alert flags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+
+from mlflow_timescale.db import Connection, load
+
+from ..alerts import lifecycle as alerts
+from ..alerts.rules import SEVERITIES, Evaluation
+from ..inputs.observed import strategy_returns
+from ..results.references import References
+from ..results.values import FIRST, Value
+from ..strategy import Strategy
+from . import session_values
+from .computed import ComputedSessions
+from .history import History
+from .session_values import SessionSeries
+
+_queries = load("drift")
+FAMILIES = ("ic", "psi", "sharpe")
+
+
+def follow(
+    conn: Connection,
+    strategy: Strategy,
+    references: References,
+    batch: ComputedSessions,
+) -> None:
+    """Add to the batch what follows from the series: derived values, episodes, alert flags."""
+    history = History.read(conn, strategy, references, batch.days)
+    history.add(batch.values)
+    start = history.sessions.index(batch.days[0])
+    series = SessionSeries(
+        sessions=history.sessions,
+        ic=history.of("ic"),
+        n_ic=history.n_ic,
+        n_signals=history.of("n_signals"),
+        returns=strategy_returns(conn, strategy.strategy_id, history.sessions),
+        levels=history.levels,
+        horizon=_horizon(conn, strategy),
+        periods_per_year=strategy.periods_per_year,
+    )
+    derived = [v for v in session_values.of_series(series, start) if v.session in history.computed]
+    history.add(derived)
+    judged = history.judge(strategy.rules)
+    batch.judged_after = min((w.window_end for w in references.accepted), default=FIRST)
+    batch.episodes = alerts.episodes(judged, history.sessions, batch.judged_after)
+    batch.values += derived
+    batch.values += _flags(judged, history.sessions, start, history.computed)
+
+
+def _horizon(conn: Connection, strategy: Strategy) -> int:
+    row = {
+        "strategy_id": strategy.strategy_id,
+        "signal": strategy.signal,
+        "model": strategy.model_name,
+    }
+    found = conn.execute(_queries.horizon, row).fetchone()
+    return int(found[0]) if found and found[0] else 1
+
+
+def _flags(
+    judged: Evaluation, sessions: Sequence[date], start: int, computed: set[date]
+) -> Iterator[Value]:
+    """Whether a critical alert on each family of metrics is open at each session."""
+    loud = SEVERITIES.index("critical")
+    for family in FAMILIES:
+        of_family = [
+            states
+            for states in judged.states.values()
+            if states.rule.metric.partition("_")[0] == family
+            and SEVERITIES.index(states.rule.severity) >= loud
+        ]
+        for index in range(start, len(sessions)):
+            if sessions[index] in computed:
+                n_open = sum(bool(states.open[index]) for states in of_family)
+                flag = float(n_open > 0)
+                yield Value(sessions[index], f"{family}_alert", "", flag, n_open, "ok")
+
+
+def note(episode: alerts.Episode, found: Sequence[Value]) -> str:
+    """The features that an alert on features is about, worst first."""
+    here = {(v.metric, v.dimension): v.value for v in found if v.session == episode.opened}
+    metric = episode.rule.metric
+    shown = "psi" if metric.startswith("psi") else metric
+    if shown != "psi" and not metric.endswith("_excess"):
+        return ""
+    values = {n: v for (m, n), v in here.items() if m == shown and n and v is not None}
+    limits = {n: here.get(("psi_limit", n)) or 1.0 if shown == "psi" else 0.0 for n in values}
+    worst = sorted(values, key=lambda n: -values[n] / (limits[n] or 1.0))[:5]
+    return ", ".join(f"{name} {values[name]:.2f}" for name in worst if values[name] > limits[name])

@@ -1,0 +1,137 @@
+"""A strategy: how it is watched, and the calendar that its sessions are on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from mlflow_timescale.common.calendar_overrides import read_calendar
+from mlflow_timescale.common.calendars import TradingCalendar
+from mlflow_timescale.common.settings import NOTIFY
+from mlflow_timescale.db import Connection, Error, load
+
+from .alerts import presets
+from .alerts.rules import Rule
+from .results.drift_metrics import AlertConfig
+
+_queries = load("drift")
+DEFAULT_CALENDAR = "XNYS"
+_STORED = ("signal", "model_name", "features", "min_n", "periods_per_year", "rules")
+
+Rules = str | AlertConfig | Sequence[Rule]
+
+
+class UnknownStrategy(Error, LookupError):
+    """A strategy that is not recorded."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A recorded strategy.
+
+    `features` are the names of the features to watch; None stands for those of the reference.
+    `min_n` is the number of names below which a session has no IC.
+    """
+
+    strategy_id: str
+    calendar: TradingCalendar
+    rules: tuple[Rule, ...]
+    signal: str = "signal"
+    model_name: str = ""
+    features: tuple[str, ...] | None = None
+    min_n: int = 20
+    periods_per_year: float = 252
+
+
+def read(conn: Connection, strategy_id: str) -> Strategy:
+    """A recorded strategy. Raises UnknownStrategy, which names those with a similar name."""
+    row = conn.execute(_queries.strategy, {"strategy_id": strategy_id}).fetchone()
+    if row is None:
+        raise _unknown(conn, strategy_id)
+    calendar, stored = str(row[0]), row[2]
+    options = {key: stored[key] for key in _STORED if stored.get(key) is not None}
+    options["rules"] = rules_from_json(options.get("rules", "default"))
+    if "features" in options:
+        options["features"] = tuple(options["features"])
+    options.setdefault("periods_per_year", 365 if calendar == "24/7" else 252)
+    return Strategy(strategy_id, read_calendar(conn, calendar), **options)
+
+
+def record(
+    conn: Connection,
+    strategy_id: str,
+    calendar: str | None,
+    options: Mapping[str, Any],
+    *,
+    create: bool,
+) -> None:
+    """Store the options that are given; with `create` also a strategy that is not recorded.
+
+    Raises Error if the strategy is recorded on another calendar.
+    """
+    row = {
+        "strategy_id": strategy_id,
+        "calendar": calendar or DEFAULT_CALENDAR,
+        "settings": Jsonb(dict(options)),
+    }
+    if create:
+        conn.execute(_queries.add_strategy, row)
+    stored = conn.execute(_queries.strategy, {"strategy_id": strategy_id}).fetchone()
+    if stored and calendar not in (None, stored[0]):
+        raise Error(
+            f"strategy {strategy_id!r} is recorded on calendar {stored[0]}, not {calendar}: "
+            f"its sessions would not match; use another strategy_id"
+        )
+    if options:
+        conn.execute(_queries.update_strategy, row)
+
+
+def names(conn: Connection) -> list[str]:
+    """The recorded strategies."""
+    return [row[0] for row in conn.execute(_queries.strategies)]
+
+
+def rules_as_json(rules: Rules) -> Any:
+    """Rules as they are stored. Raises ValueError for an unknown preset."""
+    if isinstance(rules, str):
+        presets.preset(rules)
+        return rules
+    rules = rules.rules() if isinstance(rules, AlertConfig) else rules
+    return [rule.to_dict() for rule in rules]
+
+
+def rules_from_json(rules: Any) -> tuple[Rule, ...]:
+    """The rules that `rules_as_json` gave."""
+    if isinstance(rules, str):
+        return presets.preset(rules)
+    return tuple(Rule.from_dict(fields) for fields in rules)
+
+
+def options_as_json(
+    *, rules: Rules | None, features: Sequence[str] | None, **options: Any
+) -> dict[str, Any]:
+    """The options that are given, as they are stored. Raises ValueError for an unknown preset."""
+    options["features"] = None if features is None else list(features)
+    options["rules"] = None if rules is None else rules_as_json(rules)
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def notification_targets(targets: Sequence[str] | None) -> tuple[str, ...]:
+    """Where notifications go; by default to the addresses in MLFLOW_TIMESCALE_NOTIFY."""
+    if isinstance(targets, str):
+        return (targets,)
+    return NOTIFY.get() if targets is None else tuple(targets)
+
+
+def _unknown(conn: Connection, strategy_id: str) -> UnknownStrategy:
+    recorded = names(conn)
+    similar = get_close_matches(strategy_id, recorded, n=3)
+    hint = f" (did you mean {' or '.join(map(repr, similar))}?)" if similar else ""
+    return UnknownStrategy(
+        f"no strategy {strategy_id!r}{hint}; recorded are: {', '.join(recorded) or 'none yet'}. "
+        f"Use `drift record` or DriftMonitor.configure() first"
+    )

@@ -1,0 +1,90 @@
+"""A strategy is recorded on purpose: by what is recorded of it, or by `configure`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime, timezone
+from typing import Any
+
+import pytest
+from support.strategies import Strategy
+
+from drift import DriftMonitor
+from drift import strategy as strategies
+from drift.daily import daily_job
+from drift.strategy import UnknownStrategy
+from mlflow_timescale.db import Error
+from mlflow_timescale.db.uri import DatabaseURI
+
+DAY = date(2024, 1, 12)
+NOON = datetime(2024, 1, 12, 17, tzinfo=timezone.utc)
+CALLS: dict[str, Callable[[DriftMonitor], Any]] = {
+    "strategy": lambda monitor: monitor.strategy,
+    "calendar": lambda monitor: monitor.calendar,
+    "rules": lambda monitor: monitor.rules,
+    "run_daily": lambda monitor: monitor.run_daily(DAY),
+    "backfill": lambda monitor: monitor.backfill(DAY, DAY),
+    "calculate_metrics": lambda monitor: monitor.calculate_metrics(DAY),
+    "metrics": lambda monitor: monitor.metrics(DAY, DAY),
+    "last_session": lambda monitor: monitor.last_session(),
+    "alerts": lambda monitor: monitor.alerts(),
+    "acknowledge": lambda monitor: monitor.acknowledge(1, by="ann"),
+    "silence": lambda monitor: monitor.silence("ic", until=NOON, by="ann", why="holidays"),
+    "accept": lambda monitor: monitor.accept(DAY, DAY, "normal"),
+    "references": lambda monitor: monitor.references(),
+    "override_session": lambda monitor: monitor.override_session(DAY, is_session=False, why="x"),
+    "report": lambda monitor: monitor.report(),
+    "simulate": lambda monitor: monitor.simulate(),
+    "onset": lambda monitor: monitor.onset(),
+}
+
+
+def recorded(monitor: DriftMonitor) -> list[str]:
+    with monitor.connect() as conn:
+        return strategies.names(conn)
+
+
+def test_making_a_monitor_needs_no_database() -> None:
+    monitor = DriftMonitor("postgresql+timescaledb://ann@127.0.0.1:1/trading", "momentum")
+    assert monitor.strategy_id == "momentum"
+
+
+def test_a_mistyped_name_records_nothing(monitor: DriftMonitor, strategy: Strategy) -> None:
+    strategy.record(monitor, slice(2))
+    DriftMonitor(monitor.uri, "momentun")
+    assert recorded(monitor) == ["momentum"]
+    reports = daily_job(monitor.uri, session=strategy.days[0], tracking_uri=False)
+    assert [report.strategy_id for report in reports] == ["momentum"]
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_other_call_refuses_a_name_that_is_not_recorded(
+    monitor: DriftMonitor, name: str
+) -> None:
+    mistyped = DriftMonitor(monitor.uri, "momentun", tracking_uri=False)
+    with pytest.raises(UnknownStrategy, match=r"no strategy 'momentun' \(did you mean 'momentum'"):
+        CALLS[name](mistyped)
+    assert recorded(monitor) == ["momentum"]
+
+
+def test_what_is_recorded_first_makes_the_strategy(database: DatabaseURI) -> None:
+    monitor = DriftMonitor(database, "value", calendar="XLON", min_n=7, tracking_uri=False)
+    monitor.record_strategy_returns({"session": ["2024-01-12"], "value": [0.01]})
+    again = DriftMonitor(database, "value")
+    assert (again.calendar.name, again.strategy.min_n) == ("XLON", 7)
+
+
+def test_configure_makes_a_strategy_and_changes_it(database: DatabaseURI) -> None:
+    monitor = DriftMonitor(database, "value")
+    assert monitor.configure(calendar="XLON", min_n=7).min_n == 7
+    assert monitor.configure(rules="classic").min_n == 7
+    again = DriftMonitor(database, "value")
+    assert (again.calendar.name, again.rules) == ("XLON", monitor.rules)
+    with pytest.raises(Error, match="recorded on calendar XLON, not XNYS"):
+        monitor.configure(calendar="XNYS")
+
+
+def test_configure_without_create_refuses_a_new_name(monitor: DriftMonitor) -> None:
+    with pytest.raises(UnknownStrategy):
+        DriftMonitor(monitor.uri, "momentun").configure(rules="classic", create=False)
+    assert recorded(monitor) == ["momentum"]
