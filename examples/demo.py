@@ -105,9 +105,9 @@ def main(uri: str, settings: Settings = Settings(), step: Callable[[str], Any] =
 def open_experiment(name: str) -> None:
     """Make the experiment the active one, restoring it if it was deleted."""
     client = mlflow.MlflowClient()
-    found = client.get_experiment_by_name(name)
-    if found is not None and found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
     mlflow.set_experiment(name)
 
 
@@ -355,9 +355,9 @@ def register(model_uri: str, run_id: str, settings: Settings) -> str:
 def params(settings: Settings) -> dict[str, Any]:
     """What is worth knowing about a training run, as parameters."""
     names = {"experiment", "model_name", "strategy_type", "first_session", "train_until"}
-    given = {name: value for name, value in asdict(settings).items() if name not in names}
+    logged = {name: value for name, value in asdict(settings).items() if name not in names}
     return {
-        **given,
+        **logged,
         "features": ",".join(FEATURES),
         "dataset_start": settings.first_session,
         "dataset_end": settings.train_until,
@@ -366,10 +366,10 @@ def params(settings: Settings) -> dict[str, Any]:
 
 def tags(settings: Settings) -> dict[str, str]:
     """The run's tags: what kind of strategy it is, and which code made it."""
-    here = Path(__file__).resolve().parent
+    directory = Path(__file__).resolve().parent
     code = {
-        MLFLOW_GIT_COMMIT: get_git_commit(str(here)),
-        run_context.DIRTY: run_context.dirty(here),
+        MLFLOW_GIT_COMMIT: get_git_commit(str(directory)),
+        run_context.DIRTY: run_context.dirty(directory),
     }
     return {
         "strategy_type": settings.strategy_type,

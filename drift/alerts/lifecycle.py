@@ -1,8 +1,8 @@
-"""Alerts and what becomes of them: open, acknowledged, silenced, resolved.
+"""The lifecycle of alerts: open, acknowledged, silenced, resolved.
 
-Alerts follow the series: after every computation the rules are evaluated anew, and the stored
-alerts are brought to what they found, keeping what people said of them. A trigger keeps every
-change of state in `mlops.drift_alert_events`.
+After every computation the rules are evaluated again over the whole series, and the stored alerts
+are updated to match; acknowledgements and silences are kept. A trigger records every change of
+state in `mlops.drift_alert_events`.
 """
 
 from __future__ import annotations
@@ -267,7 +267,7 @@ def silence(
     if period[1] <= period[0]:
         raise ValueError(f"a silence until {period[1]} ends before it begins, at {period[0]}")
     if not why.strip():
-        raise ValueError("a silence needs a reason, for whoever asks why nobody was told")
+        raise ValueError("a silence needs a reason, which is shown in the alert's history")
     row = {
         "strategy_id": strategy_id,
         "rule": rule,
@@ -286,9 +286,11 @@ def to_notify(conn: Connection, strategy_id: str) -> list[Alert]:
     return records(conn, Alert, _queries.alerts_to_notify, {"strategy_id": strategy_id})
 
 
-def mark_notified(conn: Connection, strategy_id: str, found: Sequence[Alert] | None = None) -> None:
+def mark_notified(
+    conn: Connection, strategy_id: str, notified: Sequence[Alert] | None = None
+) -> None:
     """Record that alerts were notified, or (None) that none of the present ones need be."""
-    ids = None if found is None else [alert.alert_id for alert in found]
+    ids = None if notified is None else [alert.alert_id for alert in notified]
     conn.execute(_queries.mark_notified, {"strategy_id": strategy_id, "alert_ids": ids})
 
 

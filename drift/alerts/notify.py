@@ -1,4 +1,4 @@
-"""Telling people: one message per strategy and session, by webhook or through Apprise.
+"""Notifications: one message per strategy and session, by webhook or through Apprise.
 
 `http://` and `https://` targets get the message as JSON by POST; any other URL ("slack://...",
 "mailto://...") goes to Apprise, which the extra `notify` installs. A message recommends; nothing
@@ -31,7 +31,7 @@ class NotificationFailed(Error):
 
 @dataclass(frozen=True)
 class Message:
-    """What one session's run has to say of a strategy's alerts."""
+    """The alerts of a strategy that opened or resolved in one run."""
 
     strategy_id: str
     session: date
@@ -48,7 +48,7 @@ class Message:
 
     @property
     def title(self) -> str:
-        """One line: the worst news first."""
+        """One line, with the most severe alert first."""
         if not self.opened:
             return f"[resolved] {self.strategy_id} {self.session}: {_names(self.resolved)}"
         worst = self.opened[0].severity
@@ -80,7 +80,7 @@ Hook = Callable[[Message], None]
 def send(message: Message, targets: Sequence[str], hook: Hook | None = None) -> None:
     """Deliver a message to every target, then to the hook. Raises NotificationFailed.
 
-    One target that fails does not keep the others from being told.
+    The remaining targets are notified even if one fails.
     """
     failures = []
     for target in targets:
@@ -124,7 +124,7 @@ def _apprise(url: str, message: Message) -> None:
 
 
 def _host(url: str) -> str:
-    """A webhook's path is its secret; its host is not."""
+    """The host of a webhook, for messages: its path is secret."""
     return url.partition("//")[2].partition("/")[0].rpartition("@")[2]
 
 

@@ -2,7 +2,7 @@
 
 `classic` is the matrix many desks start from; simulate it (`drift.alerts.simulation`) before use: a
 healthy strategy (mean IC 0.03, daily standard deviation 0.08) is halted by "IC < 0 on three days"
-within a year in 99.9% of cases. `default` says the same things at rates that can be lived with.
+within a year in 99.9% of cases. `default` watches the same things at acceptable false-alarm rates.
 
 Metrics, one value per session:
 
@@ -80,7 +80,7 @@ def classic(
 
 
 def default() -> tuple[Rule, ...]:
-    """Rules that hold up: nested CUSUM levels, tested PSI, long Sharpe windows, and silence.
+    """Rules with low false-alarm rates: CUSUM, tested PSI, long Sharpe windows, missing data.
 
     >>> [rule.name for rule in default() if rule.severity == "emergency"]
     ['ic drift emergency']
@@ -89,7 +89,7 @@ def default() -> tuple[Rule, ...]:
 
 
 def _family(*rules: Rule) -> tuple[Rule, ...]:
-    """Rules on one thing: the more severe ones inhibit the others."""
+    """Rules on one metric: the more severe ones inhibit the others."""
     loudness = {rule.name: SEVERITIES.index(rule.severity) for rule in rules}
     return tuple(
         replace(rule, inhibits=tuple(n for n in loudness if loudness[n] < loudness[rule.name]))
@@ -98,7 +98,7 @@ def _family(*rules: Rule) -> tuple[Rule, ...]:
 
 
 def _ic_drift() -> tuple[Rule, ...]:
-    """Three levels on one statistic, so that a higher one implies the lower."""
+    """Three levels on one statistic: a higher level implies the lower ones."""
 
     def level(name: str, h: float, severity: str, action: str) -> Rule:
         rule = Rule(name, "ic", ">", h, statistic="cusum", cap=CAP, resolve=h / 2)
@@ -114,7 +114,7 @@ def _ic_drift() -> tuple[Rule, ...]:
 def _feature_drift() -> tuple[Rule, ...]:
     """A slow drift shows in five pooled sessions, a broken feed on its first day.
 
-    The first reference stays a witness: however often a new one is accepted, it sees the sum.
+    The comparison with the first reference accumulates: repeated acceptance cannot hide a drift.
     """
     drift = Rule("feature drift", "psi_5d_ratio", ">", 1.0, resolve=0.8, resolve_sessions=3)
     broken = Rule("feature break", "psi_ratio", ">", 2.5, severity="critical", resolve=1.0)
@@ -131,8 +131,8 @@ def _feature_drift() -> tuple[Rule, ...]:
 def _feeds() -> tuple[Rule, ...]:
     """Faults that show in each name, so that a few names suffice: see `drift.metrics.feed_quality`.
 
-    A feed that is late by a session repeats one session when it begins to be, and never again: that
-    stays open for a week.
+    A feed that becomes late by a session repeats values on one session only, so that alert stays
+    open for a week.
     """
 
     def broken(name: str, metric: str, limit: float, sessions: int, action: str) -> Rule:
@@ -150,7 +150,7 @@ def _feeds() -> tuple[Rule, ...]:
 
 
 def _performance() -> tuple[Rule, ...]:
-    """Disasters only: 60 sessions tell a Sharpe ratio of 1.5 from one of 0 no better than this."""
+    """Disasters only: 60 sessions cannot separate a Sharpe ratio of 1.5 from 0 any better."""
 
     def below(name: str, limit: float, severity: str, action: str) -> Rule:
         rule = Rule(name, "sharpe_60d", "<", limit, sessions=5, severity=severity, action=action)
@@ -163,7 +163,7 @@ def _performance() -> tuple[Rule, ...]:
 
 
 def _silence() -> tuple[Rule, ...]:
-    """No data is an alert of its own: every other rule is deaf without any."""
+    """Missing data: without data no other rule can open."""
 
     def absent(name: str, metric: str, sessions: float, action: str) -> Rule:
         return Rule(name, metric, ">=", sessions, statistic="absent", action=action)
@@ -181,7 +181,7 @@ PRESETS: dict[str, Callable[[], tuple[Rule, ...]]] = {"classic": classic, "defau
 
 
 def preset(name: str) -> tuple[Rule, ...]:
-    """The rules of a preset; raises ValueError for a name that is none.
+    """The rules of a preset; raises ValueError for an unknown name.
 
     >>> len(preset("classic"))
     7

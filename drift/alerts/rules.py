@@ -105,9 +105,9 @@ class Rule:
 
     def _one_of(self, field: str, allowed: tuple[str, ...]) -> None:
         if getattr(self, field) not in allowed:
-            given = getattr(self, field)
+            value = getattr(self, field)
             raise ValueError(
-                f"rule {self.name!r}: {field} is {given!r}, want one of {', '.join(allowed)}"
+                f"rule {self.name!r}: {field} is {value!r}, want one of {', '.join(allowed)}"
             )
 
     @property
@@ -302,8 +302,8 @@ class Evaluation:
 
     def transitions(self) -> list[Transition]:
         """Openings and resolutions, by session and then by rule; for series of one dimension."""
-        found = [t for states in self.states.values() for t in _transitions(states)]
-        return sorted(found, key=lambda transition: transition.session)
+        transitions = [t for states in self.states.values() for t in _transitions(states)]
+        return sorted(transitions, key=lambda transition: transition.session)
 
     def cut(self, sessions: slice) -> Evaluation:
         """A slice of the sessions, with the states that they have among all of them."""
@@ -356,8 +356,8 @@ def evaluate(
         statistic = rule.of(data, (baselines or {}).get(rule.metric))
         judged[rule.name] = (rule, statistic, rule.breached(statistic), _open(rule, statistic))
     states = {
-        name: RuleStates(*found, _inhibited(name, found[3], judged.values()))
-        for name, found in judged.items()
+        name: RuleStates(*parts, _inhibited(name, parts[3], judged.values()))
+        for name, parts in judged.items()
     }
     return Evaluation(states)
 
@@ -366,14 +366,14 @@ def _open(rule: Rule, statistic: Floats) -> Flags:
     """Open or not at each session: a small state machine, all paths at once."""
     by_session = np.ascontiguousarray(np.moveaxis(statistic, -1, 0))
     breached, recovered = rule.breached(by_session), rule.recovered(by_session)
-    known = ~np.isnan(by_session)
+    has_value = ~np.isnan(by_session)
     shape = by_session.shape[1:]
     is_open = np.zeros(shape, dtype=bool)
     streak, calm = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
     result = np.empty(by_session.shape, dtype=bool)
     for t in range(len(by_session)):
-        streak = np.where(known[t], (streak + 1) * breached[t], streak)
-        calm = np.where(known[t], (calm + 1) * recovered[t], calm)
+        streak = np.where(has_value[t], (streak + 1) * breached[t], streak)
+        calm = np.where(has_value[t], (calm + 1) * recovered[t], calm)
         is_open = (is_open & (calm < rule.resolve_sessions)) | (streak >= rule.sessions)
         result[t] = is_open
     return np.moveaxis(result, 0, -1)
@@ -427,8 +427,8 @@ def _inhibition_at(states: RuleStates, session: int) -> bool:
 
 
 def _streak_start(states: RuleStates, session: int) -> int:
-    known = np.flatnonzero(~np.isnan(states.statistic[: session + 1]))
-    calm = known[~states.breached[known]]
-    streak = known[known > calm[-1]] if len(calm) else known
+    with_value = np.flatnonzero(~np.isnan(states.statistic[: session + 1]))
+    calm = with_value[~states.breached[with_value]]
+    streak = with_value[with_value > calm[-1]] if len(calm) else with_value
     # Empty only in a cut-out that begins while the alert is open.
     return int(streak[0]) if len(streak) else session

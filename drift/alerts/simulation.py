@@ -98,7 +98,7 @@ def simulate(
     rules
         Rules on "ic", "ic_5d_avg", "sharpe_Nd", and on any other metric that `history` holds.
     history
-        By metric, shape (sessions,), NaN where there is none: "ic", "strategy_return" (from which
+        By metric, shape (sessions,), NaN where missing: "ic", "strategy_return" (from which
         the Sharpe ratios are made), and for instance the PSI of the reference days. All of one
         length, at least 60, or ValueError.
     baselines
@@ -154,8 +154,8 @@ def _source(metric: str) -> str:
 
 
 def _span(metric: str) -> int:
-    found = _SHARPE.fullmatch(metric)
-    return int(found[1]) if found else 0
+    match = _SHARPE.fullmatch(metric)
+    return int(match[1]) if match else 0
 
 
 @dataclass(frozen=True)
@@ -207,14 +207,14 @@ class _Years:
         series = {metric: self._series(metric, periods_per_year) for metric in metrics}
         estimated = {metric: self._as_estimated(metric, series[metric]) for metric in series}
         levels: dict[str, Baselines] = dict(self.levels)
-        found = {}
+        open_by_rule = {}
         for data, judged in (
             (series, [rule for rule in rules if rule.statistic != "cusum"]),
             (estimated, [rule for rule in rules if rule.statistic == "cusum"]),
         ):
             states = evaluate(judged, data, levels).states
-            found.update({name: state.open for name, state in states.items()})
-        return found
+            open_by_rule.update({name: state.open for name, state in states.items()})
+        return open_by_rule
 
     def _series(self, metric: str, periods_per_year: float) -> Floats:
         if metric in self.paths:

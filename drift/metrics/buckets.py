@@ -2,7 +2,7 @@
 
 Interior cut points are the unique deciles of the finite reference, ends open, intervals (lo, hi].
 At most `bins` distinct values: one bucket per value and one for any other. A value with a share
-above 1/bins is a bucket of its own. Non-finite values have a bucket too: going missing is a drift.
+above 1/bins has a separate bucket. Non-finite values have a bucket too: going missing is a drift.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ class Reference:
 
     @cached_property
     def cuts(self) -> Floats:
-        """Cut points of right-closed intervals; a value of its own is cut off on both sides."""
-        own = np.array(self.values, dtype=np.float64)
-        below = np.nextafter(own, -np.inf)
-        return np.unique(np.concatenate([np.array(self.edges, dtype=np.float64), below, own]))
+        """Cut points of right-closed intervals; a value with a separate bucket has two."""
+        separate = np.array(self.values, dtype=np.float64)
+        below = np.nextafter(separate, -np.inf)
+        return np.unique(np.concatenate([np.array(self.edges, dtype=np.float64), below, separate]))
 
     @cached_property
     def bucket_of(self) -> NDArray[np.intp]:
@@ -115,12 +115,14 @@ class Reference:
         if self.kind == "quantiles":
             return intervals
         other = len(self.values)
-        own = {float(value): i for i, value in enumerate(self.values)}
-        return np.array([own.get(float(hi), other) for hi in self.cuts] + [other], dtype=np.intp)
+        separate = {float(value): i for i, value in enumerate(self.values)}
+        return np.array(
+            [separate.get(float(hi), other) for hi in self.cuts] + [other], dtype=np.intp
+        )
 
     @cached_property
     def cut_list(self) -> list[float]:
-        """`cuts` as plain floats, which numpy compares with faster than with its own scalars."""
+        """`cuts` as plain floats: numpy compares arrays faster with these than with its scalars."""
         return [float(cut) for cut in self.cuts]
 
     @cached_property

@@ -121,7 +121,7 @@ def path(z: ArrayLike, k: float = SLACK, cap: float = np.inf) -> Floats:
 
 
 def cusum(z: ArrayLike, k: float = SLACK, h: float = ALARM) -> Cusum:
-    """The statistic of a standardised shortfall, shape (sessions,), started anew after each alarm.
+    """The statistic of a standardised shortfall, shape (sessions,), restarted after each alarm.
 
     Parameters
     ----------
@@ -181,10 +181,10 @@ def onset(
     (285, (282, 307), 307)
     """
     data = np.asarray(series, dtype=np.float64)
-    known = np.flatnonzero(np.isfinite(data))
-    if not len(known):
+    finite = np.flatnonzero(np.isfinite(data))
+    if not len(finite):
         return None
-    values = data[known]
+    values = data[finite]
     statistic = path(baseline.shortfall(values), k, max(CAP, 1.5 * h))
     starts, alarms = _last_excursion(statistic[None, :], h)
     start, alarm = int(starts[0]), int(alarms[0])
@@ -196,11 +196,11 @@ def onset(
     tail = (1 - confidence) / 2
     low, high = start - np.quantile(errors, [1 - tail, tail], method="nearest")
     return Onset(
-        index=int(known[start]),
-        low=int(known[max(int(low), 0)]),
-        high=int(known[min(int(high), alarm)]),
-        alarm=int(known[alarm]),
-        until=int(known[end]) if end < len(values) else None,
+        index=int(finite[start]),
+        low=int(finite[max(int(low), 0)]),
+        high=int(finite[min(int(high), alarm)]),
+        alarm=int(finite[alarm]),
+        until=int(finite[end]) if end < len(values) else None,
         before=float(values[:start].mean()) if start else baseline.mean,
         after=float(values[start:end].mean()),
     )

@@ -88,13 +88,13 @@ def distances(reference: Reference, values: ArrayLike, current: ArrayLike) -> Di
     True
     """
     ks, p = kolmogorov_smirnov(values, current)
-    found = (
+    results = (
         ks,
         p,
         wasserstein(values, current),
         jensen_shannon(reference, count(reference, current)),
     )
-    return Distances(*(None if np.isnan(x) else x for x in found))
+    return Distances(*(None if np.isnan(x) else x for x in results))
 
 
 def _finite(values: ArrayLike) -> Floats:

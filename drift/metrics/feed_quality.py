@@ -1,10 +1,10 @@
-"""Is a feed broken? Three shares of a session's names that say so for five names as for thousands.
+"""Detection of broken feeds: three shares of the names of a session.
 
-A distribution needs many names to be told from another one; a broken feed shows in each name: its
-value is *missing*, it is the same as everybody's (*repeated*), or it is what it was the session
-before (*unchanged*: frozen, or late by a session, which repeats one session when it begins). What
-is normal for a feature, the reference's own days say: a flag repeats, a quarterly figure does not
-change, and neither is a fault.
+Tests of distributions need many names; these shares work for five. A broken feed shows in each
+name: its value is *missing*, equal to most other names' (*repeated*), or equal to the value of the
+session before (*unchanged*: frozen, or late by a session, which repeats one session at its start).
+The days of the reference define what is normal: a flag repeats, and a quarterly figure does not
+change, without being faults.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MIX_MORE = np.uint64(0xBF58476D1CE4E5B9)
 
 @dataclass(frozen=True)
 class Shares:
-    """The three shares of one feature in one session, between 0 and 1; NaN where there is none."""
+    """The three shares of one feature in one session, between 0 and 1; NaN if unknown."""
 
     missing: float
     repeated: float = float("nan")
@@ -44,7 +44,7 @@ class Habits:
 
     @classmethod
     def fit(cls, days: Sequence[Shares]) -> Habits:
-        """What is normal, from the days of a window; with fewer than a hundred, the worst.
+        """The normal shares, from the days of a window; with fewer than a hundred, the largest.
 
         >>> Habits.fit([Shares(0.0), Shares(0.05)])
         Habits(missing=0.05, repeated=1.0, unchanged=1.0)
@@ -77,9 +77,9 @@ def shares(values: ArrayLike, own: Prints, before: Prints | None) -> Shares:
     0.25
     """
     data = np.asarray(values, dtype=np.float64)
-    there = data[np.isfinite(data)]
-    absent = 1.0 - len(there) / len(data) if len(data) else float("nan")
-    return Shares(absent, repeated(there), unchanged(before, own))
+    finite = data[np.isfinite(data)]
+    absent = 1.0 - len(finite) / len(data) if len(data) else float("nan")
+    return Shares(absent, repeated(finite), unchanged(before, own))
 
 
 def repeated(values: ArrayLike) -> float:
@@ -98,8 +98,8 @@ def repeated(values: ArrayLike) -> float:
 def prints(entities: ArrayLike, values: ArrayLike) -> Prints:
     """A hash of the finite values of each of 64 groups of names, shape (64,); 0 for an empty one.
 
-    Names are told apart by their numbers, shape (names,), so the order does not matter. Two
-    sessions are compared by 256 bytes, where reading the values again would take twice as long.
+    `entities` holds the numbers of the names, shape (names,); their order does not matter. Two
+    sessions are compared by 256 bytes; reading the values again would take twice as long.
 
     >>> same = prints([7, 8], [1.5, 2.5]) == prints([8, 7], [2.5, 1.5])
     >>> bool(same.all())
@@ -115,7 +115,7 @@ def prints(entities: ArrayLike, values: ArrayLike) -> Prints:
 
 
 def unchanged(before: Prints | None, now: Prints) -> float:
-    """The share of the groups that are what they were; NaN if no group was there both times.
+    """The share of groups with the same values; NaN if no group has values in both sessions.
 
     >>> today, yesterday = (prints([1, 2], values) for values in ([1.0, 2.0], [1.0, 3.0]))
     >>> unchanged(yesterday, today)
@@ -128,5 +128,5 @@ def unchanged(before: Prints | None, now: Prints) -> float:
 
 
 def _high(values: Sequence[float]) -> float:
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.quantile(known, 0.99, method="higher")) if known else 1.0
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.quantile(finite, 0.99, method="higher")) if finite else 1.0

@@ -1,4 +1,4 @@
-"""Rank information coefficient: what a session's signals said about the returns that followed.
+"""Rank information coefficient: how well signals rank the returns that follow.
 
 IC = Pearson correlation of the average ranks of signals and returns (Spearman's rho), over the
 pairs in which both are finite; ranks are taken after the others are dropped, which matters: ranking
@@ -51,7 +51,7 @@ class ICResult:
     n
         Pairs with both values finite.
     status
-        "ok"; "no_returns_yet" (not one return is known); "too_few" (n < min_n); "constant" (all
+        "ok"; "no_returns_yet" (no return is known); "too_few" (n < min_n); "constant" (all
         signals, or all returns, are equal).
     t, p
         t = IC sqrt((n - 2) / (1 - IC^2)) and its two-sided p with n - 2 degrees of freedom, which
@@ -167,7 +167,7 @@ def rank_ic_matrix(signals: ArrayLike, returns: ArrayLike, min_n: int = MIN_N) -
 
 
 class _Targets:
-    """Returns with their finite mask and sorting, kept while the same row is asked for."""
+    """Returns with their finite mask and sort order, computed once for a shared row."""
 
     def __init__(self, returns: Floats) -> None:
         self._returns = returns
@@ -186,17 +186,17 @@ class _Targets:
         both = self._finite & np.isfinite(signal)
         n = int(np.count_nonzero(both))
         if n < min_n:
-            known = bool(self._finite.any()) or n == len(signal)
-            return float("nan"), n, "too_few" if known else "no_returns_yet"
+            has_returns = bool(self._finite.any()) or n == len(signal)
+            return float("nan"), n, "too_few" if has_returns else "no_returns_yet"
         value = rank_correlation(signal[both], self._row[both], self._positions(both, n))
         return value, n, "constant" if np.isnan(value) else "ok"
 
     def _positions(self, both: NDArray[np.bool_], n: int) -> NDArray[np.intp]:
-        """What sorts `row[both]`, taken from the sorting of the whole row."""
+        """The sort order of `row[both]`, derived from that of the whole row."""
         if n == len(both):
             return self._order
-        kept = self._order[both[self._order]]
-        return (np.cumsum(both) - 1)[kept]
+        order = self._order[both[self._order]]
+        return (np.cumsum(both) - 1)[order]
 
 
 def rank_ic_by_group(

@@ -5,7 +5,7 @@
 with p the reference's share of bucket b and q the current one. Every bucket gets 0.5 added, so that
 an empty one is finite; buckets empty on both sides are left out. Where nothing drifted,
 PSI ~ chi2(B - 1) * (1/n + 1/m) for n current and m reference values [1]_: with 50 names a PSI of
-0.10 is noise, with 5,000 it is not, hence `null_mean`, the critical values and `p_value`.
+0.10 is noise, with 5,000 it is not; therefore `null_mean`, the critical values and `p_value`.
 
 Buckets are made in `drift.metrics.buckets` and kept in a `Reference`, so that a day costs one pass.
 
@@ -200,10 +200,10 @@ def _leave_out(daily_counts: NDArray[np.int64], pool: int) -> tuple[Floats, Floa
         return np.empty(0), np.empty(0), np.empty(0)
     windows = np.lib.stride_tricks.sliding_window_view(daily_counts, pool, axis=0).sum(axis=-1)
     total = daily_counts.sum(axis=0)
-    held = windows[(windows.sum(axis=1) > 0) & (windows.sum(axis=1) < total.sum())]
-    rest = total - held
-    value, buckets = _index(rest, held)
-    scale = np.asarray(1 / rest.sum(axis=1) + 1 / held.sum(axis=1), dtype=np.float64)
+    left_out = windows[(windows.sum(axis=1) > 0) & (windows.sum(axis=1) < total.sum())]
+    remaining = total - left_out
+    value, buckets = _index(remaining, left_out)
+    scale = np.asarray(1 / remaining.sum(axis=1) + 1 / left_out.sum(axis=1), dtype=np.float64)
     return value, (buckets - 1).astype(np.float64), scale
 
 
@@ -277,11 +277,11 @@ def _index(expected: Counts, current: Counts) -> tuple[Floats, NDArray[np.int64]
 
 
 def _extra(references: Sequence[Reference], sessions: int) -> Floats:
-    """Of each reference's own days, shape (3, references): mean and variance beyond chance, and
-    how many days told.
+    """Day-to-day variation of the references, shape (3, references): mean and variance beyond
+    chance, and the effective number of days.
     """
-    found = [_own(reference, sessions) or Variation(0.0) for reference in references]
-    rows = [(v.extra_mean, v.extra_variance, v.effective_days) for v in found]
+    variations = [_own(reference, sessions) or Variation(0.0) for reference in references]
+    rows = [(v.extra_mean, v.extra_variance, v.effective_days) for v in variations]
     return np.array(rows, dtype=np.float64).reshape(-1, 3).T
 
 
@@ -290,11 +290,11 @@ def _own(reference: Reference, sessions: int) -> Variation | None:
 
 
 def _null_law(value: Floats, df: NDArray[np.int64], scale: Floats, extra: Floats) -> Floats:
-    """Columns: null mean, 95% and 99.9% points, p, p with the days' own variation counted in."""
+    """Columns: null mean, 95% and 99.9% points, p, and p with the day-to-day variation."""
     mean = df * scale + extra[0]
     variance = 2 * df * scale**2 + extra[1]
     matched = 2 * mean**2 / variance
-    # The part of the mean that few days told is uncertain, which makes the chi2 law an F law.
+    # The extra mean is estimated from few days; its uncertainty turns the chi2 law into an F law.
     days = np.minimum(extra[2] / np.maximum(extra[0] / mean, 1e-4) ** 2, 1e9)
     return np.column_stack(
         [
@@ -315,13 +315,13 @@ def _result(
         return PSIResult(None, n, "no_data" if n == 0 else "no_reference", counts=in_use)
     # A single bucket on both sides leaves nothing to test: zero degrees of freedom.
     c95, c999, p, robust = (None if law[0] == 0 else float(x) for x in law[1:])
-    own = _own(reference, sessions)
-    limit = max(CONVENTIONAL_LIMIT, own.quantile_99 if own else 0.0, c999 or 0.0)
+    variation = _own(reference, sessions)
+    limit = max(CONVENTIONAL_LIMIT, variation.quantile_99 if variation else 0.0, c999 or 0.0)
     return PSIResult(value, n, "ok", float(law[0]), c95, c999, p, robust, limit, in_use)
 
 
 def session_psi(results: Mapping[str, PSIResult], level: float = 0.01) -> SessionPSI:
-    """What one session's features say together, the false discovery rate held at `level`.
+    """The PSI of a session over all features, at false discovery rate `level`.
 
     Examples
     --------
@@ -352,7 +352,7 @@ def calculate_psi(expected: ArrayLike, actual: ArrayLike, bins: int = 10) -> flo
     Parameters
     ----------
     expected, actual
-        Samples of shape (n,) and (m,); NaN is a bin of its own.
+        Samples of shape (n,) and (m,); NaN has a separate bin.
     bins
         Quantile bins of `expected`.
 

@@ -34,7 +34,7 @@ def average_ranks(ordered: Floats, order: NDArray[np.intp]) -> Floats:
 def rank_correlation(signal: Floats, target: Floats, target_order: NDArray[np.intp]) -> float:
     """Spearman correlation of two finite rows; NaN where one is constant.
 
-    `target_order` sorts `target`; whoever correlates many signals with one target sorts it once.
+    `target_order` sorts `target`; a caller with many signals for one target sorts it once.
     """
     order = np.argsort(signal)
     a = average_ranks(signal[order], order)

@@ -1,4 +1,4 @@
-"""Sharpe ratio with its standard error, and the questions asked of one: is it luck, since when.
+"""Sharpe ratio: standard error, significance after many trials, and breaks.
 
 Sharpe = mean(r) / sd(r, ddof=1) * sqrt(periods per year), r being returns over the risk-free rate.
 A 5-day value, annualised, has a standard deviation of 10 where nothing changed, a 60-day one 2.1.

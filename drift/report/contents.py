@@ -50,21 +50,21 @@ def gather(conn: Connection, strategy: Strategy, session: date, history: History
             f"session {session} of {strategy.strategy_id!r} has not been computed yet"
         )
     end = history.sessions.index(session) + 1
-    shown = slice(max(end - DRAWN, 0), end)
+    drawn = slice(max(end - DRAWN, 0), end)
     references = References(conn, strategy.strategy_id)
     judge = references.at(session)
     features = _features(conn, strategy, references, judge, session)
     baseline = history.levels[end - 1]
-    ic = history.of("ic")[shown]
+    ic = history.of("ic")[drawn]
     return Report(
         strategy=strategy.strategy_id,
         session=session,
-        sessions=history.sessions[shown],
-        series={name: history.arrays[name][shown] for name in SERIES if name in history.arrays},
+        sessions=history.sessions[drawn],
+        series={name: history.arrays[name][drawn] for name in SERIES if name in history.arrays},
         evaluation=history.judge(strategy.rules).cut(slice(end)),
         baseline=baseline,
         onset=cusum.onset(ic, baseline) if baseline is not None else None,
-        psi_ratios=_ratios(conn, strategy, features, history.sessions[shown]),
+        psi_ratios=_ratios(conn, strategy, features, history.sessions[drawn]),
         features=features,
         facts=_facts(strategy, runs[0], judge),
         periods_per_year=strategy.periods_per_year,

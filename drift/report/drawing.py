@@ -87,7 +87,7 @@ def ic_figure(
 def psi_heatmap(sessions: Sequence[date], ratios: Mapping[str, ArrayLike]) -> Figure:
     """PSI by feature and session, in units of each feature's limit, the worst on top.
 
-    `ratios` holds shape (sessions,) by feature, NaN where there is none; at most 25 features are
+    `ratios` holds shape (sessions,) by feature, NaN where missing; at most 25 features are
     drawn, those with the largest last value.
     """
     names = sorted(ratios, key=lambda name: -_last(_array(ratios[name])))[:MOST_FEATURES]
@@ -95,8 +95,8 @@ def psi_heatmap(sessions: Sequence[date], ratios: Mapping[str, ArrayLike]) -> Fi
     figure, (axes,) = _figure(1, 0.9 + 0.22 * max(len(names), 2), LABEL_WIDTH)
     colors = ListedColormap(list(HEAT_COLORS), "psi").with_extremes(bad=HEAT_MISSING)
     norm = BoundaryNorm(HEAT_BOUNDS, colors.N)
-    shown = np.ma.masked_invalid(table)
-    axes.imshow(shown, aspect="auto", cmap=colors, norm=norm, interpolation="nearest")
+    cells = np.ma.masked_invalid(table)
+    axes.imshow(cells, aspect="auto", cmap=colors, norm=norm, interpolation="nearest")
     axes.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=8)
     _session_ticks(axes, sessions)
     _heat_legend(axes)
@@ -253,8 +253,8 @@ def _date_axis(axes: Axes, days: Floats) -> None:
 
 def _session_ticks(axes: Axes, sessions: Sequence[date]) -> None:
     at = np.unique(np.linspace(0, max(len(sessions) - 1, 0), 8).astype(int))
-    shown = [int(i) for i in at if i < len(sessions)]
-    axes.set_xticks(shown, [sessions[i].isoformat() for i in shown], fontsize=8)
+    ticks = [int(i) for i in at if i < len(sessions)]
+    axes.set_xticks(ticks, [sessions[i].isoformat() for i in ticks], fontsize=8)
     labels = axes.get_xticklabels()
     if len(labels) > 1:
         labels[0].set_horizontalalignment("left")
@@ -283,8 +283,8 @@ def _heat_legend(axes: Axes) -> None:
 
 
 def _last(values: Floats) -> float:
-    known = values[np.isfinite(values)]
-    return float(known[-1]) if len(known) else -1.0
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if len(finite) else -1.0
 
 
 def _shares(axes: Axes, reference: Reference, counts: Sequence[int]) -> None:

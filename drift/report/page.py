@@ -227,8 +227,8 @@ def _headline(report: Report, alerts: Sequence[Mapping[str, Any]]) -> str:
 def _numbers(report: Report) -> Iterator[dict[str, Any]]:
     for name, values in report.series.items():
         array = np.asarray(values, dtype=np.float64)
-        known = [float(array[-1 - ago]) if len(array) > ago else np.nan for ago in (0, 5, 20)]
-        yield {"name": name, "known": known}
+        recent = [float(array[-1 - ago]) if len(array) > ago else np.nan for ago in (0, 5, 20)]
+        yield {"name": name, "known": recent}
 
 
 def _features(report: Report) -> Iterator[dict[str, Any]]:

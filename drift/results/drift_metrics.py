@@ -87,8 +87,6 @@ class DriftMetrics:
         Whether a critical alert on IC, PSI or Sharpe is open.
     values
         Everything, by metric and dimension.
-    batch
-        The computation behind metrics that are not stored yet; not for callers.
 
     Examples
     --------
@@ -127,8 +125,6 @@ class DriftMetrics:
             The strategy and the session.
         found
             Values by metric and dimension.
-        batch
-            The computation behind them, if they are not stored yet.
 
         Examples
         --------
@@ -136,10 +132,10 @@ class DriftMetrics:
         >>> DriftMetrics.of("momentum", day, [Value(day, "ic", "", 0.031, 40, "ok")]).ic
         0.031
         """
-        own = {v.metric: v.value for v in found if not v.dimension}
-        fields: dict[str, Any] = {name: own.get(metric) for name, metric in _METRICS.items()}
-        flags = {name: bool(own.get(name)) for name in _FLAGS}
-        n_signals = int(own.get("n_signals") or 0)
+        by_metric = {v.metric: v.value for v in found if not v.dimension}
+        fields: dict[str, Any] = {name: by_metric.get(metric) for name, metric in _METRICS.items()}
+        flags = {name: bool(by_metric.get(name)) for name in _FLAGS}
+        n_signals = int(by_metric.get("n_signals") or 0)
         return cls(
             day,
             strategy_id,

@@ -19,6 +19,7 @@ CLASSES = {
     "FeatureStore": "feature_store.store",
     "Snapshot": "feature_store.files.snapshots",
     "Lake": "feature_store.files.lake",
+    "DriftMonitor": "drift.monitor",
     "DriftMetrics": "drift.results.drift_metrics",
     "AlertConfig": "drift.results.drift_metrics",
     "Rule": "drift.alerts.rules",

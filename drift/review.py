@@ -1,0 +1,326 @@
+"""References, alerts and stored results of one strategy, for `DriftMonitor`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime, timezone
+
+import numpy as np
+
+from mlflow_timescale.common.calendars import NotASession
+from mlflow_timescale.common.time import parse_day, require_zone
+from mlflow_timescale.db import Connection, load
+
+from . import strategy as strategies
+from .alerts import lifecycle as alerts
+from .alerts.lifecycle import Alert
+from .alerts.simulation import RuleSimulation
+from .computation import reference_fit
+from .computation.history import History
+from .metrics import cusum
+from .metrics.cusum import Onset
+from .results import references, values
+from .results.drift_metrics import DriftMetrics
+from .watched import WatchedStrategy
+
+_queries = load("drift")
+
+
+class StrategyReview(WatchedStrategy):
+    """The part of `DriftMonitor` that reads results, and accepts references and alerts."""
+
+    def accept(
+        self,
+        start: date,
+        end: date,
+        reason: str,
+        *,
+        accepted_by: str | None = None,
+        min_sessions: int = references.MIN_SESSIONS,
+        bins: int = 10,
+    ) -> int:
+        """Accept past sessions as the normal state that later ones are compared with.
+
+        Parameters
+        ----------
+        reason
+            Kept with the reference.
+        accepted_by
+            By default the database user.
+        min_sessions
+            The smallest number of sessions with an IC.
+        bins
+            Quantile bins of the features' distributions.
+
+        Returns
+        -------
+        int
+            The version of the reference, from 1.
+
+        Raises
+        ------
+        NotAcceptable
+            Too few sessions have an IC (`backfill` them first), or there is no reason.
+
+        Examples
+        --------
+        >>> monitor.accept(days[0], days[-1], "calm start", min_sessions=20)
+        1
+        """
+        window = parse_day(start, "start"), parse_day(end, "end")
+        days = self.calendar.sessions_in_range(*window)
+        with self._connect() as conn:
+            stored = values.of_sessions(conn, self.strategy_id, *window, metrics=["ic"])
+            ics = values.on_sessions(stored, days).get(("ic", ""), np.full(len(days), np.nan))
+            with conn.transaction():
+                fitted = list(reference_fit.distributions(conn, self.strategy, days, bins))
+            return references.accept(
+                conn,
+                self.strategy_id,
+                window,
+                ics,
+                fitted,
+                reason=reason,
+                accepted_by=accepted_by,
+                min_sessions=min_sessions,
+            )
+
+    def references(self) -> tuple[references.Window, ...]:
+        """The accepted windows, with mean and standard deviation of their daily IC.
+
+        Returns
+        -------
+        tuple of Window
+
+        Examples
+        --------
+        >>> _ = monitor.accept(days[0], days[-1], "calm start", min_sessions=20)
+        >>> [(window.role, window.ic_n) for window in monitor.references()]
+        [('accepted', 21), ('fixed', 21)]
+        """
+        with self._connect() as conn:
+            return references.References(conn, self.strategy_id).windows
+
+    def alerts(
+        self, *, states: Sequence[str] | None = None, since: date | None = None
+    ) -> list[Alert]:
+        """Alerts, by session.
+
+        Parameters
+        ----------
+        states
+            Only these: "open", "acknowledged", "silenced", "resolved".
+        since
+            Leave out alerts that were resolved before this date.
+
+        Returns
+        -------
+        list of Alert
+
+        Examples
+        --------
+        >>> quiet = monitor.run_daily(date(2024, 2, 1))
+        >>> [(alert.rule, alert.severity) for alert in monitor.alerts(states=["open"])]
+        [('no signals', 'critical')]
+        """
+        with self._connect() as conn:
+            return alerts.find(conn, self.strategy_id, states=states, since=since)
+
+    def acknowledge(self, alert_id: int, *, by: str, note: str = "") -> None:
+        """Record that a person handles an alert.
+
+        Parameters
+        ----------
+        alert_id
+            The number of an open alert.
+        by, note
+            The person, and a remark.
+
+        Raises
+        ------
+        NoSuchAlert
+            The strategy has no open alert of that number.
+
+        Examples
+        --------
+        >>> quiet = monitor.run_daily(date(2024, 2, 1))
+        >>> monitor.acknowledge(monitor.alerts()[-1].alert_id, by="ann", note="feed is down")
+        >>> monitor.alerts()[-1].state
+        'acknowledged'
+        """
+        with self._connect() as conn:
+            alerts.acknowledge(conn, self.strategy_id, alert_id, by, note)
+
+    def silence(
+        self, rule: str, *, until: datetime, by: str, why: str, since: datetime | None = None
+    ) -> int:
+        """Mute a rule for the sessions that close in a period.
+
+        Parameters
+        ----------
+        rule
+            The name of a rule.
+        until, since
+            The end and the start of the period (aware); it starts now by default.
+        by, why
+            The person, and the reason.
+
+        Returns
+        -------
+        int
+            How many open alerts were muted.
+
+        Raises
+        ------
+        InvalidTime
+            A time has no time zone.
+        ValueError
+            The period ends before it begins, or the reason is empty.
+
+        Examples
+        --------
+        >>> until = datetime.now(timezone.utc) + timedelta(days=1)
+        >>> monitor.silence("no signals", until=until, by="ann", why="exchange test day")
+        0
+        """
+        begin = require_zone(since, "since") if since else datetime.now(timezone.utc)
+        period = begin, require_zone(until, "until")
+        with self._connect() as conn:
+            return alerts.silence(conn, self.strategy_id, rule, period, by, why)
+
+    def metrics(self, start: date, end: date) -> list[DriftMetrics]:
+        """The stored metrics of past sessions.
+
+        Returns
+        -------
+        list of DriftMetrics
+            One for each session that was computed.
+
+        Examples
+        --------
+        >>> len(monitor.metrics(days[0], days[-1]))
+        21
+        """
+        with self._connect() as conn:
+            days = [run.session for run in values.runs(conn, self.strategy_id, start, end)]
+            return [self._stored_metrics(conn, day) for day in days]
+
+    def last_session(self) -> date | None:
+        """The last session that was computed; None before any.
+
+        Examples
+        --------
+        >>> monitor.last_session()
+        datetime.date(2024, 1, 31)
+        """
+        with self._connect() as conn:
+            row = conn.execute(_queries.last_run, {"strategy_id": self.strategy_id}).fetchone()
+        return row[0] if row else None
+
+    def report(self, session: date | None = None) -> str:
+        """One session, by default the last computed one, as a self-contained HTML page.
+
+        Returns
+        -------
+        str
+            HTML with inline pictures.
+
+        Raises
+        ------
+        NotASession
+            The session was not computed.
+
+        Examples
+        --------
+        >>> monitor.report(days[-1]).startswith("<!")
+        True
+        """
+        from .report import contents as reporting
+        from .report import page as report
+
+        with self._connect() as conn:
+            history = reporting.read_history(conn, self.strategy)
+            if not history.sessions:
+                raise NotASession(f"no session of {self.strategy_id!r} has been computed yet")
+            day = history.sessions[-1] if session is None else self._session(session)
+            return report.render(reporting.gather(conn, self.strategy, day, history))
+
+    def simulate(
+        self, rules: strategies.Rules | None = None, *, n_paths: int = 4000
+    ) -> list[RuleSimulation]:
+        """False-alarm rates and detection delays of rules, from the strategy's own healthy history.
+
+        Parameters
+        ----------
+        rules
+            As in the constructor; by default those in force.
+        n_paths
+            Simulated years.
+
+        Returns
+        -------
+        list of RuleSimulation
+            One for each rule.
+
+        Raises
+        ------
+        ValueError
+            The history has fewer than 60 sessions.
+
+        Examples
+        --------
+        >>> monitor.simulate()
+        Traceback (most recent call last):
+            ...
+        ValueError: ...
+        """
+        from .alerts.simulation import simulate
+        from .report import contents as reporting
+
+        with self._connect() as conn:
+            history = reporting.read_history(conn, self.strategy)
+            accepted = references.References(conn, self.strategy_id).accepted
+        levels = [level for level in history.levels if level is not None]
+        healthy = slice(None)
+        if accepted:
+            ends = [day for day in history.sessions if day <= accepted[-1].window_end]
+            healthy = slice(len(ends))
+        series = {name: array[healthy] for name, array in history.arrays.items()}
+        return simulate(
+            self.rules
+            if rules is None
+            else strategies.rules_from_json(strategies.rules_as_json(rules)),
+            {name: array for name, array in series.items() if np.isfinite(array).any()},
+            {"ic": levels[-1]} if levels else None,
+            n_paths=n_paths,
+            periods_per_year=self.strategy.periods_per_year,
+        )
+
+    def onset(self) -> tuple[Onset, list[date]] | None:
+        """The beginning of the latest fall of the IC, as a change point.
+
+        Returns
+        -------
+        (Onset, list of date) or None
+            The onset, whose indices point into the list of sessions; None where the IC never fell
+            far below the accepted level, or no level was accepted.
+
+        Examples
+        --------
+        >>> monitor.onset() is None
+        True
+        """
+        with self._connect() as conn:
+            accepted = references.References(conn, self.strategy_id)
+            history = History.read(conn, self.strategy, accepted)
+        judged = [i for i, level in enumerate(history.levels) if level is not None]
+        if not judged:
+            return None
+        level = history.levels[judged[-1]]
+        first = next(i for i in judged if history.levels[i] == level)
+        onset = cusum.onset(history.of("ic")[first:], level) if level else None
+        return (onset, list(history.sessions[first:])) if onset else None
+
+    def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
+        stored = values.of_sessions(conn, self.strategy_id, day, day)
+        return DriftMetrics.of(self.strategy_id, day, stored)
