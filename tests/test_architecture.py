@@ -128,6 +128,44 @@ def packages() -> list[str]:
     return [str(path.parent.relative_to(ROOT)) for path in MODULES if path.name == "__init__.py"]
 
 
+def exported_modules(room: str) -> set[str] | None:
+    """The modules that a room opens to others; None for a room that exports objects."""
+    folder = ROOT.joinpath(*room.split("."))
+    tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
+    values = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    names = set(next(values, ()))
+    modules = {path.stem for path in folder.glob("*.py")} | {p.name for p in folder.iterdir()}
+    return names if names and names <= modules else None
+
+
+def test_rooms_import_only_the_modules_that_other_rooms_export() -> None:
+    rooms = [room.replace("/", ".") for room in packages()]
+    exports = {room: exported_modules(room) for room in rooms}
+    assert sum(names is not None for names in exports.values()) >= 14
+    entered = set()
+    for path in MODULES:
+        own = ".".join(path.relative_to(ROOT).parent.parts)
+        for name in imported_modules(path):
+            room, _, module = name.rpartition(".")
+            open_modules = exports.get(room)
+            if open_modules is not None and room != own and module not in open_modules:
+                entered.add(f"{path.relative_to(ROOT)} imports {name}")
+    assert not entered
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The modules of ours that a file imports, as "from room import module" too."""
+    candidates = {name for name, _ in imports(path)}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            candidates |= {f"{_absolute(path, node)}.{alias.name}" for alias in node.names}
+    return {name for name in candidates if (ROOT / (name.replace(".", "/") + ".py")).is_file()}
+
+
 def test_the_architecture_has_a_row_for_every_room() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     missing = [room for room in packages() if f"| `{room}/` |" not in text]

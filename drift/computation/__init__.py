@@ -3,3 +3,6 @@
 Entry points: `pipeline` (compute and store), `session_values` and `series_values` (the values of
 one session, and those that follow from the series), `history`, `reference_fit`.
 """
+
+# The modules that other rooms may import.
+__all__ = ["computed", "history", "pipeline", "reference_fit"]

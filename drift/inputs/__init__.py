@@ -3,3 +3,6 @@
 Entry points: `recording` (frames into the database), `observed` (predictions and returns of a
 session), `features` (feature values of a session), `feeds` (how complete they are).
 """
+
+# The modules that other rooms may import.
+__all__ = ["features", "feeds", "observed", "recording"]

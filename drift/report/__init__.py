@@ -3,3 +3,6 @@
 Entry points: `contents` (what is shown, from stored values), `drawing` (matplotlib figures),
 `page` (the HTML).
 """
+
+# The modules that other rooms may import.
+__all__ = ["contents", "page"]

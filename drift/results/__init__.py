@@ -3,3 +3,6 @@
 Entry points: `values` (numbers of a session, in revisions), `references` (accepted windows),
 `drift_metrics` (`DriftMetrics` and `AlertConfig`).
 """
+
+# The modules that other rooms may import.
+__all__ = ["drift_metrics", "references", "values"]

@@ -3,3 +3,6 @@
 Entry points: `definitions` (feature views and their checks), `selection` (features and versions
 named by a caller), `series` (the integer of an entity, feature and version).
 """
+
+# The modules that other rooms may import.
+__all__ = ["definitions", "provenance", "selection", "series", "view_files"]

@@ -3,3 +3,16 @@
 Entry points: `query` (one point-in-time question), `point_in_time` (its answer), `explain` and
 `revisions`. `frontier` is the search itself, in numpy alone.
 """
+
+# The modules that other rooms may import.
+__all__ = [
+    "cells",
+    "explain",
+    "frontier",
+    "plans",
+    "point_in_time",
+    "query",
+    "revisions",
+    "spine",
+    "watermarks",
+]

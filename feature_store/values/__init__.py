@@ -2,3 +2,6 @@
 
 The lowest room of the feature store: it knows frames and times, and no database.
 """
+
+# The modules that other rooms may import.
+__all__ = ["encoding", "points"]

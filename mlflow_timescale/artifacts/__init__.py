@@ -3,3 +3,6 @@
 `in_database` is the store behind `timescaledb-artifacts:`, `checked` the one behind
 `sha256+<scheme>:`; both are `repository.LedgeredRepository`, and both write `ledger`.
 """
+
+# The modules that other rooms may import.
+__all__ = ["adopt", "databases", "ledger", "locations", "opening", "runs", "verify"]

@@ -18,22 +18,32 @@ from mlflow_timescale.cli.kit import (
 from mlflow_timescale.db.uri import DatabaseURI
 
 if TYPE_CHECKING:
-    from mlflow_timescale.operations.adopt import Layout
+    from mlflow_timescale.operations.adopt import Additions, Layout
+
+
+abort_option = click.option(
+    "--abort", is_flag=True, help="Give up an interrupted conversion, in either direction."
+)
 
 
 @click.command()
 @database_option
+@abort_option
 @dry_run_option
-def adopt(uri: DatabaseURI, dry_run: bool) -> None:
+def adopt(uri: DatabaseURI, abort: bool, dry_run: bool) -> None:
     """Convert a database of plain MLflow to our layout, in place.
 
     Metrics are copied run by run into a new table, the count and checksum of every run are
-    compared, and then the tables are swapped. MLflow can keep writing. An interrupted command
-    continues where it stopped. `release` reverts it.
+    compared, and then the tables are swapped. MLflow can keep writing. Owner, grants, options,
+    comments, indexes, triggers and views of the table are kept. An interrupted command continues
+    where it stopped; `--abort` removes what it has built. `release` reverts it.
     """
     from mlflow_timescale.operations import adopt as module
     from mlflow_timescale.schema import verify
 
+    if abort:
+        _abort(uri, dry_run)
+        return
     verify(uri.url)
     _rebuild(uri, dry_run, module.adopt, is_done=lambda layout: layout.ours)
 
@@ -56,24 +66,47 @@ def release(uri: DatabaseURI, dry_run: bool) -> None:
 def _rebuild(
     uri: DatabaseURI, dry_run: bool, work: Callable[..., None], is_done: Callable[[Any], bool]
 ) -> None:
-    from mlflow_timescale.operations.adopt import copied, layout
+    from mlflow_timescale.operations import adopt as module
     from mlflow_timescale.operations.doctor import in_bytes
 
     with db.connect(uri, autocommit=True) as conn:
         require_schema(conn, uri, exists=False)
-        before = layout(conn)
+        before = module.layout(conn)
         done = is_done(before)
         print_message("metrics: in this layout already" if done else _forecast(before))
-        if not done and (runs := copied(conn)):
+        if not done and (runs := module.copied(conn)):
             print_message(f"interrupted before: continues after {runs:,} of {before.runs:,} runs")
         if dry_run:
+            if not done:
+                _print_additions(module.additions(conn))
             return
         with progress() as bar:
             task = bar.add_task("copying runs", total=before.runs)
             work(conn, progress=lambda done, total: bar.update(task, completed=done, total=total))
-        after = layout(conn)
+        after = module.layout(conn)
     if not done:
         print_message(f"done: {in_bytes(before.bytes)} before, {in_bytes(after.bytes)} now")
+
+
+def _abort(uri: DatabaseURI, dry_run: bool) -> None:
+    from mlflow_timescale.operations import adopt as module
+
+    with db.connect(uri, autocommit=True) as conn:
+        runs = module.copied(conn)
+        is_begun = module.is_begun(conn) if dry_run else module.abort(conn)
+    if not is_begun:
+        print_message("no conversion was interrupted: there is nothing to give up")
+    elif dry_run:
+        print_message(f"would remove the copies of {runs:,} runs; metrics stays as it is")
+    else:
+        print_message(f"removed the copies of {runs:,} runs; metrics is as it was")
+
+
+def _print_additions(additions: Additions) -> None:
+    for each in additions.carried:
+        print_message(f"carries over: {each}")
+    for obstacle in additions.obstacles:
+        print_message(f"cannot carry over: {obstacle}", style="red")
 
 
 def _forecast(before: Layout) -> str:

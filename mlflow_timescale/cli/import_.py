@@ -7,6 +7,7 @@ import click
 from mlflow_timescale import db
 from mlflow_timescale.cli.kit import (
     database_option,
+    dry_run_option,
     json_option,
     print_json,
     print_message,
@@ -18,13 +19,16 @@ from mlflow_timescale.db.uri import DatabaseURI
 @click.command("import")
 @click.argument("source")
 @database_option
+@dry_run_option
 @json_option
-def import_(source: str, uri: DatabaseURI, as_json: bool) -> None:
+def import_(source: str, uri: DatabaseURI, dry_run: bool, as_json: bool) -> None:
     """Copy another MLflow database or file store into a new database.
 
     SOURCE is a database URI (sqlite:///mlflow.db, postgresql://...) or the directory of a file
     store (./mlruns). All or nothing: the rows of every table are counted before the commit.
-    Artifacts stay where they are.
+    Experiments whose ids are too large for a database, as those of file stores, get new ones, and
+    keep the old one as a tag. What cannot be read is left out and named. Artifacts stay where they
+    are.
     """
     if source.startswith(("postgresql", "postgres:", "timescaledb")):
         require_server(DatabaseURI.parse(source))
@@ -35,11 +39,20 @@ def import_(source: str, uri: DatabaseURI, as_json: bool) -> None:
         if rows and not as_json:
             print_message(f"{rows:>12,} {table}")
 
+    def keep_note(line: str) -> None:
+        notes.append(line)
+        if not as_json:
+            print_message(line, style="yellow", stderr=True)
+
+    notes: list[str] = []
     initialize(uri.url)
     with db.connect(uri, autocommit=True) as conn:
         db.ensure(conn, uri)
-        copied = import_from(source, conn, on_table=print_copied)
+        copied = import_from(
+            source, conn, on_table=print_copied, on_note=keep_note, dry_run=dry_run
+        )
     if as_json:
-        print_json({"tables": copied, "rows": sum(copied.values())})
+        print_json({"tables": copied, "rows": sum(copied.values()), "notes": notes})
     else:
-        print_message(f"{sum(copied.values()):>12,} rows imported")
+        done = "rows would be imported" if dry_run else "rows imported"
+        print_message(f"{sum(copied.values()):>12,} {done}")

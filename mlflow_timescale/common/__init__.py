@@ -1,1 +1,20 @@
-"""What every room shares and no library gives: attribution of changes."""
+"""The ground floor above the database: time, calendars, frames, settings, errors, git state.
+
+Every room may stand on it; it imports nothing but `mlflow_timescale.db`. Each concept that two
+packages need lives here once.
+"""
+
+# The modules that other rooms may import.
+__all__ = [
+    "attribution",
+    "calendar_overrides",
+    "calendars",
+    "errors",
+    "frames",
+    "git",
+    "micros",
+    "packages",
+    "schemes",
+    "settings",
+    "time",
+]

@@ -13,6 +13,7 @@ from mlflow_timescale.db.errors import (
     InvalidURI,
     MigrationError,
 )
+from mlflow_timescale.db.locks import LocksHeld, with_short_waits
 from mlflow_timescale.db.migrations import ensure, exclusively, migrate
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.revisions import read_state
@@ -26,6 +27,7 @@ __all__ = [
     "EmbeddedServerError",
     "Error",
     "InvalidURI",
+    "LocksHeld",
     "MigrationError",
     "connect",
     "ensure",
@@ -33,4 +35,5 @@ __all__ = [
     "load",
     "migrate",
     "read_state",
+    "with_short_waits",
 ]

@@ -26,6 +26,7 @@ from psycopg.rows import TupleRow, dict_row
 from mlflow_timescale.db import last_layout, schema_files
 from mlflow_timescale.db.connection import Connection
 from mlflow_timescale.db.errors import MigrationError
+from mlflow_timescale.db.locks import RETRIED, with_short_waits
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.revisions import MIGRATE, REVISION, read_state
 from mlflow_timescale.db.schema_files import Definition, Migration, definitions
@@ -111,6 +112,7 @@ def migrate(
     with exclusively(conn):
         _create_extension(conn)
         conn.execute(_queries.create_ledger)
+        conn.execute(_queries.open_to_owner)
         _refuse_older_client(conn)
         last_layout.take_over(conn, _applied(conn), shipped())
         # One step may meet the needs of the next, so look again after each.
@@ -134,6 +136,9 @@ def ensure(conn: Connection, uri: DatabaseURI) -> None:
     if (state is None and not _applied(conn)) or (may_migrate and not (state and state.released)):
         migrate(conn)
         return
+    if state is None:
+        with exclusively(conn):  # another process may be setting it up at this moment
+            state = read_state(conn)
     if state is None:
         raise MigrationError(
             f"{uri} has the schema of an older mlflow-timescale: its administrator runs "
@@ -168,6 +173,21 @@ def exclusively(conn: Connection) -> Iterator[None]:
             conn.execute(_queries.unlock)
 
 
+def define_area(conn: Connection, area: str) -> None:
+    """Apply the definitions of an area in the current transaction, as if `metrics` were rebuilt."""
+    offered, schema, defined = (
+        facts(conn) | {"metrics_rebuild"},
+        _mlflow_schema(conn),
+        _defined(conn),
+    )
+    outdated = [
+        each
+        for each in _best_definitions(offered)
+        if each.area == area and defined.get(each.name) != each.sha256(schema)
+    ]
+    _define(conn, outdated, schema)
+
+
 def drop_definitions(conn: Connection, area: str) -> None:
     """Drop every function, view and trigger that the definitions of an area made."""
     for (text,) in conn.execute(_queries.objects_of_area, {"area": area}).fetchall():
@@ -195,7 +215,7 @@ def _advance(
             return [migration]
     for definition in todo.outdated:
         on_apply(definition)
-    _define(conn, todo.outdated, schema)
+    with_short_waits(conn, lambda: _define(conn, todo.outdated, schema))
     return list(todo.outdated)
 
 
@@ -291,34 +311,37 @@ def _create_extension(conn: Connection) -> None:
 def _apply(conn: Connection, migration: Migration, schema: str | None) -> None:
     record = {"name": migration.name, "sha256": migration.sha256}
     text = migration.text(schema).encode()
+
+    def execute() -> None:
+        conn.execute(text)
+        conn.execute(_queries.record, record)
+
     try:
         if migration.in_transaction:
-            with conn.transaction():
-                conn.execute(text)
-                conn.execute(_queries.record, record)
+            with_short_waits(conn, execute)
         else:
-            conn.execute(text)
-            conn.execute(_queries.record, record)
+            execute()
     except psycopg.Error as exc:
         outcome = "was rolled back" if migration.in_transaction else "may be partly applied"
         raise MigrationError(f"migration {migration.name} failed and {outcome}: {exc}") from exc
 
 
 def _define(conn: Connection, outdated: Collection[Definition], schema: str | None) -> None:
-    """Apply definitions in one transaction: other clients see all of them or none."""
-    name = ""
-    try:
-        with conn.transaction():
-            conn.execute(_queries.late_bodies)
-            earlier: set[str] = set()
-            for each in outdated:
-                name = each.name
-                conn.execute(each.text(schema).encode())
-                touched = {text for (text,) in conn.execute(_queries.touched).fetchall()}
-                _record_definition(conn, each, schema, sorted(touched - earlier))
-                earlier = touched
-    except psycopg.Error as exc:
-        raise MigrationError(f"definition {name} failed, and all were rolled back: {exc}") from exc
+    """Apply definitions in the current transaction: other clients see all of them or none."""
+    conn.execute(_queries.late_bodies)
+    earlier = {text for (text,) in conn.execute(_queries.touched).fetchall()}
+    for each in outdated:
+        try:
+            conn.execute(each.text(schema).encode())
+        except RETRIED:
+            raise
+        except psycopg.Error as exc:
+            raise MigrationError(
+                f"definition {each.name} failed, and all were rolled back: {exc}"
+            ) from exc
+        touched = {text for (text,) in conn.execute(_queries.touched).fetchall()}
+        _record_definition(conn, each, schema, sorted(touched - earlier))
+        earlier = touched
 
 
 def _record_definition(

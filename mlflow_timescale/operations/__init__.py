@@ -3,3 +3,6 @@
 One module for each operation; the commands of `mlflow_timescale.cli` call them. They stand on all
 rooms below, and no room below imports them.
 """
+
+# The modules that other rooms may import.
+__all__ = ["adopt", "doctor", "importing", "packing", "reproduce", "retention"]

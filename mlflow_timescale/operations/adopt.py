@@ -1,36 +1,30 @@
-"""Taking over a database that plain MLflow used, and giving it back.
+"""Converting a database of plain MLflow to our layout, and back.
 
-Both ways build the other layout of `metrics` beside the present one, run by run, while MLflow goes
-on writing (a trigger writes to both), compare every run's count and checksum, and then let the
-tables change places in one short transaction. Whatever stops it, the old table is whole, and the
-next call goes on from the last run that was copied.
+Both directions build the other layout of `metrics` beside the present one, run by run, while MLflow
+goes on writing (triggers write to both), compare the count and checksum of every run, and then
+exchange the tables in one short transaction. Whatever stops it, the present table is whole: the
+next call continues after the last run that was copied, and `abort` gives up.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from psycopg import sql
-from psycopg.rows import class_row
 
 from mlflow_timescale import db
-from mlflow_timescale.db import Connection
-from mlflow_timescale.db.migrations import LAYOUT, drop_definitions, facts, shipped
-from mlflow_timescale.db.rows import scalar
+from mlflow_timescale.db import Connection, rows, with_short_waits
+from mlflow_timescale.db.migrations import define_area, drop_definitions, facts, shipped
+from mlflow_timescale.operations import carrying, rebuild
 
 Progress = Callable[[int, int], None]
 _queries = db.load("adopt")
 _migrations = db.load("migrations")
-# Points a second, measured on two cores: 60,000 to a hypertable with its key and foreign key.
+# Points a second, measured on two cores: 60,000 to a hypertable with its key.
 _SPEED = 60_000
 # A point in MLflow's layout with its three indexes, in bytes (ours takes half of it, or less).
 _MLFLOW_POINT = 420
-# Target duration of one copy transaction, in seconds, so that Ctrl-C is quick.
-_SECONDS_AT_ONCE = 2.0
-_MOST_RUNS_AT_ONCE = 1000
+# The migrations of tracking that make its tables, as the definitions expect them.
+_TABLES = ("tracking/004_metric_marks", "tracking/007_last_writes")
 
 
 class AdoptionError(db.Error):
@@ -58,6 +52,14 @@ class Layout:
         return self.points * _MLFLOW_POINT if self.ours else self.bytes
 
 
+@dataclass(frozen=True)
+class Additions:
+    """What was added to `metrics`: what a rebuild carries over, and what it cannot."""
+
+    carried: list[carrying.Addition]
+    obstacles: list[str]
+
+
 def layout(conn: Connection) -> Layout:
     """Look at a database; raises AdoptionError if MLflow's tables are not in it."""
     if "mlflow" not in facts(conn):
@@ -66,34 +68,45 @@ def layout(conn: Connection) -> Layout:
             "--backend-store-uri names (a new database needs no adoption, only `migrate`; one of "
             "an MLflow before 3.17 needs `mlflow db upgrade` first)"
         )
-    with conn.cursor(row_factory=class_row(Layout)) as cursor:
-        found = cursor.execute(_queries.layout).fetchone()
-    assert found is not None
-    return found
+    [state] = rows.records(conn, Layout, _queries.layout)
+    return state
+
+
+def additions(conn: Connection) -> Additions:
+    """What the next `adopt` or `release` would carry over, and what stands in its way."""
+    before = layout(conn)
+    hypertable = not before.ours and rebuild.makes_hypertables(conn)
+    return Additions(
+        carrying.additions(conn, before.schema),
+        carrying.obstacles(conn, before.schema, hypertable=hypertable),
+    )
 
 
 def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) -> None:
-    """Turn plain MLflow's database into ours, in place. `conn` must be in autocommit mode.
+    """Convert plain MLflow's database to our layout, in place.
 
-    Raises AdoptionError if a copied run differs from its original; nothing is changed then.
+    Parameters
+    ----------
+    conn
+        A connection in autocommit mode. Raises AdoptionError if something on `metrics` cannot be
+        carried over, or if a copied run differs from its original; nothing is changed then. Raises
+        db.LocksHeld where another session keeps the tables locked; the next call continues.
+    progress
+        Called with the number of runs that are copied, and of all runs.
     """
-    layout(conn)
+    if not layout(conn).ours:
+        _refuse_obstacles(conn)
     # Creates the extension where the server offers it; a small table is done with that.
     db.migrate(conn)
     with db.exclusively(conn):
         before = layout(conn)
-        if not before.ours:
-            timescale = "timescale" in facts(conn)
-            _begin(conn, _queries.use_our_layout, hypertable=timescale)
-            _copy(conn, before, progress)
-            done = LAYOUT if timescale else LAYOUT[:1]
-            with conn.transaction():
-                _swap(conn, before)
-                for migration in shipped():
-                    if migration.name in done:
-                        known = {"name": migration.name, "sha256": migration.sha256}
-                        conn.execute(_migrations.record, known)
+        if before.ours:
+            _give_up_the_other_way(conn, to_ours=False)
+        else:
+            _rebuild(conn, before, progress)
+        rebuild.mark(conn)
     db.migrate(conn, rebuild_metrics=True)
+    with_short_waits(conn, lambda: carrying.open_to_users(conn))
     conn.execute(_queries.analyze)
 
 
@@ -101,100 +114,103 @@ def release(conn: Connection, *, progress: Progress = lambda done, total: None) 
     """Give the database back to plain MLflow: its layout of `metrics`, nothing of ours on it.
 
     What else lies in the schema `mlops` (features, artifacts, drift) stays, out of MLflow's way.
+    Parameters and errors are those of `adopt`.
     """
     with db.exclusively(conn):
         before = layout(conn)
         if before.ours:
-            _begin(conn, _queries.use_mlflow_layout, hypertable=False)
-            _copy(conn, before, progress)
-        with conn.transaction():
-            if before.ours:
-                _swap(conn, before)
-            drop_definitions(conn, "tracking")
-            conn.execute(_queries.drop_tracking.format(schema=sql.Identifier(before.schema)))
-            conn.execute(_migrations.forget, {"names": _of_tracking()})
-            conn.execute(_migrations.mark_released)
+            _refuse_obstacles(conn)
+            _rebuild(conn, before, progress)
+        else:
+            _give_up_the_other_way(conn, to_ours=True)
+            if db.read_state(conn) is not None:
+                with_short_waits(conn, lambda: _drop_tracking(conn))
+        rebuild.finish_release(conn, before.schema)
     conn.execute(_queries.analyze)
 
 
-def _of_tracking() -> list[str]:
-    return [migration.name for migration in shipped() if migration.area == "tracking"]
+def abort(conn: Connection) -> bool:
+    """Give up an interrupted `adopt` or `release`; return whether there was one.
+
+    `metrics` stays as it is, with every point. Raises db.LocksHeld; the next call continues.
+    """
+    with db.exclusively(conn):
+        begun = is_begun(conn)
+        if begun:
+            rebuild.give_up(conn)
+    return begun
 
 
-def _begin(conn: Connection, use_layout: sql.SQL, *, hypertable: bool) -> None:
-    with conn.transaction():
-        conn.execute(_queries.create_tables)
-        if not scalar(conn, _queries.next_has_key):
-            conn.execute(use_layout)
-            if hypertable:
-                conn.execute(_queries.make_hypertable)
-        conn.execute(_queries.write_to_both)
-
-
-def _copy(conn: Connection, before: Layout, progress: Progress) -> None:
-    at_once = 1
-    progress(copied(conn), before.runs)
-    while run_ids := _to_copy(conn, at_once):
-        started = time.monotonic()
-        with conn.transaction():
-            _copy_runs(conn, run_ids)
-        at_once = _next_size(len(run_ids), time.monotonic() - started)
-        done = copied(conn)
-        progress(done, max(done, before.runs))
-
-
-def _next_size(runs: int, seconds: float) -> int:
-    """How many runs to copy next; runs differ, so it grows no faster than twofold."""
-    fitting = int(runs * _SECONDS_AT_ONCE / max(seconds, 0.001))
-    return max(1, min(fitting, 2 * runs, _MOST_RUNS_AT_ONCE))
+def is_begun(conn: Connection) -> bool:
+    """Whether an `adopt` or `release` has begun and not ended."""
+    return rebuild.direction(conn) is not None
 
 
 def copied(conn: Connection) -> int:
     """How many runs an interrupted rebuild has copied."""
-    if not scalar(conn, _queries.is_under_way):
+    if rebuild.direction(conn) is None:
         return 0
-    return int(scalar(conn, _queries.copied))
+    return int(rows.scalar(conn, _queries.copied))
 
 
-def _to_copy(conn: Connection, at_once: int) -> list[str]:
-    found = conn.execute(_queries.runs_to_copy, {"limit": at_once})
-    return [run_id for (run_id,) in found]
+def _rebuild(conn: Connection, before: Layout, progress: Progress) -> None:
+    to_ours = not before.ours
+    if rebuild.direction(conn) not in (None, to_ours) or rebuild.is_outdated(conn):
+        rebuild.give_up(conn)
+    rebuild.begin(conn, before.schema, to_ours=to_ours)
+    try:
+        rebuild.copy(conn, before.runs, progress)
+    except rebuild.CopyDiffers as exc:
+        raise AdoptionError(str(exc)) from exc
+    work = _become_ours if to_ours else _become_mlflows
+    with_short_waits(conn, lambda: rebuild.exchange(conn, before.schema, work))
 
 
-def _copy_runs(conn: Connection, run_ids: list[str]) -> None:
-    # One snapshot: a point that MLflow adds meanwhile is in both tables, or in neither.
-    conn.execute(_queries.one_snapshot)
-    conn.execute(_queries.copy_runs, {"run_ids": run_ids})
-    old, new = _summary(conn, "metrics", run_ids), _summary(conn, "mlops.metrics_next", run_ids)
-    if different := [run_id for run_id in run_ids if old.get(run_id) != new.get(run_id)]:
+def _become_ours(conn: Connection) -> None:
+    """What tracking's migrations would do to `metrics`, in the transaction of the exchange.
+
+    A point that was written between the exchange and the trigger would have no range.
+    """
+    done = {*rebuild.layout_migrations(conn), "tracking/005_mark_existing_points"}
+    applied = set(rows.scalars(conn, _migrations.applied))
+    for migration in shipped():
+        if migration.name in _TABLES and migration.name not in applied:
+            conn.execute(migration.sql.encode())
+            done.add(migration.name)
+    conn.execute(_queries.fill_ranges)
+    conn.execute(_queries.forget_short_runs)
+    # A hypertable's triggers are made as its owner, who must find their functions.
+    carrying.open_to_users(conn)
+    define_area(conn, "tracking")
+    for migration in shipped():
+        if migration.name in done:
+            record = {"name": migration.name, "sha256": migration.sha256}
+            conn.execute(_migrations.record, record)
+
+
+def _become_mlflows(conn: Connection) -> None:
+    conn.execute(_queries.add_foreign_key)
+    conn.execute(_queries.drop_list)
+    _drop_tracking(conn)
+
+
+def _drop_tracking(conn: Connection) -> None:
+    drop_definitions(conn, "tracking")
+    conn.execute(_queries.drop_tables_of_tracking)
+    names = [migration.name for migration in shipped() if migration.area == "tracking"]
+    conn.execute(_migrations.forget, {"names": names})
+    conn.execute(_migrations.mark_released)
+
+
+def _refuse_obstacles(conn: Connection) -> None:
+    if found := additions(conn).obstacles:
         raise AdoptionError(
-            f"the copy of run {different[0]} differs from its original (points, checksum): "
-            f"{new.get(different[0])} instead of {old.get(different[0])}; nothing was changed"
+            f"this cannot be carried over to the new table `metrics`: {'; '.join(found)}; nothing "
+            f"was changed"
         )
-    sums = [old.get(run_id, (0, 0)) for run_id in run_ids]
-    conn.execute(
-        _queries.remember_runs,
-        {
-            "run_ids": run_ids,
-            "points": [points for points, _ in sums],
-            "checksums": [checksum for _, checksum in sums],
-        },
-    )
 
 
-def _summary(conn: Connection, table: str, run_ids: list[str]) -> dict[str, tuple[int, Any]]:
-    query = _queries.summarise_runs.format(table=sql.Identifier(*table.split(".")))
-    rows = conn.execute(query, {"run_ids": run_ids})
-    return {run_id: (points, checksum) for run_id, points, checksum in rows}
-
-
-def _swap(conn: Connection, before: Layout) -> None:
-    conn.execute(_queries.lock_tables)
-    # Runs that were started since the last look.
-    while run_ids := _to_copy(conn, _MOST_RUNS_AT_ONCE):
-        conn.execute(_queries.copy_runs, {"run_ids": run_ids})
-        conn.execute(
-            _queries.remember_runs,
-            {"run_ids": run_ids, "points": [0] * len(run_ids), "checksums": [0] * len(run_ids)},
-        )
-    conn.execute(_queries.swap.format(schema=sql.Identifier(before.schema)))
+def _give_up_the_other_way(conn: Connection, *, to_ours: bool) -> None:
+    """An interrupted `release` of a database that is adopted (or the reverse) is not wanted."""
+    if rebuild.direction(conn) is to_ours:
+        rebuild.give_up(conn)

@@ -24,6 +24,7 @@ from mlflow_timescale.db.migrations import facts, plan, shipped
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations.indexes import missing_indexes
 from mlflow_timescale.operations.packing import loose_keys
+from mlflow_timescale.operations.rebuild import debris
 
 Level = Literal["ok", "note", "action"]
 OLDEST_SERVER = 150000
@@ -212,6 +213,28 @@ def sizes(patient: Patient) -> Iterator[Finding]:
     yield Finding("sizes", "ok", f"{in_bytes(total)}: {top}{points}", data=data)
 
 
+def conversion(patient: Patient) -> Iterator[Finding]:
+    """Whether an interrupted `adopt` or `release` left a table that every write goes to as well."""
+    left = debris(patient.conn)
+    if left == "marks":
+        yield Finding(
+            "conversion",
+            "note",
+            "an adopt was interrupted: long series are not indexed yet, and slower to read",
+            "mlflow-timescale adopt",
+            {"interrupted": "adopt"},
+        )
+    elif left:
+        yield Finding(
+            "conversion",
+            "action",
+            f"an interrupted {left} left a half-built table, mlops.metrics_next: every point is "
+            f"written twice",
+            f"mlflow-timescale {left} continues, mlflow-timescale adopt --abort gives up.",
+            {"interrupted": left},
+        )
+
+
 def packing(patient: Patient) -> Iterator[Finding]:
     """Whether key indexes of metrics are bloated: interleaved inserts leave pages half empty."""
     keys = loose_keys(patient.conn)
@@ -312,6 +335,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     our_schema,
     indexes,
     sizes,
+    conversion,
     packing,
     connections,
     clock,

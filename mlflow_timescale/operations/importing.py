@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import mlflow.store.db.utils as mlflow_db
 import psycopg
@@ -21,9 +24,12 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.rows import scalar
+from mlflow_timescale.operations.file_store import OLD_ID, FileStoreError, build_view
 
 Progress = Callable[[str, int], None]
+Note = Callable[[str], None]
 _queries = db.load("importing")
+_sqlite = db.load("sqlite")
 _ROWS_AT_ONCE = 10_000
 
 
@@ -32,23 +38,42 @@ class ImportFailed(db.Error):
 
 
 def import_from(
-    source: str, conn: Connection, *, on_table: Progress = lambda table, rows: None
+    source: str,
+    conn: Connection,
+    *,
+    on_table: Progress = lambda table, rows: None,
+    on_note: Note = lambda line: None,
+    dry_run: bool = False,
 ) -> dict[str, int]:
     """Copy everything from `source` in one transaction; return the number of rows by table.
 
-    `source` is a database URI of MLflow, or the directory of a file store. Raises ImportFailed if
-    the target is not empty, the source cannot be read or has another schema version, a row does
-    not fit, or the number of rows of a table differs afterwards. The transaction is then rolled
-    back.
+    Experiments whose ids do not fit into MLflow's tables, as those of file stores, get new ones;
+    the old id is kept as their tag `mlops.imported.experiment_id`. Artifacts stay where they are.
+
+    Parameters
+    ----------
+    source
+        A database URI of MLflow's, or the directory of a file store. Raises ImportFailed if it
+        cannot be read or is of another version of MLflow.
+    conn
+        A connection in autocommit mode to a database of ours. Raises ImportFailed if it is not
+        empty, if a row does not fit, or if a table's number of rows differs afterwards; nothing is
+        kept then.
+    on_table
+        Called with each table and its number of rows.
+    on_note
+        Called with a line for everything that is left out or changed.
+    dry_run
+        Do all of it, and roll it back.
     """
-    with _as_database(source) as url, conn.transaction():
+    with _as_database(source, on_note) as url, conn.transaction(force_rollback=dry_run):
         if scalar(conn, _queries.occupied):
             raise ImportFailed(
                 "the target holds runs, models or experiments already: import into a new database"
             )
         with _reading(url) as rows:
             _require_another_database(rows, conn)
-            return _copy_all(rows, conn, on_table)
+            return _copy_all(rows, conn, on_table, on_note)
 
 
 @contextmanager
@@ -101,23 +126,66 @@ def _require_another_database(source: Source, conn: Connection) -> None:
 
 
 @contextmanager
-def _as_database(source: str) -> Iterator[str]:
+def _as_database(source: str, on_note: Note) -> Iterator[str]:
     """The URI of the source database; MLflow's tool converts a file store into a temporary one."""
     directory = Path(source.removeprefix("file://"))
     if "://" in source.removeprefix("file://"):
         _require_file(source)
-        yield source
+        with tempfile.TemporaryDirectory() as scratch:
+            yield _without_orphans(source, Path(scratch), on_note)
         return
     if not directory.is_dir():
         raise ImportFailed(f"{source} is neither a database URI nor the directory of a file store")
-    from mlflow.store.fs2db import migrate
-
-    # MLflow's tool expects the directory that contains `mlruns`.
-    root = directory.parent if directory.name == "mlruns" else directory
+    runs = directory / "mlruns"
     with tempfile.TemporaryDirectory() as scratch:
         url = f"sqlite:///{scratch}/mlflow.db"
-        migrate(root.resolve(), url, progress=False)
-        yield url
+        try:
+            _convert(runs if runs.is_dir() else directory, Path(scratch), url, on_note)
+        except FileStoreError as exc:
+            raise ImportFailed(str(exc)) from exc
+        yield _without_orphans(url, Path(scratch), on_note)
+
+
+def _convert(directory: Path, scratch: Path, url: str, on_note: Note) -> None:
+    from mlflow.store.fs2db import migrate
+
+    view = scratch / "mlruns"
+    view.mkdir()
+    build_view(directory.resolve(), view, on_note)
+    with redirect_stdout(io.StringIO()):  # its summary
+        try:
+            migrate(scratch, url, progress=False)
+        except Exception as exc:
+            reason = str(exc).strip().splitlines()[0]
+            raise ImportFailed(f"MLflow's converter cannot read {directory}: {reason}") from exc
+
+
+def _without_orphans(url: str, scratch: Path, on_note: Note) -> str:
+    """The URI itself, or of a copy without rows that refer to what is not there.
+
+    Sqlite keeps such rows, as of runs that could not be read, and PostgreSQL refuses them.
+    """
+    if not url.startswith("sqlite") or not (name := make_url(url).database):
+        return url
+    engine = mlflow_db.create_sqlalchemy_engine(url)
+    try:
+        with engine.connect() as rows:
+            if not rows.exec_driver_sql(_sqlite.orphans.as_string()).first():
+                return url
+    except DatabaseError:
+        return url  # it cannot be read, and reading it says so
+    finally:
+        engine.dispose()
+    copy = scratch / "without-orphans.db"
+    with closing(sqlite3.connect(name)) as original, closing(sqlite3.connect(copy)) as target:
+        original.backup(target)
+        while orphans := target.execute(_sqlite.orphans.as_string()).fetchall():
+            for table, rowid, parent, _ in orphans:
+                delete = _sqlite.delete_row.format(table=sql.Identifier(table)).as_string()
+                if target.execute(delete, [rowid]).rowcount:
+                    on_note(f"{table}: a row left out: it refers to a row of {parent} that is gone")
+            target.commit()
+    return f"sqlite:///{copy}"
 
 
 def _require_file(url: str) -> None:
@@ -127,19 +195,54 @@ def _require_file(url: str) -> None:
         raise ImportFailed(f"there is no file {name}")
 
 
-def _copy_all(source: Source, conn: Connection, on_table: Progress) -> dict[str, int]:
+def _copy_all(
+    source: Source, conn: Connection, on_table: Progress, on_note: Note
+) -> dict[str, int]:
+    new_ids = _new_ids(source)
     tables = Base.metadata.sorted_tables
     for table in tables:
         conn.execute(_queries.empty.format(table=sql.Identifier(table.name)))
     copied = {}
     with _history_from_here(conn):
         for table in tables:
-            copied[table.name] = _copy_table(source, conn, table)
+            copied[table.name] = _copy_table(source, conn, table, new_ids)
             on_table(table.name, copied[table.name])
     for table in tables:
         _compare(source, conn, table)
         _advance_sequences(conn, table)
+    for old, new in new_ids.items():
+        conn.execute(_queries.keep_old_id, {"id": new, "key": OLD_ID, "old": str(old)})
+        on_note(f"experiment {old}: its id is {new} now, and the old one its tag {OLD_ID}")
+    if scalar(conn, _queries.knows_last_writes):
+        conn.execute(_queries.forget_last_writes)
     return copied
+
+
+def _new_ids(source: Source) -> dict[int, int]:
+    """New ids for the experiments whose ids do not fit into four bytes."""
+    table = Base.metadata.tables["experiments"]
+    ids = sorted(source.execute(select(table.c.experiment_id)).scalars())
+    fitting = [number for number in ids if -(2**31) <= number < 2**31]
+    first = max([0, *fitting]) + 1
+    return dict(zip(sorted({*ids} - {*fitting}), range(first, 2**31), strict=False))
+
+
+def _with_new_ids(table: Table, new_ids: dict[int, int]) -> Callable[[str, Any, Any], Any]:
+    """What to store in a column of a row in place of the id of an experiment.
+
+    Most tables have a column `experiment_id`; associations name any entity by kind and id.
+    """
+    names = {str(old): str(new) for old, new in new_ids.items()}
+
+    def convert(column: str, value: Any, row: Any) -> Any:
+        if column == "experiment_id":
+            return names.get(value, value) if isinstance(value, str) else new_ids.get(value, value)
+        kind = column.replace("_id", "_type")
+        if table.name == "entity_associations" and column in ("source_id", "destination_id"):
+            return names.get(value, value) if row._mapping[kind] == "experiment" else value
+        return value
+
+    return convert
 
 
 @contextmanager
@@ -156,7 +259,7 @@ def _history_from_here(conn: Connection) -> Iterator[None]:
     conn.execute(_queries.begin_history)
 
 
-def _copy_table(source: Source, conn: Connection, table: Table) -> int:
+def _copy_table(source: Source, conn: Connection, table: Table, new_ids: dict[int, int]) -> int:
     columns = [column for column in table.columns if column.computed is None]
     # Without type decorators: values that MLflow encrypts are copied encrypted.
     stored = [
@@ -168,14 +271,16 @@ def _copy_table(source: Source, conn: Connection, table: Table) -> int:
         table=sql.Identifier(table.name),
         columns=sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
     )
-    rows = 0
+    rows, convert = 0, _with_new_ids(table, new_ids)
     result = source.execution_options(yield_per=_ROWS_AT_ONCE).execute(select(*stored))
     with _refusals(table), conn.cursor() as cursor, cursor.copy(statement) as copy:
         for row in result:
             copy.write_row(
                 [
-                    json.dumps(value) if encode and value is not None else value
-                    for value, encode in zip(row, as_json, strict=True)
+                    json.dumps(value)
+                    if encode and value is not None
+                    else convert(column.name, value, row)
+                    for column, value, encode in zip(columns, row, as_json, strict=True)
                 ]
             )
             rows += 1

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import sql
 
 from mlflow_timescale import db
+from mlflow_timescale.db import locks
 from mlflow_timescale.db.migrations import facts
 from mlflow_timescale.db.rows import records, scalar
 
 _queries = db.load("packing")
+_WAIT_SECONDS = 300  # for the transactions that use a key
 
 
 class PackingError(db.Error):
@@ -48,12 +51,22 @@ def pack(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:
 
     `done` is called with each key and its new size. An interrupted call keeps the keys that are
     finished; the next call removes the incomplete one. Raises PackingError if another connection
-    is packing, or if the database has no MLflow tables.
+    is packing, or if the database has no MLflow tables, and db.LocksHeld if a transaction that
+    uses a key does not end.
     """
     if "mlflow" not in facts(conn):
         raise PackingError("there are no MLflow tables in this database: name the server's own")
     if not scalar(conn, _queries.take_turn):
         raise PackingError("the keys of metrics are being packed already, by another connection")
+    # Our wait holds up nothing; but a transaction that never ends must not keep us forever.
+    conn.execute(_queries.limit_waits, {"wait": f"{_WAIT_SECONDS}s"})
+    try:
+        _rebuild(conn, done)
+    except psycopg.errors.LockNotAvailable as exc:
+        raise locks.held(conn, _WAIT_SECONDS) from exc
+
+
+def _rebuild(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:
     # REINDEX CONCURRENTLY cannot run in a transaction: an interrupted one leaves an invalid index.
     for abandoned in conn.execute(_queries.abandoned_keys).fetchall():
         conn.execute(_queries.drop_key.format(key=sql.Identifier(*abandoned)))

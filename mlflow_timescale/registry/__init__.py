@@ -3,3 +3,6 @@
 Entry points: `store` (what MLflow calls), `model_registry` (what users hold), `history` (earlier
 states of aliases, stages and tags).
 """
+
+# The modules that other rooms may import.
+__all__ = ["model_registry", "store"]

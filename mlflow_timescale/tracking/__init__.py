@@ -3,3 +3,6 @@
 Entry point: `store`. `writes` and `create` change runs, `runs`, `search` and `history` read them,
 each on a psycopg connection of MLflow's own pool.
 """
+
+# The modules that other rooms may import.
+__all__ = ["errors", "session", "store"]

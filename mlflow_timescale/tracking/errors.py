@@ -12,6 +12,7 @@ from mlflow.protos.databricks_pb2 import (
     BAD_REQUEST,
     INTERNAL_ERROR,
     INVALID_PARAMETER_VALUE,
+    INVALID_STATE,
     RESOURCE_DOES_NOT_EXIST,
     TEMPORARILY_UNAVAILABLE,
 )
@@ -19,6 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 # What the functions in sql/tracking/functions raise, as MLflow's codes.
 _OURS = {"ML400": INVALID_PARAMETER_VALUE, "ML404": RESOURCE_DOES_NOT_EXIST}
+
+_RELEASED = (
+    "this database was released to plain MLflow: use its postgresql:// URI, or run "
+    "`mlflow-timescale adopt` to take it over again"
+)
 
 
 class ParamsChanged(Exception):
@@ -40,6 +46,11 @@ def translated() -> Iterator[None]:
         raise MlflowException(f"text must not hold NUL (0x00): {exc}", INTERNAL_ERROR) from exc
     except psycopg.OperationalError as exc:
         raise MlflowException(_message(exc), TEMPORARILY_UNAVAILABLE) from exc
+    except (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable) as exc:
+        # A client that was started before `release` finds none of our functions.
+        if "mlops." in (exc.diag.message_primary or ""):
+            raise MlflowException(_RELEASED, INVALID_STATE) from exc
+        raise MlflowException(_message(exc), BAD_REQUEST) from exc
     except psycopg.Error as exc:
         if exc.sqlstate == "ML409":
             raise ParamsChanged(json.loads(exc.diag.message_detail or "[]")) from exc

@@ -44,3 +44,20 @@ ALTER TABLE {table} ENABLE TRIGGER {trigger};
 -- name: begin_history
 -- Enter into the registry's history what was imported.
 SELECT mlops.begin_registry_history('imported');
+
+-- name: keep_old_id
+-- Which id had an experiment before it was imported?
+INSERT INTO experiment_tags (experiment_id, key, value)
+VALUES (%(id)s, %(key)s, %(old)s)
+ON CONFLICT DO NOTHING;
+
+-- name: knows_last_writes
+-- Does this database keep when runs were written?
+SELECT EXISTS (
+    SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass('mlops.run_ranges') AND attname = 'written_on'
+);
+
+-- name: forget_last_writes
+-- The import is not the last write of a run: its own times and those of its points decide.
+UPDATE mlops.run_ranges SET written_on = NULL;

@@ -37,6 +37,22 @@ CREATE TABLE IF NOT EXISTS mlops.schema_state (
     migrated_by text NOT NULL DEFAULT session_user
 );
 
+-- name: open_to_owner
+-- The owner of MLflow's metrics finds our functions where another role migrates: TimescaleDB makes the
+-- triggers of a hypertable as its owner.
+DO $$
+DECLARE
+    owner name := (
+        SELECT rolname FROM pg_class JOIN pg_roles ON pg_roles.oid = relowner
+        WHERE pg_class.oid = to_regclass('metrics') AND rolname <> current_user
+    );
+BEGIN
+    IF owner IS NOT NULL AND NOT has_schema_privilege(owner, 'mlops', 'USAGE') THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA mlops TO %I', owner);
+    END IF;
+END
+$$;
+
 -- name: state_exists
 -- Does the database record the state of its schema?
 SELECT to_regclass('mlops.schema_state') IS NOT NULL;

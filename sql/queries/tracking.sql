@@ -164,7 +164,3 @@ LIMIT %(limit)s;
 -- name: max_step
 -- The greatest step of a series: the latest point is the one of the greatest step.
 SELECT step FROM latest_metrics WHERE run_uuid = %(run_id)s AND key = %(key)s;
-
--- name: drop_points
--- Remove every point before a time.
-SELECT mlops.drop_points(%(before_ms)s);

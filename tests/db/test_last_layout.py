@@ -114,6 +114,8 @@ def test_a_database_of_the_last_layout_keeps_its_data_and_gets_todays_catalog(
     before = contents(last_layout)
     assert len(before["public.metrics"]) == 3000
     db.migrate(last_layout)
+    # A column that was added: the day of the last write is not known of these runs.
+    before["mlops.run_ranges"] = [f"{row[:-1]},)" for row in before["mlops.run_ranges"]]
     assert contents(last_layout) == before
     assert catalog(last_layout) == catalog(conn)
     assert not plan(last_layout)

@@ -15,6 +15,7 @@ from support.databases import vanilla_url
 from mlflow_timescale import db
 from mlflow_timescale.cli.adopt import adopt, release
 from mlflow_timescale.operations import adopt as module
+from mlflow_timescale.operations import rebuild
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 STRUCTURE = """
@@ -138,7 +139,7 @@ def test_a_client_of_a_released_database_is_told_so(vanilla):
 def test_an_interrupted_adoption_goes_on_and_sees_what_was_written_meanwhile(vanilla, monkeypatch):
     uri, store = vanilla
     ids = log_runs(store)
-    monkeypatch.setattr(module, "_MOST_RUNS_AT_ONCE", 10)
+    monkeypatch.setattr(rebuild, "_MOST_RUNS_AT_ONCE", 10)
 
     def interrupt(done, total):
         if done >= 10:
@@ -169,9 +170,9 @@ def test_a_copy_that_differs_stops_the_adoption_and_changes_nothing(vanilla, mon
     ids = log_runs(store)
     before, plain = histories(store, ids), structure(uri)
     with db.connect(uri, autocommit=True) as conn:
-        honest = module._summary
+        honest = rebuild._summary
         monkeypatch.setattr(
-            module,
+            rebuild,
             "_summary",
             lambda conn, table, runs: (
                 honest(conn, table, runs) if table == "metrics" else {sorted(ids)[0]: (1, 1)}

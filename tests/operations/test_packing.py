@@ -11,6 +11,7 @@ from mlflow.entities import Metric
 
 from mlflow_timescale import db
 from mlflow_timescale.cli import cli
+from mlflow_timescale.operations import packing
 from mlflow_timescale.operations.doctor import examine
 from mlflow_timescale.operations.packing import PackingError, loose_keys, pack
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
@@ -109,3 +110,15 @@ def test_two_do_not_pack_at_once(database, conn, loose):
 def test_a_database_without_mlflow_has_no_keys(empty_database):
     with db.connect(empty_database, autocommit=True) as conn:
         assert loose_keys(conn) == []
+
+
+def test_a_transaction_that_never_ends_is_named(database, conn, loose, monkeypatch):
+    monkeypatch.setattr(packing, "_WAIT_SECONDS", 1)
+    with db.connect(database) as reader, db.connect(database, autocommit=True) as mine:
+        reader.execute("SELECT FROM metrics LIMIT 1")
+        with pytest.raises(db.LocksHeld, match=f"process {reader.info.backend_pid} "):
+            pack(mine, lambda key, now: None)
+        reader.rollback()
+    with db.connect(database, autocommit=True) as mine:
+        pack(mine, lambda key, now: None)
+    assert loose_keys(conn) == []

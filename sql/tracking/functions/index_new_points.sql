@@ -45,12 +45,15 @@ BEGIN
                 DETAIL = format('Key (run_uuid)=(%s) is not present in table "runs".', run.id),
                 TABLE = 'metrics', CONSTRAINT = 'metrics_run_uuid_fkey';
         END IF;
-        INSERT INTO mlops.run_ranges AS known (run_uuid, first_ms, last_ms)
-        VALUES (run.id, run.first_ms, run.last_ms)
+        INSERT INTO mlops.run_ranges AS known (run_uuid, first_ms, last_ms, written_on)
+        VALUES (run.id, run.first_ms, run.last_ms, (now() AT TIME ZONE 'UTC')::date)
         ON CONFLICT (run_uuid) DO UPDATE SET
             first_ms = least(known.first_ms, excluded.first_ms),
-            last_ms = greatest(known.last_ms, excluded.last_ms)
-        WHERE excluded.first_ms < known.first_ms OR excluded.last_ms > known.last_ms;
+            last_ms = greatest(known.last_ms, excluded.last_ms),
+            written_on = excluded.written_on
+        WHERE excluded.first_ms < known.first_ms
+            OR excluded.last_ms > known.last_ms
+            OR known.written_on IS DISTINCT FROM excluded.written_on;
     END LOOP;
 
     -- Remove marks that a new point precedes. They are rare, so one look at the last mark of each

@@ -3,11 +3,12 @@
 CREATE OR REPLACE FUNCTION mlops.mark_run(run text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     known mlops.run_ranges;
+    written date;
 BEGIN
     DELETE FROM mlops.metric_marks WHERE run_uuid = run;
-    DELETE FROM mlops.run_ranges WHERE run_uuid = run;
-    INSERT INTO mlops.run_ranges (run_uuid, first_ms, last_ms)
-    SELECT run, min("timestamp") & -134217728, max("timestamp") | 134217727
+    DELETE FROM mlops.run_ranges WHERE run_uuid = run RETURNING written_on INTO written;
+    INSERT INTO mlops.run_ranges (run_uuid, first_ms, last_ms, written_on)
+    SELECT run, min("timestamp") & -134217728, max("timestamp") | 134217727, written
     FROM "@mlflow".metrics
     WHERE run_uuid = run
     HAVING count(*) > 0

@@ -1,0 +1,253 @@
+"""A file store of MLflow's, as MLflow's converter can read it without a loss.
+
+The converter stops at, or skips, what real folders hold: metas that cannot be read, experiments
+without a name or with one that is used twice, points that were logged twice, lines that were cut
+off, text that is not UTF-8. So it gets a view of the folder: links to what is right, repaired files
+in place of what is not, and a note about each difference.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mlflow.entities import RunStatus
+
+from mlflow_timescale import db
+
+META, TRASH, MODELS, TAGS = "meta.yaml", ".trash", "models", "tags"
+# Folders of an experiment that are not runs.
+RESERVED = frozenset({TAGS, "datasets", "traces", MODELS, TRASH})
+OLD_ID = "mlops.imported.experiment_id"
+_TEXTS = ("params", TAGS)
+# The longest text that MLflow's tables take for params and tags.
+_LONGEST = 8000
+_LONGEST_OF_EXPERIMENT = 5000
+Note = Callable[[str], None]
+
+
+class FileStoreError(db.Error):
+    """The folder is not a file store of MLflow's."""
+
+
+@dataclass
+class _View:
+    """What is being built, and what was met on the way."""
+
+    root: Path
+    note: Note
+    ids: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    runs: set[str] = field(default_factory=set)
+
+    def free_id(self, name: str) -> str:
+        """The name of an experiment's folder, or a number that no other has."""
+        number = name if name.isdigit() and name not in self.ids else None
+        while number is None or number in self.ids:
+            number = str(10**18 + len(self.ids)) if number is None else str(int(number) + 1)
+        self.ids.add(number)
+        return number
+
+
+def build_view(source: Path, root: Path, note: Note) -> None:
+    """Build below `root` what MLflow's converter reads in place of `source`.
+
+    Parameters
+    ----------
+    source
+        The folder that holds the experiments. Raises FileStoreError if it holds none.
+    root
+        An empty directory.
+    note
+        Called with a line for everything that is left out or changed.
+    """
+    view = _View(root, note)
+    experiments = [*_folders(source), *_folders(source / TRASH)]
+    experiments = [path for path in experiments if path.name not in (TRASH, MODELS)]
+    if not any((path / META).exists() for path in experiments) and not (source / MODELS).is_dir():
+        raise FileStoreError(f"{source} holds no experiment of a file store")
+    for path in experiments:
+        _add_experiment(view, path)
+    for path in _folders(source / MODELS):
+        _add_registered_model(view, path)
+
+
+def _add_experiment(view: _View, path: Path) -> None:
+    meta = _meta(view, path, "experiment")
+    if meta is None:
+        return
+    number = view.free_id(path.name)
+    name = meta.get("name")
+    if not isinstance(name, str) or not name.strip():
+        name = f"experiment_{path.name}"
+        view.note(f"{path}: the experiment has no name, and is called {name!r}")
+    if name in view.names:
+        name = f"{name} ({path.name})"
+        view.note(f"{path}: another experiment has its name, and it is called {name!r}")
+    view.names.add(name)
+    target = view.root / number
+    changed = {"name": name, "artifact_location": meta.get("artifact_location") or path.as_uri()}
+    _write_meta(target, meta | changed)
+    _copy_texts(view, path / TAGS, target / TAGS, _LONGEST_OF_EXPERIMENT)
+    if number != path.name:
+        (target / TAGS).mkdir(exist_ok=True)
+        (target / TAGS / OLD_ID).write_text(path.name, encoding="utf-8")
+    for each in ("datasets", "traces", MODELS):
+        _link(path / each, target / each)
+        _report_broken_yaml(view, path / each)
+    for run in _folders(path):
+        if run.name not in RESERVED:
+            _add_run(view, run, target)
+
+
+def _add_run(view: _View, path: Path, experiment: Path) -> None:
+    meta = _meta(view, path, "run")
+    if meta is None:
+        return
+    run_id = meta.get("run_uuid") or meta.get("run_id") or path.name
+    if run_id in view.runs:
+        view.note(f"{path}: left out: another run has the id {run_id}")
+        return
+    try:
+        if isinstance(meta.get("status"), int):
+            RunStatus.to_string(meta["status"])
+    except Exception:
+        view.note(f"{path}: left out: {meta['status']} is no status of a run")
+        return
+    view.runs.add(run_id)
+    target = experiment / run_id
+    location = meta.get("artifact_uri") or (path / "artifacts").as_uri()
+    _write_meta(target, meta | {"run_uuid": run_id, "artifact_uri": location})
+    for folder in _TEXTS:
+        _copy_texts(view, path / folder, target / folder, _LONGEST)
+    _copy_metrics(view, path / "metrics", target / "metrics")
+    for folder in ("inputs", "outputs"):
+        _link(path / folder, target / folder)
+        _report_broken_yaml(view, path / folder)
+
+
+def _add_registered_model(view: _View, path: Path) -> None:
+    if _meta(view, path, "registered model") is None:
+        return
+    target = view.root / MODELS / path.name
+    target.mkdir(parents=True)
+    _link(path / META, target / META)
+    for each in _folders(path):
+        if each.name.startswith("version-"):
+            meta = _meta(view, each, "model version")
+            if meta is None:
+                continue
+            if not str(meta.get("version", "")).isdigit():
+                view.note(f"{each}: left out: the model version has no number")
+                continue
+        _link(each, target / each.name)
+    for alias in _files(path / "aliases"):
+        if not alias.read_text(encoding="utf-8", errors="replace").strip().isdigit():
+            view.note(f"{alias}: left out: the alias names no version")
+
+
+def _meta(view: _View, path: Path, kind: str) -> dict[str, Any] | None:
+    """The meta of an entity; None, with a note, where it cannot be read."""
+    try:
+        meta = yaml.safe_load((path / META).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        reason = " ".join(str(exc).split())
+        below = len(_folders(path)) if kind == "experiment" else 0
+        more = f", with {below} folders below it" if below else ""
+        view.note(f"{path}: left out: the {kind} has no readable {META}{more}: {reason}")
+        return None
+    if not isinstance(meta, dict):
+        view.note(f"{path}: left out: the {META} of the {kind} is empty")
+        return None
+    return meta
+
+
+def _report_broken_yaml(view: _View, folder: Path) -> None:
+    """The converter leaves these out by itself, and says so to the log only."""
+    for path in sorted(folder.rglob("*.yaml")) if folder.is_dir() else ():
+        if "artifacts" in path.relative_to(folder).parts:
+            continue
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+            view.note(f"{path}: left out: {' '.join(str(exc).split())}")
+        else:
+            if not isinstance(content, dict):
+                view.note(f"{path}: left out: it is empty")
+
+
+def _copy_texts(view: _View, folder: Path, target: Path, longest: int) -> None:
+    """Params or tags: a file each, whose name may have folders."""
+    for path in _files(folder, deep=True):
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            view.note(f"{path}: left out: {exc}")
+            continue
+        if "\0" in text:
+            view.note(f"{path}: left out: PostgreSQL has no text with NUL")
+            continue
+        place = target / path.relative_to(folder)
+        if len(text) > longest:
+            view.note(f"{path}: cut to {longest:,} of {len(text):,} characters, MLflow's limit")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text[:longest], encoding="utf-8")
+        else:
+            _link(path, place)
+
+
+def _copy_metrics(view: _View, folder: Path, target: Path) -> None:
+    for path in _files(folder, deep=True):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        points: dict[tuple[int, float | str, int], str] = {}
+        for number, line in enumerate(lines, 1):
+            try:
+                points.setdefault(_point(line), line)
+            except (ValueError, OverflowError) as exc:
+                view.note(f"{path}: line {number} left out: {exc}")
+        place = target / path.relative_to(folder)
+        if len(points) == len(lines):
+            _link(path, place)
+        else:  # the same point twice is one point in a database
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text("\n".join(points.values()), encoding="utf-8")
+
+
+def _point(line: str) -> tuple[int, float | str, int]:
+    parts = line.strip().split(" ")
+    if len(parts) not in (2, 3):
+        raise ValueError(f"{line!r} is no point")
+    value = float(parts[1])
+    time, step = int(parts[0]), int(parts[2]) if len(parts) == 3 else 0
+    for number in (time, step):
+        if not -(2**63) <= number < 2**63:
+            raise ValueError(f"{number} does not fit into 64 bits")
+    return time, value if value == value else "NaN", step  # a NaN equals nothing
+
+
+def _write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    folder.mkdir(parents=True)
+    (folder / META).write_text(yaml.safe_dump(meta, allow_unicode=True), encoding="utf-8")
+
+
+def _link(path: Path, place: Path) -> None:
+    if not path.exists():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.symlink_to(path.resolve(), target_is_directory=path.is_dir())
+    except OSError:  # Windows without the right to make links
+        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, place)
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(each for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
+
+
+def _files(path: Path, *, deep: bool = False) -> Iterator[Path]:
+    if path.is_dir():
+        yield from sorted(p for p in (path.rglob("*") if deep else path.iterdir()) if p.is_file())

@@ -1,0 +1,186 @@
+"""What an administrator added to `metrics` is still there after adopting and releasing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from conftest import vanilla_url
+from mlflow.entities import Metric
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+from mlflow_timescale import db
+from mlflow_timescale.cli.adopt import adopt as adopt_command
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.operations.adopt import AdoptionError, adopt, release
+
+SERVICE, READER = "mlops_test_service", "mlops_test_reader"
+ADDITIONS = """
+ALTER TABLE metrics OWNER TO mlops_test_service;
+GRANT SELECT ON metrics TO mlops_test_reader WITH GRANT OPTION;
+GRANT UPDATE (value) ON metrics TO mlops_test_reader;
+GRANT SELECT ON metrics TO PUBLIC;
+ALTER TABLE metrics SET (autovacuum_vacuum_scale_factor = 0.05, fillfactor = 90);
+ALTER TABLE metrics ALTER COLUMN key SET STATISTICS 500;
+COMMENT ON TABLE metrics IS 'the team''s numbers';
+COMMENT ON COLUMN metrics.value IS 'what was measured';
+CREATE INDEX by_value ON metrics (value) WHERE NOT is_nan;
+COMMENT ON INDEX by_value IS 'for the dashboard';
+ALTER TABLE metrics ADD CONSTRAINT has_key CHECK (key <> '');
+CREATE FUNCTION count_point() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER counted AFTER INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION count_point();
+CREATE SCHEMA dashboards;
+CREATE VIEW dashboards.losses WITH (security_barrier = true) AS
+    SELECT run_uuid, value AS loss FROM metrics WHERE key = 'm1';
+CREATE VIEW dashboards.best AS SELECT run_uuid, min(loss) AS best FROM dashboards.losses GROUP BY 1;
+GRANT SELECT ON dashboards.losses TO mlops_test_reader;
+COMMENT ON VIEW dashboards.losses IS 'shown on the wall';
+CREATE FUNCTION points_of(run text) RETURNS bigint LANGUAGE sql STABLE
+    BEGIN ATOMIC SELECT count(*) FROM metrics WHERE run_uuid = run; END;
+"""
+STATE = """
+SELECT 'owner', relowner::regrole::text FROM pg_class WHERE oid = 'metrics'::regclass
+UNION ALL SELECT 'grant', acl::text FROM pg_class, unnest(relacl) AS acl
+    WHERE oid = 'metrics'::regclass
+UNION ALL SELECT 'column grant', attname || attacl::text FROM pg_attribute
+    WHERE attrelid = 'metrics'::regclass AND attacl IS NOT NULL
+UNION ALL SELECT 'statistics', attname || attstattarget FROM pg_attribute
+    WHERE attrelid = 'metrics'::regclass AND attnum > 0 AND attstattarget >= 0
+UNION ALL SELECT 'option', option FROM pg_class, unnest(reloptions) AS option
+    WHERE oid = 'metrics'::regclass
+UNION ALL SELECT 'comment', objsubid || description FROM pg_description
+    WHERE objoid = 'metrics'::regclass AND classoid = 'pg_class'::regclass
+UNION ALL SELECT 'index', indexdef || obj_description(('public.' || indexname)::regclass)
+    FROM pg_indexes WHERE indexname = 'by_value' AND schemaname = 'public'
+UNION ALL SELECT 'check', pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE conrelid = 'metrics'::regclass AND conname = 'has_key'
+UNION ALL SELECT 'trigger', pg_get_triggerdef(oid) FROM pg_trigger
+    WHERE tgrelid = 'metrics'::regclass AND tgname = 'counted'
+UNION ALL SELECT 'view', relname || relowner::regrole::text || coalesce(relacl::text, '')
+        || coalesce(reloptions::text, '') || coalesce(obj_description(oid), '')
+        || pg_get_viewdef(oid)
+    FROM pg_class WHERE relnamespace = 'dashboards'::regnamespace
+ORDER BY 1, 2
+"""
+
+
+def make_roles(conn: psycopg.Connection) -> None:
+    for role in (SERVICE, READER):
+        with contextlib.suppress(psycopg.errors.DuplicateObject):
+            conn.execute(f"CREATE ROLE {role} LOGIN")
+
+
+@pytest.fixture
+def decorated(vanilla_database: DatabaseURI) -> Iterator[DatabaseURI]:
+    """A database of many points whose `metrics` has something of everything."""
+    store = SqlAlchemyStore(vanilla_url(vanilla_database), "/artifacts")
+    run = store.create_run("0", "me", 1, [], "run").info.run_id
+    with db.connect(vanilla_database, autocommit=True) as conn:
+        make_roles(conn)
+        conn.execute(
+            "INSERT INTO metrics (run_uuid, key, value, timestamp, step, is_nan)"
+            " SELECT %s, 'm' || i %% 2, i, i, i, false FROM generate_series(1, 10000) i",
+            [run],
+        )
+        tables = conn.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'metrics'"
+        ).fetchall()
+        for (table,) in tables:
+            conn.execute(f'ALTER TABLE "{table}" OWNER TO {SERVICE}')
+        conn.execute(ADDITIONS)
+    yield vanilla_database
+    with db.connect(vanilla_database, autocommit=True) as conn:
+        conn.execute(f"DROP OWNED BY {SERVICE}, {READER} CASCADE")
+
+
+def state(conn: psycopg.Connection) -> list[tuple[str, str]]:
+    return conn.execute(STATE).fetchall()
+
+
+def test_additions_survive_adoption_and_release(decorated: DatabaseURI) -> None:
+    with db.connect(decorated, autocommit=True) as conn:
+        before = state(conn)
+        assert {kind for kind, _ in before} >= {"owner", "grant", "option", "index", "view"}
+        for convert in (adopt, release, adopt):
+            convert(conn)
+            assert state(conn) == before, convert.__name__
+            assert conn.execute("SELECT best FROM dashboards.best").fetchone() == (1.0,)
+            conn.execute("INSERT INTO metrics SELECT 'm1', -1, 5, run_uuid, 5, false FROM runs")
+            assert conn.execute("SELECT best FROM dashboards.best").fetchone() == (-1.0,)
+            count = conn.execute("SELECT points_of(run_uuid) FROM runs").fetchone()
+            assert count == (10_001,)
+            conn.execute("DELETE FROM metrics WHERE value = -1")
+
+
+def test_the_role_that_owns_metrics_goes_on_writing(decorated: DatabaseURI) -> None:
+    """Through MLflow's own store and through ours, while an administrator converts."""
+    with db.connect(decorated, autocommit=True) as admin:
+        adopt(admin)
+        [[run]] = admin.execute("SELECT run_uuid FROM runs").fetchall()
+        admin.execute(f"SET ROLE {SERVICE}")
+        admin.execute(
+            "INSERT INTO metrics (run_uuid, key, value, timestamp, step, is_nan)"
+            " VALUES (%s, 'written', 1, 1, 1, false)",
+            [run],
+        )
+        admin.execute("SELECT mlops.log_metric(%s, NULL, 'through ours', 1, 2, 2, false)", [run])
+        admin.execute("RESET ROLE")
+        release(admin)
+        admin.execute(f"SET ROLE {SERVICE}")
+        admin.execute("DELETE FROM metrics WHERE key = 'written'")
+
+
+def test_a_dry_run_names_what_is_carried_over(decorated: DatabaseURI) -> None:
+    result = CliRunner().invoke(
+        adopt_command, ["--uri", decorated.url, "--dry-run"], catch_exceptions=False
+    )
+    for line in (
+        f"carries over: owner {SERVICE}",
+        f"carries over: grant SELECT to {READER}",
+        "carries over: index by_value",
+        "carries over: trigger counted",
+        "carries over: view dashboards.losses",
+        "carries over: storage options autovacuum_vacuum_scale_factor=0.05, fillfactor=90",
+    ):
+        assert line in result.output
+    assert "cannot" not in result.output
+
+
+OBSTACLES = {
+    "ALTER TABLE metrics ADD COLUMN note text": "column note",
+    "CREATE MATERIALIZED VIEW totals AS SELECT count(*) FROM metrics": "materialized view totals",
+    "CREATE FUNCTION f(m metrics) RETURNS int LANGUAGE sql AS 'SELECT 1'": "function f",
+    "CREATE PUBLICATION mine FOR TABLE metrics": "publication mine",
+    "ALTER TABLE metrics ENABLE ROW LEVEL SECURITY": "row security",
+    "CREATE RULE quiet AS ON DELETE TO metrics DO INSTEAD NOTHING": "rule quiet",
+    "CREATE TABLE notes (LIKE metrics, FOREIGN KEY (key, timestamp, step, run_uuid, value, is_nan)"
+    " REFERENCES metrics)": "constraint notes_",
+}
+
+
+@pytest.mark.parametrize(("statement", "obstacle"), OBSTACLES.items(), ids=OBSTACLES.values())
+def test_what_cannot_be_carried_over_is_named_before_anything_changes(
+    vanilla_database: DatabaseURI, statement: str, obstacle: str
+) -> None:
+    with db.connect(vanilla_database, autocommit=True) as conn:
+        conn.execute(statement)
+        arguments = ["--uri", vanilla_database.url, "--dry-run"]
+        result = CliRunner().invoke(adopt_command, arguments, catch_exceptions=False)
+        assert f"cannot carry over: {obstacle}" in result.output
+        with pytest.raises(AdoptionError, match=obstacle):
+            adopt(conn)
+        assert conn.execute("SELECT to_regnamespace('mlops')").fetchone() == (None,)
+
+
+def test_our_store_writes_after_an_adoption(decorated: DatabaseURI) -> None:
+    from mlflow_timescale.tracking.store import TimescaleTrackingStore
+
+    with db.connect(decorated, autocommit=True) as conn:
+        adopt(conn)
+        [[run]] = conn.execute("SELECT run_uuid FROM runs").fetchall()
+    store = TimescaleTrackingStore(decorated.url, "/artifacts")
+    store.log_metric(run, Metric("m1", 1.0, 20_000, 20_000))
+    assert len(store.get_metric_history(run, "m1")) == 5001
