@@ -1,4 +1,4 @@
-"""The monitor of one strategy: record what happened, compute sessions, ask for alerts."""
+"""The monitor of one strategy: compute sessions, notify people, log MLflow runs."""
 
 from __future__ import annotations
 
@@ -182,12 +182,12 @@ class DriftMonitor(StrategyReview):
         )
         with self._connect() as conn:
             stale = self._stale(conn)
-            whole = {
+            complete = {
                 day,
                 *self._missed(conn, day),
                 *(s for s, partial in stale.items() if not partial),
             }
-            self._compute(conn, sorted(whole | set(stale)), set(stale) - whole)
+            self._compute(conn, sorted(complete | set(stale)), set(stale) - complete)
             metrics = self._stored_metrics(conn, day)
             self._tell(conn, day)
             self._log(conn)

@@ -53,10 +53,10 @@ class History:
         )
         levels = [_level(references, session) for session in sessions]
         history = cls(sessions, computed, levels, {}, np.full(len(sessions), np.nan), set())
-        wanted = {rule.metric for rule in strategy.rules} | {"ic", "n_signals", *metrics}
+        metric_names = {rule.metric for rule in strategy.rules} | {"ic", "n_signals", *metrics}
         if sessions:
-            found = (sessions[0], sessions[-1], sorted(wanted), [""])
-            history.add(values.of_sessions(conn, strategy.strategy_id, *found))
+            selection = (sessions[0], sessions[-1], sorted(metric_names), [""])
+            history.add(values.of_sessions(conn, strategy.strategy_id, *selection))
         return history
 
     def add(self, found: Sequence[Value]) -> None:

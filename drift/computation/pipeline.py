@@ -42,20 +42,20 @@ def compute(
     *,
     only_returns: Sequence[date] = (),
 ) -> ComputedSessions:
-    """Work out `days` (sessions in order), and what later computed sessions derive from them.
+    """Compute `days` (sessions in order), and the values of later sessions that depend on them.
 
-    Of the days in `only_returns` only returns have changed: their features are not read again.
+    On the days in `only_returns` only returns have changed: their features are not read again.
     """
     batch = ComputedSessions(days)
     references = References(conn, strategy.strategy_id)
     for chunk in _chunks(days):
-        seen = [_observe(conn, strategy, day) for day in chunk]
-        for observed in seen:
+        observations = [_observe(conn, strategy, day) for day in chunk]
+        for observed in observations:
             batch.values += session_values.of_session(observed, strategy.min_n)
-        whole = [observed for observed in seen if observed.session not in only_returns]
-        if references and whole:
-            batch.values += _feature_values(conn, strategy, references, whole, batch)
-        batch.runs += _runs(conn, strategy, whole, batch.values)
+        complete = [observed for observed in observations if observed.session not in only_returns]
+        if references and complete:
+            batch.values += _feature_values(conn, strategy, references, complete, batch)
+        batch.runs += _runs(conn, strategy, complete, batch.values)
     series_values.follow(conn, strategy, references, batch)
     return batch
 
@@ -67,7 +67,7 @@ def _observe(conn: Connection, strategy: Strategy, day: date) -> Observed:
 
 
 def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
-    """Days whose features are read at once: few, and none apart, lest the time between be read."""
+    """Small, contiguous chunks: reading one reads every row between its first and last day."""
     chunk: list[date] = []
     for day in days:
         if chunk and (len(chunk) == CHUNK or day - chunk[-1] > APART):
@@ -116,30 +116,30 @@ def _store_histograms(conn: Connection, strategy: Strategy, batch: ComputedSessi
 def _runs(
     conn: Connection,
     strategy: Strategy,
-    seen: Sequence[Observed],
+    observations: Sequence[Observed],
     found: Sequence[Value],
 ) -> list[Run]:
-    if not seen:
+    if not observations:
         return []
     row = conn.execute(_queries.strategy, {"strategy_id": strategy.strategy_id}).fetchone()
-    first = row[1] if row and row[1] else seen[0].session
-    known = {v.session for v in found if v.metric in ("n_signals", "n_features") and v.value}
+    first = row[1] if row and row[1] else observations[0].session
+    with_data = {v.session for v in found if v.metric in ("n_signals", "n_features") and v.value}
     return [
         Run(
             session=o.session,
             session_number=strategy.calendar.sessions_apart(first, o.session),
-            status="ok" if o.session in known else "no_data",
+            status="ok" if o.session in with_data else "no_data",
             model_name=o.primary.model_name if o.primary else "",
             model_version=o.primary.model_version if o.primary else "",
             as_of=_as_of(o, strategy.calendar),
             digest=_digest(o),
         )
-        for o in seen
+        for o in observations
     ]
 
 
 def _digest(observed: Observed) -> str:
-    """What the models said in a session, in 16 hexadecimal digits: the same for the same rows."""
+    """A hash of the signals of a session, 16 hexadecimal digits."""
     sha = hashlib.sha256()
     for signal in observed.signals:
         sha.update(f"{signal.name} {signal.horizon} {signal.model_name} ".encode())
@@ -156,17 +156,17 @@ def _feature_values(
     conn: Connection,
     strategy: Strategy,
     references: References,
-    seen: Sequence[Observed],
+    observations: Sequence[Observed],
     batch: ComputedSessions,
 ) -> Iterator[Value]:
-    judges = {o.session: _judges(references, o.session) for o in seen}
-    before = strategy.calendar.previous_session(seen[0].session)
-    known = batch.feeds.knows(conn, strategy.strategy_id, before)
-    earlier = [] if known else [_observe(conn, strategy, before)]
-    counted = _counted(conn, strategy, [*earlier, *seen], judges, batch.feeds)
+    judges = {o.session: _judges(references, o.session) for o in observations}
+    before = strategy.calendar.previous_session(observations[0].session)
+    has_prints = batch.feeds.knows(conn, strategy.strategy_id, before)
+    earlier = [] if has_prints else [_observe(conn, strategy, before)]
+    counted = _counted(conn, strategy, [*earlier, *observations], judges, batch.feeds)
     if not batch.recent or batch.recent[-1].session != before:
-        batch.recent = _stored(conn, strategy, before, judges[seen[0].session][0])
-    for observed in seen:
+        batch.recent = _stored(conn, strategy, before, judges[observations[0].session][0])
+    for observed in observations:
         session = observed.session
         accepted, fixed = (
             Histograms.of(session, counted[session, judge.reference_id], judge_distributions)
@@ -188,7 +188,7 @@ def _feature_values(
             session, strategy.calendar.previous_session(session), watched, expected=expected
         )
         yield from session_values.of_feeds(session, shares, accepted.references)
-    batch.feeds.forget(seen[-1].session)
+    batch.feeds.forget(observations[-1].session)
 
 
 Judges = Mapping[date, Sequence[tuple[Window, Mapping[str, Reference]]]]
@@ -196,14 +196,16 @@ Judges = Mapping[date, Sequence[tuple[Window, Mapping[str, Reference]]]]
 
 def _judges(references: References, session: date) -> list[tuple[Window, Mapping[str, Reference]]]:
     """The accepted and the fixed reference of a session."""
-    found = [window for window in (references.at(session), references.fixed) if window is not None]
-    return [(window, references.distributions(window)) for window in found]
+    windows = [
+        window for window in (references.at(session), references.fixed) if window is not None
+    ]
+    return [(window, references.distributions(window)) for window in windows]
 
 
 def _counted(
     conn: Connection,
     strategy: Strategy,
-    seen: Sequence[Observed],
+    observations: Sequence[Observed],
     judges: Judges,
     feeds: Feeds,
 ) -> dict[tuple[date, int], dict[str, Counts]]:
@@ -219,27 +221,29 @@ def _counted(
                 counts = count(distributions[name], section.values)
                 counted[session, judge.reference_id][name] = counts
 
-    for observed in seen:
+    for observed in observations:
         if observed.primary is not None:
             primary = features.Section(observed.primary.entities, observed.primary.values)
             add(observed.session, PREDICTIONS, primary)
-    names = {name for found in judges.values() for _, d in found for name in d}
-    for sample in _samples(conn, strategy, seen, names):
-        for session, found in sample.sections.items():
-            add(session, sample.feature, found)
+    names = {name for pairs in judges.values() for _, d in pairs for name in d}
+    for sample in _samples(conn, strategy, observations, names):
+        for session, section in sample.sections.items():
+            add(session, sample.feature, section)
     return counted
 
 
 def _samples(
     conn: Connection,
     strategy: Strategy,
-    seen: Sequence[Observed],
+    observations: Sequence[Observed],
     names: Collection[str],
 ) -> Iterator[features.Sample]:
-    wanted = {features.base(n) for n in names if n != PREDICTIONS and _is_watched(strategy, n)}
-    if not wanted or not features.exist(conn):
+    watched = {features.base(n) for n in names if n != PREDICTIONS and _is_watched(strategy, n)}
+    if not watched or not features.exist(conn):
         return iter(())
-    return features.samples(conn, [window(o, strategy.calendar) for o in seen], sorted(wanted))
+    return features.samples(
+        conn, [window(o, strategy.calendar) for o in observations], sorted(watched)
+    )
 
 
 def _is_watched(strategy: Strategy, name: str) -> bool:

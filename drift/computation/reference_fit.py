@@ -56,6 +56,6 @@ def _fit(sections: dict[date, Section], bins: int) -> psi.Reference:
 def _shares(sections: dict[date, Section]) -> Iterator[Shares]:
     before: Prints | None = None
     for section in sections.values():
-        own = feed_quality.prints(section.entities, section.known)
-        yield feed_quality.shares(section.values, own, before)
-        before = own
+        current = feed_quality.prints(section.entities, section.known)
+        yield feed_quality.shares(section.values, current, before)
+        before = current

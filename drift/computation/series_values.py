@@ -57,8 +57,8 @@ def _horizon(conn: Connection, strategy: Strategy) -> int:
         "signal": strategy.signal,
         "model": strategy.model_name,
     }
-    found = conn.execute(_queries.horizon, row).fetchone()
-    return int(found[0]) if found and found[0] else 1
+    first_row = conn.execute(_queries.horizon, row).fetchone()
+    return int(first_row[0]) if first_row and first_row[0] else 1
 
 
 def _flags(
@@ -81,13 +81,15 @@ def _flags(
 
 
 def note(episode: alerts.Episode, found: Sequence[Value]) -> str:
-    """The features that an alert on features is about, worst first."""
-    here = {(v.metric, v.dimension): v.value for v in found if v.session == episode.opened}
+    """The features behind an alert on features, worst first."""
+    at_opening = {(v.metric, v.dimension): v.value for v in found if v.session == episode.opened}
     metric = episode.rule.metric
-    shown = "psi" if metric.startswith("psi") else metric
-    if shown != "psi" and not metric.endswith("_excess"):
+    ranked_by = "psi" if metric.startswith("psi") else metric
+    if ranked_by != "psi" and not metric.endswith("_excess"):
         return ""
-    values = {n: v for (m, n), v in here.items() if m == shown and n and v is not None}
-    limits = {n: here.get(("psi_limit", n)) or 1.0 if shown == "psi" else 0.0 for n in values}
+    values = {n: v for (m, n), v in at_opening.items() if m == ranked_by and n and v is not None}
+    limits = {
+        n: at_opening.get(("psi_limit", n)) or 1.0 if ranked_by == "psi" else 0.0 for n in values
+    }
     worst = sorted(values, key=lambda n: -values[n] / (limits[n] or 1.0))[:5]
     return ", ".join(f"{name} {values[name]:.2f}" for name in worst if values[name] > limits[name])

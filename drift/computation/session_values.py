@@ -46,7 +46,7 @@ class Histograms:
     def of(
         cls, session: date, counts: Mapping[str, Counts], references: Mapping[str, Reference]
     ) -> Histograms:
-        """A feature of the reference that nobody wrote has empty buckets: absent as a whole."""
+        """Features of the reference without any value get empty buckets."""
         empty = {n: np.zeros(r.buckets, np.int64) for n, r in references.items() if n not in counts}
         return cls(session, {**counts, **empty}, references)
 
@@ -55,12 +55,12 @@ class Histograms:
 
 
 def of_session(observed: Observed, min_n: int) -> Iterator[Value]:
-    """How much was predicted, and the ICs: of every signal at its horizon, and of the primary one
+    """The number of signals, and the ICs: of every signal at its horizon, and of the primary one
     at each horizon and in each group.
     """
     primary, session = observed.primary, observed.session
-    said = int(np.isfinite(primary.values).sum()) if primary else 0
-    yield Value(session, "n_signals", "", said, said, "ok" if said else "no_data")
+    n_signals = int(np.isfinite(primary.values).sum()) if primary else 0
+    yield Value(session, "n_signals", "", n_signals, n_signals, "ok" if n_signals else "no_data")
     if primary is None:
         yield Value(session, "ic", "", None, 0, "no_predictions")
         return
@@ -72,11 +72,11 @@ def of_session(observed: Observed, min_n: int) -> Iterator[Value]:
 def _at_horizon(observed: Observed, primary: Signal, horizon: int, min_n: int) -> Iterator[Value]:
     signals = [s for s in observed.signals if s.horizon == horizon or s is primary]
     matrix = np.stack([align(observed.entities, s.entities, s.values) for s in signals])
-    found = ic.rank_ic_matrix(matrix, _returns(observed, horizon), min_n)
+    ics = ic.rank_ic_matrix(matrix, _returns(observed, horizon), min_n)
     for row, signal in enumerate(signals):
-        result = found.result(row)
-        own = signal is not primary or horizon == primary.horizon
-        dimension = observed.label(signal) if own else f"h{horizon}"
+        result = ics.result(row)
+        has_own_label = signal is not primary or horizon == primary.horizon
+        dimension = observed.label(signal) if has_own_label else f"h{horizon}"
         yield Value(observed.session, "ic", dimension, result.value, result.n, result.status)
 
 
@@ -141,13 +141,13 @@ def of_feeds(
             habits = references[name].habits
             if habits is not None:
                 above[name] = feed_quality.excess(getattr(shares, kind), getattr(habits, kind))
-        known = {name: value for name, value in above.items() if np.isfinite(value)}
-        for name, value in known.items():
+        finite = {name: value for name, value in above.items() if np.isfinite(value)}
+        for name, value in finite.items():
             if value > 0:
-                yield Value(session, metric, name, value, len(known), "ok")
-        worst = max(known.values(), default=None)
+                yield Value(session, metric, name, value, len(finite), "ok")
+        worst = max(finite.values(), default=None)
         status = "no_data" if worst is None else "ok"
-        yield Value(session, metric, "", worst, len(known), status)
+        yield Value(session, metric, "", worst, len(finite), status)
 
 
 def pooled(recent: Sequence[Histograms]) -> dict[str, PSIResult]:

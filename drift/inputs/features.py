@@ -44,8 +44,9 @@ class Window:
 
 
 class Section(NamedTuple):
-    """One feature in one session: the values of names with numbers `entities`, and how many have
-    none.
+    """One feature in one session.
+
+    `known` holds the values of the names `entities`; `without` counts predicted names without one.
     """
 
     entities: NDArray[np.int64]
@@ -162,11 +163,11 @@ class _Rows(NamedTuple):
     def section(self, window: Window) -> Section:
         """The newest value of each name by the window's end."""
         after, as_of = to_micros(window.after), to_micros(window.as_of)
-        seen = (self.events > after) & (self.events <= as_of) & (self.ingests <= as_of)
+        visible = (self.events > after) & (self.events <= as_of) & (self.ingests <= as_of)
         if len(window.entities):
             at = np.searchsorted(window.entities, self.entities)
-            seen &= window.entities[np.minimum(at, len(window.entities) - 1)] == self.entities
-        entities, values = self.entities[seen], self.values[seen]
+            visible &= window.entities[np.minimum(at, len(window.entities) - 1)] == self.entities
+        entities, values = self.entities[visible], self.values[visible]
         newest = np.append(entities[1:] != entities[:-1], True)[: len(entities)]
         without = max(len(window.entities) - int(newest.sum()), 0)
         return Section(entities[newest], values[newest], without)

@@ -37,10 +37,10 @@ class Feeds:
         return session in self._prints
 
     def add(self, session: date, feature: str, section: Section) -> None:
-        """Look at one feature of one session."""
-        own = prints(section.entities, section.known)
-        self._prints.setdefault(session, {})[feature] = own
-        self._shares[session, feature] = shares(section.values, own, None)
+        """Add one feature of one session."""
+        session_prints = prints(section.entities, section.known)
+        self._prints.setdefault(session, {})[feature] = session_prints
+        self._shares[session, feature] = shares(section.values, session_prints, None)
 
     def of(
         self, session: date, before: date, features: Iterable[str], *, expected: bool
@@ -49,23 +49,23 @@ class Feeds:
 
         A feature without any value is missing for all names, if any are `expected` to have it.
         """
-        own, earlier = self._prints.get(session, {}), self._prints.get(before, {})
-        found = {}
+        current, earlier = self._prints.get(session, {}), self._prints.get(before, {})
+        by_feature = {}
         for name in features:
             if (session, name) in self._shares:
-                same = unchanged(earlier.get(name), own[name])
-                found[name] = replace(self._shares[session, name], unchanged=same)
+                same = unchanged(earlier.get(name), current[name])
+                by_feature[name] = replace(self._shares[session, name], unchanged=same)
             elif expected:
-                found[name] = Shares(1.0)
-        return found
+                by_feature[name] = Shares(1.0)
+        return by_feature
 
     def forget(self, before: date) -> None:
         """Keep no session earlier than this one."""
-        self._prints = {day: kept for day, kept in self._prints.items() if day >= before}
-        self._shares = {key: kept for key, kept in self._shares.items() if key[0] >= before}
+        self._prints = {day: prints for day, prints in self._prints.items() if day >= before}
+        self._shares = {key: shares for key, shares in self._shares.items() if key[0] >= before}
 
     def save(self, conn: Connection, strategy_id: str) -> None:
-        """Store the last session's prints, and drop those that no session is next to any more."""
+        """Store the prints of the last session, and delete those that no later session needs."""
         if not self._prints:
             return
         last = max(self._prints)

@@ -1,4 +1,4 @@
-"""What is known of one session: what the models said, and what the names returned after."""
+"""The signals and the following returns of one session."""
 
 from __future__ import annotations
 
@@ -82,16 +82,16 @@ def observe(
     conn: Connection, strategy_id: str, session: date, *, signal: str = "signal", model: str = ""
 ) -> Observed:
     """Read one session. The primary signal is the one named `signal`, of `model` if given, with the
-    shortest horizon; of several, the one said last.
+    shortest horizon; of several, the latest.
     """
     key = {"strategy_id": strategy_id, "session": session}
     with conn.cursor(binary=True) as cursor:
-        said = [_signal(row) for row in cursor.execute(_queries.session_signals, key)]
+        signals = [_signal(row) for row in cursor.execute(_queries.session_signals, key)]
         returned = {
             row[0]: Returns(*_last(row[1], row[2]))
             for row in cursor.execute(_queries.session_returns, key)
         }
-    return Observed(session, tuple(said), returned, _primary(said, signal, model))
+    return Observed(session, tuple(signals), returned, _primary(signals, signal, model))
 
 
 def strategy_returns(conn: Connection, strategy_id: str, sessions: Sequence[date]) -> Floats:
@@ -112,8 +112,8 @@ def align(names: Numbers, entities: Numbers, values: Floats) -> Floats:
     result = np.full(len(names), np.nan)
     if len(names) and len(entities):
         at = np.minimum(np.searchsorted(names, entities), len(names) - 1)
-        found = names[at] == entities
-        result[at[found]] = values[found]
+        is_listed = names[at] == entities
+        result[at[is_listed]] = values[is_listed]
     return result
 
 

@@ -73,22 +73,22 @@ _STRATEGY_RETURNS = _Kind(
 def record_predictions(
     conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
 ) -> int:
-    """Keep what a strategy's models said; return how many rows were new.
+    """Record the signals of a strategy's models; return how many rows were new.
 
     Columns: entity_key, signal, and signal_time (aware) or session; optional horizon (sessions, 1),
     signal_name ("signal"), model_name, model_version, group. Raises InvalidFrame, NotASession,
     Contradiction.
     """
-    given = columns.read(frame)
-    entities, signals = texts(given, "entity_key"), numbers(given, "signal")
-    signal_times, session_days = _times(given, calendar)
+    table = columns.read(frame)
+    entities, signals = texts(table, "entity_key"), numbers(table, "signal")
+    signal_times, session_days = _times(table, calendar)
     staged = [
         ("text", entities),
         ("date", session_days.tolist()),
         ("time", _utc(signal_times)),
         ("real", signals.tolist()),
-        ("int", _signal_ids(conn, strategy_id, given)),
-        ("text", texts(given, "group", "")),
+        ("int", _signal_ids(conn, strategy_id, table)),
+        ("text", texts(table, "group", "")),
     ]
     return _record(conn, strategy_id, _PREDICTIONS, staged)
 
@@ -108,14 +108,14 @@ def _signal_ids(conn: Connection, strategy_id: str, given: Columns) -> list[int]
     names = ("names", "horizons", "models", "versions")
     row = {"strategy_id": strategy_id, **dict(zip(names, map(list, distinct), strict=True))}
     conn.execute(_queries.add_signals, row)
-    ids = {tuple(found[:4]): found[4] for found in conn.execute(_queries.signals, row)}
+    ids = {tuple(signal[:4]): signal[4] for signal in conn.execute(_queries.signals, row)}
     return [ids[key] for key in keys]
 
 
 def record_returns(
     conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
 ) -> int:
-    """Keep what names returned after a session's signal; return how many rows were new.
+    """Record the returns of names after a signal; return how many rows were new.
 
     Columns: entity_key, session (the signal's), value; optional horizon (sessions, 1), known_at
     (aware; default now). Empty values are left out: they are not known yet. Without known_at, a
@@ -123,13 +123,13 @@ def record_returns(
 
     Raises InvalidFrame, NotASession, Contradiction.
     """
-    given = _known(columns.read(frame), calendar)
+    table = _known(columns.read(frame), calendar)
     staged = [
-        ("text", texts(given, "entity_key")),
-        ("date", days(given, "session").tolist()),
-        ("int", counts(given, "horizon", 1).tolist()),
-        ("time", _known_at(given)),
-        ("real", numbers(given, "value").tolist()),
+        ("text", texts(table, "entity_key")),
+        ("date", days(table, "session").tolist()),
+        ("int", counts(table, "horizon", 1).tolist()),
+        ("time", _known_at(table)),
+        ("real", numbers(table, "value").tolist()),
     ]
     return _record(conn, strategy_id, _RETURNS, staged)
 
@@ -137,15 +137,15 @@ def record_returns(
 def record_strategy_returns(
     conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
 ) -> int:
-    """Keep what the strategy itself returned in each session; return how many rows were new.
+    """Record the returns of the strategy itself; return how many rows were new.
 
     Columns: session, value; optional known_at, as for `record_returns`.
     """
-    given = _known(columns.read(frame), calendar)
+    table = _known(columns.read(frame), calendar)
     staged = [
-        ("date", days(given, "session").tolist()),
-        ("time", _known_at(given)),
-        ("real", numbers(given, "value").tolist()),
+        ("date", days(table, "session").tolist()),
+        ("time", _known_at(table)),
+        ("real", numbers(table, "value").tolist()),
     ]
     return _record(conn, strategy_id, _STRATEGY_RETURNS, staged)
 
@@ -180,11 +180,11 @@ def _copy(
 def _refuse_contradictions(conn: Connection, kind: _Kind, parameters: dict[str, str]) -> None:
     cursor = conn.execute(kind.contradicted, parameters)
     names = [column.name for column in cursor.description or ()]
-    found = cursor.fetchall()
-    if not found:
+    rows = cursor.fetchall()
+    if not rows:
         return
-    listed = "; ".join(_described(dict(zip(names, row, strict=True))) for row in found[:10])
-    more = " and more" if len(found) > 10 else ""
+    listed = "; ".join(_described(dict(zip(names, row, strict=True))) for row in rows[:10])
+    more = " and more" if len(rows) > 10 else ""
     raise Contradiction(
         f"{kind.name} that contradict what is recorded: {listed}{more}. Nothing was "
         f"recorded. A correction needs a later {kind.version_column}"
@@ -192,10 +192,10 @@ def _refuse_contradictions(conn: Connection, kind: _Kind, parameters: dict[str, 
 
 
 def _described(row: dict[str, Any]) -> str:
-    given, kept = row.pop("signal", None), row.pop("kept")
-    given = row.pop("value", given)
+    value, stored = row.pop("signal", None), row.pop("kept")
+    value = row.pop("value", value)
     key = " ".join(str(value) for value in row.values())
-    return f"{key}: {given}, recorded {kept}"
+    return f"{key}: {value}, recorded {stored}"
 
 
 def _times(given: Columns, calendar: TradingCalendar) -> tuple[Any, Any]:
@@ -213,7 +213,7 @@ def _times(given: Columns, calendar: TradingCalendar) -> tuple[Any, Any]:
 
 
 def _refuse_dates(times: Any, calendar: TradingCalendar) -> None:
-    """Refuse midnights: a date read as an instant lands a session early, the seed's incident."""
+    """Raise InvalidFrame for midnights: a date read as an instant falls into the session before."""
     if len(times) and (times == times.astype("datetime64[D]")).all() and calendar.has_hours:
         raise InvalidFrame(
             "column 'signal_time' is midnight UTC in every row, so these are dates rather than "
@@ -223,9 +223,9 @@ def _refuse_dates(times: Any, calendar: TradingCalendar) -> None:
 
 def _known(given: Columns, calendar: TradingCalendar) -> Columns:
     """The rows that have a value, their sessions checked."""
-    known = columns.take(given, ~np.isnan(numbers(given, "value")))
-    calendar.require_sessions(days(known, "session"))
-    return known
+    with_value = columns.take(given, ~np.isnan(numbers(given, "value")))
+    calendar.require_sessions(days(with_value, "session"))
+    return with_value
 
 
 def _known_at(given: Columns) -> list[Any]:

@@ -46,7 +46,7 @@ class Window:
 
 
 class References:
-    """A strategy's accepted windows, and the distributions in them, read when asked for."""
+    """The accepted windows of a strategy; their distributions are read on first use."""
 
     def __init__(self, conn: Connection, strategy_id: str) -> None:
         self._conn = conn
@@ -98,19 +98,19 @@ def accept(
     """
     if not reason.strip():
         raise NotAcceptable("accepting a reference needs a reason: it decides what counts as drift")
-    known = ic[np.isfinite(ic)]
-    if len(known) < min_sessions:
+    finite = ic[np.isfinite(ic)]
+    if len(finite) < min_sessions:
         raise NotAcceptable(
-            f"the window {window[0]} to {window[1]} has {len(known)} sessions with an IC; a mean "
+            f"the window {window[0]} to {window[1]} has {len(finite)} sessions with an IC; a mean "
             f"and a spread that hold need {min_sessions}: widen the window, or backfill it first"
         )
     row = {
         "strategy_id": strategy_id,
         "window_start": window[0],
         "window_end": window[1],
-        "ic_mean": float(known.mean()) if len(known) else None,
-        "ic_sd": float(known.std(ddof=1)) if len(known) > 1 else None,
-        "ic_n": len(known),
+        "ic_mean": float(finite.mean()) if len(finite) else None,
+        "ic_sd": float(finite.std(ddof=1)) if len(finite) > 1 else None,
+        "ic_n": len(finite),
         "accepted_by": accepted_by,
         "reason": reason,
     }
@@ -125,9 +125,9 @@ def accept(
 
 
 def _keep(conn: Connection, row: dict[str, object], fitted: list[tuple[str, str]]) -> None:
-    found = conn.execute(_queries.add_reference, row).fetchone()
+    stored = conn.execute(_queries.add_reference, row).fetchone()
     rows = [
-        {"reference_id": found and found[0], "dimension": name, "distribution": text}
+        {"reference_id": stored and stored[0], "dimension": name, "distribution": text}
         for name, text in fitted
     ]
     with conn.cursor() as cursor:

@@ -62,10 +62,10 @@ def save(
     *,
     whole: Sequence[date] | None = None,
 ) -> list[date]:
-    """Keep values and say which sessions changed. One transaction; take the lock first.
+    """Store values in one transaction; return the sessions that changed. Take the lock first.
 
-    `whole` are the sessions whose values are all here (default: those of `runs`): what they had
-    before and have no longer is withdrawn. Of other sessions `values` may hold a part.
+    `whole` lists the sessions of which `values` holds everything (default: those of `runs`): their
+    stored values that are not among these are withdrawn. Other sessions may be partial.
     """
     with conn.transaction():
         conn.execute(_queries.stage_values)
@@ -78,8 +78,8 @@ def save(
         parameters = {"strategy_id": strategy_id, "whole": complete}
         changed = [row[0] for row in conn.execute(_queries.add_values, parameters)]
         _save_runs(conn, strategy_id, runs, set(changed))
-        others = sorted(set(changed) - {run.session for run in runs})
-        conn.execute(_queries.revise_runs, {"strategy_id": strategy_id, "sessions": others})
+        without_run = sorted(set(changed) - {run.session for run in runs})
+        conn.execute(_queries.revise_runs, {"strategy_id": strategy_id, "sessions": without_run})
         conn.execute(_queries.drop_staged)
     return sorted(changed)
 
