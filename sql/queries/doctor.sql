@@ -1,9 +1,21 @@
 -- name: server
--- Which server is this, and how is it set? The zone is the one that a new session would get.
+-- Which server is this, and how is it configured? The zone is the one that the database or role sets for
+-- new sessions: our own sessions start in UTC and cannot see the server's default.
 SELECT
     current_setting('server_version') AS version,
     current_setting('server_version_num')::integer AS number,
-    (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone') AS timezone,
+    coalesce(
+        (
+            SELECT split_part(setting, '=', 2)
+            FROM pg_db_role_setting, unnest(setconfig) AS setting
+            WHERE setdatabase IN (0, pg_database.oid)
+                AND setrole IN (0, to_regrole(quote_ident(current_user))::oid)
+                AND lower(split_part(setting, '=', 1)) = 'timezone'
+            ORDER BY setdatabase DESC, setrole DESC
+            LIMIT 1
+        ),
+        current_setting('TimeZone')
+    ) AS timezone,
     pg_encoding_to_char(encoding) AS encoding,
     pg_database_size(oid) AS bytes
 FROM pg_database WHERE datname = current_database();
