@@ -1,6 +1,6 @@
 """The daily job: are the features fresh, which model runs, does it drift, what should a person do.
 
-One call for cron: it runs the monitor of each strategy and says one of three things: healthy,
+One call for cron: it runs the monitor of each strategy and decides between: healthy,
 alerts, or (by raising) that it could not find out. What it recommends it never does.
 """
 
@@ -32,9 +32,9 @@ HEALTHY = "All metrics are within their accepted range."
 
 @dataclass(frozen=True)
 class Model:
-    """The model that the session's predictions name, and what the registry says of it.
+    """The model that the session's predictions name, and its entry in the registry.
 
-    `created` and `aliases` are empty where the registry does not know it, `note` says why.
+    `created` and `aliases` are empty where the registry does not know it, `note` is the reason.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Daily:
 
     @property
     def healthy(self) -> bool:
-        """Nothing open that nobody has acknowledged or silenced, and no stale feature."""
+        """No open alert (acknowledged and silenced ones aside), and no stale feature."""
         return not self.alerts and not any(feature.is_stale for feature in self.features)
 
 

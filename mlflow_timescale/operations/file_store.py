@@ -167,7 +167,7 @@ def _meta(view: _View, path: Path, kind: str) -> dict[str, Any] | None:
 
 
 def _report_broken_yaml(view: _View, folder: Path) -> None:
-    """The converter leaves these out by itself, and says so to the log only."""
+    """The converter skips these, and only logs it."""
     for path in sorted(folder.rglob("*.yaml")) if folder.is_dir() else ():
         if "artifacts" in path.relative_to(folder).parts:
             continue

@@ -173,7 +173,7 @@ def _without_orphans(url: str, scratch: Path, on_note: Note) -> str:
             if not rows.exec_driver_sql(_sqlite.orphans.as_string()).first():
                 return url
     except DatabaseError:
-        return url  # it cannot be read, and reading it says so
+        return url  # it cannot be read; the reader raises the error
     finally:
         engine.dispose()
     copy = scratch / "without-orphans.db"

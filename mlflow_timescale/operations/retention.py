@@ -1,4 +1,4 @@
-"""Removing the points of runs that nobody has written to for long.
+"""Remove the points of runs that have not been written to for a long time.
 
 What counts is when a run was last written: a backtest that is logged today has points of years ago.
 Runs that a registered version or the drift monitor needs keep all of their points.
@@ -31,7 +31,7 @@ class RetentionError(db.Error):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that is old enough; `needed_by` says who needs its points all the same."""
+    """A run that is old enough; `needed_by` names what still needs its points."""
 
     run_id: str
     written_ms: int

@@ -182,7 +182,7 @@ ON CONFLICT (run_uuid) DO NOTHING;
 SELECT count(*) FROM mlops.metrics_copied;
 
 -- name: lock_tables
--- Nobody writes while the tables change places. A writer looks at its run first: so `runs` comes first.
+-- Stop writers while the tables change places. A writer locks its run first, so `runs` comes first.
 LOCK TABLE runs, metrics, mlops.metrics_next IN ACCESS EXCLUSIVE MODE;
 
 -- name: lock_metrics

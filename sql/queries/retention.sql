@@ -57,7 +57,7 @@ WHERE run_uuid = ANY(%(run_ids)s)
     AND (NOT %(by_point_time)s OR "timestamp" < %(before_ms)s);
 
 -- name: lock_runs
--- Nobody writes to these runs until this transaction ends. Which of them nobody has written to since?
+-- Lock these runs until the transaction ends. Which of them have not been written to since?
 SELECT run_uuid FROM mlops.run_ranges
 WHERE run_uuid = ANY(%(run_ids)s)
     AND (
@@ -87,7 +87,7 @@ WHERE format('%%I.%%I', hypertable_schema, hypertable_name)::regclass = 'metrics
 ORDER BY range_start_integer;
 
 -- name: lock_chunk
--- Nobody reads or writes a chunk while it is looked at and dropped.
+-- Keep readers and writers away from a chunk while it is checked and dropped.
 LOCK TABLE {chunk} IN ACCESS EXCLUSIVE MODE;
 
 -- name: is_empty

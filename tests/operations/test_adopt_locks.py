@@ -1,4 +1,4 @@
-"""Nobody waits long while a database is converted, and nothing deadlocks."""
+"""No client waits long while a database is converted, and nothing deadlocks."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ Log = Callable[..., str]
 
 @pytest.fixture
 def log(store: TimescaleTrackingStore, conn: psycopg.Connection) -> Log:
-    """Makes a run with 250 points of 2016, as a backtest does, written so many days ago."""
+    """Makes a run with 250 points of 2016, as a backtest does, written `days` ago."""
 
     def make(days: int, *tags: RunTag) -> str:
         start = NOW_MS - days * DAY
