@@ -39,7 +39,9 @@ def store(database: DatabaseURI) -> Iterator[FeatureStore]:
 
 @pytest.fixture
 def monitor(database: DatabaseURI) -> DriftMonitor:
-    return DriftMonitor(database, "momentum", tracking_uri=False, notify=())
+    monitor = DriftMonitor(database, "momentum", tracking_uri=False, notify=())
+    monitor.configure()
+    return monitor
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def test_weekdays_are_a_calendar_for_every_command(
     limit = ("--calendar", "XNYS", "--as-of", "2024-01-16T21:00Z", "--max-staleness")
     assert run("features", "health", *limit, "1 session").exit_code == 0
     assert run("features", "health", *limit, "23h").exit_code != 0
-    DriftMonitor(store.uri, "weekly", calendar="weekdays", tracking_uri=False)
+    DriftMonitor(store.uri, "weekly", calendar="weekdays", tracking_uri=False).configure()
 
 
 def test_an_unknown_calendar_is_one_error_everywhere(
@@ -117,7 +119,7 @@ def test_an_unknown_calendar_is_one_error_everywhere(
         lambda: TradingCalendar("XNYX"),
         lambda: store.health(calendar="XNYX"),
         lambda: store.write_features("A", close(FRIDAY), {"x": 1}, availability_lag=rule),
-        lambda: DriftMonitor(store.uri, "new", calendar="XNYX", tracking_uri=False),
+        lambda: DriftMonitor(store.uri, "new", calendar="XNYX", tracking_uri=False).configure(),
     ]
     for call in refused:
         with pytest.raises(UnknownCalendar, match=UNKNOWN):

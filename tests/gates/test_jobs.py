@@ -71,7 +71,7 @@ def test_all_workers_come_up_on_an_empty_database(server_process: Server) -> Non
 def test_our_schema_is_there_too(server_process: Server, empty: DatabaseURI) -> None:
     with db.connect(empty) as conn:
         applied = conn.execute("SELECT name FROM mlops.migrations ORDER BY name").fetchall()
-    assert ("base/0001_metrics_layout",) in applied
+    assert ("tracking/002_metrics_layout",) in applied
 
 
 def test_the_job_runner_is_started(server_process: Server) -> None:

@@ -64,8 +64,8 @@ def test_every_entity_is_the_same_after_adopting_releasing_and_adopting(
 
 
 @pytest.mark.slow
-def test_every_entity_of_two_thousand_runs_is_the_same(vanilla_database: DatabaseURI) -> None:
-    assert_converts_without_a_difference(vanilla_database, runs=2000)
+def test_every_entity_of_four_hundred_runs_is_the_same(vanilla_database: DatabaseURI) -> None:
+    assert_converts_without_a_difference(vanilla_database, runs=400)
 
 
 def test_runs_without_points_are_adopted_beside_runs_with_points(

@@ -1,4 +1,3 @@
---! requires: mlflow
 -- One checksum for all files of a model version: the SHA-256 of the list that `sha256sum` prints
 -- of them, in the order of their paths.
 CREATE OR REPLACE FUNCTION mlops.source_artifacts(source text, run_id text)

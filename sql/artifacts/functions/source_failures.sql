@@ -1,4 +1,3 @@
---! requires: mlflow
 -- Files that are known to be damaged: the last check of each, by any client, found other bytes or
 -- no file.
 CREATE OR REPLACE FUNCTION mlops.source_failures(source text, run_id text)

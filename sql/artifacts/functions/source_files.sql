@@ -1,4 +1,3 @@
---! requires: mlflow
 -- The ledger rows of a model version. Its source names the place of its files: a logged model, or
 -- a directory of a run.
 CREATE OR REPLACE FUNCTION mlops.source_files(source text, run_id text)
