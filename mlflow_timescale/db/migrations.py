@@ -21,7 +21,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import TupleRow, dict_row
+from psycopg.rows import dict_row
 
 from mlflow_timescale.db import last_layout, schema_files
 from mlflow_timescale.db.connection import Connection
@@ -29,6 +29,7 @@ from mlflow_timescale.db.errors import MigrationError
 from mlflow_timescale.db.locks import RETRIED, with_short_waits
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.revisions import MIGRATE, REVISION, read_state
+from mlflow_timescale.db.rows import scalar
 from mlflow_timescale.db.schema_files import Definition, Migration, definitions
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -242,13 +243,13 @@ def _facts(conn: Connection, rebuild_metrics: bool, applied: Collection[str]) ->
     tiers = {"base", *offered}
     layout = [item for item in shipped() if item.name in LAYOUT and item.tier in tiers]
     is_rebuilt = bool(layout) and all(item.name in applied for item in layout)
-    if rebuild_metrics or is_rebuilt or _scalar(conn.execute(_queries.metrics_are_few)):
+    if rebuild_metrics or is_rebuilt or scalar(conn, _queries.metrics_are_few):
         offered |= {"metrics_rebuild"}
     return offered
 
 
 def _applied(conn: Connection) -> dict[str, str]:
-    if not _scalar(conn.execute(_queries.ledger_exists)):
+    if not scalar(conn, _queries.ledger_exists):
         return {}
     return dict(conn.execute(_queries.applied).fetchall())
 
@@ -260,11 +261,11 @@ def _defined(conn: Connection) -> dict[str, str]:
 
 
 def _is_unrecorded(conn: Connection) -> bool:
-    return not _scalar(conn.execute(_queries.state_exists))
+    return not scalar(conn, _queries.state_exists)
 
 
 def _mlflow_schema(conn: Connection) -> str | None:
-    schema = _scalar(conn.execute(_queries.mlflow_schema))
+    schema = scalar(conn, _queries.mlflow_schema)
     return None if schema is None else str(schema)
 
 
@@ -354,8 +355,3 @@ def _record_definition(
         "objects": objects,
     }
     conn.execute(_queries.record_definition, values)
-
-
-def _scalar(cursor: psycopg.Cursor[TupleRow]) -> object:
-    row = cursor.fetchone()
-    return row[0] if row else None
