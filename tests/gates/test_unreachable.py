@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -70,15 +71,24 @@ def test_what_waiting_cannot_cure_is_refused_at_once(
     assert no_retries == []
 
 
+@pytest.fixture
+def mlflow_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What MLflow logs. Its logger may not hand records on to the root, where pytest listens."""
+    logger = logging.getLogger("mlflow")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
 def test_a_server_that_does_not_answer_is_waited_for_as_mlflow_does(
-    no_retries: list[float], caplog: pytest.LogCaptureFixture
+    no_retries: list[float], mlflow_log: pytest.LogCaptureFixture
 ) -> None:
     uri = DatabaseURI("trading", "ann", PASSWORD, "127.0.0.1", str(free_port()))
     with pytest.raises(Exception, match="refused") as error:
         TimescaleTrackingStore(uri.url, "/artifacts")
     assert len(no_retries) == mlflow_db.MAX_RETRY_COUNT - 1
-    assert "Connection refused" in caplog.text
-    assert not shows_password(str(error.value) + caplog.text)
+    assert "Connection refused" in mlflow_log.text
+    assert not shows_password(str(error.value) + mlflow_log.text)
 
 
 @pytest.mark.slow
