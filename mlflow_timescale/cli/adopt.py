@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_timescale import db
 from mlflow_timescale.cli.kit import (
     database_option,
     dry_run_option,
+    maintenance,
     print_message,
     progress,
     require_schema,
@@ -67,9 +67,9 @@ def _rebuild(
     uri: DatabaseURI, dry_run: bool, work: Callable[..., None], is_done: Callable[[Any], bool]
 ) -> None:
     from mlflow_timescale.operations import adopt as module
-    from mlflow_timescale.operations.doctor import in_bytes
+    from mlflow_timescale.operations.findings import in_bytes
 
-    with db.connect(uri, autocommit=True) as conn:
+    with maintenance(uri) as conn:
         require_schema(conn, uri, exists=False)
         before = module.layout(conn)
         done = is_done(before)
@@ -91,7 +91,7 @@ def _rebuild(
 def _abort(uri: DatabaseURI, dry_run: bool) -> None:
     from mlflow_timescale.operations import adopt as module
 
-    with db.connect(uri, autocommit=True) as conn:
+    with maintenance(uri) as conn:
         runs = module.copied(conn)
         is_begun = module.is_begun(conn) if dry_run else module.abort(conn)
     if not is_begun:
@@ -110,7 +110,7 @@ def _print_additions(additions: Additions) -> None:
 
 
 def _forecast(before: Layout) -> str:
-    from mlflow_timescale.operations.doctor import in_bytes
+    from mlflow_timescale.operations.findings import in_bytes
 
     return (
         f"metrics: about {before.points:,} points of {before.runs:,} runs, "

@@ -13,7 +13,7 @@ from mlflow_timescale.db.errors import (
     InvalidURI,
     MigrationError,
 )
-from mlflow_timescale.db.locks import LocksHeld, with_short_waits
+from mlflow_timescale.db.locks import LocksHeld, time_limits, with_short_waits
 from mlflow_timescale.db.migrations import ensure, exclusively, migrate
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.revisions import read_state
@@ -35,5 +35,6 @@ __all__ = [
     "load",
     "migrate",
     "read_state",
+    "time_limits",
     "with_short_waits",
 ]

@@ -9,7 +9,7 @@ next call continues after the last run that was copied, and `abort` gives up.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection, rows, with_short_waits
@@ -69,6 +69,8 @@ def layout(conn: Connection) -> Layout:
             "an MLflow before 3.17 needs `mlflow db upgrade` first)"
         )
     [state] = rows.records(conn, Layout, _queries.layout)
+    if not state.points and state.bytes:  # never analysed
+        return replace(state, points=int(rows.scalar(conn, _queries.estimated_points)))
     return state
 
 
@@ -94,8 +96,9 @@ def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) ->
     progress
         Called with the number of runs that are copied, and of all runs.
     """
-    if not layout(conn).ours:
-        _refuse_obstacles(conn)
+    with db.time_limits(conn):
+        if not layout(conn).ours:
+            _refuse_obstacles(conn)
     # Creates the extension where the server offers it; a small table is done with that.
     db.migrate(conn)
     with db.exclusively(conn):
@@ -107,7 +110,7 @@ def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) ->
         rebuild.mark(conn)
     db.migrate(conn, rebuild_metrics=True)
     with_short_waits(conn, lambda: carrying.open_to_users(conn))
-    conn.execute(_queries.analyze)
+    _analyze(conn)
 
 
 def release(conn: Connection, *, progress: Progress = lambda done, total: None) -> None:
@@ -126,7 +129,7 @@ def release(conn: Connection, *, progress: Progress = lambda done, total: None) 
             if db.read_state(conn) is not None:
                 with_short_waits(conn, lambda: _drop_tracking(conn))
         rebuild.finish_release(conn, before.schema)
-    conn.execute(_queries.analyze)
+    _analyze(conn)
 
 
 def abort(conn: Connection) -> bool:
@@ -151,6 +154,11 @@ def copied(conn: Connection) -> int:
     if rebuild.direction(conn) is None:
         return 0
     return int(rows.scalar(conn, _queries.copied))
+
+
+def _analyze(conn: Connection) -> None:
+    with db.time_limits(conn):
+        conn.execute(_queries.analyze)
 
 
 def _rebuild(conn: Connection, before: Layout, progress: Progress) -> None:

@@ -13,12 +13,30 @@ SELECT
         SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits
         WHERE inhparent = 'metrics'::regclass
     ), 0)::bigint AS bytes,
-    greatest((SELECT reltuples FROM pg_class WHERE oid = 'metrics'::regclass), 0)::bigint
-        + coalesce((
-            SELECT sum(greatest(reltuples, 0)) FROM pg_class JOIN pg_inherits ON inhrelid = oid
-            WHERE inhparent = 'metrics'::regclass
-        ), 0)::bigint AS points,
+    (
+        SELECT sum(greatest(reltuples, pg_stat_get_live_tuples(oid), 0)) FROM pg_class
+        WHERE oid = 'metrics'::regclass
+            OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'metrics'::regclass)
+    )::bigint AS points,
     (SELECT count(*) FROM runs) AS runs;
+
+-- name: estimated_points
+-- About how many points does a table without statistics hold? The first pages are counted.
+SELECT coalesce(round(
+    (SELECT count(*) FROM metrics WHERE ctid < '(200,0)')
+    * (
+        SELECT sum(pg_relation_size(oid)) FROM pg_class
+        WHERE oid = 'metrics'::regclass
+            OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'metrics'::regclass)
+    )
+    / nullif((
+        SELECT sum(least(
+            pg_relation_size(oid), 200 * current_setting('block_size')::bigint
+        )) FROM pg_class
+        WHERE oid = 'metrics'::regclass
+            OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'metrics'::regclass)
+    ), 0)
+), 0);
 
 -- name: under_way
 -- Did a rebuild begin that has not ended: to our layout, to MLflow's, not at all (NULL)? A table without

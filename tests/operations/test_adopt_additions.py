@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import psycopg
 import pytest
@@ -11,17 +11,17 @@ from click.testing import CliRunner
 from conftest import vanilla_url
 from mlflow.entities import Metric
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from support.databases import temporary_roles
 
 from mlflow_timescale import db
 from mlflow_timescale.cli.adopt import adopt as adopt_command
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations.adopt import AdoptionError, adopt, release
 
-SERVICE, READER = "mlops_test_service", "mlops_test_reader"
 ADDITIONS = """
-ALTER TABLE metrics OWNER TO mlops_test_service;
-GRANT SELECT ON metrics TO mlops_test_reader WITH GRANT OPTION;
-GRANT UPDATE (value) ON metrics TO mlops_test_reader;
+ALTER TABLE metrics OWNER TO {service};
+GRANT SELECT ON metrics TO {reader} WITH GRANT OPTION;
+GRANT UPDATE (value) ON metrics TO {reader};
 GRANT SELECT ON metrics TO PUBLIC;
 ALTER TABLE metrics SET (autovacuum_vacuum_scale_factor = 0.05, fillfactor = 90);
 ALTER TABLE metrics ALTER COLUMN key SET STATISTICS 500;
@@ -36,7 +36,7 @@ CREATE SCHEMA dashboards;
 CREATE VIEW dashboards.losses WITH (security_barrier = true) AS
     SELECT run_uuid, value AS loss FROM metrics WHERE key = 'm1';
 CREATE VIEW dashboards.best AS SELECT run_uuid, min(loss) AS best FROM dashboards.losses GROUP BY 1;
-GRANT SELECT ON dashboards.losses TO mlops_test_reader;
+GRANT SELECT ON dashboards.losses TO {reader};
 COMMENT ON VIEW dashboards.losses IS 'shown on the wall';
 CREATE FUNCTION points_of(run text) RETURNS bigint LANGUAGE sql STABLE
     BEGIN ATOMIC SELECT count(*) FROM metrics WHERE run_uuid = run; END;
@@ -67,19 +67,23 @@ ORDER BY 1, 2
 """
 
 
-def make_roles(conn: psycopg.Connection) -> None:
-    for role in (SERVICE, READER):
-        with contextlib.suppress(psycopg.errors.DuplicateObject):
-            conn.execute(f"CREATE ROLE {role} LOGIN")
+@dataclass(frozen=True)
+class Decorated:
+    """A database whose `metrics` has something of everything, and the roles of it."""
+
+    uri: DatabaseURI
+    service: str
+    reader: str
 
 
 @pytest.fixture
-def decorated(vanilla_database: DatabaseURI) -> Iterator[DatabaseURI]:
-    """A database of many points whose `metrics` has something of everything."""
+def decorated(vanilla_database: DatabaseURI) -> Iterator[Decorated]:
     store = SqlAlchemyStore(vanilla_url(vanilla_database), "/artifacts")
     run = store.create_run("0", "me", 1, [], "run").info.run_id
-    with db.connect(vanilla_database, autocommit=True) as conn:
-        make_roles(conn)
+    with (
+        db.connect(vanilla_database, autocommit=True) as conn,
+        temporary_roles(conn, "service", "reader") as [service, reader],
+    ):
         conn.execute(
             "INSERT INTO metrics (run_uuid, key, value, timestamp, step, is_nan)"
             " SELECT %s, 'm' || i %% 2, i, i, i, false FROM generate_series(1, 10000) i",
@@ -89,19 +93,17 @@ def decorated(vanilla_database: DatabaseURI) -> Iterator[DatabaseURI]:
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'metrics'"
         ).fetchall()
         for (table,) in tables:
-            conn.execute(f'ALTER TABLE "{table}" OWNER TO {SERVICE}')
-        conn.execute(ADDITIONS)
-    yield vanilla_database
-    with db.connect(vanilla_database, autocommit=True) as conn:
-        conn.execute(f"DROP OWNED BY {SERVICE}, {READER} CASCADE")
+            conn.execute(f'ALTER TABLE "{table}" OWNER TO {service}')
+        conn.execute(ADDITIONS.format(service=service, reader=reader))
+        yield Decorated(vanilla_database, service, reader)
 
 
 def state(conn: psycopg.Connection) -> list[tuple[str, str]]:
     return conn.execute(STATE).fetchall()
 
 
-def test_additions_survive_adoption_and_release(decorated: DatabaseURI) -> None:
-    with db.connect(decorated, autocommit=True) as conn:
+def test_additions_survive_adoption_and_release(decorated: Decorated) -> None:
+    with db.connect(decorated.uri, autocommit=True) as conn:
         before = state(conn)
         assert {kind for kind, _ in before} >= {"owner", "grant", "option", "index", "view"}
         for convert in (adopt, release, adopt):
@@ -115,12 +117,12 @@ def test_additions_survive_adoption_and_release(decorated: DatabaseURI) -> None:
             conn.execute("DELETE FROM metrics WHERE value = -1")
 
 
-def test_the_role_that_owns_metrics_goes_on_writing(decorated: DatabaseURI) -> None:
+def test_the_role_that_owns_metrics_goes_on_writing(decorated: Decorated) -> None:
     """Through MLflow's own store and through ours, while an administrator converts."""
-    with db.connect(decorated, autocommit=True) as admin:
+    with db.connect(decorated.uri, autocommit=True) as admin:
         adopt(admin)
         [[run]] = admin.execute("SELECT run_uuid FROM runs").fetchall()
-        admin.execute(f"SET ROLE {SERVICE}")
+        admin.execute(f"SET ROLE {decorated.service}")
         admin.execute(
             "INSERT INTO metrics (run_uuid, key, value, timestamp, step, is_nan)"
             " VALUES (%s, 'written', 1, 1, 1, false)",
@@ -129,17 +131,17 @@ def test_the_role_that_owns_metrics_goes_on_writing(decorated: DatabaseURI) -> N
         admin.execute("SELECT mlops.log_metric(%s, NULL, 'through ours', 1, 2, 2, false)", [run])
         admin.execute("RESET ROLE")
         release(admin)
-        admin.execute(f"SET ROLE {SERVICE}")
+        admin.execute(f"SET ROLE {decorated.service}")
         admin.execute("DELETE FROM metrics WHERE key = 'written'")
 
 
-def test_a_dry_run_names_what_is_carried_over(decorated: DatabaseURI) -> None:
+def test_a_dry_run_names_what_is_carried_over(decorated: Decorated) -> None:
     result = CliRunner().invoke(
-        adopt_command, ["--uri", decorated.url, "--dry-run"], catch_exceptions=False
+        adopt_command, ["--uri", decorated.uri.url, "--dry-run"], catch_exceptions=False
     )
     for line in (
-        f"carries over: owner {SERVICE}",
-        f"carries over: grant SELECT to {READER}",
+        f"carries over: owner {decorated.service}",
+        f"carries over: grant SELECT to {decorated.reader}",
         "carries over: index by_value",
         "carries over: trigger counted",
         "carries over: view dashboards.losses",
@@ -175,12 +177,12 @@ def test_what_cannot_be_carried_over_is_named_before_anything_changes(
         assert conn.execute("SELECT to_regnamespace('mlops')").fetchone() == (None,)
 
 
-def test_our_store_writes_after_an_adoption(decorated: DatabaseURI) -> None:
+def test_our_store_writes_after_an_adoption(decorated: Decorated) -> None:
     from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
-    with db.connect(decorated, autocommit=True) as conn:
+    with db.connect(decorated.uri, autocommit=True) as conn:
         adopt(conn)
         [[run]] = conn.execute("SELECT run_uuid FROM runs").fetchall()
-    store = TimescaleTrackingStore(decorated.url, "/artifacts")
+    store = TimescaleTrackingStore(decorated.uri.url, "/artifacts")
     store.log_metric(run, Metric("m1", 1.0, 20_000, 20_000))
     assert len(store.get_metric_history(run, "m1")) == 5001
