@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_timescale.db import Database, DatabaseURI, Error, load
 
-from . import strategy
 from .alerts.lifecycle import Alert
-from .inputs import features
+from .inputs import feature_values
 from .monitor import DriftMonitor
 from .results import values
 from .results.drift_metrics import DriftMetrics
+from .strategies import names as recorded_strategies
 
 if TYPE_CHECKING:
     from mlflow_timescale.features import Freshness
@@ -94,7 +94,7 @@ def daily_job(
     database = Database.of(uri, application="drift")
     if strategies is None:
         with database.connection() as conn:
-            strategies = strategy.names(conn)
+            strategies = recorded_strategies(conn)
     if not strategies:
         raise Error("no strategy is watched yet; record predictions first: `drift record`")
     return [
@@ -142,11 +142,13 @@ def _freshness(monitor: DriftMonitor, session: date, now: datetime | None) -> tu
         "names": NAMES,
     }
     with monitor.connect() as conn:
-        if not features.exist(conn):
+        if not feature_values.exist(conn):
             return ()
         names = [row[0] for row in conn.execute(_queries.names_predicted, asked)]
         wanted = monitor.strategy.features
-        found = features.freshness(conn, monitor.calendar, session, names, wanted, as_of=as_of)
+        found = feature_values.freshness(
+            conn, monitor.calendar, session, names, wanted, as_of=as_of
+        )
     return tuple(found)
 
 
