@@ -67,7 +67,7 @@ def _rebuild(
     uri: DatabaseURI, dry_run: bool, work: Callable[..., None], is_done: Callable[[Any], bool]
 ) -> None:
     from mlflow_timescale.operations import adopt as module
-    from mlflow_timescale.operations.findings import in_bytes
+    from mlflow_timescale.operations.doctor import in_bytes
 
     with maintenance(uri) as conn:
         require_schema(conn, uri, exists=False)
@@ -110,7 +110,7 @@ def _print_additions(additions: Additions) -> None:
 
 
 def _forecast(before: Layout) -> str:
-    from mlflow_timescale.operations.findings import in_bytes
+    from mlflow_timescale.operations.doctor import in_bytes
 
     return (
         f"metrics: about {before.points:,} points of {before.runs:,} runs, "

@@ -33,7 +33,7 @@ def pack(uri: DatabaseURI, dry_run: bool, as_json: bool) -> None:
     while MLflow keeps reading and writing. Run it from cron, about once a month. Compressed chunks
     do not need it.
     """
-    from mlflow_timescale.operations.findings import in_bytes
+    from mlflow_timescale.operations.doctor import in_bytes
     from mlflow_timescale.operations.packing import loose_keys
     from mlflow_timescale.operations.packing import pack as rebuild_keys
 

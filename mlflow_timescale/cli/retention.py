@@ -63,7 +63,7 @@ def retention(uri: DatabaseURI, days: int, by_point_time: bool, dry_run: bool, y
 
 
 def _summary(going: Forecast, before: datetime, by_point_time: bool) -> str:
-    from mlflow_timescale.operations.findings import in_bytes
+    from mlflow_timescale.operations.doctor import in_bytes
 
     assert going.written is not None
     assert going.times is not None

@@ -41,7 +41,10 @@ class LocksHeld(Error):
 
 @dataclass(frozen=True)
 class Holder:
-    """A session that holds locks on tables; `seconds` is the age of its transaction."""
+    """A session that holds locks on tables.
+
+    `seconds` is the age of its transaction, `remedy` the statement that ends it.
+    """
 
     pid: int
     backend: str
@@ -50,6 +53,7 @@ class Holder:
     state: str
     seconds: float
     tables: str
+    remedy: str
 
     def __str__(self) -> str:
         who = self.application or self.backend

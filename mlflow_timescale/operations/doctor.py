@@ -17,7 +17,8 @@ from mlflow_timescale.db import locks
 from mlflow_timescale.db.migrations import facts, plan, shipped
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations import server_checks
-from mlflow_timescale.operations.findings import Finding, Patient, in_bytes
+from mlflow_timescale.operations.findings import Finding, Patient
+from mlflow_timescale.operations.findings import in_bytes as in_bytes  # for the commands
 from mlflow_timescale.operations.indexes import missing_indexes
 from mlflow_timescale.operations.packing import loose_keys
 from mlflow_timescale.operations.rebuild import debris
@@ -78,7 +79,7 @@ def _behind_a_lock(name: str, patient: Patient) -> Finding:
         name,
         "action",
         f"not examined: a lock is held by {holder}",
-        f"End that transaction: SELECT pg_terminate_backend({holder.pid});",
+        f"End that transaction: {holder.remedy}",
         {"pid": holder.pid},
     )
 
@@ -249,9 +250,8 @@ def chunks(patient: Patient) -> Iterator[Finding]:
         )
     elif any(row["chunks"] > MOST_CHUNKS for row in rows):
         advice = (
-            "Look for timestamps in a wrong unit: SELECT run_uuid, min(timestamp), max(timestamp) "
-            "FROM metrics GROUP BY 1; they are milliseconds. Remove old points with "
-            "mlflow-timescale retention."
+            "Look for metrics with timestamps in another unit than milliseconds; remove old points "
+            "with mlflow-timescale retention."
         )
         yield Finding("chunks", "note", counts, advice, data)
     else:

@@ -73,14 +73,14 @@ def waits(patient: Patient) -> Iterator[Finding]:
     if not rows:
         return
     longest = rows[0]["seconds"]
-    holders = sorted({pid for row in rows for pid in row["holders"]} - {row["pid"] for row in rows})
-    name = ", ".join(patient.one(_queries.session, pid=pid) or f"process {pid}" for pid in holders)
+    pids = {pid for row in rows for pid in row["holders"]} - {row["pid"] for row in rows}
+    holders = patient.rows(_queries.sessions, pids=sorted(pids))
+    names = ", ".join(holder["name"] for holder in holders) or "sessions that have ended"
     yield Finding(
         "locks",
         "action" if longest > LONG_WAIT_SECONDS else "note",
-        f"{len(rows)} sessions wait for locks, the longest for {longest:.0f} s, behind "
-        f"{name or 'sessions that have ended'}",
-        "".join(f"SELECT pg_terminate_backend({pid}); " for pid in holders).strip(),
+        f"{len(rows)} sessions wait for locks, the longest for {longest:.0f} s, behind {names}",
+        " ".join(holder["remedy"] for holder in holders),
         {"waiting": rows},
     )
 

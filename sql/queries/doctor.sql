@@ -137,14 +137,16 @@ GROUP BY 1, 2
 HAVING coalesce(extract(epoch FROM clock_timestamp() - min(waitstart)), 0) > 1
 ORDER BY seconds DESC;
 
--- name: session
--- Who is this process?
-SELECT format(
-    'process %%s (%%s, role %%s, %%s)',
-    pid, coalesce(nullif(application_name, ''), backend_type, '-'), coalesce(usename, '-'),
-    coalesce(state, 'active')
-)
-FROM pg_stat_activity WHERE pid = %(pid)s;
+-- name: sessions
+-- Who are these processes, and what ends each?
+SELECT
+    format(
+        'process %%s (%%s, role %%s, %%s)',
+        pid, coalesce(nullif(application_name, ''), backend_type, '-'), coalesce(usename, '-'),
+        coalesce(state, 'active')
+    ) AS name,
+    format('SELECT pg_terminate_backend(%%s);', pid) AS remedy
+FROM pg_stat_activity WHERE pid = ANY(%(pids)s);
 
 -- name: long_transactions
 -- Which transactions are older than this, of sessions and prepared ones, in this database? Oldest first.

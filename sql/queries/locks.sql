@@ -62,7 +62,8 @@ SELECT
         (array_agg(
             DISTINCT lock.relation::regclass::text || CASE WHEN lock.granted THEN '' ELSE ' (waits)' END
         ))[1:3], ', '
-    ) AS tables
+    ) AS tables,
+    format('SELECT pg_terminate_backend(%s);', activity.pid) AS remedy
 FROM pg_locks AS lock
 JOIN pg_stat_activity AS activity ON activity.pid = lock.pid
 JOIN pg_class ON pg_class.oid = lock.relation
