@@ -226,7 +226,7 @@ def sizes(patient: Patient) -> Iterator[Finding]:
 
 
 def chunks(patient: Patient) -> Iterator[Finding]:
-    """Whether hypertables have so many chunks that reads are slow, or exhaust the table of locks.
+    """Whether hypertables have too many chunks: reads become slow, and exhaust the table of locks.
 
     A statement on all of a hypertable locks each chunk and index: pg_dump does, and deletions do.
     """
