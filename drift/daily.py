@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_timescale.db import Database, DatabaseURI, Error, load
 
-from . import strategy
 from .alerts.lifecycle import Alert
-from .inputs import features
+from .inputs import feature_values
 from .monitor import DriftMonitor
 from .results import values
 from .results.drift_metrics import DriftMetrics
+from .strategies import names as recorded_strategies
+from .strategies import read as read_strategy
 
 if TYPE_CHECKING:
     from mlflow_timescale.features import Freshness
@@ -78,9 +79,9 @@ def daily_job(
     database = Database.of(uri, application="drift")
     with database.connection() as conn:
         if strategies is None:
-            strategies = strategy.names(conn)
+            strategies = recorded_strategies(conn)
         for name in strategies:  # an unknown one stops the job before the first has run
-            strategy.read(conn, name)
+            read_strategy(conn, name)
     if not strategies:
         raise Error("no strategy is watched yet; record predictions first: `drift record`")
     return [_daily(DriftMonitor(database, name, **options), session, now) for name in strategies]
@@ -112,11 +113,13 @@ def _freshness(monitor: DriftMonitor, session: date, now: datetime | None) -> tu
         "names": NAMES,
     }
     with monitor.connect() as conn:
-        if not features.exist(conn):
+        if not feature_values.exist(conn):
             return ()
         names = [row[0] for row in conn.execute(_queries.names_predicted, asked)]
         wanted = monitor.strategy.features
-        found = features.freshness(conn, monitor.calendar, session, names, wanted, as_of=as_of)
+        found = feature_values.freshness(
+            conn, monitor.calendar, session, names, wanted, as_of=as_of
+        )
     return tuple(found)
 
 

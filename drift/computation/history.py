@@ -17,7 +17,7 @@ from ..metrics.cusum import Baseline
 from ..results import values
 from ..results.references import References
 from ..results.values import Value
-from ..strategy import Strategy
+from ..strategies import Strategy
 from .session_values import NOTHING_DUE
 
 COUNTS = ("n_signals", "n_returns", "n_features")

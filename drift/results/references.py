@@ -29,7 +29,7 @@ class NotAcceptable(Error, ValueError):
 
 
 @dataclass(frozen=True)
-class Window:
+class AcceptedWindow:
     """One accepted window: mean and standard deviation (ddof 1) of its daily IC."""
 
     reference_id: int
@@ -50,7 +50,7 @@ class References:
 
     def __init__(self, conn: Connection, strategy_id: str) -> None:
         self._conn = conn
-        rows = records(conn, Window, _queries.references, {"strategy_id": strategy_id})
+        rows = records(conn, AcceptedWindow, _queries.references, {"strategy_id": strategy_id})
         self.windows = tuple(rows)
         self._distributions: dict[int, dict[str, Reference]] = {}
 
@@ -58,20 +58,20 @@ class References:
         return bool(self.windows)
 
     @cached_property
-    def accepted(self) -> tuple[Window, ...]:
+    def accepted(self) -> tuple[AcceptedWindow, ...]:
         return tuple(window for window in self.windows if window.role == "accepted")
 
     @property
-    def fixed(self) -> Window | None:
+    def fixed(self) -> AcceptedWindow | None:
         """The window that never changes; None before anything was accepted."""
         return next((window for window in self.windows if window.role == "fixed"), None)
 
-    def at(self, session: date) -> Window | None:
+    def at(self, session: date) -> AcceptedWindow | None:
         """The window that judges a session; for sessions before all windows, the first."""
         before = [window for window in self.accepted if window.window_end < session]
         return before[-1] if before else next(iter(self.accepted), None)
 
-    def distributions(self, window: Window) -> Mapping[str, Reference]:
+    def distributions(self, window: AcceptedWindow) -> Mapping[str, Reference]:
         """The window's distributions, by feature."""
         key = window.reference_id
         if key not in self._distributions:
