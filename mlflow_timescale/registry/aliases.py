@@ -166,7 +166,12 @@ class Aliases:
         return state.version if state else None
 
     def rollback(
-        self, name: str, alias: str | None = None, *, reason: str = "rollback", override: bool = False
+        self,
+        name: str,
+        alias: str | None = None,
+        *,
+        reason: str = "rollback",
+        override: bool = False,
     ) -> int:
         """Point an alias back at its previous version; a second rollback goes one further back.
 

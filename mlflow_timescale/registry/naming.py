@@ -1,9 +1,9 @@
 """How a registered model, or a version of it, is written: every form that MLflow's users know.
 
-    momentum              a model                   models:/momentum
-    momentum/3            a version                 models:/momentum/3
-    momentum@champion     the version of an alias   models:/momentum@champion
-    momentum/latest       the newest version        models:/momentum/latest
+momentum              a model                   models:/momentum
+momentum/3            a version                 models:/momentum/3
+momentum@champion     the version of an alias   models:/momentum@champion
+momentum/latest       the newest version        models:/momentum/latest
 """
 
 from __future__ import annotations

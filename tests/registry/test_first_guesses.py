@@ -67,7 +67,9 @@ def test_a_remote_file_is_recorded_without_a_checksum_and_a_warning_states_it(
     registry: ModelRegistry,
 ) -> None:
     model_id = registry.register_model("remote")
-    with pytest.warns(UnverifiedArtifact, match="s3://key@models/w.pkl is recorded by its location"):
+    with pytest.warns(
+        UnverifiedArtifact, match="s3://key@models/w.pkl is recorded by its location"
+    ):
         assert registry.log_artifact(model_id, "s3://key:secret@models/w.pkl", "weights") is None
     tags = registry.client.get_run(model_id.hex).data.tags
     assert tags["remote_artifact/weights/w.pkl"] == "s3://key@models/w.pkl"
