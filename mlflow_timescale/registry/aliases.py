@@ -148,7 +148,7 @@ class Aliases:
     def version_at(
         self, name: str, alias: str | None = None, as_of: datetime | None = None
     ) -> int | None:
-        """The version that an alias pointed at, at a moment, by default now; None if it was not set.
+        """The version that an alias pointed at, at a moment (by default now); None if unset.
 
         Raises
         ------

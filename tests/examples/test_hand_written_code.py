@@ -15,8 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drift import AlertConfig, DriftMetrics, DriftMonitor
-from drift import calculate_ic, calculate_psi, calculate_sharpe
+from drift import (
+    AlertConfig,
+    DriftMetrics,
+    DriftMonitor,
+    calculate_ic,
+    calculate_psi,
+    calculate_sharpe,
+)
 from feature_store import FeatureStore, FeatureValue, InvalidTime
 from mlflow_timescale import ModelRegistry
 from mlflow_timescale.common.errors import NotASession
