@@ -7,7 +7,7 @@ from typing import TypeVar
 Given = TypeVar("Given")
 
 
-def one_of(uri: Given | None, conninfo: Given | None, dsn: Given | None) -> Given:
+def one_of(uri: Given | None, conninfo: str | None, dsn: str | None) -> Given | str:
     """The database of a constructor, which accepts it under three names.
 
     Parameters
@@ -25,7 +25,7 @@ def one_of(uri: Given | None, conninfo: Given | None, dsn: Given | None) -> Give
     >>> one_of(None, "timescaledb://localhost/trading", None)
     'timescaledb://localhost/trading'
     """
-    given = {"uri": uri, "conninfo": conninfo, "dsn": dsn}
+    given: dict[str, Given | str | None] = {"uri": uri, "conninfo": conninfo, "dsn": dsn}
     values = {name: value for name, value in given.items() if value is not None}
     if len(values) != 1:
         names = " and ".join(values) or "none"
