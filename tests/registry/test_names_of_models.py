@@ -73,7 +73,7 @@ def test_a_model_stands_for_its_newest_version(registry: ModelRegistry, text: st
     assert registry.get_model(text).version == 2
 
 
-@pytest.mark.parametrize("text", ["momentum@nobody", "momentum/9", "nothing", "nothing@champion"])
+@pytest.mark.parametrize("text", ["momentum@retired", "momentum/9", "nothing", "nothing@champion"])
 def test_a_version_that_does_not_exist_is_none(registry: ModelRegistry, text: str) -> None:
     assert registry.get_model(text) is None
 
