@@ -251,7 +251,9 @@ def _distinct(
     kept = [names[code] for code in np.flatnonzero(used)]
     if None in kept or "" in kept:
         empty = np.isin(codes, [i for i, name in enumerate(names) if not name])
-        raise InvalidFrame(f"{what} is empty in some row: {in_rows(np.flatnonzero(empty).tolist())}")
+        raise InvalidFrame(
+            f"{what} is empty in some row: {in_rows(np.flatnonzero(empty).tolist())}"
+        )
     if any("\x00" in name for name in kept if name):
         raise InvalidFrame(f"{what} has a NUL character in some row, which PostgreSQL cannot hold")
     return [str(name) for name in kept], (np.cumsum(used) - 1)[codes].astype(np.int32)
