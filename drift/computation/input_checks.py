@@ -85,4 +85,4 @@ def _clearly_positive(values: Floats) -> bool:
     if len(values) < DATED_AT_LEAST:
         return False
     mean, sd = mean_and_sd(values)
-    return mean > CLEARLY * sd / len(values) ** 0.5
+    return bool(mean > CLEARLY * sd / len(values) ** 0.5)
