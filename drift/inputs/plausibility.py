@@ -1,4 +1,4 @@
-"""Values that cannot be, and values that hardly ever are, where they are recorded.
+"""Values that cannot be, and values that are almost always errors, where they are recorded.
 
 What is impossible raises InvalidFrame: an infinity (a division by a zero price), a return that was
 known before its session opened. What is implausible is recorded with a warning: percent instead of

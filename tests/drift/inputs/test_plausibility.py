@@ -1,4 +1,4 @@
-"""What cannot be is refused where it is recorded; what hardly ever is is said."""
+"""What cannot be is refused where it is recorded; what is almost always an error is warned of."""
 
 from __future__ import annotations
 
