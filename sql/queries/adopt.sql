@@ -199,9 +199,13 @@ ON CONFLICT (run_uuid) DO NOTHING;
 -- How many runs are copied?
 SELECT count(*) FROM mlops.metrics_copied;
 
--- name: lock_tables
+-- name: lock_all_runs
 -- Stop writers while the tables change places. A writer locks its run first, so `runs` comes first.
-LOCK TABLE runs, metrics, mlops.metrics_next IN ACCESS EXCLUSIVE MODE;
+LOCK TABLE runs IN ACCESS EXCLUSIVE MODE;
+
+-- name: lock_tables
+-- Stop readers, too.
+LOCK TABLE metrics, mlops.metrics_next IN ACCESS EXCLUSIVE MODE;
 
 -- name: lock_metrics
 -- Before triggers come or go.
