@@ -88,8 +88,9 @@ def additions(conn: Connection, *, to_ours: bool) -> Additions:
     """What an `adopt` (`to_ours`) or a `release` would carry over, and what stands in its way."""
     before = layout(conn)
     hypertable = to_ours and rebuild.makes_hypertables(conn)
+    carried = carrying.additions(conn, before.schema)
     return Additions(
-        carrying.additions(conn, before.schema),
+        [each for each in carried if not (hypertable and each.kind == "publication")],
         carrying.obstacles(conn, before.schema, hypertable=hypertable),
     )
 
@@ -122,7 +123,7 @@ def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) ->
         rebuild.mark(conn)
     db.migrate(conn, rebuild_metrics=True)
     with_short_waits(conn, lambda: carrying.open_to_users(conn))
-    _analyze(conn)
+    _finish(conn)
 
 
 def release(conn: Connection, *, progress: Progress = lambda done, total: None) -> None:
@@ -141,7 +142,7 @@ def release(conn: Connection, *, progress: Progress = lambda done, total: None) 
             if db.read_state(conn) is not None:
                 with_short_waits(conn, lambda: _drop_tracking(conn))
         rebuild.finish_release(conn, before.schema)
-    _analyze(conn)
+    _finish(conn)
 
 
 def abort(conn: Connection) -> bool:
@@ -168,8 +169,9 @@ def copied(conn: Connection) -> int:
     return int(rows.scalar(conn, _queries.copied))
 
 
-def _analyze(conn: Connection) -> None:
+def _finish(conn: Connection) -> None:
     with db.time_limits(conn):
+        carrying.refresh(conn)
         conn.execute(_queries.analyze)
 
 
