@@ -3,7 +3,9 @@
 A statement that waits for an ACCESS EXCLUSIVE lock makes every later statement on the table wait
 behind it, for as long as the oldest reader keeps its transaction open. So each attempt gives up
 after a fraction of a second, below the time after which the server looks for deadlocks, and lets
-the others pass before the next one.
+the others pass before the next one. The pause is longer than the wait, because one call of MLflow's
+is several transactions, and each may meet an attempt. Where only short transactions are in the way,
+as on a slow server, the next attempt waits a little longer: it would never find all of them ended.
 
 Reads wait behind such a lock too: `time_limits` bounds their wait, and names the session that holds
 the lock.
@@ -26,10 +28,14 @@ from mlflow_timescale.db.connection import Connection
 from mlflow_timescale.db.errors import Error
 from mlflow_timescale.db.queries import load
 
-WAIT = "200ms"  # for one lock; others wait behind us for as long
+WAIT_SECONDS = 0.2  # for one lock; others wait behind us for as long
+LONGEST_WAIT_SECONDS = 0.9
 PATIENCE_SECONDS = 600.0  # until the attempts end
 READ_SECONDS = 30.0  # for a lock that a read needs: no session waits behind a read
-_PAUSE_SECONDS = (0.3, 0.7)  # between two attempts
+_GROWTH = 1.5  # of the wait, from an attempt to the next
+_PAUSE = (2.0, 4.0)  # between two attempts, in waits
+# A transaction of this age does not end within a wait: a longer one would hold up others in vain.
+_OLD_SECONDS = 3.0
 RETRIED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 _queries = load("locks")
 T = TypeVar("T")
@@ -128,18 +134,30 @@ def with_short_waits(
     'LOCK TABLE'
     """
     end = time.monotonic() + patience
-    vacuumed: list[str] = []
+    wait, vacuumed = WAIT_SECONDS, list[str]()
     while True:
         try:
             with conn.transaction():
                 _end_autovacuum(conn, vacuumed)
-                conn.execute(_queries.limit_waits, {"wait": WAIT})
+                limit_waits(conn, wait)
                 return work()
         except RETRIED as exc:
             vacuumed = rows.scalars(conn, _queries.vacuumed)
             if time.monotonic() > end:
                 raise held(conn, patience) from exc
-        time.sleep(random.uniform(*_PAUSE_SECONDS))
+        time.sleep(wait * random.uniform(*_PAUSE))
+        wait = _next_wait(conn, wait)
+
+
+def limit_waits(conn: Connection, seconds: float = WAIT_SECONDS) -> None:
+    """Bound each further wait for a lock in the current transaction."""
+    conn.execute(_queries.limit_waits, {"wait": f"{seconds * 1000:.0f}ms"})
+
+
+def _next_wait(conn: Connection, wait: float) -> float:
+    if any(holder.seconds > _OLD_SECONDS for holder in _holders(conn)):
+        return WAIT_SECONDS
+    return min(wait * _GROWTH, LONGEST_WAIT_SECONDS)
 
 
 def held(conn: Connection, seconds: float) -> LocksHeld:
@@ -154,7 +172,11 @@ def held(conn: Connection, seconds: float) -> LocksHeld:
 
 def first_holder(conn: Connection) -> Holder | None:
     """The session to look at first: one that keeps readers out, else the oldest transaction."""
-    return next(iter(rows.records(conn, Holder, _queries.holders)), None)
+    return next(iter(_holders(conn)), None)
+
+
+def _holders(conn: Connection) -> list[Holder]:
+    return rows.records(conn, Holder, _queries.holders)
 
 
 def _end_autovacuum(conn: Connection, tables: list[str]) -> None:

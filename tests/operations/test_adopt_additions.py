@@ -16,7 +16,8 @@ from support.databases import temporary_roles
 from mlflow_timescale import db
 from mlflow_timescale.cli.adopt import adopt as adopt_command
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.operations.adopt import AdoptionError, adopt, release
+from mlflow_timescale.operations import rebuild
+from mlflow_timescale.operations.adopt import AdoptionError, additions, adopt, release
 
 ADDITIONS = """
 ALTER TABLE metrics OWNER TO {service};
@@ -37,9 +38,29 @@ CREATE VIEW dashboards.losses WITH (security_barrier = true) AS
     SELECT run_uuid, value AS loss FROM metrics WHERE key = 'm1';
 CREATE VIEW dashboards.best AS SELECT run_uuid, min(loss) AS best FROM dashboards.losses GROUP BY 1;
 GRANT SELECT ON dashboards.losses TO {reader};
+CREATE VIEW dashboards.plain AS SELECT count(*) AS points FROM metrics;
 COMMENT ON VIEW dashboards.losses IS 'shown on the wall';
 CREATE FUNCTION points_of(run text) RETURNS bigint LANGUAGE sql STABLE
     BEGIN ATOMIC SELECT count(*) FROM metrics WHERE run_uuid = run; END;
+CREATE MATERIALIZED VIEW dashboards.totals AS
+    SELECT run_uuid, sum(value) AS total FROM metrics WHERE key = 'm1' GROUP BY 1;
+CREATE UNIQUE INDEX totals_of_run ON dashboards.totals (run_uuid);
+GRANT SELECT ON dashboards.totals TO {reader};
+COMMENT ON MATERIALIZED VIEW dashboards.totals IS 'refreshed at night';
+COMMENT ON COLUMN dashboards.totals.total IS 'of m1';
+ALTER MATERIALIZED VIEW dashboards.totals OWNER TO {service};
+ALTER TABLE metrics REPLICA IDENTITY FULL;
+"""
+# What only a table has, not a hypertable of the Community edition.
+POLICIES = """
+ALTER TABLE metrics ENABLE ROW LEVEL SECURITY;
+CREATE POLICY of_the_team ON metrics AS RESTRICTIVE FOR SELECT TO {reader}, {service}
+    USING (run_uuid IN (SELECT run_uuid FROM runs WHERE name <> 'secret'));
+CREATE POLICY everyone ON metrics WITH CHECK (key <> 'forbidden');
+"""
+PUBLICATIONS = """
+CREATE PUBLICATION mine FOR TABLE metrics (run_uuid, key, step, timestamp, value, is_nan)
+    WHERE (is_nan = false);
 """
 STATE = """
 SELECT 'owner', relowner::regrole::text FROM pg_class WHERE oid = 'metrics'::regclass
@@ -62,7 +83,18 @@ UNION ALL SELECT 'trigger', pg_get_triggerdef(oid) FROM pg_trigger
 UNION ALL SELECT 'view', relname || relowner::regrole::text || coalesce(relacl::text, '')
         || coalesce(reloptions::text, '') || coalesce(obj_description(oid), '')
         || pg_get_viewdef(oid)
-    FROM pg_class WHERE relnamespace = 'dashboards'::regnamespace
+    FROM pg_class WHERE relnamespace = 'dashboards'::regnamespace AND relkind IN ('v', 'm')
+UNION ALL SELECT 'index', indexdef FROM pg_indexes WHERE schemaname = 'dashboards'
+UNION ALL SELECT 'comment', description FROM pg_description
+    WHERE objoid = 'dashboards.totals'::regclass AND objsubid > 0
+UNION ALL SELECT 'replica identity', relreplident::text FROM pg_class
+    WHERE oid = 'metrics'::regclass
+UNION ALL SELECT 'row security', relrowsecurity || ' ' || relforcerowsecurity
+    FROM pg_class WHERE oid = 'metrics'::regclass
+UNION ALL SELECT 'policy', row(policyname, permissive, roles, cmd, qual, with_check)::text
+    FROM pg_policies WHERE tablename = 'metrics'
+UNION ALL SELECT 'publication', row(pubname, attnames, rowfilter)::text
+    FROM pg_publication_tables WHERE tablename = 'metrics'
 ORDER BY 1, 2
 """
 
@@ -110,11 +142,42 @@ def test_additions_survive_adoption_and_release(decorated: Decorated) -> None:
             convert(conn)
             assert state(conn) == before, convert.__name__
             assert conn.execute("SELECT best FROM dashboards.best").fetchone() == (1.0,)
+            total = conn.execute("SELECT total FROM dashboards.totals").fetchone()
+            assert total == (25_000_000.0,)
             conn.execute("INSERT INTO metrics SELECT 'm1', -1, 5, run_uuid, 5, false FROM runs")
             assert conn.execute("SELECT best FROM dashboards.best").fetchone() == (-1.0,)
             count = conn.execute("SELECT points_of(run_uuid) FROM runs").fetchone()
             assert count == (10_001,)
             conn.execute("DELETE FROM metrics WHERE value = -1")
+
+
+def test_policies_and_publications_survive(decorated: Decorated) -> None:
+    with db.connect(decorated.uri, autocommit=True) as conn:
+        conn.execute(POLICIES.format(service=decorated.service, reader=decorated.reader))
+        on_timescale = rebuild.makes_hypertables(conn)
+        if not on_timescale:
+            conn.execute(PUBLICATIONS)
+        before = state(conn)
+        assert {kind for kind, _ in before} >= {"policy"} | (
+            set() if on_timescale else {"publication"}
+        )
+        if obstacles := additions(conn, to_ours=True).obstacles:
+            [obstacle] = obstacles
+            assert "compressed chunks" in obstacle
+            return
+        for convert in (adopt, release, adopt):
+            convert(conn)
+            assert state(conn) == before, convert.__name__
+
+
+def test_row_security_that_hides_points_is_an_obstacle(decorated: Decorated) -> None:
+    with db.connect(decorated.uri, autocommit=True) as conn:
+        conn.execute(POLICIES.format(service=decorated.service, reader=decorated.reader))
+        conn.execute("ALTER TABLE metrics FORCE ROW LEVEL SECURITY")
+        conn.execute(f"SET ROLE {decorated.service}")
+        obstacles = additions(conn, to_ours=True).obstacles
+        assert any("hides points from this role" in obstacle for obstacle in obstacles)
+        conn.execute("RESET ROLE")
 
 
 def test_the_role_that_owns_metrics_goes_on_writing(decorated: Decorated) -> None:
@@ -145,6 +208,8 @@ def test_a_dry_run_names_what_is_carried_over(decorated: Decorated) -> None:
         "carries over: index by_value",
         "carries over: trigger counted",
         "carries over: view dashboards.losses",
+        "carries over: materialized view dashboards.totals",
+        "carries over: replica identity full",
         "carries over: storage options autovacuum_vacuum_scale_factor=0.05, fillfactor=90",
     ):
         assert line in result.output
@@ -153,10 +218,9 @@ def test_a_dry_run_names_what_is_carried_over(decorated: Decorated) -> None:
 
 OBSTACLES = {
     "ALTER TABLE metrics ADD COLUMN note text": "column note",
-    "CREATE MATERIALIZED VIEW totals AS SELECT count(*) FROM metrics": "materialized view totals",
+    "CREATE MATERIALIZED VIEW totals AS SELECT count(*) FROM metrics;"
+    "CREATE VIEW total AS SELECT * FROM totals": "view total, which reads materialized view",
     "CREATE FUNCTION f(m metrics) RETURNS int LANGUAGE sql AS 'SELECT 1'": "function f",
-    "CREATE PUBLICATION mine FOR TABLE metrics": "publication mine",
-    "ALTER TABLE metrics ENABLE ROW LEVEL SECURITY": "row security",
     "CREATE RULE quiet AS ON DELETE TO metrics DO INSTEAD NOTHING": "rule quiet",
     "CREATE TABLE notes (LIKE metrics, FOREIGN KEY (key, timestamp, step, run_uuid, value, is_nan)"
     " REFERENCES metrics)": "constraint notes_",
