@@ -22,10 +22,10 @@ from mlflow.utils.search_utils import SearchModelUtils, SearchModelVersionUtils,
 
 from mlflow_timescale.registry.guard import AuditedRegistry
 from mlflow_timescale.registry.search import find_models, find_versions
-from mlflow_timescale.schema import prepare
+from mlflow_timescale.schema import prepare, wait_for
 
 if TYPE_CHECKING:
-    from sqlalchemy import Select
+    from sqlalchemy import Engine, Select
     from sqlalchemy.orm import Session
 
 _NEWEST_FIRST = ("last_updated_timestamp DESC", "name ASC", "version_number DESC")
@@ -39,6 +39,13 @@ class TimescaleRegistry(AuditedRegistry):
         # start together would fail, and our tables need MLflow's.
         prepare(db_uri)
         super().__init__(db_uri, read_db_uri=read_db_uri)
+
+    @classmethod
+    def _get_or_create_engine(cls, db_uri: str) -> Engine:
+        # MLflow would wait up to 51 s between two attempts, say at a server that is full.
+        if db_uri not in cls._engine_map:
+            wait_for(db_uri)
+        return super()._get_or_create_engine(db_uri)
 
     def search_model_versions(
         self,

@@ -31,13 +31,14 @@ from mlflow.utils.validation import (
 )
 
 from mlflow_timescale.db import Connection
-from mlflow_timescale.schema import prepare
+from mlflow_timescale.schema import prepare, wait_for
 from mlflow_timescale.tracking import create, deletion, history, runs, search, writes
 from mlflow_timescale.tracking.errors import ParamsChanged
 from mlflow_timescale.tracking.points import points
 from mlflow_timescale.tracking.session import autocommit, driver
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
 
@@ -52,6 +53,13 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         self._marked = False
         self._artifact_roots: dict[int, str] = {}
         super().__init__(db_uri, default_artifact_root, read_db_uri=read_db_uri)
+
+    @classmethod
+    def _get_or_create_engine(cls, db_uri: str) -> Engine:
+        # MLflow would wait up to 51 s between two attempts, say at a server that is full.
+        if db_uri not in cls._engine_map:
+            wait_for(db_uri)
+        return super()._get_or_create_engine(db_uri)
 
     def _workspace(self) -> str | None:
         """The workspace to stay in, None without workspaces."""
