@@ -11,6 +11,7 @@ import psycopg
 
 from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.artifacts.locations import guess_type
+from mlflow_timescale.artifacts.paths import clash, parents
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db import Connection, load
 
@@ -87,6 +88,14 @@ def record(
             # Another writer logged the same path between our two statements: close its row too.
             conflict = exc
     raise conflict
+
+
+def require_no_clash(conn: Connection, locations: Sequence[str]) -> None:
+    """Raise MlflowException for a file where a directory was logged, or the other way round."""
+    above = {above for location in locations for above in parents(location)}
+    values = {"locations": list(locations), "above": sorted(above)}
+    if row := conn.execute(_queries.clash_in_ledger, values).fetchone():
+        raise clash(*row)
 
 
 def current(conn: Connection, location: str) -> dict[str, Entry]:

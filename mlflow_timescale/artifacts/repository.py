@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artifact_path
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from mlflow_timescale.artifacts import checks, ledger
 from mlflow_timescale.artifacts.checks import ArtifactMismatch, ArtifactRefused, Check
@@ -105,27 +104,6 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
         with self.connection() as conn:
             placed = [(join(self.location, path), fingerprint) for path, fingerprint in files]
             ledger.record(conn, placed, origin=origin)
-
-
-def destination(local_file: str | os.PathLike[str], artifact_path: str | None) -> str:
-    """The path of a file logged under `artifact_path`, relative to the root."""
-    verify_artifact_path(artifact_path)
-    return posixpath.join(artifact_path or "", Path(local_file).name)
-
-
-def tree(local_dir: str | os.PathLike[str], artifact_path: str | None) -> dict[str, Path]:
-    """The files of a directory, by their path relative to the root."""
-    verify_artifact_path(artifact_path)
-    root = Path(local_dir)
-    files = sorted(
-        Path(directory, name)
-        for directory, _, names in os.walk(root, followlinks=True)
-        for name in names
-    )
-    return {
-        posixpath.join(artifact_path or "", file.relative_to(root).as_posix()): file
-        for file in files
-    }
 
 
 def _merge(stage: Path, target: Path) -> None:

@@ -142,6 +142,54 @@ ON CONFLICT (sha256) DO NOTHING RETURNING sha256, content_id;
 -- Take back the chunks of a content that turned out to be stored already.
 DELETE FROM mlops.artifact_chunks WHERE content_id = %(content_id)s;
 
+-- name: take_turns
+-- Wait until no other transaction adds files to these runs or logged models.
+SELECT pg_advisory_xact_lock(hashtextextended('mlops artifacts ' || turn.name, 0))
+FROM (SELECT name FROM unnest(%(turns)s::text[]) AS given (name) ORDER BY name) AS turn;
+
+-- name: clash
+-- Which path is a directory already, or below what is a file already?
+(
+    SELECT file.path, existing.path AS existing
+    FROM unnest(%(paths)s::text[]) AS file (path)
+    CROSS JOIN LATERAL (
+        SELECT path FROM mlops.artifact_files
+        WHERE path >= file.path || '/' AND path < file.path || '0' LIMIT 1
+    ) AS existing
+    LIMIT 1
+)
+UNION ALL
+(
+    SELECT file.path, existing.path
+    FROM mlops.artifact_files AS existing
+    JOIN unnest(%(paths)s::text[]) AS file (path) ON starts_with(file.path, existing.path || '/')
+    WHERE existing.path = ANY(%(above)s)
+    LIMIT 1
+);
+
+-- name: clash_in_ledger
+-- The same for the files of another store, by their rows in the ledger.
+(
+    SELECT file.location, existing.location AS existing
+    FROM unnest(%(locations)s::text[]) AS file (location)
+    CROSS JOIN LATERAL (
+        SELECT location FROM mlops.model_artifacts
+        WHERE ended_at IS NULL
+            AND location >= file.location || '/' AND location < file.location || '0'
+        LIMIT 1
+    ) AS existing
+    LIMIT 1
+)
+UNION ALL
+(
+    SELECT file.location, existing.location
+    FROM mlops.model_artifacts AS existing
+    JOIN unnest(%(locations)s::text[]) AS file (location)
+        ON starts_with(file.location, existing.location || '/')
+    WHERE existing.ended_at IS NULL AND existing.location = ANY(%(above)s)
+    LIMIT 1
+);
+
 -- name: lock_files
 -- Lock the paths that are about to be written, and return their contents.
 SELECT content_id FROM mlops.artifact_files
