@@ -41,7 +41,7 @@ from mlflow_timescale.db.rows import records
 from .computation.history import History
 from .results.references import References
 from .results.values import Run, Value
-from .strategy import Strategy
+from .strategies import Strategy
 
 _queries = load("drift")
 logger = logging.getLogger(__name__)

@@ -11,8 +11,7 @@ from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, load
 
-from .alerts import lifecycle as alerts
-from .alerts import notify
+from .alerts import lifecycle, notify
 from .computation import pipeline
 from .results import values
 from .results.drift_metrics import DriftMetrics
@@ -222,7 +221,7 @@ class DriftMonitor(StrategyReview):
             if notify and days:
                 self._tell(conn, days[-1])
             elif not notify:
-                alerts.mark_notified(conn, self.strategy_id)
+                lifecycle.mark_notified(conn, self.strategy_id)
             results = [self._stored_metrics(conn, day) for day in days]
             self._log(conn, reports=reports)
         return results
@@ -256,7 +255,7 @@ class DriftMonitor(StrategyReview):
                 pipeline.store(conn, self.strategy, batch)
 
     def _tell(self, conn: Connection, day: date) -> None:
-        pending = alerts.to_notify(conn, self.strategy_id)
+        pending = lifecycle.to_notify(conn, self.strategy_id)
         if not pending:
             return
         message = notify.Message.of(self.strategy_id, day, pending)
@@ -265,7 +264,7 @@ class DriftMonitor(StrategyReview):
         except notify.NotificationFailed as exc:
             notify.logger.warning("%s; the next run tries again", exc)
         else:
-            alerts.mark_notified(conn, self.strategy_id, pending)
+            lifecycle.mark_notified(conn, self.strategy_id, pending)
 
     def _log(self, conn: Connection, *, reports: bool = False) -> None:
         uri = self.tracking_uri

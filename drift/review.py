@@ -11,8 +11,8 @@ from mlflow_timescale.common.calendars import NotASession
 from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, load
 
-from . import strategy as strategies
-from .alerts import lifecycle as alerts
+from . import strategies
+from .alerts import lifecycle
 from .alerts.lifecycle import Alert
 from .alerts.simulation import RuleSimulation
 from .computation import reference_fit
@@ -85,12 +85,12 @@ class StrategyReview(WatchedStrategy):
                 min_sessions=min_sessions,
             )
 
-    def references(self) -> tuple[references.Window, ...]:
+    def references(self) -> tuple[references.AcceptedWindow, ...]:
         """The accepted windows, with mean and standard deviation of their daily IC.
 
         Returns
         -------
-        tuple of Window
+        tuple of AcceptedWindow
 
         Examples
         --------
@@ -124,7 +124,7 @@ class StrategyReview(WatchedStrategy):
         [('no signals', 'critical')]
         """
         with self._connect() as conn:
-            return alerts.find(conn, self.strategy_id, states=states, since=since)
+            return lifecycle.find(conn, self.strategy_id, states=states, since=since)
 
     def acknowledge(self, alert_id: int, *, by: str, note: str = "") -> None:
         """Record that a person handles an alert.
@@ -149,7 +149,7 @@ class StrategyReview(WatchedStrategy):
         'acknowledged'
         """
         with self._connect() as conn:
-            alerts.acknowledge(conn, self.strategy_id, alert_id, by, note)
+            lifecycle.acknowledge(conn, self.strategy_id, alert_id, by, note)
 
     def silence(
         self, rule: str, *, until: datetime, by: str, why: str, since: datetime | None = None
@@ -186,7 +186,7 @@ class StrategyReview(WatchedStrategy):
         begin = require_zone(since, "since") if since else datetime.now(timezone.utc)
         period = begin, require_zone(until, "until")
         with self._connect() as conn:
-            return alerts.silence(conn, self.strategy_id, rule, period, by, why)
+            return lifecycle.silence(conn, self.strategy_id, rule, period, by, why)
 
     def metrics(self, start: date, end: date) -> list[DriftMetrics]:
         """The stored metrics of past sessions.

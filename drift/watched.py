@@ -15,12 +15,12 @@ from mlflow_timescale.common.calendars import Override, TradingCalendar
 from mlflow_timescale.common.time import parse_day
 from mlflow_timescale.db import Connection, DatabaseURI, load
 
-from . import strategy as strategies
+from . import strategies
 from .alerts import notify
 from .alerts.rules import Rule
 from .computation.computed import ComputedSessions
-from .inputs import recording as inputs
-from .strategy import Strategy
+from .inputs import recording
+from .strategies import Strategy
 
 _queries = load("drift")
 
@@ -177,7 +177,7 @@ class WatchedStrategy:
         0
         """
         with self._connect(create=True) as conn:
-            return inputs.record_predictions(conn, self.strategy_id, self.calendar, frame)
+            return recording.record_predictions(conn, self.strategy_id, self.calendar, frame)
 
     def record_returns(self, frame: Any) -> int:
         """Record the returns of names after their signals.
@@ -206,7 +206,7 @@ class WatchedStrategy:
         1
         """
         with self._connect(create=True) as conn:
-            return inputs.record_returns(conn, self.strategy_id, self.calendar, frame)
+            return recording.record_returns(conn, self.strategy_id, self.calendar, frame)
 
     def record_strategy_returns(self, frame: Any) -> int:
         """Record the returns of the strategy itself.
@@ -233,7 +233,7 @@ class WatchedStrategy:
         2
         """
         with self._connect(create=True) as conn:
-            return inputs.record_strategy_returns(conn, self.strategy_id, self.calendar, frame)
+            return recording.record_strategy_returns(conn, self.strategy_id, self.calendar, frame)
 
     def override_session(
         self, session: date, *, is_session: bool, why: str, close: datetime | None = None

@@ -23,7 +23,7 @@ from .read.query import PointInTimeQuery
 from .read.spine import EntityColumns
 from .reading import FeatureReader
 from .values.points import FrameLayout, one_row, points
-from .write import writing as write
+from .write import writing
 from .write.availability import Lag, availability
 from .write.transaction import WriteSpec
 
@@ -198,7 +198,7 @@ class FeatureStore(FeatureReader):
         batch = one_row(entity_key, timestamp, features, ingest_time)
         spec = self._spec(feature_version, availability_lag, run_id, forecast=forecast)
         with self.connection() as conn:
-            return write.write_points(conn, batch, spec, view)
+            return writing.write_points(conn, batch, spec, view)
 
     def write_frame(
         self,
@@ -266,7 +266,7 @@ class FeatureStore(FeatureReader):
         batches = (points(part, shape) for part in source.batches(values))
         progress = progress or (lambda count: None)
         with self.database.connections(2) as (conn, aside):
-            return write.write_batches(conn, aside, batches, spec, view, progress)
+            return writing.write_batches(conn, aside, batches, spec, view, progress)
 
     def register(self, view: FeatureView) -> bool:
         """Register a feature view.

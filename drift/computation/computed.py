@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from ..alerts.lifecycle import Episode
-from ..inputs.feeds import Feeds
+from ..inputs.feed_quality import Feeds
 from ..metrics.arrays import Counts
 from ..results.values import FIRST, Run, Value
 from .session_values import Histograms

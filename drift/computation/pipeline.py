@@ -14,17 +14,17 @@ import numpy as np
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, load
 
-from ..alerts import lifecycle as alerts
-from ..inputs import features
-from ..inputs.feeds import Feeds
-from ..inputs.observed import Observed, observe
+from ..alerts import lifecycle
+from ..inputs import feature_values
+from ..inputs.feed_quality import Feeds
+from ..inputs.signals_and_returns import Observed, observe
 from ..metrics.arrays import Counts
 from ..metrics.buckets import count
 from ..metrics.psi import POOLED_SESSIONS, Reference
 from ..results import values
-from ..results.references import References, Window
+from ..results.references import AcceptedWindow, References
 from ..results.values import Run, Value
-from ..strategy import Strategy
+from ..strategies import Strategy
 from . import series_values, session_values
 from .computed import ComputedSessions
 from .session_values import PREDICTIONS, Histograms
@@ -86,7 +86,7 @@ def store(conn: Connection, strategy: Strategy, batch: ComputedSessions) -> list
     changed = values.save(conn, strategy.strategy_id, batch.values, batch.runs)
     _store_histograms(conn, strategy, batch)
     batch.feeds.save(conn, strategy.strategy_id)
-    alerts.reconcile(
+    lifecycle.reconcile(
         conn,
         strategy.strategy_id,
         batch.episodes,
@@ -191,10 +191,12 @@ def _feature_values(
     batch.feeds.forget(observations[-1].session)
 
 
-Judges = Mapping[date, Sequence[tuple[Window, Mapping[str, Reference]]]]
+Judges = Mapping[date, Sequence[tuple[AcceptedWindow, Mapping[str, Reference]]]]
 
 
-def _judges(references: References, session: date) -> list[tuple[Window, Mapping[str, Reference]]]:
+def _judges(
+    references: References, session: date
+) -> list[tuple[AcceptedWindow, Mapping[str, Reference]]]:
     """The accepted and the fixed reference of a session."""
     windows = [
         window for window in (references.at(session), references.fixed) if window is not None
@@ -214,7 +216,7 @@ def _counted(
         (session, judge.reference_id): {} for session in judges for judge, _ in judges[session]
     }
 
-    def add(session: date, name: str, section: features.Section) -> None:
+    def add(session: date, name: str, section: feature_values.Section) -> None:
         feeds.add(session, name, section)
         for judge, distributions in judges.get(session, ()):
             if name in distributions:
@@ -223,7 +225,7 @@ def _counted(
 
     for observed in observations:
         if observed.primary is not None:
-            primary = features.Section(observed.primary.entities, observed.primary.values)
+            primary = feature_values.Section(observed.primary.entities, observed.primary.values)
             add(observed.session, PREDICTIONS, primary)
     names = {name for pairs in judges.values() for _, d in pairs for name in d}
     for sample in _samples(conn, strategy, observations, names):
@@ -237,32 +239,38 @@ def _samples(
     strategy: Strategy,
     observations: Sequence[Observed],
     names: Collection[str],
-) -> Iterator[features.Sample]:
-    watched = {features.base(n) for n in names if n != PREDICTIONS and _is_watched(strategy, n)}
-    if not watched or not features.exist(conn):
+) -> Iterator[feature_values.Sample]:
+    watched = {
+        feature_values.base(n) for n in names if n != PREDICTIONS and _is_watched(strategy, n)
+    }
+    if not watched or not feature_values.exist(conn):
         return iter(())
-    return features.samples(
+    return feature_values.samples(
         conn, [window(o, strategy.calendar) for o in observations], sorted(watched)
     )
 
 
 def _is_watched(strategy: Strategy, name: str) -> bool:
     return (
-        name == PREDICTIONS or strategy.features is None or features.base(name) in strategy.features
+        name == PREDICTIONS
+        or strategy.features is None
+        or feature_values.base(name) in strategy.features
     )
 
 
-def window(observed: Observed, calendar: TradingCalendar) -> features.Window:
+def window(observed: Observed, calendar: TradingCalendar) -> feature_values.FeatureWindow:
     """The time in which a session's features are written, and the names that should have them."""
     after = calendar.session_close(calendar.previous_session(observed.session))
-    return features.Window(observed.session, after, _as_of(observed, calendar), observed.entities)
+    return feature_values.FeatureWindow(
+        observed.session, after, _as_of(observed, calendar), observed.entities
+    )
 
 
 def _stored(
     conn: Connection,
     strategy: Strategy,
     last: date,
-    judge: tuple[Window, Mapping[str, Reference]],
+    judge: tuple[AcceptedWindow, Mapping[str, Reference]],
 ) -> list[Histograms]:
     """The sessions that a pooled PSI adds, up to `last`, in the buckets of one reference."""
     window, distributions = judge

@@ -10,12 +10,12 @@ import numpy as np
 
 from mlflow_timescale.db import Connection
 
-from ..inputs import features
-from ..inputs.features import Section
-from ..inputs.observed import observe
+from ..inputs import feature_values
+from ..inputs.feature_values import Section
+from ..inputs.signals_and_returns import observe
 from ..metrics import feed_quality, psi
 from ..metrics.feed_quality import Habits, Prints, Shares
-from ..strategy import Strategy
+from ..strategies import Strategy
 from . import pipeline
 from .session_values import PREDICTIONS
 
@@ -37,12 +37,12 @@ def distributions(
     }
     if predictions:
         yield PREDICTIONS, _fit(predictions, bins)
-    if strategy.features == () or not features.exist(conn):
+    if strategy.features == () or not feature_values.exist(conn):
         return
     windows = [pipeline.window(observed, strategy.calendar) for observed in observations]
-    names = features.names(conn) if strategy.features is None else list(strategy.features)
+    names = feature_values.names(conn) if strategy.features is None else list(strategy.features)
     for start in range(0, len(names), GROUP):
-        for sample in features.samples(conn, windows, names[start : start + GROUP]):
+        for sample in feature_values.samples(conn, windows, names[start : start + GROUP]):
             yield sample.feature, _fit(sample.sections, bins)
 
 

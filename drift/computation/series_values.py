@@ -7,12 +7,12 @@ from datetime import date
 
 from mlflow_timescale.db import Connection, load
 
-from ..alerts import lifecycle as alerts
+from ..alerts import lifecycle
 from ..alerts.rules import SEVERITIES, Evaluation
-from ..inputs.observed import strategy_returns
+from ..inputs.signals_and_returns import strategy_returns
 from ..results.references import References
 from ..results.values import FIRST, Value
-from ..strategy import Strategy
+from ..strategies import Strategy
 from . import session_values
 from .computed import ComputedSessions
 from .history import History
@@ -46,7 +46,7 @@ def follow(
     history.add(derived)
     judged = history.judge(strategy.rules)
     batch.judged_after = min((w.window_end for w in references.accepted), default=FIRST)
-    batch.episodes = alerts.episodes(judged, history.sessions, batch.judged_after)
+    batch.episodes = lifecycle.episodes(judged, history.sessions, batch.judged_after)
     batch.values += derived
     batch.values += _flags(judged, history.sessions, start, history.computed)
 
@@ -80,7 +80,7 @@ def _flags(
                 yield Value(sessions[index], f"{family}_alert", "", flag, n_open, "ok")
 
 
-def note(episode: alerts.Episode, found: Sequence[Value]) -> str:
+def note(episode: lifecycle.Episode, found: Sequence[Value]) -> str:
     """The features behind an alert on features, worst first."""
     at_opening = {(v.metric, v.dimension): v.value for v in found if v.session == episode.opened}
     metric = episode.rule.metric

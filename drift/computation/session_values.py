@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..alerts.rules import Rule
-from ..inputs.observed import Observed, Signal, align
+from ..inputs.signals_and_returns import Observed, Signal, align
 from ..metrics import feed_quality, ic, sharpe
 from ..metrics.arrays import Counts, Floats
 from ..metrics.cusum import Baseline

@@ -1,8 +1,8 @@
 """What the monitor records and reads: predictions, returns, features.
 
-Entry points: `recording` (frames into the database), `observed` (predictions and returns of a
-session), `features` (feature values of a session), `feeds` (how complete they are).
+Entry points: `recording` (frames into the database), `signals_and_returns` (of one session),
+`feature_values` (of one session, out of the feature store), `feed_quality` (how complete they are).
 """
 
 # The modules that other rooms may import.
-__all__ = ["features", "feeds", "observed", "recording"]
+__all__ = ["feature_values", "feed_quality", "recording", "signals_and_returns"]

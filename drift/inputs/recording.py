@@ -31,7 +31,7 @@ class Contradiction(Error, ValueError):
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _InputKind:
     """The statements for one kind of input; a correction has a later `version_column`."""
 
     name: str
@@ -43,7 +43,7 @@ class _Kind:
     has_entities: bool = True
 
 
-_PREDICTIONS = _Kind(
+_PREDICTIONS = _InputKind(
     "predictions",
     "signal_time",
     _queries.stage_predictions,
@@ -51,7 +51,7 @@ _PREDICTIONS = _Kind(
     _queries.add_predictions,
     _queries.contradicted_predictions,
 )
-_RETURNS = _Kind(
+_RETURNS = _InputKind(
     "returns",
     "known_at",
     _queries.stage_returns,
@@ -59,7 +59,7 @@ _RETURNS = _Kind(
     _queries.add_returns,
     _queries.contradicted_returns,
 )
-_STRATEGY_RETURNS = _Kind(
+_STRATEGY_RETURNS = _InputKind(
     "strategy returns",
     "known_at",
     _queries.stage_strategy_returns,
@@ -150,7 +150,9 @@ def record_strategy_returns(
     return _record(conn, strategy_id, _STRATEGY_RETURNS, staged)
 
 
-def _record(conn: Connection, strategy_id: str, kind: _Kind, staged: list[tuple[str, Any]]) -> int:
+def _record(
+    conn: Connection, strategy_id: str, kind: _InputKind, staged: list[tuple[str, Any]]
+) -> int:
     parameters = {"strategy_id": strategy_id}
     rows = zip(*(values for _, values in staged), strict=True)
     with conn.transaction():
@@ -177,7 +179,7 @@ def _copy(
             copy.write_row(row)
 
 
-def _refuse_contradictions(conn: Connection, kind: _Kind, parameters: dict[str, str]) -> None:
+def _refuse_contradictions(conn: Connection, kind: _InputKind, parameters: dict[str, str]) -> None:
     cursor = conn.execute(kind.contradicted, parameters)
     names = [column.name for column in cursor.description or ()]
     rows = cursor.fetchall()

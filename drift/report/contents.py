@@ -15,8 +15,8 @@ from ..metrics import cusum
 from ..metrics.arrays import Floats
 from ..metrics.psi import PSIResult, Reference, psi_from_counts
 from ..results import values
-from ..results.references import References, Window
-from ..strategy import Strategy
+from ..results.references import AcceptedWindow, References
+from ..strategies import Strategy
 from .page import Report
 
 _queries = load("drift")
@@ -82,7 +82,7 @@ def _features(
     conn: Connection,
     strategy: Strategy,
     references: References,
-    judge: Window | None,
+    judge: AcceptedWindow | None,
     session: date,
 ) -> dict[str, tuple[Reference, PSIResult]]:
     if judge is None:
@@ -121,7 +121,7 @@ def _ratios(
     }
 
 
-def _facts(strategy: Strategy, run: values.Run, judge: Window | None) -> dict[str, str]:
+def _facts(strategy: Strategy, run: values.Run, judge: AcceptedWindow | None) -> dict[str, str]:
     model = f"{run.model_name} {run.model_version}".strip()
     facts = {
         "Model": model or "not named by the predictions",

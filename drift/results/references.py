@@ -19,6 +19,7 @@ from mlflow_timescale.db import Connection, Error, load
 from mlflow_timescale.db.rows import records
 
 from ..metrics.psi import Reference
+from ..metrics.spread import mean_and_sd
 
 _queries = load("drift")
 MIN_SESSIONS = 120
@@ -29,7 +30,7 @@ class NotAcceptable(Error, ValueError):
 
 
 @dataclass(frozen=True)
-class Window:
+class AcceptedWindow:
     """One accepted window: mean and standard deviation (ddof 1) of its daily IC."""
 
     reference_id: int
@@ -50,7 +51,7 @@ class References:
 
     def __init__(self, conn: Connection, strategy_id: str) -> None:
         self._conn = conn
-        rows = records(conn, Window, _queries.references, {"strategy_id": strategy_id})
+        rows = records(conn, AcceptedWindow, _queries.references, {"strategy_id": strategy_id})
         self.windows = tuple(rows)
         self._distributions: dict[int, dict[str, Reference]] = {}
 
@@ -58,20 +59,20 @@ class References:
         return bool(self.windows)
 
     @cached_property
-    def accepted(self) -> tuple[Window, ...]:
+    def accepted(self) -> tuple[AcceptedWindow, ...]:
         return tuple(window for window in self.windows if window.role == "accepted")
 
     @property
-    def fixed(self) -> Window | None:
+    def fixed(self) -> AcceptedWindow | None:
         """The window that never changes; None before anything was accepted."""
         return next((window for window in self.windows if window.role == "fixed"), None)
 
-    def at(self, session: date) -> Window | None:
+    def at(self, session: date) -> AcceptedWindow | None:
         """The window that judges a session; for sessions before all windows, the first."""
         before = [window for window in self.accepted if window.window_end < session]
         return before[-1] if before else next(iter(self.accepted), None)
 
-    def distributions(self, window: Window) -> Mapping[str, Reference]:
+    def distributions(self, window: AcceptedWindow) -> Mapping[str, Reference]:
         """The window's distributions, by feature."""
         key = window.reference_id
         if key not in self._distributions:
@@ -104,12 +105,18 @@ def accept(
             f"the window {window[0]} to {window[1]} has {len(finite)} sessions with an IC; a mean "
             f"and a spread that hold need {min_sessions}: widen the window, or backfill it first"
         )
+    mean, sd = mean_and_sd(finite)
+    if sd == 0:
+        raise NotAcceptable(
+            f"every IC of the window {window[0]} to {window[1]} is {mean:.6g}: without a spread no "
+            f"fall can be judged; check the recorded signals and returns"
+        )
     row = {
         "strategy_id": strategy_id,
         "window_start": window[0],
         "window_end": window[1],
-        "ic_mean": float(finite.mean()) if len(finite) else None,
-        "ic_sd": float(finite.std(ddof=1)) if len(finite) > 1 else None,
+        "ic_mean": mean if len(finite) else None,
+        "ic_sd": sd if len(finite) > 1 else None,
         "ic_n": len(finite),
         "accepted_by": accepted_by,
         "reason": reason,

@@ -16,5 +16,6 @@ __all__ = [
     "packages",
     "schemes",
     "settings",
+    "text",
     "time",
 ]

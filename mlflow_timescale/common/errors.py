@@ -13,6 +13,10 @@ class InvalidFrame(InvalidInput, ValueError):
     """A frame of an unsupported kind, without a required column, or with unusable values."""
 
 
+class InvalidText(InvalidInput, ValueError):
+    """A text that PostgreSQL cannot store: it holds NUL or a lone surrogate."""
+
+
 class InvalidTime(InvalidInput, ValueError):
     """A time that is naive, missing, finer than a microsecond or out of range; or no duration."""
 

@@ -21,23 +21,23 @@ PG_EPOCH = 946_684_800_000_000  # 2000-01-01, in microseconds since 1970
 _HEADER = struct.Struct(">iiIii")
 
 
-class _Kind(NamedTuple):
+class _ArrayKind(NamedTuple):
     array_oid: int
     element_oid: int
     element: str
     offset: int = 0
 
 
-_INT4 = _Kind(1007, 23, ">i4")
-_INT8 = _Kind(1016, 20, ">i8")
-_FLOAT8 = _Kind(1022, 701, ">f8")
-_TIMESTAMPTZ = _Kind(1185, 1184, ">i8", PG_EPOCH)
+_INT4 = _ArrayKind(1007, 23, ">i4")
+_INT8 = _ArrayKind(1016, 20, ">i8")
+_FLOAT8 = _ArrayKind(1022, 701, ">f8")
+_TIMESTAMPTZ = _ArrayKind(1185, 1184, ">i8", PG_EPOCH)
 
 
 class PGArray:
     """A numpy array as a query parameter; the subclass sets the PostgreSQL type."""
 
-    kind: _Kind
+    kind: _ArrayKind
 
     def __init__(self, values: npt.ArrayLike) -> None:
         self.values = np.asarray(values)
@@ -75,7 +75,7 @@ def register(conn: psycopg.Connection[Any]) -> None:
         conn.adapters.register_loader(loader.kind.array_oid, loader)
 
 
-def encode(values: npt.NDArray[Any], kind: _Kind) -> bytes:
+def encode(values: npt.NDArray[Any], kind: _ArrayKind) -> bytes:
     """The wire format of a numpy array."""
     if not len(values):
         return _HEADER.pack(0, 0, kind.element_oid, 0, 0)[:12]
@@ -85,7 +85,7 @@ def encode(values: npt.NDArray[Any], kind: _Kind) -> bytes:
     return _HEADER.pack(1, 0, kind.element_oid, len(values), 1) + record.tobytes()
 
 
-def decode(data: Buffer, kind: _Kind) -> npt.NDArray[Any]:
+def decode(data: Buffer, kind: _ArrayKind) -> npt.NDArray[Any]:
     """The numpy array of a wire format; raises ValueError if it holds a null."""
     if int.from_bytes(bytes(data[:4]), "big") == 0:
         return np.empty(0, dtype=np.dtype(kind.element).newbyteorder("="))
@@ -100,7 +100,7 @@ def decode(data: Buffer, kind: _Kind) -> npt.NDArray[Any]:
     return values
 
 
-def _make_dumper(kind: _Kind) -> type[Dumper]:
+def _make_dumper(kind: _ArrayKind) -> type[Dumper]:
     class ArrayDumper(Dumper):
         format = Format.BINARY
         oid = kind.array_oid
@@ -113,13 +113,13 @@ def _make_dumper(kind: _Kind) -> type[Dumper]:
 
 class _ArrayLoader(Loader):
     format = Format.BINARY
-    kind: _Kind
+    kind: _ArrayKind
 
     def load(self, data: Buffer) -> npt.NDArray[Any]:
         return decode(data, self.kind)
 
 
-def _make_loader(kind: _Kind) -> type[_ArrayLoader]:
+def _make_loader(kind: _ArrayKind) -> type[_ArrayLoader]:
     return type("ArrayLoader", (_ArrayLoader,), {"kind": kind})
 
 

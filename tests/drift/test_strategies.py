@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from support.strategies import Strategy
 
-from drift import DriftMonitor
-from drift import strategy as strategies
+from drift import DriftMonitor, strategies
 from drift.daily import daily_job
-from drift.strategy import UnknownStrategy
+from drift.strategies import UnknownStrategy
 from mlflow_timescale.db import Error
 from mlflow_timescale.db.uri import DatabaseURI
 

@@ -9,7 +9,7 @@ import pytest
 from support.strategies import Strategy
 
 from drift import DriftMonitor, Rule
-from drift.alerts import lifecycle as alerts
+from drift.alerts import lifecycle
 from drift.alerts.lifecycle import NoSuchAlert
 
 LOW = Rule("low", "ic", "<", 0.0, sessions=2, action="Look at it.", resolve_sessions=2)
@@ -32,7 +32,7 @@ def states(monitor: DriftMonitor) -> list[tuple[str, date, str]]:
 
 def history(monitor: DriftMonitor) -> list[tuple[str | None, str | None]]:
     with monitor.connect() as conn:
-        found = alerts.history(conn, monitor.strategy_id)
+        found = lifecycle.history(conn, monitor.strategy_id)
     return [(event["state_before"], event["state_after"]) for event in found]
 
 
@@ -117,7 +117,7 @@ def test_an_alert_that_a_revision_takes_away_is_resolved(
     watched.record_returns(mended)
     watched.run_daily(faulty.days[9])
     [alert] = watched.alerts()
-    assert (alert.state, alert.note) == ("resolved", alerts.REVISED_AWAY)
+    assert (alert.state, alert.note) == ("resolved", lifecycle.REVISED_AWAY)
 
 
 def test_a_revision_that_moves_the_start_keeps_what_people_said(

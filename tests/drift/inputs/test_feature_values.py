@@ -11,8 +11,8 @@ import pytest
 from support.strategies import NAMES, Strategy
 
 from drift import DriftMonitor
-from drift.inputs import features
-from drift.inputs.features import Window
+from drift.inputs import feature_values
+from drift.inputs.feature_values import FeatureWindow
 from feature_store import FeatureStore
 
 HOUR = timedelta(hours=1)
@@ -43,17 +43,17 @@ def write(
     )
 
 
-def known(monitor: DriftMonitor, window: Window) -> dict[str, list[float]]:
+def known(monitor: DriftMonitor, window: FeatureWindow) -> dict[str, list[float]]:
     with monitor.connect() as conn, conn.transaction():
-        found = features.samples(conn, [window])
+        found = feature_values.samples(conn, [window])
         return {s.feature: sorted(s.sections[window.session].values.tolist()) for s in found}
 
 
-def window_of(monitor: DriftMonitor, session: date, as_of: datetime) -> Window:
+def window_of(monitor: DriftMonitor, session: date, as_of: datetime) -> FeatureWindow:
     after = monitor.calendar.session_close(monitor.calendar.session_offset(session, -1))
     with monitor.connect() as conn:
         rows = conn.execute("SELECT entity_id FROM mlops.drift_entities ORDER BY 1").fetchall()
-    return Window(session, after, as_of, np.array([row[0] for row in rows], dtype=np.int64))
+    return FeatureWindow(session, after, as_of, np.array([row[0] for row in rows], dtype=np.int64))
 
 
 @pytest.fixture
@@ -105,7 +105,9 @@ def test_without_predictions_every_name_counts(
     close = monitor.calendar.session_close(predicted)
     write(store, close, close, {"A": 1.0, "X": 50.0, "Y": 51.0})
     window = window_of(monitor, predicted, close)
-    everyone = Window(window.session, window.after, window.as_of, np.empty(0, dtype=np.int64))
+    everyone = FeatureWindow(
+        window.session, window.after, window.as_of, np.empty(0, dtype=np.int64)
+    )
     assert known(monitor, everyone) == {"rsi": [1.0, 50.0, 51.0]}
 
 
@@ -134,9 +136,9 @@ def test_sessions_read_together_are_as_read_one_by_one(
         for day in strategy.days[1:6]
     ]
     with monitor.connect() as conn, conn.transaction():
-        [together] = features.samples(conn, windows)
+        [together] = feature_values.samples(conn, windows)
         for window in windows:
-            [alone] = features.samples(conn, [window])
+            [alone] = feature_values.samples(conn, [window])
             np.testing.assert_array_equal(
                 np.sort(together.sections[window.session].values),
                 np.sort(alone.sections[window.session].values),

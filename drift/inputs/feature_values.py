@@ -30,7 +30,7 @@ FOREKNOWLEDGE = timedelta(days=3)
 
 
 @dataclass(frozen=True)
-class Window:
+class FeatureWindow:
     """The time a session's features may stem from, and the names expected to have them.
 
     `entities` are their numbers, increasing; empty where nothing was predicted: then every name of
@@ -101,7 +101,7 @@ def freshness(
 
 
 def samples(
-    conn: Connection, windows: Sequence[Window], features: Sequence[str] | None = None
+    conn: Connection, windows: Sequence[FeatureWindow], features: Sequence[str] | None = None
 ) -> Iterator[Sample]:
     """Each feature's values in the sessions of `windows` (in order of time), read in one pass."""
     if not windows:
@@ -140,7 +140,7 @@ def _load_arrays(cursor: Any) -> None:
     arrays.register(cursor)
 
 
-def _everyone(windows: Sequence[Window]) -> list[int] | None:
+def _everyone(windows: Sequence[FeatureWindow]) -> list[int] | None:
     if any(not len(window.entities) for window in windows):
         return None
     entities: list[int] = np.unique(np.concatenate([w.entities for w in windows])).tolist()
@@ -160,7 +160,7 @@ class _Rows(NamedTuple):
         order = np.lexsort((ingests, events, entities))
         return cls(entities[order].astype(np.int64), events[order], ingests[order], values[order])
 
-    def section(self, window: Window) -> Section:
+    def section(self, window: FeatureWindow) -> Section:
         """The newest value of each name by the window's end."""
         after, as_of = to_micros(window.after), to_micros(window.as_of)
         visible = (self.events > after) & (self.events <= as_of) & (self.ingests <= as_of)

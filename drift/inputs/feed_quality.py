@@ -15,7 +15,7 @@ import numpy as np
 from mlflow_timescale.db import Connection, load
 
 from ..metrics.feed_quality import Prints, Shares, prints, shares, unchanged
-from .features import Section
+from .feature_values import Section
 
 _queries = load("drift")
 
