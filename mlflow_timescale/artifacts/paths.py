@@ -18,6 +18,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.utils.validation import bad_path_message, path_not_unique
 
+from mlflow_timescale.common.text import refusal
+
 LONGEST_NAME = 255  # bytes: the limit of ext4, XFS, APFS and NTFS
 LONGEST_PATH = 2000  # bytes: an entry of a PostgreSQL index has at most 2,704
 # A directory may be reached by several links, but a chain of doubled links has 2^n paths.
@@ -31,10 +33,8 @@ def refused(path: str | os.PathLike[str], reason: str) -> MlflowException:
 
 def require_text(path: str) -> None:
     """Raise MlflowException for a path that is not UTF-8 or has a NUL: no store can hold it."""
-    if "\x00" in path:
-        raise refused(path, "contains a NUL character, which no file system stores")
-    if any("\ud800" <= character <= "\udfff" for character in path):
-        raise refused(path, "is not UTF-8; rename the file")
+    if reason := refusal(path):
+        raise refused(path, f"is not UTF-8 or has a NUL ({reason}); use another name")
 
 
 def require_storable(path: str) -> None:

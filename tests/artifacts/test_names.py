@@ -222,16 +222,16 @@ def test_a_name_that_is_not_utf8_is_refused_by_name_and_nothing_is_stored(
     source = tmp_path / "archive"
     source.mkdir()
     (source / "b.txt").write_text("2")
-    (Path(os.fsdecode(os.fsencode(source) + b"/caf\xe9.txt"))).write_text("1")
-    with pytest.raises(MlflowException, match=r"caf\\udce9.txt' is not UTF-8") as refused:
+    (Path(os.fsdecode(os.fsencode(source) + b"/x\xe9.txt"))).write_text("1")
+    with pytest.raises(MlflowException, match=r"x\\udce9.txt' is not UTF-8") as refused:
         MlflowClient().log_artifacts(run_id, str(source))
     assert refused.value.error_code == "INVALID_PARAMETER_VALUE"
     with pytest.raises(MlflowException, match="not UTF-8"):
-        MlflowClient().log_artifact(run_id, str(source / "caf\udce9.txt"))
+        MlflowClient().log_artifact(run_id, str(source / "x\udce9.txt"))
     assert listed(run_id) == set()
 
 
-@pytest.mark.parametrize("path", ["caf\udce9", "a\x00b"])
+@pytest.mark.parametrize("path", ["x\udce9", "a\x00b"])
 def test_text_that_no_store_takes_is_the_callers_mistake(repository: Any, path: str) -> None:
     calls = (
         lambda: repository.log_artifact(__file__, path),
