@@ -51,7 +51,7 @@ from mlflow_timescale.artifacts.paths import (
     require_tree,
     tree,
 )
-from mlflow_timescale.artifacts.repository import LedgeredRepository
+from mlflow_timescale.artifacts.repository import LedgeredRepository, walk
 from mlflow_timescale.artifacts.streams import in_thread
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db.uri import DatabaseURI
@@ -126,14 +126,27 @@ class CheckedRepository(LedgeredRepository):
         return bool(self.inner._is_directory(artifact_path))
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Remove a file or a directory; its ledger rows are closed, not deleted."""
+        """Remove a file or a directory; its ledger rows are closed, not deleted.
+
+        What a registered version needs stays, as `_kept` describes.
+        """
         require_text(artifact_path or "")
-        if isinstance(self.inner, LocalArtifactRepository):
-            _remove(_local(self.inner, artifact_path or ""))
-        else:
-            self.inner.delete_artifacts(artifact_path)
         with self.connection() as conn:
-            ledger.forget(conn, join(self.location, artifact_path))
+            kept = self._kept(conn, artifact_path)
+        if kept:
+            for path in walk(self, artifact_path):
+                if join(self.location, path) not in kept:
+                    self._delete(path)
+        else:
+            self._delete(artifact_path or "")
+        with self.connection() as conn:
+            ledger.forget(conn, join(self.location, artifact_path), kept)
+
+    def _delete(self, path: str) -> None:
+        if not isinstance(self.inner, LocalArtifactRepository):
+            self.inner.delete_artifacts(path or None)
+        elif (file := Path(self.inner.artifact_dir, path)) and os.path.lexists(file):
+            _remove(_local(self.inner, path))
 
     def _fetch(self, artifact_path: str | None, directory: str) -> str:
         """Read the ledger rows of the directory in one query, then download as MLflow does."""

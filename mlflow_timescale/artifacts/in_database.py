@@ -122,11 +122,16 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         ]
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Remove a file or a directory; contents without other references are deleted."""
+        """Remove a file or a directory; contents without other references are deleted.
+
+        What a registered version needs stays, as `_kept` describes.
+        """
         path = join_path(self.root, artifact_path or "")
         with self.connection() as conn:
-            removed = conn.execute(_queries.remove_files, {"path": path}).fetchall()
-            ledger.forget(conn, join(self.location, artifact_path))
+            kept = self._kept(conn, artifact_path)
+            values = {"path": path, "kept": [place.removeprefix(_SCHEME) for place in kept]}
+            removed = conn.execute(_queries.remove_files, values).fetchall()
+            ledger.forget(conn, join(self.location, artifact_path), kept)
             contents.release(conn, {row[0] for row in removed})
         if not artifact_path:
             with self.connection() as conn:

@@ -20,10 +20,27 @@ WHERE ended_at IS NULL AND artifact_path = %(path)s
 RETURNING artifact_id;
 
 -- name: end_under
--- Close the ledger's rows of a file or a directory that was deleted.
+-- Close the ledger's rows of a file or a directory that was deleted, except those that are kept.
 UPDATE mlops.model_artifacts SET ended_at = clock_timestamp(), ended = 'deleted'
 WHERE ended_at IS NULL
-    AND (location = %(location)s OR location >= %(location)s || '/' AND location < %(location)s || '0');
+    AND (location = %(location)s OR location >= %(location)s || '/' AND location < %(location)s || '0')
+    AND location <> ALL (%(kept)s::text[]);
+
+-- name: needed_under
+-- Which files of a place does a registered version need, and which version? `owner` is the run or
+-- logged model of the place: its id is in the source of every version that has files there.
+SELECT artifact.location, max(version.name || '/' || version.version) AS version
+FROM model_versions AS version
+CROSS JOIN LATERAL mlops.source_files(
+    coalesce(version.storage_location, version.source)::text, version.run_id::text
+) AS artifact
+WHERE version.current_stage IS DISTINCT FROM 'Deleted_Internal'
+    AND (%(owner)s::text IS NULL OR strpos(
+        concat_ws(' ', version.storage_location, version.source, version.run_id), %(owner)s) > 0)
+    AND (artifact.location = %(location)s
+        OR artifact.location >= %(location)s || '/' AND artifact.location < %(location)s || '0')
+GROUP BY artifact.location
+ORDER BY artifact.location;
 
 -- name: current_under
 -- The ledger rows of a file, or of all files in a directory.
@@ -204,9 +221,10 @@ ORDER BY path COLLATE "C"
 ON CONFLICT (path) DO UPDATE SET content_id = excluded.content_id;
 
 -- name: remove_files
--- Take a file or a directory out of the store.
+-- Take a file or a directory out of the store, except the files that are kept.
 DELETE FROM mlops.artifact_files
-WHERE %(path)s = '' OR path = %(path)s OR path >= %(path)s || '/' AND path < %(path)s || '0'
+WHERE (%(path)s = '' OR path = %(path)s OR path >= %(path)s || '/' AND path < %(path)s || '0')
+    AND path <> ALL (%(kept)s::text[])
 RETURNING content_id;
 
 -- name: lock_contents
