@@ -9,7 +9,6 @@ is built from the mixins of the wrapped one.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import posixpath
 import shutil
@@ -33,7 +32,7 @@ from mlflow.store.artifact.artifact_repo import (
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.utils.uri import validate_path_within_directory
 
-from mlflow_timescale.artifacts import ledger
+from mlflow_timescale.artifacts import ledger, streams
 from mlflow_timescale.artifacts.hashing import (
     BLOCK,
     FileDigest,
@@ -52,7 +51,6 @@ from mlflow_timescale.artifacts.paths import (
     tree,
 )
 from mlflow_timescale.artifacts.repository import LedgeredRepository, walk
-from mlflow_timescale.artifacts.streams import in_thread
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -205,12 +203,12 @@ class _Streams(StreamUploadMixin):  # type: ignore[misc]
         artifact_path: str | None = None,
     ) -> None:
         path, hasher = destination(artifact_file_name, artifact_path), Hasher()
-        await asyncio.to_thread(self._admit, [path])
+        await streams.in_thread(self._admit, [path])
         with attribution.uploading(chunks):
             await self.inner.log_artifact_from_async_stream(
                 _hashed(chunks, hasher), artifact_file_name, artifact_path
             )
-            self._record([(path, hasher.fingerprint)])
+            await streams.in_thread(self._record, [(path, hasher.fingerprint)])
 
 
 class _SpooledStreams(StreamUploadMixin):  # type: ignore[misc]
@@ -235,13 +233,14 @@ class _SpooledStreams(StreamUploadMixin):  # type: ignore[misc]
         artifact_file_name: str,
         artifact_path: str | None = None,
     ) -> None:
-        with attribution.uploading(chunks):
-            await in_thread(
-                chunks,
-                lambda stream: self.log_artifact_from_stream(
-                    stream, artifact_file_name, artifact_path
-                ),
-            )
+        path, hasher = destination(artifact_file_name, artifact_path), Hasher()
+        await streams.in_thread(self._admit, [path])
+        with attribution.uploading(chunks), tempfile.TemporaryDirectory() as directory:
+            file = Path(directory, Path(artifact_file_name).name)
+            with file.open("wb") as target:
+                await streams.receive(_hashed(chunks, hasher), target)
+            await streams.in_thread(self.inner.log_artifact, str(file), artifact_path)
+            await streams.in_thread(self._record, [(path, hasher.fingerprint)])
 
 
 class _MultipartUploads(MultipartUploadMixin):  # type: ignore[misc]

@@ -22,7 +22,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.store.artifact.artifact_repo import StreamUploadMixin
 from mlflow.utils.uri import validate_path_within_directory
 
-from mlflow_timescale.artifacts import contents, ledger
+from mlflow_timescale.artifacts import contents, ledger, streams
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
 from mlflow_timescale.artifacts.hashing import BackgroundHasher, FileDigest, Hasher
 from mlflow_timescale.artifacts.locations import IN_DATABASE, join
@@ -35,7 +35,6 @@ from mlflow_timescale.artifacts.paths import (
     tree,
 )
 from mlflow_timescale.artifacts.repository import LedgeredRepository
-from mlflow_timescale.artifacts.streams import in_thread
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.uri import DatabaseURI
@@ -94,7 +93,7 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         """Store what an asynchronous stream yields."""
         path = destination(artifact_file_name, artifact_path)
         with attribution.uploading(chunks):
-            await in_thread(chunks, lambda stream: self._store([(path, stream)]))
+            await streams.store(chunks, lambda stream: self._store([(path, stream)]))
 
     def _store(self, files: Iterable[tuple[str, Path | BinaryIO]]) -> None:
         with self.connection() as conn:
@@ -133,9 +132,6 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
             removed = conn.execute(_queries.remove_files, values).fetchall()
             ledger.forget(conn, join(self.location, artifact_path), kept)
             contents.release(conn, {row[0] for row in removed})
-        if not artifact_path:
-            with self.connection() as conn:
-                contents.sweep(conn)
 
     def read(self, artifact_path: str, start: int = 0, length: int | None = None) -> bytes:
         """A range of a file, `start` and `length` in bytes; only the chunks of the range are read.

@@ -260,6 +260,20 @@ def test_the_longest_path_is_stored() -> None:
     require_storable("/".join(["y" * 199] * 10))
 
 
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%41", "a\tb", "two\nlines"])
+def test_the_proxy_refuses_names_that_would_arrive_changed(name: str, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / name).write_text("x")
+    nowhere = "http://127.0.0.1:9"
+    proxied = get_artifact_repository("mlflow-artifacts:/1/run/artifacts", nowhere)
+    for log in (
+        lambda: proxied.log_artifact(str(tmp_path / "d" / name)),
+        lambda: proxied.log_artifacts(str(tmp_path / "d")),
+    ):
+        with pytest.raises(MlflowException, match="proxy does not transfer"):
+            log()
+
+
 class TestFoldersFromElsewhere:
     def test_a_link_into_itself_is_refused(self, tmp_path: Path, repository: Any) -> None:
         (tmp_path / "d" / "sub").mkdir(parents=True)
