@@ -19,7 +19,7 @@ from .review import StrategyReview
 
 _queries = load("drift")
 TOGETHER = 250  # sessions computed in one transaction by a backfill
-CATCH_UP = 10  # sessions that a daily run makes up for; more is a backfill's work
+CATCH_UP = 10  # sessions in a row without signals that a daily run makes up for
 
 
 class DriftMonitor(StrategyReview):
@@ -141,6 +141,7 @@ class DriftMonitor(StrategyReview):
             else:
                 run = _bare_run(metrics, self.calendar)
                 values.save(conn, self.strategy_id, metrics.as_values(), [run], whole=())
+                pipeline.renumber(conn, self.strategy)
 
     def run_daily(
         self, session: date | None = None, *, now: datetime | None = None
@@ -235,15 +236,24 @@ class DriftMonitor(StrategyReview):
     def _stale(self, conn: Connection) -> dict[date, bool]:
         """Sessions to compute again, and whether only returns have changed."""
         row = {"strategy_id": self.strategy_id}
-        return dict(conn.execute(_queries.stale_sessions, row).fetchall())
+        stale = conn.execute(_queries.stale_sessions, row).fetchall()
+        # A correction of the calendar may have removed a session that was computed.
+        return {day: partial for day, partial in stale if self.calendar.is_session(day)}
 
     def _missed(self, conn: Connection, day: date) -> list[date]:
-        """Sessions between the last one computed and `day`."""
-        row = conn.execute(_queries.last_run, {"strategy_id": self.strategy_id}).fetchone()
-        last = row[0] if row else None
-        if last is None or not last < day or self.calendar.sessions_apart(last, day) > CATCH_UP:
+        """Sessions before `day` that were never computed: after an outage, or with signals.
+
+        A long gap without signals is a time in which nothing was watched, and stays one.
+        """
+        computed = [run.session for run in values.runs(conn, self.strategy_id, end=day)]
+        if not computed:
             return []
-        return self.calendar.sessions_in_range(last, day)[1:]
+        missing = sorted(set(self.calendar.sessions_in_range(computed[0], day)) - set(computed))
+        row = {"strategy_id": self.strategy_id, "sessions": missing}
+        with_signals = {session for [session] in conn.execute(_queries.sessions_signalled, row)}
+        recent = [session for session in missing if session > computed[-1]]
+        short = set(recent if len(recent) <= CATCH_UP else ())
+        return [session for session in missing if session in with_signals | short]
 
     def _compute(self, conn: Connection, days: Sequence[date], only_returns: set[date]) -> None:
         for start in range(0, len(days), TOGETHER):

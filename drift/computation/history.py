@@ -61,7 +61,8 @@ class History:
 
     def add(self, found: Sequence[Value]) -> None:
         for v in found:
-            if v.dimension or v.status == "withdrawn":
+            # A correction of the calendar may have removed a session that was computed.
+            if v.dimension or v.status == "withdrawn" or v.session not in self._position:
                 continue
             index = self._position[v.session]
             self.of(v.metric)[index] = np.nan if v.value is None else v.value

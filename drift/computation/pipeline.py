@@ -55,7 +55,7 @@ def compute(
         complete = [observed for observed in observations if observed.session not in only_returns]
         if references and complete:
             batch.values += _feature_values(conn, strategy, references, complete, batch)
-        batch.runs += _runs(conn, strategy, complete, batch.values)
+        batch.runs += _runs(strategy, complete, batch.values)
     series_values.follow(conn, strategy, references, batch)
     return batch
 
@@ -84,6 +84,7 @@ def store(conn: Connection, strategy: Strategy, batch: ComputedSessions) -> list
     if batch.runs:
         conn.execute(_queries.anchor_strategy, {**row, "session": batch.runs[0].session})
     changed = values.save(conn, strategy.strategy_id, batch.values, batch.runs)
+    renumber(conn, strategy)
     _store_histograms(conn, strategy, batch)
     batch.feeds.save(conn, strategy.strategy_id)
     lifecycle.reconcile(
@@ -113,21 +114,31 @@ def _store_histograms(conn: Connection, strategy: Strategy, batch: ComputedSessi
         cursor.executemany(_queries.save_histogram, rows)
 
 
+def renumber(conn: Connection, strategy: Strategy) -> None:
+    """Number the sessions from the earliest one computed: their steps in MLflow."""
+    runs = values.runs(conn, strategy.strategy_id)
+    if not runs:
+        return
+    sessions = strategy.calendar.sessions_in_range(runs[0].session, runs[-1].session)
+    numbers = {session: number for number, session in enumerate(sessions)}
+    changed = {
+        run.session: numbers[run.session]
+        for run in runs
+        if run.session in numbers and numbers[run.session] != run.session_number
+    }
+    if changed:
+        row = {"strategy_id": strategy.strategy_id, "sessions": list(changed)}
+        conn.execute(_queries.renumber_runs, {**row, "numbers": list(changed.values())})
+
+
 def _runs(
-    conn: Connection,
-    strategy: Strategy,
-    observations: Sequence[Observed],
-    found: Sequence[Value],
+    strategy: Strategy, observations: Sequence[Observed], found: Sequence[Value]
 ) -> list[Run]:
-    if not observations:
-        return []
-    row = conn.execute(_queries.strategy, {"strategy_id": strategy.strategy_id}).fetchone()
-    first = row[1] if row and row[1] else observations[0].session
     with_data = {v.session for v in found if v.metric in ("n_signals", "n_features") and v.value}
     return [
         Run(
             session=o.session,
-            session_number=strategy.calendar.sessions_apart(first, o.session),
+            session_number=0,  # `renumber` follows
             status="ok" if o.session in with_data else "no_data",
             model_name=o.primary.model_name if o.primary else "",
             model_version=o.primary.model_version if o.primary else "",

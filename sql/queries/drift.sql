@@ -293,6 +293,17 @@ ORDER BY session;
 -- Which session was computed last, and which first?
 SELECT max(session), min(session) FROM mlops.drift_runs WHERE strategy_id = %(strategy_id)s;
 
+-- name: sessions_signalled
+-- Which of some sessions have predictions?
+SELECT u.session
+FROM unnest(%(sessions)s::date[]) AS u (session)
+WHERE EXISTS (
+    SELECT FROM mlops.drift_prediction_points AS p
+    WHERE p.session = u.session AND p.signal_id = ANY (ARRAY(
+        SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
+    ))
+);
+
 -- name: stale_sessions
 -- Which computed sessions have learned something since, and was it only returns?
 SELECT session, bool_and(reason IN ('returns', 'strategy returns')) AS only_returns
@@ -323,9 +334,36 @@ UPDATE mlops.drift_strategies SET settings = settings || %(settings)s
 WHERE strategy_id = %(strategy_id)s AND NOT settings @> %(settings)s;
 
 -- name: anchor_strategy
--- Count the strategy's sessions from here.
+-- Count the strategy's sessions from here, unless an earlier one was computed.
 UPDATE mlops.drift_strategies SET first_session = %(session)s
-WHERE strategy_id = %(strategy_id)s AND first_session IS NULL;
+WHERE strategy_id = %(strategy_id)s AND (first_session IS NULL OR first_session > %(session)s);
+
+-- name: renumber_runs
+-- Give sessions the numbers that follow from the calendar and the first session.
+UPDATE mlops.drift_runs AS r SET session_number = u.session_number
+FROM unnest(%(sessions)s::date[], %(numbers)s::integer[]) AS u (session, session_number)
+WHERE r.strategy_id = %(strategy_id)s AND r.session = u.session
+    AND r.session_number <> u.session_number;
+
+-- name: misnumbered_runs
+-- Does MLflow have a session at another step than the session's number?
+SELECT EXISTS (
+    SELECT FROM mlops.drift_runs
+    WHERE strategy_id = %(strategy_id)s AND logged_number <> session_number
+);
+
+-- name: logged_runs
+-- Which sessions does MLflow have?
+SELECT session, revision, session_number, status, model_name, model_version, as_of, digest,
+    computed_at, logged_revision, mlflow_run_id
+FROM mlops.drift_runs
+WHERE strategy_id = %(strategy_id)s AND logged_revision IS NOT NULL
+ORDER BY session;
+
+-- name: series_renumbered
+-- The new series run has every logged session at its number.
+UPDATE mlops.drift_runs SET logged_number = session_number
+WHERE strategy_id = %(strategy_id)s AND logged_revision IS NOT NULL;
 
 -- name: strategies
 -- Which strategies are watched?
@@ -572,7 +610,7 @@ WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
 
 -- name: logged
 -- MLflow has a session's revision.
-UPDATE mlops.drift_runs SET logged_revision = %(revision)s
+UPDATE mlops.drift_runs SET logged_revision = %(revision)s, logged_number = session_number
 WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
 
 -- name: judged_model
