@@ -37,8 +37,10 @@ class DriftMonitor(StrategyReview):
         An exchange's MIC, "24/7" or "weekdays"; by default the stored one, else "XNYS".
     rules
         A preset ("default", "classic"), an `AlertConfig`, or a list of `Rule`.
-    signal, model_name
-        Which of the recorded signals the strategy is judged by; others are computed beside it.
+    signal, model_name, model_version
+        Which of the recorded signals the strategy is judged by; others are computed beside it. Of
+        several versions, the champion's is judged, else the one that covers most names, else the
+        one that judged the session before.
     features
         Names of features to watch; by default those of the reference, `()` for none.
     min_n
