@@ -195,6 +195,7 @@ def _decide(found: Sequence[Alert], fresh: Sequence[Freshness]) -> Iterator[str]
     if stale:
         yield f"Check the feature job: nothing new of {', '.join(stale[:10])}."
     for alert in found:
-        yield f"{alert.severity}: {alert.rule} since {alert.session}. {alert.action}".strip()
+        note = f" {alert.note}." if alert.note else ""
+        yield f"{alert.severity}: {alert.rule} since {alert.session}.{note} {alert.action}".strip()
     if not stale and not found:
         yield HEALTHY

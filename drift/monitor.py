@@ -116,7 +116,8 @@ class DriftMonitor(StrategyReview):
         with self._connect() as conn, conn.transaction():
             batch = pipeline.compute(conn, self.strategy, [day])
         values = [value for value in batch.values if value.session == day]
-        metrics = DriftMetrics.of(self.strategy_id, day, values)
+        run = next((run for run in batch.runs if run.session == day), None)
+        metrics = DriftMetrics.of(self.strategy_id, day, values, run)
         self._computed[id(metrics)] = batch
         weakref.finalize(metrics, self._computed.pop, id(metrics), None)
         return metrics

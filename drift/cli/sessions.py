@@ -24,7 +24,7 @@ from mlflow_timescale.cli.kit import (
 from mlflow_timescale.db import DatabaseURI, Error
 
 from .monitors import open_monitor
-from .tables import metrics_json, served, print_alerts, print_metrics
+from .tables import metrics_json, print_alerts, print_metrics, served
 
 if TYPE_CHECKING:
     from ..monitor import DriftMonitor

@@ -17,7 +17,8 @@ SHOWN = ("ic", "ic_5d_avg", "ic_cusum", "psi", "sharpe_5d", "sharpe_20d", "sharp
 
 def metrics_json(metrics: DriftMetrics) -> dict[str, Any]:
     """One session's metrics, flags, and the reasons why a metric is missing."""
-    values = {name: getattr(metrics, name) for name in ("date", "strategy_id", *SHOWN)}
+    keys = ("date", "strategy_id", "model_name", "model_version", *SHOWN)
+    values = {name: getattr(metrics, name) for name in keys}
     flags = {name: getattr(metrics, name) for name in ("ic_alert", "psi_alert", "sharpe_alert")}
     return {**values, **flags, "statuses": metrics.statuses}
 
