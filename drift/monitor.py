@@ -37,8 +37,10 @@ class DriftMonitor(StrategyReview):
         An exchange's MIC, "24/7" or "weekdays"; by default the stored one, else "XNYS".
     rules
         A preset ("default", "classic"), an `AlertConfig`, or a list of `Rule`.
-    signal, model_name
-        Which of the recorded signals the strategy is judged by; others are computed beside it.
+    signal, model_name, model_version
+        Which of the recorded signals the strategy is judged by; others are computed beside it. Of
+        several versions, the champion's is judged, else the one that covers most names, else the
+        one that judged the session before.
     features
         Names of features to watch; by default those of the reference, `()` for none.
     min_n
@@ -114,7 +116,8 @@ class DriftMonitor(StrategyReview):
         with self._connect() as conn, conn.transaction():
             batch = pipeline.compute(conn, self.strategy, [day])
         values = [value for value in batch.values if value.session == day]
-        metrics = DriftMetrics.of(self.strategy_id, day, values)
+        run = next((run for run in batch.runs if run.session == day), None)
+        metrics = DriftMetrics.of(self.strategy_id, day, values, run)
         self._computed[id(metrics)] = batch
         weakref.finalize(metrics, self._computed.pop, id(metrics), None)
         return metrics

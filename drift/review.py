@@ -17,6 +17,7 @@ from .alerts.lifecycle import Alert
 from .alerts.simulation import RuleSimulation
 from .computation import reference_fit
 from .computation.history import History
+from .inputs.champions import Champions, Championship
 from .metrics import cusum
 from .metrics.cusum import Onset
 from .results import references, values
@@ -321,6 +322,26 @@ class StrategyReview(WatchedStrategy):
         onset = cusum.onset(history.of("ic")[first:], level) if level else None
         return (onset, list(history.sessions[first:])) if onset else None
 
+    def champion(self) -> Championship | None:
+        """The present champion of the model that the last session was judged by.
+
+        Returns
+        -------
+        Championship or None
+            None where the predictions name no model, or this database keeps no history of it.
+
+        Examples
+        --------
+        >>> monitor.champion() is None
+        True
+        """
+        with self._connect() as conn:
+            row = conn.execute(
+                _queries.judged_model, {"strategy_id": self.strategy_id, "session": values.LAST}
+            ).fetchone()
+            return Champions(conn).now(row[0] if row else self.strategy.model_name)
+
     def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
         stored = values.of_sessions(conn, self.strategy_id, day, day)
-        return DriftMetrics.of(self.strategy_id, day, stored)
+        runs = values.runs(conn, self.strategy_id, day, day)
+        return DriftMetrics.of(self.strategy_id, day, stored, runs[0] if runs else None)

@@ -20,6 +20,7 @@ sharpe_60d         the same of the last 60
 n_signals          signals of the session; null or 0 is absent
 n_returns          signals with a known return, at the session on which it was due
 n_features         features with a value
+version_differs    1 if the version served was not the champion when it signalled, else 0
 =================  ==============================================================================
 """
 
@@ -85,7 +86,14 @@ def default() -> tuple[Rule, ...]:
     >>> [rule.name for rule in default() if rule.severity == "emergency"]
     ['ic drift emergency']
     """
-    return (*_ic_drift(), *_feature_drift(), *_feeds(), *_performance(), *_silence())
+    return (
+        *_ic_drift(),
+        *_feature_drift(),
+        *_feeds(),
+        *_performance(),
+        *_silence(),
+        *_versions(),
+    )
 
 
 def _family(*rules: Rule) -> tuple[Rule, ...]:
@@ -175,6 +183,13 @@ def _silence() -> tuple[Rule, ...]:
         absent("no features", "n_features", 1, "Check that the feature job ran."),
         absent("no returns", "n_returns", 2, feed),
     )
+
+
+def _versions() -> tuple[Rule, ...]:
+    """A wrong version is no statistic: one session is enough."""
+    action = "Check which version the job loads, or move the alias, with a reason."
+    rule = Rule("version", "version_differs", ">", 0.0, severity="critical", action=action)
+    return (rule,)
 
 
 PRESETS: dict[str, Callable[[], tuple[Rule, ...]]] = {"classic": classic, "default": default}

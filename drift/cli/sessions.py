@@ -24,7 +24,7 @@ from mlflow_timescale.cli.kit import (
 from mlflow_timescale.db import DatabaseURI, Error
 
 from .monitors import open_monitor
-from .tables import metrics_json, print_alerts, print_metrics
+from .tables import metrics_json, print_alerts, print_metrics, served
 
 if TYPE_CHECKING:
     from ..monitor import DriftMonitor
@@ -102,7 +102,7 @@ def _show(monitor: DriftMonitor, metrics: DriftMetrics, as_json: bool) -> None:
     if as_json:
         print_json({**metrics_json(metrics), "alerts": alerts})
     else:
-        print_message(f"{monitor.strategy_id} {metrics.date}")
+        print_message(f"{monitor.strategy_id} {metrics.date}{served(metrics, monitor.champion())}")
         print_metrics(metrics)
         print_alerts(alerts, none="No open alerts.")
     exit_with(Exit.ALERT if alerts else Exit.OK)

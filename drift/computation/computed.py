@@ -18,7 +18,8 @@ class ComputedSessions:
     """The values of `days`, and those of later sessions that follow from them.
 
     `episodes` are all runs of open sessions later than `judged_after`; `recent` the histograms of
-    the last sessions, for the next one's pooled PSI; `feeds` knows the last one's values.
+    the last sessions, for the next one's pooled PSI; `feeds` knows the last one's values. `notes`
+    are sentences for alerts, by metric and session.
     """
 
     days: Sequence[date]
@@ -27,5 +28,6 @@ class ComputedSessions:
     histograms: list[tuple[date, int, str, Counts]] = field(default_factory=list)
     recent: list[Histograms] = field(default_factory=list)
     feeds: Feeds = field(default_factory=Feeds)
+    notes: dict[tuple[str, date], str] = field(default_factory=dict)
     episodes: list[Episode] = field(default_factory=list)
     judged_after: date = FIRST

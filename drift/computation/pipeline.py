@@ -13,11 +13,13 @@ import numpy as np
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db.rows import scalar
 
 from ..alerts import lifecycle
 from ..inputs import feature_values
+from ..inputs.champions import Champions
 from ..inputs.feed_quality import Feeds
-from ..inputs.signals_and_returns import Observed, observe
+from ..inputs.signals_and_returns import Judged, Observed, observe
 from ..metrics.arrays import Counts
 from ..metrics.buckets import count
 from ..metrics.psi import POOLED_SESSIONS, Reference
@@ -27,6 +29,7 @@ from ..results.values import Run, Value
 from ..strategies import Strategy
 from . import series_values, session_values
 from .computed import ComputedSessions
+from .served_version import served_version
 from .session_values import PREDICTIONS, Histograms
 
 _queries = load("drift")
@@ -46,13 +49,15 @@ def compute(
 
     On the days in `only_returns` only returns have changed: their features are not read again.
     """
-    batch = ComputedSessions(days)
+    batch, champions = ComputedSessions(days), Champions(conn)
     references = References(conn, strategy.strategy_id)
     for chunk in _chunks(days):
-        observations = [_observe(conn, strategy, day) for day in chunk]
+        observations = observe_all(conn, strategy, chunk, champions)
         for observed in observations:
             batch.values += session_values.of_session(observed, strategy.min_n)
         complete = [observed for observed in observations if observed.session not in only_returns]
+        for observed in complete:
+            _compare_versions(observed, strategy, champions, batch)
         if references and complete:
             batch.values += _feature_values(conn, strategy, references, complete, batch)
         batch.runs += _runs(strategy, complete, batch.values)
@@ -60,10 +65,31 @@ def compute(
     return batch
 
 
-def _observe(conn: Connection, strategy: Strategy, day: date) -> Observed:
-    return observe(
-        conn, strategy.strategy_id, day, signal=strategy.signal, model=strategy.model_name
-    )
+def observe_all(
+    conn: Connection, strategy: Strategy, days: Sequence[date], champions: Champions
+) -> list[Observed]:
+    """Read sessions in order; each continues the version that judged the one before."""
+    if not days:
+        return []
+
+    judged = Judged(strategy.signal, strategy.model_name, strategy.model_version, champions)
+    key = {"strategy_id": strategy.strategy_id, "session": days[0]}
+    before = scalar(conn, _queries.version_before, key) or ""
+    observations = []
+    for day in days:
+        observations.append(observe(conn, strategy.strategy_id, day, judged, before))
+        primary = observations[-1].primary
+        before = primary.model_version if primary and primary.model_version else before
+    return observations
+
+
+def _compare_versions(
+    observed: Observed, strategy: Strategy, champions: Champions, batch: ComputedSessions
+) -> None:
+    value, note = served_version(observed, champions, strategy.calendar)
+    batch.values.append(value)
+    if note:
+        batch.notes[value.metric, value.session] = note
 
 
 def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
@@ -93,7 +119,7 @@ def store(conn: Connection, strategy: Strategy, batch: ComputedSessions) -> list
         batch.episodes,
         strategy.calendar,
         batch.judged_after,
-        note=lambda episode: series_values.note(episode, batch.values),
+        note=lambda episode: series_values.note(episode, batch),
     )
     conn.execute(_queries.clear_stale, {**row, "sessions": list(batch.days)})
     return changed
@@ -173,7 +199,7 @@ def _feature_values(
     judges = {o.session: _judges(references, o.session) for o in observations}
     before = strategy.calendar.previous_session(observations[0].session)
     has_prints = batch.feeds.knows(conn, strategy.strategy_id, before)
-    earlier = [] if has_prints else [_observe(conn, strategy, before)]
+    earlier = [] if has_prints else observe_all(conn, strategy, [before], Champions(conn))
     counted = _counted(conn, strategy, [*earlier, *observations], judges, batch.feeds)
     if not batch.recent or batch.recent[-1].session != before:
         batch.recent = _stored(conn, strategy, before, judges[observations[0].session][0])

@@ -11,8 +11,8 @@ import numpy as np
 from mlflow_timescale.db import Connection
 
 from ..inputs import feature_values
+from ..inputs.champions import Champions
 from ..inputs.feature_values import Section
-from ..inputs.signals_and_returns import observe
 from ..metrics import feed_quality, psi
 from ..metrics.feed_quality import Habits, Prints, Shares
 from ..strategies import Strategy
@@ -26,10 +26,7 @@ def distributions(
     conn: Connection, strategy: Strategy, days: Sequence[date], bins: int
 ) -> Iterator[tuple[str, psi.Reference]]:
     """The reference of the predictions and of every feature, with its day-to-day variation."""
-    signal, model = strategy.signal, strategy.model_name
-    observations = [
-        observe(conn, strategy.strategy_id, day, signal=signal, model=model) for day in days
-    ]
+    observations = pipeline.observe_all(conn, strategy, days, Champions(conn))
     predictions = {
         o.session: Section(o.primary.entities, o.primary.values)
         for o in observations

@@ -80,8 +80,13 @@ def _flags(
                 yield Value(sessions[index], f"{family}_alert", "", flag, n_open, "ok")
 
 
-def note(episode: lifecycle.Episode, found: Sequence[Value]) -> str:
-    """The features behind an alert on features, worst first."""
+def note(episode: lifecycle.Episode, batch: ComputedSessions) -> str:
+    """What is behind an alert at its opening: a sentence, or the features, worst first."""
+    sentence = batch.notes.get((episode.rule.metric, episode.opened), "")
+    return sentence or _features_behind(episode, batch.values)
+
+
+def _features_behind(episode: lifecycle.Episode, found: Sequence[Value]) -> str:
     at_opening = {(v.metric, v.dimension): v.value for v in found if v.session == episode.opened}
     metric = episode.rule.metric
     ranked_by = "psi" if metric.startswith("psi") else metric

@@ -451,6 +451,25 @@ SELECT strategy_id, session, 'reference'
 FROM mlops.drift_runs
 WHERE strategy_id = %(strategy_id)s AND session > %(window_end)s;
 
+-- name: registry_history_exists
+-- Does this database keep a history of a model registry?
+SELECT to_regclass('mlops.registry_history') IS NOT NULL;
+
+-- name: champions
+-- Which versions did the alias `champion` of a model point to, from when to when?
+SELECT version, valid_from AS since, valid_to AS until, coalesce(mlflow_user, db_user) AS changed_by,
+    coalesce(reason, '') AS reason
+FROM mlops.registry_history
+WHERE workspace = 'default' AND name = %(model)s AND kind = 'alias' AND subject = 'champion'
+ORDER BY valid_from;
+
+-- name: version_before
+-- Which version judged the last session before one?
+SELECT model_version FROM mlops.drift_runs
+WHERE strategy_id = %(strategy_id)s AND session < %(session)s AND model_version <> ''
+ORDER BY session DESC
+LIMIT 1;
+
 -- name: work_in_memory
 -- A session of many features is sorted into features at once.
 SET LOCAL work_mem = '256MB';
