@@ -53,9 +53,9 @@ class FeatureValue:
     value
         A float, NaN for "computed, undefined", or a list or mapping.
     as_of
-        The moment of the question.
+        The moment of the question; None in a value that was made by hand.
     ingest_time
-        When the value became known, at or before `as_of`.
+        When the value became known, at or before `as_of`; None in a value that was made by hand.
     producer, producer_version, run_id
         Who wrote it: the script, its git commit, the MLflow run; None if not recorded.
     assumed_lag
@@ -75,8 +75,8 @@ class FeatureValue:
     feature_version: int
     event_time: datetime
     value: Any
-    as_of: datetime
-    ingest_time: datetime
+    as_of: datetime | None = None
+    ingest_time: datetime | None = None
     producer: str | None = None
     producer_version: str | None = None
     run_id: str | None = None
@@ -135,7 +135,7 @@ def _drop_expired(found: dict[str, dict[str, FeatureValue]], max_age: timedelta)
         found[entity] = {
             name: value
             for name, value in values.items()
-            if value.event_time >= value.as_of - max_age
+            if value.as_of is None or value.event_time >= value.as_of - max_age
         }
 
 
