@@ -20,6 +20,11 @@ sharpe_60d         the same of the last 60
 n_signals          signals of the session; null or 0 is absent
 n_returns          signals with a known return, at the session on which it was due
 n_features         features with a value
+few_names          1 if fewer names than `min_n` have a signal and, once due, a return
+constant           1 if all signals, or all returns, are alike
+signals_missing    share of names without a signal, of the median of the 20 sessions before
+pnl_gaps           strategy returns that are missing in the last 60 sessions, the last one aside
+n_versions         1 where the predictions name their model's version
 version_differs    1 if the version served was not the champion when it signalled, else 0
 =================  ==============================================================================
 """
@@ -178,8 +183,22 @@ def _silence() -> tuple[Rule, ...]:
 
     ran = "Check that the model ran and that its predictions were recorded."
     feed = "Check the price feed: returns that were due have not been recorded."
+
+    def above(name: str, metric: str, limit: float, action: str) -> Rule:
+        return Rule(name, metric, ">", limit, action=action)
+
+    names = "Lower min_n if the universe is small, else look for the missing names."
+    alike = "Check the model and the price feed: all signals, or all returns, are alike."
+    fewer = "Check that the model ran for all names."
+    profits = "Record the missing returns of the strategy; until then no Sharpe ratio is known."
+    unnamed = "Record the version of the model with its predictions again."
     return (
         replace(absent("no signals", "n_signals", 1, ran), severity="critical"),
+        above("few names", "few_names", 0.0, names),
+        above("constant signals", "constant", 0.0, alike),
+        above("fewer signals", "signals_missing", 0.3, fewer),
+        above("strategy returns missing", "pnl_gaps", 0.0, profits),
+        absent("no version", "n_versions", 1, unnamed),
         absent("no features", "n_features", 1, "Check that the feature job ran."),
         absent("no returns", "n_returns", 2, feed),
     )

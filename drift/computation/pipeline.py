@@ -55,6 +55,7 @@ def compute(
         observations = observe_all(conn, strategy, chunk, champions)
         for observed in observations:
             batch.values += session_values.of_session(observed, strategy.min_n)
+            _explain_names(observed, strategy, batch)
         complete = [observed for observed in observations if observed.session not in only_returns]
         for observed in complete:
             _compare_versions(observed, strategy, champions, batch)
@@ -81,6 +82,13 @@ def observe_all(
         primary = observations[-1].primary
         before = primary.model_version if primary and primary.model_version else before
     return observations
+
+
+def _explain_names(observed: Observed, strategy: Strategy, batch: ComputedSessions) -> None:
+    few = next((v for v in reversed(batch.values) if v.metric == "few_names"), None)
+    if few is not None and few.session == observed.session and few.value:
+        text = f"{few.n} names, and an IC needs min_n {strategy.min_n}"
+        batch.notes["few_names", observed.session] = text
 
 
 def _compare_versions(
@@ -234,10 +242,9 @@ Judges = Mapping[date, Sequence[tuple[AcceptedWindow, Mapping[str, Reference]]]]
 def _judges(
     references: References, session: date
 ) -> list[tuple[AcceptedWindow, Mapping[str, Reference]]]:
-    """The accepted and the fixed reference of a session."""
-    windows = [
-        window for window in (references.at(session), references.fixed) if window is not None
-    ]
+    """The judging and the fixed reference of a session; a provisional one is both."""
+    judging = references.at(session)
+    windows = [window for window in (judging, references.fixed or judging) if window is not None]
     return [(window, references.distributions(window)) for window in windows]
 
 

@@ -44,6 +44,10 @@ def follow(
     )
     derived = [v for v in session_values.of_series(series, start) if v.session in history.computed]
     history.add(derived)
+    for index, missing in session_values.pnl_gaps(series, start):
+        days = ", ".join(f"{history.sessions[gap]}" for gap in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        batch.notes["pnl_gaps", history.sessions[index]] = f"missing: {days}{more}"
     judged = history.judge(strategy.rules)
     batch.judged_after = min((w.window_end for w in references.accepted), default=FIRST)
     batch.episodes = lifecycle.episodes(judged, history.sessions, batch.judged_after)
