@@ -232,6 +232,40 @@ class DriftMonitor(StrategyReview):
             self._log(conn, reports=reports)
         return results
 
+    def confirm_repair(self, session: date, *, feature: str = "", by: str, reason: str) -> None:
+        """Confirm that a feature that was late is right again; the sessions since are judged again.
+
+        A late feed that catches up looks like any other day unless its late sessions are corrected
+        in the feature store, so that the alert `feature late` may need a person.
+
+        Parameters
+        ----------
+        session
+            The first session whose values are its own again.
+        feature
+            Its name; by default every feature, and the predictions.
+        by, reason
+            The person, and how it was repaired.
+
+        Raises
+        ------
+        ValueError
+            The reason is empty.
+
+        Examples
+        --------
+        >>> monitor.confirm_repair(days[-1], feature="rsi_14", by="ann", reason="job rerun")
+        """
+        if not reason.strip():
+            raise ValueError("a repair needs a reason, which is kept with it")
+        day = self._session(session)
+        row = {"strategy_id": self.strategy_id, "session": day, "feature": feature}
+        with self._connect() as conn:
+            conn.execute(_queries.add_repair, {**row, "by": by, "reason": reason})
+            if values.runs(conn, self.strategy_id, day, day):
+                conn.execute(_queries.mark_stale, {**row, "reason": "repair"})
+                self._compute(conn, sorted(self._stale(conn)), set())
+
     def _judge_without_acceptance(self, conn: Connection) -> None:
         """Keep the provisional references that are due, and judge the later sessions by them."""
         while provisional.keep_due(conn, self.strategy):

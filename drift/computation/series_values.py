@@ -16,6 +16,7 @@ from ..strategies import Strategy
 from . import session_values
 from .computed import ComputedSessions
 from .history import History
+from .lateness import late_values
 from .session_values import SessionSeries
 
 _queries = load("drift")
@@ -43,6 +44,11 @@ def follow(
         periods_per_year=strategy.periods_per_year,
     )
     derived = [v for v in session_values.of_series(series, start) if v.session in history.computed]
+    derived += [
+        v
+        for v in late_values(conn, strategy, references, batch, history.sessions)
+        if v.session in history.computed
+    ]
     history.add(derived)
     for index, missing in session_values.pnl_gaps(series, start):
         days = ", ".join(f"{history.sessions[gap]}" for gap in missing[:5])
