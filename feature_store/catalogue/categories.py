@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import psycopg
 from mlflow_timescale import db
 
 from ..errors import InvalidValue
-from ..values.categories import categories, looks_like_a_number
+from ..values.categories import is_label, looks_like_a_number
 from ..values.encoding import is_there
 from ..values.points import Points
 
@@ -77,6 +78,18 @@ def register(conn: db.Connection, points: Points, version: int) -> None:
             )
 
 
+def categories(points: Points) -> dict[str, list[str]]:
+    """The distinct texts of each feature of a batch that has any."""
+    if points.json is None:
+        return {}
+    is_text = is_label(points.json)
+    distinct: dict[str, list[str]] = {}
+    for code in np.unique(points.feature[is_text]).tolist():
+        texts = set(points.json[is_text & (points.feature == code)].tolist())
+        distinct[points.features[code]] = sorted(json.loads(text) for text in texts)
+    return distinct
+
+
 def _may_mix(points: Points, stored: str | None) -> bool:
     return points.json is not None or stored == CATEGORY
 
@@ -84,8 +97,7 @@ def _may_mix(points: Points, stored: str | None) -> bool:
 def _mix(points: Points, code: int) -> _Mix:
     rows = np.flatnonzero(points.feature == code)
     texts = np.full(len(rows), None) if points.json is None else points.json[rows]
-    is_json = is_there(texts)
-    is_text = np.array([t is not None and t.startswith('"') for t in texts], dtype=bool)
+    is_json, is_text = is_there(texts), is_label(texts)
     is_number = ~is_json & ~np.isnan(points.value[rows])
     return _Mix(rows, {CATEGORY: is_text, NUMBER: is_number, STRUCTURE: is_json & ~is_text})
 

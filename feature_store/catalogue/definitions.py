@@ -36,7 +36,8 @@ class FeatureView:
         Unique among the views of a database.
     features
         Type by feature name: "number", "integer", "boolean", "category" (a text of at most 256
-        characters), "vector" (a list of numbers) or "json". A list of names, or one name, means numbers.
+        characters), "vector" (a list of numbers) or "json". A list of names, or one name, means
+        numbers.
     version
         From 1. A change to a registered view needs the next version.
     description, owner, code_reference

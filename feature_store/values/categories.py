@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import InvalidValue
-
-if TYPE_CHECKING:
-    from .points import Points
 
 MOST_CHARACTERS = 256
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -65,28 +61,13 @@ def labels(column: pa.Array, what: str) -> Texts:
     return rows
 
 
-def category_of(label: Any) -> str | None:
-    """The text of a category; None for a structure, and for None.
+def is_label(texts: Texts) -> npt.NDArray[np.bool_]:
+    """Which JSON texts are categories, and neither structures nor None.
 
-    >>> category_of('"TECH"'), category_of("[1, 2]")
-    ('TECH', None)
+    >>> is_label(np.array(['"TECH"', "[1, 2]", None], dtype=object))
+    array([ True, False, False])
     """
-    is_label = label is not None and label.startswith('"')
-    return str(json.loads(label)) if is_label else None
-
-
-def categories(points: Points) -> dict[str, list[str]]:
-    """The distinct texts of each feature of a batch that has any."""
-    if points.json is None:
-        return {}
-    is_label = np.array(
-        [text is not None and text.startswith('"') for text in points.json], dtype=bool
-    )
-    distinct: dict[str, set[str]] = {}
-    for code in np.unique(points.feature[is_label]).tolist():
-        of_feature = is_label & (points.feature == code)
-        distinct[points.features[code]] = set(points.json[of_feature].tolist())
-    return {name: sorted(json.loads(text) for text in texts) for name, texts in distinct.items()}
+    return np.fromiter((str(text).startswith('"') for text in texts), np.bool_, len(texts))
 
 
 def looks_like_a_number(text: str) -> bool:

@@ -91,19 +91,22 @@ def test_the_same_texts_again_are_nothing_new_and_others_are_revisions(
     sectors: FeatureStore,
 ) -> None:
     assert sectors.write_frame(frame(SECTORS), availability_lag="0h") == 0
-    with pytest.raises(ValueError, match="contradict what is stored.*TECH"):
+    with pytest.raises(ValueError, match=r"contradict what is stored.*TECH"):
         sectors.write_frame(frame(["X", "FIN", SECTORS[2]]), availability_lag="0h")
     assert sectors.write_features("JPM", at(0), {"sector": "BANKS"}) == 1
 
 
 def columns_of_texts() -> list[Any]:
+    values = [*SECTORS[:2], None]
     return [
-        frame([*SECTORS[:2], None]),
+        frame(values),
         frame(pd.Categorical([*SECTORS[:2], None])),
         frame(pd.array([*SECTORS[:2], None], dtype="string")),
         frame([*SECTORS[:2], np.nan]),
         frame([*SECTORS[:2], ""]),
-        pl.DataFrame(frame([*SECTORS[:2], None])).with_columns(pl.col("sector").cast(pl.Enum(SECTORS))),
+        pl.DataFrame(frame([*SECTORS[:2], None])).with_columns(
+            pl.col("sector").cast(pl.Enum(SECTORS))
+        ),
         pa.Table.from_pandas(frame([*SECTORS[:2], None])),
     ]
 
@@ -152,7 +155,7 @@ def test_a_new_feature_does_not_mix_texts_with_numbers(store: FeatureStore, refu
 def test_a_feature_of_numbers_goes_on_refusing_text(sectors: FeatureStore) -> None:
     with pytest.raises(InvalidValue, match="'size' holds numbers, got \"big\" for IBM"):
         sectors.write_features("IBM", at(3), {"size": "big"})
-    with pytest.raises(InvalidValue, match="'sector' holds texts, got 1.0 for IBM"):
+    with pytest.raises(InvalidValue, match=r"'sector' holds texts, got 1.0 for IBM"):
         sectors.write_features("IBM", at(3), {"sector": 1.0})
     assert sectors.write_features("IBM", at(3), {"sector": float("nan")}) == 1
     assert sectors.write_features("IBM", at(3), {"size": "big"}, feature_version=2) == 1
@@ -160,16 +163,16 @@ def test_a_feature_of_numbers_goes_on_refusing_text(sectors: FeatureStore) -> No
 
 def test_a_defined_feature_is_checked_against_its_definition(store: FeatureStore) -> None:
     store.register(FeatureView("kinds", {"sector": "category", "size": "number"}))
-    with pytest.raises(DefinitionError, match="defined as category, got 1.0"):
+    with pytest.raises(DefinitionError, match=r"defined as category, got 1.0"):
         store.write_features("AAPL", at(0), {"sector": 1.0})
-    with pytest.raises(DefinitionError, match='defined as number, got \'"big"\''):
+    with pytest.raises(DefinitionError, match="defined as number, got '\"big\"'"):
         store.write_features("AAPL", at(0), {"size": "big"})
     assert store.write_features("AAPL", at(0), {"sector": "1", "size": 1}) == 2
 
 
 def test_batches_of_one_write_are_checked_against_each_other(store: FeatureStore) -> None:
     parts = [frame(SECTORS), frame([1.0, 2.0, 3.0])]
-    with pytest.raises(InvalidValue, match="holds texts, got 1.0"):
+    with pytest.raises(InvalidValue, match=r"holds texts, got 1.0"):
         store.write_frame(iter(parts), availability_lag="0h")
     assert store.features().empty
 
