@@ -25,7 +25,7 @@ from ..results import values
 from ..results.references import AcceptedWindow, References
 from ..results.values import Run, Value
 from ..strategies import Strategy
-from . import clocks, feed_values, series_values, session_values
+from . import clocks, feed_values, input_checks, series_values, session_values
 from .computed import ComputedSessions
 from .lateness import earlier_sessions
 from .observing import as_of, observe_all, window
@@ -56,6 +56,7 @@ def compute(
         for observed in observations:
             batch.values += session_values.of_session(observed, strategy.min_n)
             _explain_names(observed, strategy, batch)
+        batch.values += _checks(conn, strategy, observations, champions)
         complete = [observed for observed in observations if observed.session not in only_returns]
         for observed in complete:
             _compare_versions(observed, strategy, champions, batch)
@@ -80,6 +81,23 @@ def _compare_versions(
     batch.values.append(value)
     if note:
         batch.notes[value.metric, value.session] = note
+
+
+def _checks(
+    conn: Connection,
+    strategy: Strategy,
+    observations: Sequence[Observed],
+    champions: Champions,
+) -> Iterator[Value]:
+    by_session = {observed.session: observed for observed in observations}
+
+    def names(numbers: list[int]) -> dict[int, str]:
+        return dict(conn.execute(_queries.entity_names, {"entity_ids": numbers}).fetchall())
+
+    for observed in observations:
+        day = strategy.calendar.previous_session(observed.session)
+        before = by_session.get(day) or observe_all(conn, strategy, [day], champions)[0]
+        yield from input_checks.of_session(observed, before, strategy.min_n, names)
 
 
 def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
