@@ -1,4 +1,4 @@
-"""The reference of a strategy for which nobody has accepted one: its first sessions.
+"""The reference of a strategy while none has been accepted: its first sessions.
 
 Without a reference no fall of the IC and no broken feature can be judged. The distributions of the
 features are fitted after `FEATURE_SESSIONS` sessions; with the level of the IC, again, after
