@@ -53,6 +53,7 @@ class Daily:
     """One strategy on one day. `decision` is a recommendation to a person.
 
     `closed_at` is the close of the session, `computed_at` the time of this run (both aware, UTC).
+    `cautions` say how far the monitor can be trusted.
     """
 
     strategy_id: str
@@ -64,6 +65,7 @@ class Daily:
     decision: tuple[str, ...]
     closed_at: datetime
     computed_at: datetime
+    cautions: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -130,6 +132,7 @@ def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) ->
         decision=tuple(_decide(alerts, fresh)),
         closed_at=monitor.calendar.session_close(metrics.date),
         computed_at=now or datetime.now(timezone.utc),
+        cautions=tuple(monitor.cautions(now)),
     )
 
 

@@ -12,7 +12,7 @@ from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, load
 
 from .alerts import lifecycle, notify
-from .computation import pipeline
+from .computation import pipeline, provisional
 from .results import values
 from .results.drift_metrics import DriftMetrics
 from .review import StrategyReview
@@ -191,6 +191,7 @@ class DriftMonitor(StrategyReview):
                 *(s for s, partial in stale.items() if not partial),
             }
             self._compute(conn, sorted(complete | set(stale)), set(stale) - complete)
+            self._judge_without_acceptance(conn)
             metrics = self._stored_metrics(conn, day)
             self._tell(conn, day)
             self._log(conn)
@@ -222,6 +223,7 @@ class DriftMonitor(StrategyReview):
         with self._connect() as conn:
             stale = self._stale(conn)
             self._compute(conn, sorted({*days, *stale}), set(stale) - set(days))
+            self._judge_without_acceptance(conn)
             if notify and days:
                 self._tell(conn, days[-1])
             elif not notify:
@@ -229,6 +231,45 @@ class DriftMonitor(StrategyReview):
             results = [self._stored_metrics(conn, day) for day in days]
             self._log(conn, reports=reports)
         return results
+
+    def confirm_repair(self, session: date, *, feature: str = "", by: str, reason: str) -> None:
+        """Confirm that a feature that was late is right again; the sessions since are judged again.
+
+        A late feed that catches up looks like any other day unless its late sessions are corrected
+        in the feature store, so that the alert `feature late` may need a person.
+
+        Parameters
+        ----------
+        session
+            The first session whose values are its own again.
+        feature
+            Its name; by default every feature, and the predictions.
+        by, reason
+            The person, and how it was repaired.
+
+        Raises
+        ------
+        ValueError
+            The reason is empty.
+
+        Examples
+        --------
+        >>> monitor.confirm_repair(days[-1], feature="rsi_14", by="ann", reason="job rerun")
+        """
+        if not reason.strip():
+            raise ValueError("a repair needs a reason, which is kept with it")
+        day = self._session(session)
+        row = {"strategy_id": self.strategy_id, "session": day, "feature": feature}
+        with self._connect() as conn:
+            conn.execute(_queries.add_repair, {**row, "by": by, "reason": reason})
+            if values.runs(conn, self.strategy_id, day, day):
+                conn.execute(_queries.mark_stale, {**row, "reason": "repair"})
+                self._compute(conn, sorted(self._stale(conn)), set())
+
+    def _judge_without_acceptance(self, conn: Connection) -> None:
+        """Keep the provisional references that are due, and judge the later sessions by them."""
+        while provisional.keep_due(conn, self.strategy):
+            self._compute(conn, sorted(self._stale(conn)), set())
 
     @contextmanager
     def _computing(self, conn: Connection) -> Iterator[None]:

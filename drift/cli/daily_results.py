@@ -54,6 +54,8 @@ def _rows(result: Daily | Unchecked) -> Iterator[tuple[str, str]]:
     yield "model", _explained(model, _registered(result))
     for name, value, reason in metric_rows(result.metrics):
         yield name, _explained(value or "none", reason)
+    for index, line in enumerate(result.cautions):
+        yield "" if index else "caution", line
     for index, line in enumerate(result.decision):
         yield "" if index else "decision", line
 
@@ -93,5 +95,6 @@ def as_json(result: Daily | Unchecked) -> dict[str, Any]:
         "model": result.model,
         "metrics": metrics_json(result.metrics),
         "alerts": result.alerts,
+        "cautions": result.cautions,
         "decision": result.decision,
     }

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
 import numpy as np
 
-from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, load
-from mlflow_timescale.db.rows import scalar
 
 from ..alerts import lifecycle
 from ..inputs import feature_values
 from ..inputs.champions import Champions
-from ..inputs.feed_quality import Feeds
-from ..inputs.signals_and_returns import Judged, Observed, observe
+from ..inputs.feed_quality import EARLIER
+from ..inputs.signals_and_returns import Observed
 from ..metrics.arrays import Counts
 from ..metrics.buckets import count
 from ..metrics.psi import POOLED_SESSIONS, Reference
@@ -27,8 +25,10 @@ from ..results import values
 from ..results.references import AcceptedWindow, References
 from ..results.values import Run, Value
 from ..strategies import Strategy
-from . import series_values, session_values
+from . import clocks, feed_values, input_checks, series_values, session_values
 from .computed import ComputedSessions
+from .lateness import earlier_sessions
+from .observing import as_of, observe_all, window
 from .served_version import served_version
 from .session_values import PREDICTIONS, Histograms
 
@@ -55,6 +55,8 @@ def compute(
         observations = observe_all(conn, strategy, chunk, champions)
         for observed in observations:
             batch.values += session_values.of_session(observed, strategy.min_n)
+            _explain_names(observed, strategy, batch)
+        batch.values += _checks(conn, strategy, observations, champions)
         complete = [observed for observed in observations if observed.session not in only_returns]
         for observed in complete:
             _compare_versions(observed, strategy, champions, batch)
@@ -65,22 +67,11 @@ def compute(
     return batch
 
 
-def observe_all(
-    conn: Connection, strategy: Strategy, days: Sequence[date], champions: Champions
-) -> list[Observed]:
-    """Read sessions in order; each continues the version that judged the one before."""
-    if not days:
-        return []
-
-    judged = Judged(strategy.signal, strategy.model_name, strategy.model_version, champions)
-    key = {"strategy_id": strategy.strategy_id, "session": days[0]}
-    before = scalar(conn, _queries.version_before, key) or ""
-    observations = []
-    for day in days:
-        observations.append(observe(conn, strategy.strategy_id, day, judged, before))
-        primary = observations[-1].primary
-        before = primary.model_version if primary and primary.model_version else before
-    return observations
+def _explain_names(observed: Observed, strategy: Strategy, batch: ComputedSessions) -> None:
+    few = next((v for v in reversed(batch.values) if v.metric == "few_names"), None)
+    if few is not None and few.session == observed.session and few.value:
+        text = f"{few.n} names, and an IC needs min_n {strategy.min_n}"
+        batch.notes["few_names", observed.session] = text
 
 
 def _compare_versions(
@@ -90,6 +81,23 @@ def _compare_versions(
     batch.values.append(value)
     if note:
         batch.notes[value.metric, value.session] = note
+
+
+def _checks(
+    conn: Connection,
+    strategy: Strategy,
+    observations: Sequence[Observed],
+    champions: Champions,
+) -> Iterator[Value]:
+    by_session = {observed.session: observed for observed in observations}
+
+    def names(numbers: list[int]) -> dict[int, str]:
+        return dict(conn.execute(_queries.entity_names, {"entity_ids": numbers}).fetchall())
+
+    for observed in observations:
+        day = strategy.calendar.previous_session(observed.session)
+        before = by_session.get(day) or observe_all(conn, strategy, [day], champions)[0]
+        yield from input_checks.of_session(observed, before, strategy.min_n, names)
 
 
 def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
@@ -168,7 +176,7 @@ def _runs(
             status="ok" if o.session in with_data else "no_data",
             model_name=o.primary.model_name if o.primary else "",
             model_version=o.primary.model_version if o.primary else "",
-            as_of=_as_of(o, strategy.calendar),
+            as_of=as_of(o, strategy.calendar),
             digest=_digest(o),
         )
         for o in observations
@@ -184,11 +192,6 @@ def _digest(observed: Observed) -> str:
     return sha.hexdigest()[:16]
 
 
-def _as_of(observed: Observed, calendar: TradingCalendar) -> datetime:
-    """When the session's predictions were made; without any, when the next session opens."""
-    return observed.as_of or calendar.session_open(calendar.next_session(observed.session))
-
-
 def _feature_values(
     conn: Connection,
     strategy: Strategy,
@@ -197,10 +200,11 @@ def _feature_values(
     batch: ComputedSessions,
 ) -> Iterator[Value]:
     judges = {o.session: _judges(references, o.session) for o in observations}
-    before = strategy.calendar.previous_session(observations[0].session)
-    has_prints = batch.feeds.knows(conn, strategy.strategy_id, before)
+    previous = earlier_sessions(strategy.calendar, observations[0].session, EARLIER)
+    before = previous[0]
+    has_prints, *_ = [batch.feeds.knows(conn, strategy.strategy_id, day) for day in previous]
     earlier = [] if has_prints else observe_all(conn, strategy, [before], Champions(conn))
-    counted = _counted(conn, strategy, [*earlier, *observations], judges, batch.feeds)
+    counted = _counted(conn, strategy, [*earlier, *observations], judges, batch)
     if not batch.recent or batch.recent[-1].session != before:
         batch.recent = _stored(conn, strategy, before, judges[observations[0].session][0])
     for observed in observations:
@@ -221,11 +225,13 @@ def _feature_values(
         yield from session_values.of_features(accepted, None if same else fixed, batch.recent)
         watched = [name for name in accepted.references if _is_watched(strategy, name)]
         expected = bool(len(observed.entities))
-        shares = batch.feeds.of(
-            session, strategy.calendar.previous_session(session), watched, expected=expected
-        )
+        past = earlier_sessions(strategy.calendar, session, EARLIER)
+        shares = batch.feeds.of(session, past[0], watched, expected=expected)
         yield from session_values.of_feeds(session, shares, accepted.references)
-    batch.feeds.forget(observations[-1].session)
+        yield from feed_values.of_clocks(observed, watched, accepted.references, batch)
+        yield from feed_values.of_repeats(session, past, watched, accepted.references, batch)
+        yield from feed_values.of_stopped(observed, shares, accepted.references, batch)
+    batch.feeds.forget(earlier_sessions(strategy.calendar, observations[-1].session, EARLIER)[-1])
 
 
 Judges = Mapping[date, Sequence[tuple[AcceptedWindow, Mapping[str, Reference]]]]
@@ -234,10 +240,9 @@ Judges = Mapping[date, Sequence[tuple[AcceptedWindow, Mapping[str, Reference]]]]
 def _judges(
     references: References, session: date
 ) -> list[tuple[AcceptedWindow, Mapping[str, Reference]]]:
-    """The accepted and the fixed reference of a session."""
-    windows = [
-        window for window in (references.at(session), references.fixed) if window is not None
-    ]
+    """The judging and the fixed reference of a session; a provisional one is both."""
+    judging = references.at(session)
+    windows = [window for window in (judging, references.fixed or judging) if window is not None]
     return [(window, references.distributions(window)) for window in windows]
 
 
@@ -246,15 +251,18 @@ def _counted(
     strategy: Strategy,
     observations: Sequence[Observed],
     judges: Judges,
-    feeds: Feeds,
+    batch: ComputedSessions,
 ) -> dict[tuple[date, int], dict[str, Counts]]:
-    """Values per bucket, by session and reference, then feature; `feeds` sees each of them, too."""
+    """Values per bucket, by session and reference, then feature; adds to feeds and clocks."""
     counted: dict[tuple[date, int], dict[str, Counts]] = {
         (session, judge.reference_id): {} for session in judges for judge, _ in judges[session]
     }
 
     def add(session: date, name: str, section: feature_values.Section) -> None:
-        feeds.add(session, name, section)
+        batch.feeds.add(session, name, section)
+        clock = clocks.reading(section, session, strategy.calendar)
+        if clock is not None:
+            batch.clocks[session, name] = clock
         for judge, distributions in judges.get(session, ()):
             if name in distributions:
                 counts = count(distributions[name], section.values)
@@ -292,14 +300,6 @@ def _is_watched(strategy: Strategy, name: str) -> bool:
         name == PREDICTIONS
         or strategy.features is None
         or feature_values.base(name) in strategy.features
-    )
-
-
-def window(observed: Observed, calendar: TradingCalendar) -> feature_values.FeatureWindow:
-    """The time in which a session's features are written, and the names that should have them."""
-    after = calendar.session_close(calendar.previous_session(observed.session))
-    return feature_values.FeatureWindow(
-        observed.session, after, _as_of(observed, calendar), observed.entities
     )
 
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from psycopg.rows import dict_row
 
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import MISSING
 from mlflow_timescale.common.time import duration_micros, from_micros, to_micros
-from mlflow_timescale.db.rows import mappings
 
 from ..catalogue.selection import (
     ANY_VERSION,
@@ -26,6 +26,7 @@ from ..catalogue.selection import (
     series_table,
     version_of,
 )
+from ..values.stored import json_cursor
 from .cells import Cells
 from .lookups import Bounds, SeriesLookup
 from .plans import fill
@@ -108,7 +109,8 @@ def latest(
         "features": None if features is None else list(features),
         "as_of": _checked(as_of),
     }
-    rows = mappings(conn, _queries.latest, parameters, binary=True)
+    with json_cursor(conn, row_factory=dict_row, binary=True) as cursor:
+        rows = cursor.execute(_queries.latest, parameters).fetchall()
     by_entity: dict[str, dict[str, FeatureValue]] = {entity: {} for entity in entities}
     present = set()
     for row in rows:

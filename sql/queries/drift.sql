@@ -23,6 +23,10 @@ INSERT INTO mlops.drift_entities (entity_key)
 SELECT DISTINCT entity_key FROM staged ORDER BY entity_key
 ON CONFLICT DO NOTHING;
 
+-- name: entity_names
+-- What are the names of these numbers?
+SELECT entity_id, entity_key FROM mlops.drift_entities WHERE entity_id = ANY (%(entity_ids)s);
+
 -- name: add_signals
 -- Number the signals that are new.
 INSERT INTO mlops.drift_signals (strategy_id, signal_name, horizon, model_name, model_version)
@@ -491,7 +495,8 @@ FROM mlops.feature_points AS p
 JOIN mlops.feature_series AS s USING (series_id)
 LEFT JOIN mlops.drift_entities AS e ON e.entity_key = s.entity_key
 WHERE p.event_time > %(after)s AND p.event_time <= %(as_of)s
-    AND p.ingest_time > %(after)s::timestamptz - %(foreknowledge)s AND p.ingest_time <= %(as_of)s
+    AND p.ingest_time > %(after)s::timestamptz - %(foreknowledge)s
+    AND p.ingest_time <= %(known_by)s
     AND p.value_double IS NOT NULL
     AND (%(features)s::text[] IS NULL OR s.feature_name = ANY (%(features)s))
     AND (%(entities)s::integer[] IS NULL OR e.entity_id = ANY (%(entities)s))
@@ -525,6 +530,22 @@ WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
 INSERT INTO mlops.drift_feature_prints (strategy_id, session, dimension, prints)
 VALUES (%(strategy_id)s, %(session)s, %(dimension)s, %(prints)s)
 ON CONFLICT (strategy_id, session, dimension) DO UPDATE SET prints = excluded.prints;
+
+-- name: repairs
+-- From which sessions on is a feature right again, as persons said?
+SELECT feature, session FROM mlops.drift_repairs WHERE strategy_id = %(strategy_id)s;
+
+-- name: add_repair
+-- A feature is right again from a session on.
+INSERT INTO mlops.drift_repairs (strategy_id, feature, session, repaired_by, reason)
+VALUES (%(strategy_id)s, %(feature)s, %(session)s, %(by)s, %(reason)s)
+ON CONFLICT (strategy_id, feature, session)
+    DO UPDATE SET repaired_by = excluded.repaired_by, reason = excluded.reason;
+
+-- name: mark_stale
+-- Have a session computed again.
+INSERT INTO mlops.drift_stale (strategy_id, session, reason)
+VALUES (%(strategy_id)s, %(session)s, %(reason)s);
 
 -- name: drop_feature_prints
 -- Sessions long before are no longer next to one that is computed; if one is, they are made again.
