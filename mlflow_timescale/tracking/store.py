@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.entities.entity_type import EntityAssociationType
@@ -33,9 +33,10 @@ from mlflow.utils.validation import (
 from mlflow_timescale.db import Connection
 from mlflow_timescale.schema import prepare
 from mlflow_timescale.tracking import create, deletion, history, runs, search, writes
+from mlflow_timescale.tracking.calls import guarded
 from mlflow_timescale.tracking.errors import ParamsChanged
 from mlflow_timescale.tracking.points import points
-from mlflow_timescale.tracking.session import autocommit, driver
+from mlflow_timescale.tracking.session import autocommit, driver, joined
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -52,6 +53,9 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         self._marked = False
         self._artifact_roots: dict[int, str] = {}
         super().__init__(db_uri, default_artifact_root, read_db_uri=read_db_uri)
+        self.ManagedSessionMaker: Any = joined(
+            self.ManagedSessionMaker, self.engine, self.read_engine
+        )
 
     def _workspace(self) -> str | None:
         """The workspace to stay in, None without workspaces."""
@@ -267,9 +271,11 @@ def _refusing_changed_params(run_id: str) -> Iterator[None]:
         ) from None
 
 
+@guarded
 class TimescaleTrackingStore(TimescaleTracking, SqlAlchemyStore):
     """The tracking store of `postgresql+timescaledb://`."""
 
 
+@guarded
 class WorkspaceAwareTimescaleTrackingStore(TimescaleTracking, WorkspaceAwareSqlAlchemyStore):
     """The same where MLFLOW_ENABLE_WORKSPACES is on."""
