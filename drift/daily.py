@@ -6,6 +6,7 @@ alerts, or (by raising) that it could not find out. What it recommends it never 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ from .monitor import DriftMonitor
 from .results import values
 from .results.drift_metrics import DriftMetrics
 from .strategies import names as recorded_strategies
-from .strategies import read as read_strategy
 
 if TYPE_CHECKING:
     from mlflow_timescale.features import Freshness
 
 _queries = load("drift")
+logger = logging.getLogger(__name__)
 
 NAMES = 50  # enough to see a feed that stopped
 HEALTHY = "All metrics are within their accepted range."
@@ -47,7 +48,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Daily:
-    """One strategy on one day. `decision` is a recommendation to a person."""
+    """One strategy on one day. `decision` is a recommendation to a person.
+
+    `closed_at` is the close of the session, `computed_at` the time of this run (both aware, UTC).
+    """
 
     strategy_id: str
     session: date
@@ -56,11 +60,21 @@ class Daily:
     metrics: DriftMetrics
     alerts: tuple[Alert, ...]
     decision: tuple[str, ...]
+    closed_at: datetime
+    computed_at: datetime
 
     @property
     def healthy(self) -> bool:
         """No open alert (acknowledged and silenced ones aside), and no stale feature."""
         return not self.alerts and not any(feature.is_stale for feature in self.features)
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """A strategy that could not be checked. `error` is one line."""
+
+    strategy_id: str
+    error: str
 
 
 def daily_job(
@@ -70,26 +84,39 @@ def daily_job(
     session: date | None = None,
     now: datetime | None = None,
     **options: Any,
-) -> list[Daily]:
-    """Run every strategy (or some) for the last closed session, and say how each is.
+) -> list[Daily | Unchecked]:
+    """Run every strategy (or some) for the last closed session, each by itself.
 
-    `options` go to `DriftMonitor`. Raises UnknownStrategy for a name that is not recorded, and
-    Error if none is.
+    A strategy that fails (its exchange was closed, its name is not recorded, its settings cannot be
+    read) becomes an `Unchecked`; the others are computed all the same. `options` go to
+    `DriftMonitor`. Raises Error if no strategy is recorded, ConnectionFailed without a database.
     """
     database = Database.of(uri, application="drift")
-    with database.connection() as conn:
-        if strategies is None:
+    if strategies is None:
+        with database.connection() as conn:
             strategies = recorded_strategies(conn)
-        for name in strategies:  # an unknown one stops the job before the first has run
-            read_strategy(conn, name)
     if not strategies:
         raise Error("no strategy is watched yet; record predictions first: `drift record`")
-    return [_daily(DriftMonitor(database, name, **options), session, now) for name in strategies]
+    return [
+        _by_itself(DriftMonitor(database, name, **options), session, now) for name in strategies
+    ]
+
+
+def _by_itself(
+    monitor: DriftMonitor, session: date | None, now: datetime | None
+) -> Daily | Unchecked:
+    try:
+        return _daily(monitor, session, now)
+    except Exception as exc:  # whatever stops one strategy must not stop the others
+        logger.debug("strategy %s could not be checked", monitor.strategy_id, exc_info=True)
+        text = " ".join(str(exc).split()) or type(exc).__name__
+        kind = "" if isinstance(exc, Error) else f"{type(exc).__name__}: "
+        return Unchecked(monitor.strategy_id, f"{kind}{text}")
 
 
 def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) -> Daily:
     metrics = monitor.run_daily(session, now=now)
-    found = tuple(a for a in monitor.alerts(states=["open"]) if not a.inhibited)
+    alerts = tuple(a for a in monitor.alerts(states=["open"]) if not a.inhibited)
     fresh = _freshness(monitor, metrics.date, now)
     return Daily(
         strategy_id=monitor.strategy_id,
@@ -97,8 +124,10 @@ def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) ->
         features=fresh,
         model=_model(monitor, metrics.date),
         metrics=metrics,
-        alerts=found,
-        decision=tuple(_decide(found, fresh)),
+        alerts=alerts,
+        decision=tuple(_decide(alerts, fresh)),
+        closed_at=monitor.calendar.session_close(metrics.date),
+        computed_at=now or datetime.now(timezone.utc),
     )
 
 

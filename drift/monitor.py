@@ -27,8 +27,8 @@ class DriftMonitor(StrategyReview):
 
     Parameters
     ----------
-    uri
-        The database, "postgresql+timescaledb://...".
+    uri, conninfo, dsn
+        The database, "postgresql+timescaledb://...", under one of these names.
     strategy_id
         The strategy. The settings below (except `notify`, `on_alert` and `tracking_uri`) are stored
         with it, so that later runs and the command line need only the name. Creating the object

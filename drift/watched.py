@@ -30,7 +30,7 @@ class WatchedStrategy:
 
     def __init__(
         self,
-        uri: str | DatabaseURI | db.Database,
+        uri: str | DatabaseURI | db.Database | None = None,
         strategy_id: str = "default",
         *,
         calendar: str | None = None,
@@ -43,8 +43,10 @@ class WatchedStrategy:
         notify: Sequence[str] | None = None,
         on_alert: notify.Hook | None = None,
         tracking_uri: str | bool | None = None,
+        conninfo: str | None = None,
+        dsn: str | None = None,
     ) -> None:
-        self.database = db.Database.of(uri, application="drift")
+        self.database = db.Database.of(db.one_of(uri, conninfo, dsn), application="drift")
         self.uri = self.database.uri
         self.strategy_id = strategy_id
         self.on_alert = on_alert

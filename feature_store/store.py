@@ -36,8 +36,9 @@ class FeatureStore(FeatureReader):
 
     Parameters
     ----------
-    uri
-        The database. Creating the object does no I/O; the first call brings the schema up to date.
+    uri, conninfo, dsn
+        The database, under one of these names. Creating the object does no I/O; the first call
+        brings the schema up to date.
     producer, producer_version
         Recorded with every write, as is the active MLflow run. By default the running script, and
         the git commit of the working directory.
@@ -110,13 +111,15 @@ class FeatureStore(FeatureReader):
 
     def __init__(
         self,
-        uri: str | DatabaseURI | db.Database,
+        uri: str | DatabaseURI | db.Database | None = None,
         producer: str | None = None,
         producer_version: str | None = None,
         *,
         readers: int | None = None,
+        conninfo: str | None = None,
+        dsn: str | None = None,
     ) -> None:
-        super().__init__(uri, readers=readers)
+        super().__init__(db.one_of(uri, conninfo, dsn), readers=readers)
         self.producer = producer or default_producer()
         self._producer_version = producer_version
 

@@ -181,6 +181,13 @@ def test_the_guide_to_drift(guide: Callable[..., Guide], recorded: dict[str, pd.
     assert {window.window_start.year for window in windows} == {2018, 2019}
 
 
+def test_the_guide_to_the_differences(guide: Callable[..., Guide]) -> None:
+    page = guide("docs/differences.md")
+    with closing_store(page):
+        page.run()
+    assert page.names["registry"].uri == page.names["store"].uri
+
+
 def test_the_guide_to_the_numerics(guide: Callable[..., Guide]) -> None:
     guide("docs/drift-numerics.md").run()
 

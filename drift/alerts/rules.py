@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..metrics import cusum, ic
 from ..metrics.arrays import Floats
 from ..metrics.cusum import Baseline
+from ..metrics.labels import require_same
 
 __all__ = ["SEVERITIES", "Baseline", "Evaluation", "Rule", "RuleStates", "Transition", "evaluate"]
 
@@ -337,7 +338,7 @@ def evaluate(
     Raises
     ------
     ValueError
-        Two rules have the same name.
+        Two rules have the same name, or labelled series have different labels.
 
     Examples
     --------
@@ -346,6 +347,7 @@ def evaluate(
     >>> [(t.session, t.state, t.since) for t in result.transitions()]
     [(3, 'open', 1), (4, 'resolved', 1)]
     """
+    require_same(**series)
     watched = [rule for rule in rules if rule.metric in series]
     names = [rule.name for rule in watched]
     if repeated := {name for name in names if names.count(name) > 1}:

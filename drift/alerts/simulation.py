@@ -24,6 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..metrics import ic, sharpe
 from ..metrics.arrays import Floats
 from ..metrics.cusum import Baseline
+from ..metrics.labels import require_same
+from ..metrics.spread import ROUNDING, is_constant
 from .rules import Baselines, Rule, evaluate
 
 __all__ = ["CHANGES", "Delay", "RuleSimulation", "simulate"]
@@ -132,6 +134,7 @@ def simulate(
 
 
 def _history(history: Mapping[str, ArrayLike]) -> dict[str, Floats]:
+    require_same(**history)
     data = {name: np.asarray(values, dtype=np.float64) for name, values in history.items()}
     lengths = {name: len(values) for name, values in data.items()}
     if len(set(lengths.values())) > 1:
@@ -142,8 +145,8 @@ def _history(history: Mapping[str, ArrayLike]) -> dict[str, Floats]:
 
 
 def _own_baselines(data: Mapping[str, Floats]) -> dict[str, Baseline]:
-    spread = {name: np.nanstd(values) for name, values in data.items()}
-    return {name: Baseline.fit(data[name], 2) for name in data if spread[name] > 0}
+    finite = {name: values[np.isfinite(values)] for name, values in data.items()}
+    return {name: Baseline.fit(v, 2) for name, v in finite.items() if not is_constant(v)}
 
 
 def _source(metric: str) -> str:
@@ -238,7 +241,7 @@ def _mean_and_sd(sample: Floats, level: Baseline) -> tuple[Floats, Floats]:
         warnings.simplefilter("ignore", RuntimeWarning)
         mean = np.nanmean(sample, axis=1, keepdims=True)
         sd = np.nanstd(sample, axis=1, ddof=1, keepdims=True)
-    usable = sd > 0
+    usable = sd > ROUNDING * np.abs(mean)
     return np.where(usable, mean, level.mean), np.where(usable, sd, level.sd)
 
 

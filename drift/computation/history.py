@@ -14,6 +14,7 @@ from mlflow_timescale.db import Connection
 from ..alerts.rules import Evaluation, Rule, evaluate
 from ..metrics.arrays import Floats
 from ..metrics.cusum import Baseline
+from ..metrics.spread import is_rounding
 from ..results import values
 from ..results.references import References
 from ..results.values import Value
@@ -102,6 +103,8 @@ def _level(references: References, session: date) -> Baseline | None:
     window = references.at(session)
     if window is None or session <= window.window_end:
         return None
-    if window.ic_mean is None or not window.ic_sd:
+    if window.ic_mean is None or window.ic_sd is None:
+        return None
+    if is_rounding(window.ic_sd, window.ic_mean):
         return None
     return Baseline(window.ic_mean, window.ic_sd, window.ic_n)

@@ -1,8 +1,9 @@
 """Buckets of a reference window, and counting values into them.
 
 Interior cut points are the unique deciles of the finite reference, ends open, intervals (lo, hi].
-At most `bins` distinct values: one bucket per value and one for any other. A value with a share
-above 1/bins has a separate bucket. Non-finite values have a bucket too: going missing is a drift.
+At most `bins` distinct values: one bucket per value and one for any other. Values that differ by
+rounding only share a bucket. A value with a share above 1/bins has a separate bucket. Non-finite
+values have a bucket too: going missing is a drift.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Counts, Floats
 from .feed_quality import Habits
+from .spread import ROUNDING, is_constant
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,16 @@ class Reference:
 
     @classmethod
     def _layout(cls, distinct: Floats, repeats: Counts, bins: int) -> Reference:
+        if len(distinct) > 1 and is_constant(distinct):  # one value, computed in several ways
+            reach = ROUNDING * float(np.abs(distinct).max())
+            edges = (float(distinct[0]) - reach, float(distinct[-1]) + reach)
+            return cls("quantiles", edges, (), ())
         if len(distinct) <= bins:
             return cls("values", (), tuple(distinct.tolist()), ())
         cut_shares = np.arange(1, bins) / bins
-        edges = np.unique(np.quantile(np.repeat(distinct, repeats), cut_shares))
+        cuts = np.unique(np.quantile(np.repeat(distinct, repeats), cut_shares))
         heavy = distinct[repeats > repeats.sum() / bins]
-        return cls("quantiles", tuple(edges.tolist()), tuple(heavy.tolist()), ())
+        return cls("quantiles", tuple(cuts.tolist()), tuple(heavy.tolist()), ())
 
     @property
     def n(self) -> int:

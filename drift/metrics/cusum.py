@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Floats
+from .spread import is_rounding, mean_and_sd
 
 __all__ = ["Baseline", "Cusum", "Onset", "cusum", "onset", "path"]
 
@@ -55,15 +56,22 @@ class Baseline:
                 f"a baseline needs {max(min_sessions, 2)} sessions with a value, got {len(data)}: "
                 "widen the reference window or lower min_sessions"
             )
-        mean, sd = float(data.mean()), float(data.std(ddof=1))
+        mean, sd = mean_and_sd(data)
         if sd == 0:
             raise ValueError(
-                f"all {len(data)} values of the window equal {mean}: no spread to judge"
+                f"all {len(data)} values of the window equal {mean:.6g}: no spread to judge"
             )
         return cls(mean, sd, len(data))
 
     def shortfall(self, series: ArrayLike) -> Floats:
-        """z = (mean - x) / sd: positive where the metric is below its accepted level."""
+        """z = (mean - x) / sd: positive where the metric is below its accepted level.
+
+        Raises ValueError if `sd` is zero, or only rounding.
+        """
+        if is_rounding(self.sd, self.mean):
+            raise ValueError(
+                f"a baseline of mean {self.mean} and sd {self.sd} has no spread to judge by"
+            )
         z: Floats = (self.mean - np.asarray(series, dtype=np.float64)) / self.sd
         return z
 

@@ -17,6 +17,7 @@ from scipy import stats
 
 from .arrays import Floats
 from .buckets import Reference, count
+from .spread import mean_and_sd
 
 __all__ = ["Distances", "distances", "jensen_shannon", "kolmogorov_smirnov", "wasserstein"]
 
@@ -59,7 +60,7 @@ def wasserstein(reference: ArrayLike, current: ArrayLike, *, scaled: bool = True
     if not len(a) or not len(b):
         return float("nan")
     distance = float(stats.wasserstein_distance(a, b))
-    spread = float(a.std(ddof=1)) if len(a) > 1 else 0.0
+    _, spread = mean_and_sd(a)
     return distance / spread if scaled and spread > 0 else distance
 
 

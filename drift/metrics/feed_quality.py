@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .labels import require_same
+
 __all__ = ["KINDS", "Habits", "Shares", "excess", "prints", "repeated", "shares", "unchanged"]
 
 Prints = NDArray[np.int32]
@@ -105,6 +107,7 @@ def prints(entities: ArrayLike, values: ArrayLike) -> Prints:
     >>> bool(same.all())
     True
     """
+    require_same(entities=entities, values=values)
     data = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(data)
     names = np.asarray(entities).astype(np.uint64)[finite] * _MIX

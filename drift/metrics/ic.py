@@ -21,7 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr
 
 from .arrays import Floats
+from .labels import align, align_table
 from .ranks import rank_correlation
+from .spread import ROUNDING, is_constant, is_rounding, mean_and_sd, unit
 
 __all__ = [
     "ICMatrix",
@@ -122,7 +124,8 @@ def rank_ic(signals: ArrayLike, returns: ArrayLike, min_n: int = MIN_N) -> ICRes
     Parameters
     ----------
     signals, returns
-        Shape (names,), aligned; NaN or infinite where missing. Raises ValueError if they differ.
+        Shape (names,); NaN or infinite where missing. pandas Series are aligned by their index,
+        all else by position. Raises ValueError if they cannot be aligned.
     min_n
         Fewer pairs than this are "too_few"; at least 3.
 
@@ -136,6 +139,7 @@ def rank_ic(signals: ArrayLike, returns: ArrayLike, min_n: int = MIN_N) -> ICRes
     >>> rank_ic(np.ones(30), signals).status
     'constant'
     """
+    returns = align(returns, signals, "returns and signals")
     rows = np.asarray(signals, dtype=np.float64).ravel()[None, :]
     return rank_ic_matrix(rows, np.asarray(returns, dtype=np.float64).ravel(), min_n).result(0)
 
@@ -148,7 +152,8 @@ def rank_ic_matrix(signals: ArrayLike, returns: ArrayLike, min_n: int = MIN_N) -
     signals
         Shape (rows, names): many signals of one session, or one signal over many sessions.
     returns
-        Shape (names,), the same for all rows (sorted once), or (rows, names).
+        Shape (names,), the same for all rows (sorted once), or (rows, names). pandas frames are
+        aligned by index and columns.
 
     Examples
     --------
@@ -157,6 +162,7 @@ def rank_ic_matrix(signals: ArrayLike, returns: ArrayLike, min_n: int = MIN_N) -
     >>> ics.value.shape, ics.n.tolist()
     ((3,), [50, 50, 50])
     """
+    returns = align_table(returns, signals, "returns and signals")
     a, b = np.asarray(signals, dtype=np.float64), np.asarray(returns, dtype=np.float64)
     if a.ndim != 2 or b.shape not in (a.shape, a.shape[1:]):
         raise ValueError(f"signals {a.shape} and returns {b.shape}: want (rows, names) of both")
@@ -188,8 +194,10 @@ class _Targets:
         if n < min_n:
             has_returns = bool(self._finite.any()) or n == len(signal)
             return float("nan"), n, "too_few" if has_returns else "no_returns_yet"
-        value = rank_correlation(signal[both], self._row[both], self._positions(both, n))
-        return value, n, "constant" if np.isnan(value) else "ok"
+        a, b = signal[both], self._row[both]
+        if is_constant(a) or is_constant(b):  # the ranks of rounding are noise
+            return float("nan"), n, "constant"
+        return rank_correlation(a, b, self._positions(both, n)), n, "ok"
 
     def _positions(self, both: NDArray[np.bool_], n: int) -> NDArray[np.intp]:
         """The sort order of `row[both]`, derived from that of the whole row."""
@@ -209,11 +217,15 @@ def rank_ic_by_group(
     >>> {name: result.value for name, result in by_group.items()}
     {'FIN': -1.0, 'TECH': -1.0}
     """
-    a, b = np.asarray(signals, dtype=np.float64), np.asarray(returns, dtype=np.float64)
-    labels = np.asarray(groups).astype(str)
+    a = np.asarray(signals, dtype=np.float64)
+    b = np.asarray(align(returns, signals, "returns and signals"), dtype=np.float64)
+    given = np.asarray(align(groups, signals, "groups and signals"), dtype=object)
+    has_group = np.array([isinstance(group, str) or group == group for group in given], dtype=bool)
+    labels = given.astype(str)
     return {
-        str(name): rank_ic(a[labels == name], b[labels == name], min_n)
-        for name in np.unique(labels)
+        str(name): rank_ic(a[chosen], b[chosen], min_n)
+        for name in np.unique(labels[has_group])
+        for chosen in [has_group & (labels == name)]
     }
 
 
@@ -271,11 +283,11 @@ def summary(series: ArrayLike, lag: int | None = None, horizon: int = 1) -> ICSu
     if n < 2:
         mean = float(data[0]) if n else None
         return ICSummary(n, mean, None, None, None, None, None, used, None, None, None)
-    mean, sd = float(data.mean()), float(data.std(ddof=1))
+    mean, sd = mean_and_sd(data)
     icir = mean / sd if sd > 0 else None
     t = None if icir is None else icir * n**0.5
-    se = _newey_west_se(data, used)
-    t_nw = mean / se if se else None
+    se = _newey_west_se(data, used) if sd > 0 else 0.0
+    t_nw = mean / se if not is_rounding(se, sd) else None
     hits = float((data > 0).mean())
     p, p_nw = _two_sided(t, n - 1), _two_sided(t_nw, n - 1)
     return ICSummary(n, mean, sd, icir, hits, t, p, used, t_nw, p_nw, se)
@@ -309,16 +321,17 @@ def decay(
 
 
 def _newey_west_se(data: Floats, lag: int) -> float:
-    """Standard error of the mean; zero only where the series is constant."""
-    centred = data - data.mean()
+    """Standard error of the mean, of a series that is not constant."""
+    scaled, exponent = unit(data)
+    centred = scaled - scaled.mean()
     variance = float(np.dot(centred, centred))
     for k in range(1, min(lag, len(data) - 1) + 1):
         variance += 2 * (1 - k / (lag + 1)) * float(np.dot(centred[k:], centred[:-k]))
-    return float(np.sqrt(max(variance, 0.0)) / len(data))
+    return float(np.ldexp(np.sqrt(max(variance, 0.0)) / len(data), exponent))
 
 
 def _t_and_p(value: float, n: int) -> tuple[float | None, float | None]:
-    if abs(value) >= 1:
+    if 1 - abs(value) <= ROUNDING:
         return None, 0.0
     t = value * ((n - 2) / (1 - value * value)) ** 0.5
     return t, _two_sided(t, n - 2)
@@ -337,7 +350,8 @@ def calculate_ic(signals: ArrayLike, returns: ArrayLike) -> float:
     Parameters
     ----------
     signals, returns
-        Shape (names,), aligned; NaN or infinite where missing.
+        Shape (names,); NaN or infinite where missing. pandas Series are aligned by their index, all
+        else by position.
 
     Returns
     -------
@@ -347,7 +361,7 @@ def calculate_ic(signals: ArrayLike, returns: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        The lengths differ.
+        The lengths differ, or labelled series have no label in common, or repeat one.
 
     Examples
     --------

@@ -28,7 +28,9 @@ from scipy.special import chdtrc, chdtri, fdtrc
 
 from .arrays import Counts, Floats
 from .buckets import Reference, Variation, count, count_batch
+from .labels import require_same
 from .multiplicity import benjamini_hochberg
+from .spread import is_constant
 
 __all__ = [
     "PSIResult",
@@ -132,6 +134,7 @@ def fit(values: ArrayLike, bins: int = 10, days: ArrayLike | None = None) -> Ref
 
 def count_days(reference: Reference, values: ArrayLike, days: ArrayLike) -> NDArray[np.int64]:
     """Bucket counts per day, shape (days, buckets), days in sorted order."""
+    require_same(values=values, days=days)
     data = np.asarray(values, dtype=np.float64)
     labels, inverse = np.unique(np.asarray(days), return_inverse=True)
     order = np.argsort(inverse, kind="stable")
@@ -165,10 +168,10 @@ def _effective(series: Floats) -> float:
     """
     if len(series) < 2:
         return 1.0
+    if is_constant(series):
+        return float(len(series))
     centred = series - series.mean()
     products = np.correlate(centred, centred, mode="full")[len(series) - 1 :]
-    if products[0] <= 0:
-        return float(len(series))
     lags = products[1 : len(series) // 4 + 1] / products[0]
     positive = np.logical_and.accumulate(lags > 0)
     return float(len(series) / (1 + 2 * lags[positive].sum()))

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from .arrays import Floats
+from .spread import ROUNDING, is_rounding, mean_and_sd, unit
 
 __all__ = [
     "Drawdown",
@@ -33,8 +34,8 @@ __all__ = [
     "sharpe",
 ]
 
-# A spread below this share of the largest return is rounding, not risk.
-RELATIVE_ZERO = 1e-12
+# Beyond this, or below its inverse, squares of returns lose digits; such windows are scaled.
+EXTREME = 1e100
 # Doubles worked on at once: what stays in a core's cache takes a third of the time.
 CACHED = 1 << 14
 EULER_GAMMA = 0.5772156649015329
@@ -142,12 +143,16 @@ def _window_ratios(rows: Floats, window: int) -> Floats:
     shifted = [rows[:, offset : offset + ends] for offset in range(window)]
     mean = sum(shifted[1:], shifted[0]) / window
     variance, largest = np.zeros(mean.shape), np.zeros(mean.shape)
-    for values in shifted:
-        variance += (values - mean) ** 2
-        np.maximum(largest, np.abs(values), out=largest)
+    with np.errstate(over="ignore"):  # such windows are computed again below
+        for values in shifted:
+            variance += (values - mean) ** 2
+            np.maximum(largest, np.abs(values), out=largest)
     sd = np.sqrt(variance / (window - 1))
     ratio = np.full(mean.shape, np.nan)
-    np.divide(mean, sd, out=ratio, where=sd > RELATIVE_ZERO * largest)
+    np.divide(mean, sd, out=ratio, where=sd > ROUNDING * largest)
+    extreme = (largest > EXTREME) | ((largest > 0) & (largest < 1 / EXTREME))
+    for row, start in np.argwhere(extreme & np.isfinite(mean)):
+        ratio[row, start] = _ratio(_finite(rows[row, start : start + window]))
     return ratio
 
 
@@ -155,7 +160,7 @@ def probabilistic(returns: ArrayLike, benchmark: float = 0.0) -> float | None:
     """Probability that the true Sharpe ratio exceeds `benchmark` (per period, not annualised) [2]_.
 
     PSR = Phi((SR - SR*) sqrt(n - 1) / sqrt(1 - g3 SR + (g4 - 1)/4 SR^2)) with skewness g3 and
-    kurtosis g4 (3 for a normal law). None where there is no Sharpe ratio.
+    kurtosis g4 (3 for a normal law). None where there is no Sharpe ratio, or its variance is zero.
 
     >>> round(probabilistic([0.01, -0.005, 0.02, 0.0, 0.003]), 3)
     0.903
@@ -164,8 +169,10 @@ def probabilistic(returns: ArrayLike, benchmark: float = 0.0) -> float | None:
     ratio = _ratio(data)
     if np.isnan(ratio):
         return None
-    z = (ratio - benchmark) * (len(data) - 1) ** 0.5 / _shape_factor(data, ratio) ** 0.5
-    return float(ndtr(z))
+    factor = _shape_factor(data, ratio)
+    if factor <= ROUNDING:
+        return None
+    return float(ndtr((ratio - benchmark) * ((len(data) - 1) / factor) ** 0.5))
 
 
 def minimum_track_record(
@@ -181,7 +188,7 @@ def minimum_track_record(
     """
     data = _finite(returns)
     ratio = _ratio(data)
-    if np.isnan(ratio) or ratio <= benchmark:
+    if np.isnan(ratio) or is_rounding(ratio - benchmark, ratio, benchmark):
         return None
     z = float(ndtri(confidence))
     return 1 + _shape_factor(data, ratio) * (z / (ratio - benchmark)) ** 2
@@ -239,19 +246,17 @@ def drawdown(returns: ArrayLike) -> Drawdown | None:
 
 
 def _finite(returns: ArrayLike) -> Floats:
+    """The finite returns, scaled to at most 1: a Sharpe ratio does not depend on the unit."""
     data = np.asarray(returns, dtype=np.float64).ravel()
-    finite: Floats = data[np.isfinite(data)]
-    return finite
+    return unit(data[np.isfinite(data)])[0]
 
 
 def _ratio(data: Floats) -> float:
     """mean / sd, NaN for fewer than two returns or no variance."""
     if len(data) < 2:
         return float("nan")
-    sd = float(data.std(ddof=1))
-    if sd <= RELATIVE_ZERO * float(np.abs(data).max()):
-        return float("nan")
-    return float(data.mean() / sd)
+    mean, sd = mean_and_sd(data)
+    return mean / sd if sd > 0 else float("nan")
 
 
 def _shape_factor(data: Floats, ratio: float) -> float:
@@ -272,7 +277,7 @@ def _eta(data: Floats, periods: float) -> float:
         (periods - k) * float(np.dot(centred[k:], centred[:-k])) / total for k in range(1, lags + 1)
     )
     variance = periods + 2 * weighted
-    return float(periods / variance**0.5) if variance > 0 else float("nan")
+    return float("nan") if is_rounding(variance, periods) else float(periods / variance**0.5)
 
 
 def calculate_sharpe(returns: ArrayLike, periods_per_year: int = 252) -> float:

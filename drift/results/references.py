@@ -19,6 +19,7 @@ from mlflow_timescale.db import Connection, Error, load
 from mlflow_timescale.db.rows import records
 
 from ..metrics.psi import Reference
+from ..metrics.spread import mean_and_sd
 
 _queries = load("drift")
 MIN_SESSIONS = 120
@@ -104,12 +105,18 @@ def accept(
             f"the window {window[0]} to {window[1]} has {len(finite)} sessions with an IC; a mean "
             f"and a spread that hold need {min_sessions}: widen the window, or backfill it first"
         )
+    mean, sd = mean_and_sd(finite)
+    if sd == 0:
+        raise NotAcceptable(
+            f"every IC of the window {window[0]} to {window[1]} is {mean:.6g}: without a spread no "
+            f"fall can be judged; check the recorded signals and returns"
+        )
     row = {
         "strategy_id": strategy_id,
         "window_start": window[0],
         "window_end": window[1],
-        "ic_mean": float(finite.mean()) if len(finite) else None,
-        "ic_sd": float(finite.std(ddof=1)) if len(finite) > 1 else None,
+        "ic_mean": mean if len(finite) else None,
+        "ic_sd": sd if len(finite) > 1 else None,
         "ic_n": len(finite),
         "accepted_by": accepted_by,
         "reason": reason,

@@ -5,6 +5,11 @@ sorted hashes are hashed again. So the order of rows and columns, the library, t
 layout of files, the width of a number, the payload of a NaN and the sign of a zero make no
 difference, and one changed, lost or repeated row does. A missing number and NaN count as the same,
 because pandas cannot tell them apart; a snapshot's manifest counts them separately.
+
+Structures count by content: a mapping is the same as a pandas object, an Arrow struct, an Arrow map
+or the JSON text that stands for it in polars, and a null field of a struct is the same as none.
+Manifests that were written before this rule have `fingerprint_version` 1, which compares text as
+text, and null fields as fields.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -19,13 +25,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlflow_timescale.common.frames import Column, Columns, Frame
+from mlflow_timescale.common.frames import Column, Columns, Frame, dump_json, load_json
 from mlflow_timescale.common.micros import MISSING, column_micros
 
 from ..errors import InvalidFrame
 
-VERSION = 1
+VERSION = 2
+_HEADER = 1  # the header stays, so that frames without structures keep their fingerprint
 _EXACT = 2**53
+_EXPONENT = 10**16  # from here on Python writes a float with an exponent
 _ROWS = 65_536
 _VALUES = 2_000_000  # read at once from a file or a stream
 _WIDTH = 17  # of a cell: its kind, and a number or half of a SHA-256
@@ -47,14 +55,15 @@ def fingerprint(frame: Any) -> str:
     """
     builder = Fingerprint()
     for batch in Frame(frame).batches(_VALUES):
-        builder.add(batch)
+        builder.add(Columns({name: _read_json(column) for name, column in batch.items()}))
     return builder.hexdigest()
 
 
 class Fingerprint:
     """A fingerprint of rows that come in parts; 32 bytes of memory a row."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: int = VERSION) -> None:
+        self._version = version
         self._names: list[str] | None = None
         self._digests: list[bytes] = []
         self.rows = 0
@@ -67,37 +76,48 @@ class Fingerprint:
         self._names = names
         count = len(part[names[0]]) if names else 0
         for first in range(0, count, _ROWS):
-            rows = [_canonical(part[name][first : first + _ROWS], name) for name in names]
+            rows = [
+                _canonical(part[name][first : first + _ROWS], name, self._version) for name in names
+            ]
             self._digests.append(_row_digests(np.concatenate(rows, axis=1)))
         self.rows += count
 
     def hexdigest(self) -> str:
         """The hash of all rows so far."""
-        header = {"fingerprint": VERSION, "columns": self._names or [], "rows": self.rows}
+        header = {"fingerprint": _HEADER, "columns": self._names or [], "rows": self.rows}
         digest = hashlib.sha256(json.dumps(header).encode())
         digest.update(np.sort(np.frombuffer(b"".join(self._digests), dtype="S32")).tobytes())
         return digest.hexdigest()
 
 
-def canonical_json(value: Any) -> str:
-    """JSON text with sorted keys and one form for each number.
+def canonical_json(value: Any, version: int = VERSION) -> str:
+    """JSON text with sorted keys and one form for each number; null fields are left out.
 
-    >>> canonical_json({"b": 1.0, "a": [2, -0.0]})
-    '{"a":[2,0],"b":1}'
+    >>> canonical_json({"b": 1.0, "a": [2, -0.0, None], "c": None})
+    '{"a":[2,0,null],"b":1}'
     """
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    plain = _plain(value, version)
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, version: int) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        items = ((str(key), _plain(item, version)) for key, item in value.items())
+        return {key: item for key, item in items if item is not None or version == 1}
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(item) for item in value]
+        return [_plain(item, version) for item in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
-        return int(value)
-    return value
+        return _plain(value.item(), version)
+    return _plain_float(value, version) if isinstance(value, float) else value
+
+
+def _plain_float(value: float, version: int) -> float | int | None:
+    """A whole float as the integer of the digits that Python writes: 1e+20 has 21 of them."""
+    if not value.is_integer():
+        return None if value != value and version > 1 else value
+    if version == 1 and _EXACT <= abs(value) < _EXPONENT:
+        return value
+    return int(Decimal(repr(value)))
 
 
 def _row_digests(rows: Bytes) -> bytes:
@@ -106,12 +126,16 @@ def _row_digests(rows: Bytes) -> bytes:
     return b"".join(sha256(view[at : at + width]).digest() for at in range(0, len(view), width))
 
 
-def _canonical(column: Column, name: str) -> Bytes:
+def _canonical(column: Column, name: str, version: int) -> Bytes:
     """A column as (rows, _WIDTH) bytes: what kind each value is, and the value."""
     if isinstance(column, np.ndarray):
-        return _canonical_objects(column, name)
+        return _canonical_objects(column, name, version)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_nested(column.type):
+        return _canonical_objects(_as_objects(column, version), name, version)
+    if _is_text(column.type):
+        return _texts(column, version)
     for is_kind, encode in _ENCODERS:
         if is_kind(column.type):
             return encode(column, name)
@@ -184,14 +208,14 @@ def _int64(column: pa.Array) -> npt.NDArray[np.int64]:
     return np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def _texts(column: pa.Array, name: str) -> Bytes:
+def _texts(column: pa.Array, version: int) -> Bytes:
     tag = _BYTES if pa.types.is_binary(column.type) else _TEXT
     codes = column.cast(_plain_text(column.type)).dictionary_encode()
-    known = [_hashed(tag, value) for value in codes.dictionary.to_pylist()]
-    table = np.stack([*known, np.zeros(_WIDTH, dtype=np.uint8)])
-    indices = np.asarray(pc.fill_null(codes.indices, len(known)).to_numpy(zero_copy_only=False))
-    found: Bytes = table[indices]
-    return found
+    hashes = [_hashed_text(tag, value, version) for value in codes.dictionary.to_pylist()]
+    table = np.stack([*hashes, np.zeros(_WIDTH, dtype=np.uint8)])
+    indices = np.asarray(pc.fill_null(codes.indices, len(hashes)).to_numpy(zero_copy_only=False))
+    cells: Bytes = table[indices]
+    return cells
 
 
 def _plain_text(kind: pa.DataType) -> pa.DataType:
@@ -204,32 +228,67 @@ def _hashed(tag: int, value: str | bytes) -> Bytes:
     return np.frombuffer(bytes([tag]) + digest, dtype=np.uint8)
 
 
-def _structures(column: pa.Array, name: str) -> Bytes:
+def _hashed_text(tag: int, value: str | bytes, version: int) -> Bytes:
+    """A text, or the structure for which it stands."""
+    if version > 1 and isinstance(value, str) and value[:1] in ("{", "["):
+        structure = _structure_of(value)
+        if structure is not None:
+            return _hashed(_JSON, canonical_json(structure, version))
+    return _hashed(tag, value)
+
+
+def _structure_of(text: str) -> Any:
+    """The value of a JSON text as `dump_json` writes it; None for any other text."""
+    try:
+        value = load_json(text)
+        return value if dump_json(value) == text else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read_json(column: Column) -> Column:
+    """A column of JSON text with a structure in it as values, so that its numbers are numbers."""
+    if isinstance(column, np.ndarray) or not _is_text(column.type) or not _has_structure(column):
+        return column
+    texts = column.to_pylist()
+    values = [None if text is None else _structure_of(text) for text in texts]
+    if any(v is None for v, text in zip(values, texts, strict=True) if text is not None):
+        return column
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values
+    return objects
+
+
+def _has_structure(column: pa.Array) -> bool:
+    return not pa.types.is_binary(column.type) and any(
+        pc.any(pc.starts_with(column.cast(pa.large_string()), start)).as_py() for start in "{["
+    )
+
+
+def _as_objects(column: pa.Array, version: int) -> npt.NDArray[np.object_]:
     values = np.empty(len(column), dtype=object)
-    values[:] = column.to_pylist()
-    return _canonical_objects(values, name)
+    values[:] = column.to_pylist(maps_as_pydicts=None if version == 1 else "lossy")
+    return values
 
 
-def _canonical_objects(values: npt.NDArray[np.object_], name: str) -> Bytes:
-    return np.stack([_object(value, name) for value in values])
+def _canonical_objects(values: npt.NDArray[np.object_], name: str, version: int) -> Bytes:
+    if not len(values):
+        return np.zeros((0, _WIDTH), dtype=np.uint8)
+    return np.stack([_object(value, name, version) for value in values])
 
 
-def _object(value: Any, name: str) -> Bytes:
+def _object(value: Any, name: str, version: int) -> Bytes:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return np.zeros(_WIDTH, dtype=np.uint8)
     try:
         if isinstance(value, (Mapping, list, tuple, np.ndarray)):
-            return _hashed(_JSON, canonical_json(value))
+            return _hashed(_JSON, canonical_json(value, version))
         if isinstance(value, str):
-            return _hashed(_TEXT, value)
-        cell: Bytes = _canonical(pa.array([value]), name)[0]
+            return _hashed_text(_TEXT, value, version)
+        cell: Bytes = _canonical(pa.array([value]), name, version)[0]
         return cell
     except (TypeError, ValueError, pa.ArrowInvalid) as exc:
         raise InvalidFrame(f"column {name!r} holds {value!r}, which has no fingerprint") from exc
-
-
-def _is_nested(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_nested(kind))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -241,6 +300,7 @@ _TEXTS: tuple[Callable[[Any], bool], ...] = (
     pa.types.is_large_string,
     pa.types.is_string_view,
     pa.types.is_binary,
+    pa.types.is_large_binary,
 )
 _ENCODERS: tuple[tuple[Callable[[Any], bool], Callable[[Any, str], Bytes]], ...] = (
     (pa.types.is_null, _nothing),
@@ -251,8 +311,6 @@ _ENCODERS: tuple[tuple[Callable[[Any], bool], Callable[[Any, str], Bytes]], ...]
     (pa.types.is_timestamp, _moments),
     (pa.types.is_date, _dates),
     (pa.types.is_duration, _durations),
-    (_is_text, _texts),
-    (_is_nested, _structures),
 )
 
 

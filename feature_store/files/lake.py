@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mlflow_timescale.common.frames import load_json
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.time import duration_micros
 
@@ -455,5 +456,5 @@ def _winners(one: FrontierSeries, j: int, version: int, ask: Ask) -> list[Found]
 
 def _objects(texts: list[str | None]) -> npt.NDArray[np.object_]:
     values = np.empty(len(texts), dtype=object)
-    values[:] = [None if text is None else json.loads(text) for text in texts]
+    values[:] = [None if text is None else load_json(text) for text in texts]
     return values

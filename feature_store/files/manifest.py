@@ -69,6 +69,7 @@ class Manifest:
     database: str
     libraries: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
+    fingerprint_version: int = 1
 
     def to_json(self) -> str:
         """The text of the file."""
@@ -88,12 +89,17 @@ class Manifest:
                     f"{where} is a snapshot of format {plain['format']}; this version reads "
                     f"{FORMAT}: upgrade mlflow-timescale"
                 )
-            return cls(**_typed({name: plain[name] for name in _NAMES}))
+            return cls(**_typed({name: plain[name] for name in _NAMES if _is_known(plain, name)}))
         except (KeyError, TypeError, ValueError) as exc:
             raise SnapshotError(f"{where} has a damaged {FILE}: {exc!r}") from exc
 
 
 _NAMES = [entry.name for entry in fields(Manifest)]
+_ADDED = {"fingerprint_version"}  # older manifests lack these, and have their defaults
+
+
+def _is_known(plain: Mapping[str, Any], name: str) -> bool:
+    return name in plain or name not in _ADDED
 
 
 def library_versions() -> dict[str, str]:

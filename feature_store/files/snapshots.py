@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlflow_timescale.common.frames import Frame
+from mlflow_timescale.common.frames import JSON, Frame
 from mlflow_timescale.db import Database
 
 from ..read.query import PointInTimeQuery
@@ -32,7 +32,7 @@ from .manifest import (
     SnapshotError,
 )
 from .storage import CorruptFile, DataFile, Folder
-from .training_set import JSON, TrainingSet, json_objects, logical_columns, read_training_set
+from .training_set import TrainingSet, json_objects, logical_columns, read_training_set
 
 if TYPE_CHECKING:
     from .mlflow_dataset import SnapshotDataset
@@ -202,7 +202,7 @@ class Snapshot:
                 f"{self.url}: file {min(strays)} does not belong to the snapshot; an engine that "
                 f"reads the folder would see it"
             )
-        fingerprint = Fingerprint()
+        fingerprint = Fingerprint(self.manifest.fingerprint_version)
         for table in self.tables():
             for part in logical_columns(table):
                 fingerprint.add(part)
@@ -329,7 +329,8 @@ def load_snapshot(path: str | Path, *, verify: bool = True) -> Snapshot:
 
 def rebuild(database: Database, snapshot: Snapshot) -> str:
     """The fingerprint of the same rows and features, read again at the same watermark."""
-    return read_training_set(database, snapshot.spine(), snapshot.query()).fingerprint
+    content = read_training_set(database, snapshot.spine(), snapshot.query())
+    return replace(content, fingerprint_version=snapshot.manifest.fingerprint_version).fingerprint
 
 
 def _write_data(folder: Folder, content: TrainingSet, partition: str | None) -> Iterator[DataFile]:

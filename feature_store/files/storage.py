@@ -150,7 +150,7 @@ class Folder:
         """
         data = self.read(file.path)
         self._check(file, data)
-        source = pa.BufferReader(data)
+        source = reader_of(data)
         return pq.read_table(source, columns=columns, partitioning=None, filters=filters)
 
     def check(self, file: DataFile) -> None:
@@ -164,3 +164,15 @@ class Folder:
                 f"{self.url}: file {file.path} has SHA-256 {found} ({len(data)} bytes), but "
                 f"{file.sha256} ({file.bytes} bytes) was written: it was damaged or changed"
             )
+
+
+def reader_of(data: bytes) -> pa.BufferReader:
+    """A reader over a copy of bytes that Arrow owns.
+
+    Arrow's threads release what they read a moment after the table is complete. If they then hold
+    Python's bytes while the interpreter ends, they wait for the GIL, and the process aborts after
+    all its work is done (https://github.com/apache/arrow/issues/34314).
+    """
+    buffer = pa.allocate_buffer(len(data))
+    pa.FixedSizeBufferWriter(buffer).write(data)
+    return pa.BufferReader(buffer)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mlflow_timescale import db
-from mlflow_timescale.common.frames import Column, Columns, Frame, as_arrow
+from mlflow_timescale.common.frames import (
+    JSON,
+    Column,
+    Columns,
+    Frame,
+    as_field,
+    dump_json,
+    load_json,
+)
 from mlflow_timescale.common.micros import MISSING
 from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Database, DatabaseURI
@@ -26,18 +33,13 @@ from ..read.cells import Cells
 from ..read.point_in_time import Options, read_cells
 from ..read.query import PointInTimeQuery
 from ..read.spine import Spine
-from .fingerprint import Fingerprint, canonical_json
+from .fingerprint import VERSION, Fingerprint
 from .manifest import (
     Manifest,
     SnapshotFeature,
     library_versions,
 )
 from .storage import DataFile
-
-if TYPE_CHECKING:
-    pass
-
-JSON = {b"feature_store": b"json"}  # marks a column of JSON text in an Arrow schema
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,12 @@ class TrainingSet:
     written_by: datetime
     features: list[SnapshotFeature]
     spine_columns: list[str]
+    fingerprint_version: int = VERSION
 
     @cached_property
     def fingerprint(self) -> str:
         """The hash of all columns."""
-        return fingerprint_of(self.table)
+        return fingerprint_of(self.table, self.fingerprint_version)
 
     def manifest(
         self, name: str, partition: str | None, files: list[DataFile], uri: DatabaseURI
@@ -64,7 +67,9 @@ class TrainingSet:
         return Manifest(
             name=name,
             fingerprint=self.fingerprint,
-            spine_hash=fingerprint_of(self.table.select(self.spine_columns)),
+            spine_hash=fingerprint_of(
+                self.table.select(self.spine_columns), self.fingerprint_version
+            ),
             written_by=self.written_by,
             created_at=datetime.now(timezone.utc),
             rows=len(self.table),
@@ -78,6 +83,7 @@ class TrainingSet:
             files=files,
             database=str(uri),
             libraries=library_versions(),
+            fingerprint_version=self.fingerprint_version,
         )
 
 
@@ -113,15 +119,19 @@ def _settled(conn: db.Connection, written_by: datetime | None) -> datetime:
 
 
 def _spine_table(spine: Spine, as_of: str) -> pa.Table:
-    columns = {name: _plain(name, column) for name, column in spine.frame.columns().items()}
+    fields = {name: _plain(name, column) for name, column in spine.frame.columns().items()}
     missing = spine.as_of == MISSING
-    columns[as_of] = pa.array(spine.as_of, mask=missing, type=pa.timestamp("us", "UTC"))
-    return pa.table(columns)
+    times = pa.array(spine.as_of, mask=missing, type=pa.timestamp("us", "UTC"))
+    fields[as_of] = pa.field(as_of, times.type), times
+    schema = pa.schema([entry for entry, _ in fields.values()])
+    return pa.Table.from_arrays([array for _, array in fields.values()], schema=schema)
 
 
-def _plain(name: str, column: Column) -> pa.Array:
-    array = as_arrow(column, f"column {name!r} of the spine")
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+def _plain(name: str, column: Column) -> tuple[pa.Field, pa.Array]:
+    entry, array = as_field(column, name, f"column {name!r} of the spine")
+    if not pa.types.is_dictionary(array.type):
+        return entry, array
+    return pa.field(name, array.type.value_type), array.dictionary_decode()
 
 
 def _feature_column(cells: Cells, j: int, name: str) -> tuple[pa.Field, pa.Array]:
@@ -130,7 +140,7 @@ def _feature_column(cells: Cells, j: int, name: str) -> tuple[pa.Field, pa.Array
     if j not in cells.structures:
         return pa.field(name, pa.float64()), pa.array(cells.value[j], mask=missing)
     texts = [
-        None if gone else canonical_json(value)
+        None if gone else dump_json(value)
         for value, gone in zip(cells.objects(j).tolist(), missing.tolist(), strict=True)
     ]
     return pa.field(name, pa.string(), metadata=JSON), pa.array(texts, type=pa.string())
@@ -173,8 +183,8 @@ def _definition(view: definitions.FeatureView, feature: str) -> dict[str, Any]:
     }
 
 
-def fingerprint_of(table: pa.Table) -> str:
-    fingerprint = Fingerprint()
+def fingerprint_of(table: pa.Table, version: int = VERSION) -> str:
+    fingerprint = Fingerprint(version)
     for part in logical_columns(table):
         fingerprint.add(part)
     return fingerprint.hexdigest()
@@ -182,14 +192,10 @@ def fingerprint_of(table: pa.Table) -> str:
 
 def logical_columns(table: pa.Table) -> Iterator[Columns]:
     """The columns of a table, with structures for their JSON text."""
-    read = Frame(table).columns()
-    for entry in table.schema:
-        if entry.metadata == JSON:
-            read[entry.name] = json_objects(table[entry.name])
-    yield read
+    yield Frame(table).columns()
 
 
 def json_objects(column: pa.ChunkedArray) -> Any:
     values: Any = np.empty(len(column), dtype=object)
-    values[:] = [None if text is None else json.loads(text) for text in column.to_pylist()]
+    values[:] = [None if text is None else load_json(text) for text in column.to_pylist()]
     return values

@@ -19,6 +19,7 @@ from mlflow_timescale.common.time import from_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
 from ..catalogue.series import Ids
+from ..values.stored import json_cursor
 from .cells import Cells, Winners
 from .frontier import search, strict_frontier
 from .lookups import Bounds, SeriesLookup, look_up
@@ -167,6 +168,7 @@ def _fetch_structures(conn: db.Connection, cells: Cells) -> None:
             "ingest": TimestampArray(keys[1]),
         }
         found = np.full(keys.shape[1], None, dtype=object)
-        for position, value in conn.execute(_queries.structures, parameters):
-            found[position - 1] = value
+        with json_cursor(conn) as cursor:
+            for position, value in cursor.execute(_queries.structures, parameters):
+                found[position - 1] = value
         cells.put_structures(winners, found[inverse.ravel()])

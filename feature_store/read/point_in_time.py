@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from psycopg.rows import dict_row
 
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import MISSING
 from mlflow_timescale.common.time import duration_micros, from_micros, to_micros
-from mlflow_timescale.db.rows import mappings
 
 from ..catalogue.selection import (
     ANY_VERSION,
@@ -26,6 +26,7 @@ from ..catalogue.selection import (
     series_table,
     version_of,
 )
+from ..values.stored import json_cursor
 from .cells import Cells
 from .lookups import Bounds, SeriesLookup
 from .plans import fill
@@ -53,9 +54,9 @@ class FeatureValue:
     value
         A float, NaN for "computed, undefined", or a list or mapping.
     as_of
-        The moment of the question.
+        The moment of the question; None in a value that was made by hand.
     ingest_time
-        When the value became known, at or before `as_of`.
+        When the value became known, at or before `as_of`; None in a value that was made by hand.
     producer, producer_version, run_id
         Who wrote it: the script, its git commit, the MLflow run; None if not recorded.
     assumed_lag
@@ -75,8 +76,8 @@ class FeatureValue:
     feature_version: int
     event_time: datetime
     value: Any
-    as_of: datetime
-    ingest_time: datetime
+    as_of: datetime | None = None
+    ingest_time: datetime | None = None
     producer: str | None = None
     producer_version: str | None = None
     run_id: str | None = None
@@ -108,7 +109,8 @@ def latest(
         "features": None if features is None else list(features),
         "as_of": _checked(as_of),
     }
-    rows = mappings(conn, _queries.latest, parameters, binary=True)
+    with json_cursor(conn, row_factory=dict_row, binary=True) as cursor:
+        rows = cursor.execute(_queries.latest, parameters).fetchall()
     by_entity: dict[str, dict[str, FeatureValue]] = {entity: {} for entity in entities}
     present = set()
     for row in rows:
@@ -135,7 +137,7 @@ def _drop_expired(found: dict[str, dict[str, FeatureValue]], max_age: timedelta)
         found[entity] = {
             name: value
             for name, value in values.items()
-            if value.event_time >= value.as_of - max_age
+            if value.as_of is None or value.event_time >= value.as_of - max_age
         }
 
 

@@ -16,6 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlflow_timescale.common.frames import is_structure
+
 from ..errors import InvalidValue
 
 Floats = npt.NDArray[np.float64]
@@ -24,9 +26,12 @@ _STRUCTURES = (
     pa.types.is_list,
     pa.types.is_large_list,
     pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
     pa.types.is_struct,
     pa.types.is_map,
 )
+_NUMBERS = (int, float, Decimal, np.integer, np.floating, np.bool_)
 
 
 class Values(NamedTuple):
@@ -43,13 +48,16 @@ def is_there(objects: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
 
 
 def column_values(column: pa.Array | npt.NDArray[np.object_], what: str) -> Values:
-    """Read a column; raise InvalidValue for text, times, infinities and integers beyond 2**53."""
+    """Read a column of numbers or structures.
+
+    Raises InvalidValue for anything else (text, times, durations, complex numbers), and for
+    infinities and integers or decimals beyond 2**53.
+    """
     if isinstance(column, np.ndarray):
         return object_values(column, what)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = _unwrapped(column)
     if any(is_kind(column.type) for is_kind in _STRUCTURES):
-        return object_values(_as_objects(column), what)
+        return object_values(_as_objects(column, what), what)
     present = pc.is_valid(column).to_numpy(zero_copy_only=False)
     if pa.types.is_null(column.type):
         return Values(np.full(len(column), np.nan), present)
@@ -61,8 +69,9 @@ def object_values(column: npt.NDArray[np.object_], what: str) -> Values:
     number = np.full(len(column), np.nan)
     present = np.ones(len(column), dtype=bool)
     texts: npt.NDArray[np.object_] = np.full(len(column), None, dtype=object)
-    for row, value in enumerate(column):
-        if value is None or type(value).__name__ == "NAType":
+    for row, given in enumerate(column):
+        value = unwrapped(given)
+        if value is None or type(value).__name__ in ("NAType", "NaTType"):
             present[row] = False
         elif is_structure(value):
             texts[row] = to_json(value, f"{what} in row {row}")
@@ -71,18 +80,20 @@ def object_values(column: npt.NDArray[np.object_], what: str) -> Values:
     return Values(number, present, texts if any(text is not None for text in texts) else None)
 
 
-def is_structure(value: object) -> bool:
-    """Whether a value is kept as JSON."""
-    return isinstance(value, (Mapping, list, tuple, np.ndarray))
+def unwrapped(value: Any) -> Any:
+    """A value; the number in an array without dimensions."""
+    return value.tolist() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def to_number(value: Any, what: str) -> float:
     """One number as a float; raises InvalidValue."""
-    if not isinstance(value, (int, float, Decimal, np.number, np.bool_)):
+    if isinstance(value, np.timedelta64) or not isinstance(value, _NUMBERS):
         raise InvalidValue(
             f"{what} is {value!r}, neither a number nor a vector or mapping to keep as JSON"
         )
-    if isinstance(value, (int, np.integer)) and abs(int(value)) > _EXACT:
+    if isinstance(value, Decimal) and value.is_nan():
+        return math.nan
+    if _is_inexact(value):
         raise InvalidValue(f"{what} is {value!r}: beyond 2**53 a double is not exact")
     number = float(value)
     if math.isinf(number):
@@ -93,9 +104,11 @@ def to_number(value: Any, what: str) -> float:
 def to_json(value: Any, what: str) -> str:
     """JSON text of a structure; raises InvalidValue for what JSON does not have."""
     try:
-        return json.dumps(_plain(value), allow_nan=False, sort_keys=True)
+        return json.dumps(_plain(value, what), allow_nan=False, sort_keys=True)
     except (TypeError, ValueError) as exc:
-        raise InvalidValue(f"{what} cannot be kept as JSON: {exc}") from exc
+        raise exc if isinstance(exc, InvalidValue) else _not_json(what, exc) from exc
+    except RecursionError as exc:
+        raise _not_json(what, "it is nested too deeply, or contains itself") from exc
 
 
 def check_finite(numbers: Floats, what: str) -> Floats:
@@ -113,9 +126,9 @@ def _numbers(column: pa.Array, what: str) -> Floats:
     kind = column.type
     if pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())
-    elif pa.types.is_integer(kind):
+    elif pa.types.is_integer(kind) or pa.types.is_decimal(kind):
         _check_exact(column, what)
-    elif not pa.types.is_floating(kind) and not pa.types.is_decimal(kind):
+    elif not pa.types.is_floating(kind):
         shown = next((v for v in column.to_pylist() if v is not None), None)
         raise InvalidValue(f"{what} holds {kind} (such as {shown!r}), not numbers")
     numbers = column.cast(pa.float64(), safe=False).fill_null(math.nan)
@@ -125,22 +138,102 @@ def _numbers(column: pa.Array, what: str) -> Floats:
 def _check_exact(column: pa.Array, what: str) -> None:
     ends = pc.min_max(column).as_py()
     if ends["min"] is not None and max(-ends["min"], ends["max"]) > _EXACT:
-        raise InvalidValue(f"{what} has integers beyond 2**53, which a double cannot hold exactly")
+        raise InvalidValue(
+            f"{what} has {column.type} numbers beyond 2**53, which a double cannot hold exactly"
+        )
 
 
-def _as_objects(column: pa.Array) -> npt.NDArray[np.object_]:
+def _is_inexact(value: Any) -> bool:
+    """Whether a number lies beyond 2**53 in a type that has more digits than a double there."""
+    if isinstance(value, Decimal):
+        return value.is_finite() and value.copy_abs() > _EXACT
+    if isinstance(value, (int, np.integer)):
+        return abs(int(value)) > _EXACT
+    if isinstance(value, np.longdouble):
+        return bool(np.isfinite(value) and np.abs(value) > _EXACT and float(value) != value)
+    return False
+
+
+def _unwrapped(column: pa.Array) -> pa.Array:
+    """A column without a dictionary, runs, or an extension type that changes no value."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return column.dictionary_decode()
+    if pa.types.is_run_end_encoded(kind):
+        return pc.run_end_decode(column)
+    if getattr(kind, "extension_name", None) == "arrow.bool8":
+        return column.storage
+    return column
+
+
+def _as_objects(column: pa.Array, what: str) -> npt.NDArray[np.object_]:
+    """The rows as Python objects. A null field of a struct is absent: Arrow gives every row all."""
     objects: npt.NDArray[np.object_] = np.empty(len(column), dtype=object)
-    objects[:] = column.to_pylist()
+    try:
+        objects[:] = column.to_pylist(maps_as_pydicts="strict")
+    except KeyError as exc:
+        raise InvalidValue(f"{what} has a mapping with a repeated key: {exc}") from exc
+    if _has_struct(column.type):
+        objects[:] = [_without_nulls(row, column.type) for row in objects]
     return objects
 
 
-def _plain(value: Any) -> Any:
+def _has_struct(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_struct(kind)) or any(
+        _has_struct(kind.field(i).type) for i in range(kind.num_fields)
+    )
+
+
+def _without_nulls(value: Any, kind: pa.DataType) -> Any:
+    """A value without the null fields of its structs; the nulls of lists and maps stay."""
+    if value is None or not kind.num_fields:
+        return value
+    if pa.types.is_struct(kind):
+        fields = [kind.field(i) for i in range(kind.num_fields)]
+        return {
+            field.name: _without_nulls(value[field.name], field.type)
+            for field in fields
+            if value[field.name] is not None
+        }
+    if pa.types.is_map(kind):
+        return {key: _without_nulls(item, kind.item_type) for key, item in value.items()}
+    return [_without_nulls(item, kind.value_type) for item in value]
+
+
+def _plain(value: Any, what: str) -> Any:
+    """A structure of what JSON has. Times and big integers, which numpy would convert, raise."""
     if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
+        if value.dtype.kind in "mM":
+            raise TypeError(f"{value.dtype} is neither a number nor a text")
+        return _plain(value.tolist(), what)
+    if isinstance(value, (np.timedelta64, np.datetime64)):
+        raise TypeError(f"{value!r} is neither a number nor a text")
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return _with_text_keys(value, what)
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+        return [_plain(item, what) for item in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer, np.floating, Decimal)):
+        number = to_number(value, what)
+        return int(value) if isinstance(value, (int, np.integer)) else number
+    return None if type(value).__name__ == "NAType" else value
+
+
+def _with_text_keys(mapping: Mapping[Any, Any], what: str) -> dict[str, Any]:
+    texts = [_key(key) for key in mapping]
+    if len(set(texts)) < len(texts):
+        raise ValueError(f"its keys {list(mapping)!r} are not distinct as text")
+    return {text: _plain(item, what) for text, item in zip(texts, mapping.values(), strict=True)}
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        return str(int(key))
+    raise TypeError(f"its key {key!r} is neither text nor an integer")
+
+
+def _not_json(what: str, reason: object) -> InvalidValue:
+    return InvalidValue(f"{what} cannot be kept as JSON: {reason}")

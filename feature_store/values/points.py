@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlflow_timescale.common.frames import Columns, labels
+from mlflow_timescale.common.frames import Columns, is_structure, labels
 from mlflow_timescale.common.micros import Micros, column_micros
 from mlflow_timescale.common.time import from_micros, to_micros
 
@@ -19,9 +19,9 @@ from .encoding import (
     Floats,
     Values,
     column_values,
-    is_structure,
     to_json,
     to_number,
+    unwrapped,
 )
 
 Codes = npt.NDArray[np.int32]
@@ -101,7 +101,8 @@ def one_row(
     count = len(features)
     texts = np.full(count, None, dtype=object)
     numbers = np.full(count, np.nan)
-    for i, (name, value) in enumerate(features.items()):
+    for i, (name, given) in enumerate(features.items()):
+        value = unwrapped(given)
         if is_structure(value):
             texts[i] = to_json(value, f"feature {name!r}")
         else:

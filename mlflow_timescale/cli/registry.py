@@ -40,7 +40,7 @@ def registry() -> None:
 )
 @json_option
 def history(uri: DatabaseURI, name: str, alias: str | None, kind: str, as_json: bool) -> None:
-    """List the changes of model NAME, or of one ALIAS of it."""
+    """List the changes of model NAME, or of one ALIAS of it (NAME@ALIAS works too)."""
     from mlflow_timescale.registry.model_registry import ModelRegistry
 
     changes = ModelRegistry(uri).history(name, kind=None if kind == "all" else kind, subject=alias)
@@ -70,16 +70,26 @@ def history(uri: DatabaseURI, name: str, alias: str | None, kind: str, as_json: 
 @database_option
 @workspace_option
 @click.argument("name")
-@click.argument("alias")
-@click.argument("moment", type=Moment())
+@click.argument("alias", metavar="[ALIAS]")
+@click.argument("moment", required=False)
 @json_option
-def at(uri: DatabaseURI, name: str, alias: str, moment: datetime, as_json: bool) -> None:
+def at(uri: DatabaseURI, name: str, alias: str, moment: str | None, as_json: bool) -> None:
     """Show the version that ALIAS of model NAME pointed at, at MOMENT.
 
-    Exit code 3: it pointed at no version.
+    NAME@ALIAS MOMENT works too. Exit code 3: it pointed at no version.
     """
+    from mlflow_timescale.registry.naming import required_alias
+
+    if moment is None:
+        _at(uri, *required_alias(name, None), alias, as_json)
+    else:
+        _at(uri, *required_alias(name, alias), moment, as_json)
+
+
+def _at(uri: DatabaseURI, name: str, alias: str, text: str, as_json: bool) -> None:
     from mlflow_timescale.registry.model_registry import ModelRegistry
 
+    moment: datetime = Moment().convert(text, None, None)
     state = ModelRegistry(uri).state_at(name, alias, moment)
     if as_json:
         print_json(state.as_dict() if state else None)
@@ -98,14 +108,16 @@ def at(uri: DatabaseURI, name: str, alias: str, moment: datetime, as_json: bool)
 @database_option
 @workspace_option
 @click.argument("name")
-@click.argument("alias")
+@click.argument("alias", required=False)
 @click.option("--override", is_flag=True, help="Even if the version's artifacts do not verify.")
 @reason_option
-def rollback(uri: DatabaseURI, name: str, alias: str, reason: str, override: bool) -> None:
-    """Point ALIAS of model NAME back at its previous version."""
+def rollback(uri: DatabaseURI, name: str, alias: str | None, reason: str, override: bool) -> None:
+    """Point ALIAS of model NAME (or NAME@ALIAS) back at its previous version."""
     from mlflow_timescale.registry.model_registry import ModelRegistry
+    from mlflow_timescale.registry.naming import required_alias
 
     model = ModelRegistry(uri)
+    name, alias = required_alias(name, alias)
     before = model.version_at(name, alias, datetime.now(timezone.utc))
     version = model.rollback(name, alias, reason=reason, override=override)
     print_message(f"{name}@{alias}: version {before} -> {version}.")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlflow_timescale.db import Error
+
+_SHOWN = 10
 
 
 class InvalidInput(Error):
@@ -27,3 +31,13 @@ class UnknownCalendar(InvalidInput, ValueError):
 
 class NotASession(InvalidInput, ValueError):
     """A date on which the exchange does not trade, or one outside the calendar."""
+
+
+def in_rows(rows: Sequence[int]) -> str:
+    """Positions of rows for an error: the first ten, and how many more there are.
+
+    >>> in_rows([3, 7]), in_rows(range(12))
+    ('3, 7', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more')
+    """
+    first = ", ".join(str(int(row)) for row in rows[:_SHOWN])
+    return f"{first} and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else first

@@ -15,6 +15,7 @@ from mlflow_timescale.db.errors import (
 )
 from mlflow_timescale.db.locks import LocksHeld, with_short_waits
 from mlflow_timescale.db.migrations import ensure, exclusively, migrate
+from mlflow_timescale.db.names_of_uri import one_of
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.revisions import read_state
 from mlflow_timescale.db.uri import DatabaseURI
@@ -34,6 +35,7 @@ __all__ = [
     "exclusively",
     "load",
     "migrate",
+    "one_of",
     "read_state",
     "with_short_waits",
 ]

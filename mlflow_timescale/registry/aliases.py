@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_STATE
+from mlflow.protos.databricks_pb2 import INVALID_STATE, RESOURCE_DOES_NOT_EXIST
 
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.common.attribution import because
-from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db import Connection, load, one_of
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry import history as registry_history
 from mlflow_timescale.registry.history import Change, active_workspace, previous_version
 from mlflow_timescale.registry.models import ModelInfo
+from mlflow_timescale.registry.naming import (
+    LATEST,
+    ModelReference,
+    model_and_alias,
+    required_alias,
+    version_number,
+)
 
 _queries = load("registry")
 
@@ -24,8 +31,14 @@ _queries = load("registry")
 class Aliases:
     """The part of `ModelRegistry` that moves aliases and reads their history."""
 
-    def __init__(self, uri: str | DatabaseURI) -> None:
-        self.uri = DatabaseURI.parse(uri)
+    def __init__(
+        self,
+        uri: str | DatabaseURI | None = None,
+        *,
+        conninfo: str | None = None,
+        dsn: str | None = None,
+    ) -> None:
+        self.uri = DatabaseURI.parse(one_of(uri, conninfo, dsn))
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -42,7 +55,7 @@ class Aliases:
         return f"ModelRegistry({str(self.uri)!r})"
 
     def set_alias(
-        self, name: str, alias: str, version: int, *, reason: str = "", override: bool = False
+        self, name: str, alias: str, version: int | str, *, reason: str = "", override: bool = False
     ) -> None:
         """Point an alias at a version, and record the reason in the history.
 
@@ -58,8 +71,10 @@ class Aliases:
         >>> registry.alias_history("momentum", "champion")[-1].reason
         'IC 0.05 in the backtest'
         """
+        model, _ = self._model(name)
+        number = self._number(version_number(model, version))
         with because(reason, override=override):
-            self.client.set_registered_model_alias(name, alias, str(version))
+            self.client.set_registered_model_alias(model, alias, str(number))
 
     def history(
         self, name: str, *, kind: str | None = None, subject: str | None = None
@@ -77,9 +92,14 @@ class Aliases:
         --------
         >>> [change.kind for change in registry.history("momentum", kind="alias")]
         ['alias']
+        >>> registry.history("momentum@champion")[0].version
+        1
         """
+        model, alias = self._model(name)
+        if alias is not None:
+            kind, subject = kind or "alias", subject or alias
         with connection(self.uri) as conn:
-            return registry_history.history(conn, name, kind=kind, subject=subject)
+            return registry_history.history(conn, model, kind=kind, subject=subject)
 
     def alias_history(self, name: str, alias: str | None = None) -> list[Change]:
         """The versions that an alias (by default every alias) pointed at, oldest first.
@@ -94,10 +114,14 @@ class Aliases:
         >>> [(c.version, c.reason) for c in registry.alias_history("momentum", "champion")]
         [(1, 'first version')]
         """
-        return self.history(name, kind="alias", subject=alias)
+        model, chosen = self._model(name, alias)
+        with connection(self.uri) as conn:
+            return registry_history.history(conn, model, kind="alias", subject=chosen)
 
-    def state_at(self, name: str, alias: str, as_of: datetime) -> Change | None:
-        """The state of an alias at a moment; None if it was not set.
+    def state_at(
+        self, name: str, alias: str | None = None, as_of: datetime | None = None
+    ) -> Change | None:
+        """The state of an alias at a moment, by default now; None if it was not set.
 
         Returns
         -------
@@ -116,11 +140,15 @@ class Aliases:
         >>> state.version, state.reason, state.valid_to
         (1, 'first version', None)
         """
+        model, chosen = required_alias(*self._model(name, alias))
+        moment = datetime.now(timezone.utc) if as_of is None else as_of
         with connection(self.uri) as conn:
-            return registry_history.version_at(conn, name, alias, as_of)
+            return registry_history.version_at(conn, model, chosen, moment)
 
-    def version_at(self, name: str, alias: str, as_of: datetime) -> int | None:
-        """The version that an alias pointed at, at a moment; None if it was not set.
+    def version_at(
+        self, name: str, alias: str | None = None, as_of: datetime | None = None
+    ) -> int | None:
+        """The version that an alias pointed at, at a moment (by default now); None if unset.
 
         Raises
         ------
@@ -130,7 +158,7 @@ class Aliases:
         Examples
         --------
         >>> from datetime import datetime, timezone
-        >>> registry.version_at("momentum", "champion", datetime.now(timezone.utc))
+        >>> registry.version_at("momentum@champion")
         1
         >>> registry.version_at("momentum", "champion", datetime(2020, 1, 1, tzinfo=timezone.utc))
         """
@@ -138,7 +166,12 @@ class Aliases:
         return state.version if state else None
 
     def rollback(
-        self, name: str, alias: str, *, reason: str = "rollback", override: bool = False
+        self,
+        name: str,
+        alias: str | None = None,
+        *,
+        reason: str = "rollback",
+        override: bool = False,
     ) -> int:
         """Point an alias back at its previous version; a second rollback goes one further back.
 
@@ -159,17 +192,44 @@ class Aliases:
         >>> registry.rollback("momentum", "champion", reason="IC below 0.01 for a week")
         1
         """
-        existing = {version.version for version in self._versions(name)}
-        states = [change for change in self.alias_history(name, alias) if change.version]
+        model, chosen = required_alias(*self._model(name, alias))
+        existing = {version.version for version in self._versions(model)}
+        states = [change for change in self.alias_history(model, chosen) if change.version]
         target = previous_version([state.version or 0 for state in states], existing)
         if target is None or states[-1].valid_to is not None:
             raise MlflowException(
-                f"{name}@{alias} has no earlier version to go back to; its history: "
+                f"{model}@{chosen} has no earlier version to go back to; its history: "
                 f"{[state.version for state in states]}, versions that exist: {sorted(existing)}",
                 INVALID_STATE,
             )
-        self.set_alias(name, alias, target, reason=reason, override=override)
+        self.set_alias(model, chosen, target, reason=reason, override=override)
         return target
+
+    def _model(self, name: str, alias: str | None = None) -> tuple[str, str | None]:
+        """The model and the alias of a call; a model whose own name has an @ is taken as it is."""
+        if "@" in name and self._versions(name):
+            return name, alias
+        return model_and_alias(name, alias)
+
+    def _reference(self, text: str) -> ModelReference:
+        """What a text names; a model whose own name has an @ is taken as it is."""
+        reference = ModelReference.parse(text)
+        if reference.alias and "@" in text and self._versions(text):
+            return ModelReference(text)
+        return reference
+
+    def _number(self, reference: ModelReference) -> int:
+        """The number of the version of a reference. Raises MlflowException if it does not exist."""
+        if reference.version is not None:
+            return reference.version
+        name, alias = reference.name, reference.alias
+        if alias != LATEST:
+            return int(self.client.get_model_version_by_alias(name, alias).version)
+        with connection(self.uri) as conn:
+            newest = self._models(conn, name=name, limit=1)
+        if not newest:
+            raise MlflowException(f"model {name} has no version", RESOURCE_DOES_NOT_EXIST)
+        return newest[0].version
 
     def _versions(self, name: str) -> list[ModelInfo]:
         with connection(self.uri) as conn:

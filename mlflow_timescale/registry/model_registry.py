@@ -8,6 +8,7 @@ was champion at a moment, are answered from the history tables of `mlops`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,22 +16,26 @@ from typing import Any
 from uuid import UUID
 
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, INVALID_STATE
+from mlflow.protos.databricks_pb2 import INVALID_STATE
 
 from mlflow_timescale.artifacts import ledger
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.locations import IN_DATABASE, canonical
 from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import load
-from mlflow_timescale.registry import registration
+from mlflow_timescale.registry import registration, version_files
 from mlflow_timescale.registry.aliases import Aliases
 from mlflow_timescale.registry.history import active_workspace
+from mlflow_timescale.registry.metric_keys import flat, metric_key, unknown_metric
 from mlflow_timescale.registry.models import ModelInfo, ModelWithMetrics
+from mlflow_timescale.registry.naming import version_number, version_reference
 
-DATASET_TYPES = ("train", "val", "test", "backtest", "live")
 _queries = load("registry")
 _artifact_queries = load("artifacts")
+_RUN_ID = re.compile(r"^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}$")
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of a version, of an alias
 
 
 class ModelRegistry(Aliases):
@@ -38,18 +43,20 @@ class ModelRegistry(Aliases):
 
     Parameters
     ----------
-    uri
-        The database, "postgresql+timescaledb://...". Creating the object does no I/O.
+    uri, conninfo, dsn
+        The database, "postgresql+timescaledb://...", under one of these names. Creating the object
+        does no I/O.
 
     Shared parameters
     -----------------
     model_id
-        The version: the id that `register_model` returned, "NAME/3", or "NAME@alias".
+        The version: the id that `register_model` returned, or a text as below.
     name, alias
-        A registered model, and one of its aliases, such as "champion".
+        A registered model, and one of its aliases, such as "champion". "NAME@alias" as `name`
+        stands for both.
     version
-        `get_model` and `set_alias`: the number of a version. `load_model`, `download` and
-        `artifact_uri`: "NAME/3" or "NAME@alias".
+        A version: "NAME/3", "NAME@alias", or "NAME/latest", each with or without "models:/" in
+        front of it. In `get_model` and `set_alias` also its number.
     as_of
         A moment with a time zone.
     reason, override
@@ -176,32 +183,31 @@ class ModelRegistry(Aliases):
         >>> registry.get_best_model("momentum", "ic", "live").metrics["ic_live"]
         0.041
         """
-        if dataset_type is not None and dataset_type not in DATASET_TYPES:
-            raise ValueError(f"dataset_type {dataset_type!r} is not one of {DATASET_TYPES}")
         moment = require_zone(evaluated_at or datetime.now(timezone.utc), "evaluated_at")
         milliseconds = int(moment.timestamp() * 1000)
         points = [
-            Metric(_metric_key(name, dataset_type), float(value), milliseconds, step)
+            Metric(metric_key(name, dataset_type), float(value), milliseconds, step)
             for name, value in metrics.items()
         ]
         self.client.log_batch(self._run_id(model_id), metrics=points)
 
     def log_artifact(
         self, model_id: UUID | str, path: str | Path, artifact_type: str | None = None
-    ) -> int:
+    ) -> int | None:
         """Log a file of a version; its SHA-256 enters the ledger.
 
         Parameters
         ----------
         path
-            A local file.
+            A local file. A URL, such as "s3://models/weights.pkl", is recorded as a tag of the run,
+            without a checksum; a warning (`UnverifiedArtifact`) states that.
         artifact_type
             "weights", "config", "scaler" or another word; by default guessed from the name.
 
         Returns
         -------
-        int
-            The id of the ledger's row.
+        int or None
+            The id of the ledger's row; None for a URL, which has none.
 
         Raises
         ------
@@ -217,7 +223,11 @@ class ModelRegistry(Aliases):
         >>> registry.log_artifact(model_id, "scaler.json", "scaler")
         1
         """
-        path, run_id = Path(path), self._run_id(model_id)
+        run_id = self._run_id(model_id)
+        if version_files.is_remote(path):
+            version_files.record_remote(self.client, run_id, str(path), artifact_type)
+            return None
+        path = Path(str(path).removeprefix("file://"))
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not a file, so it has no checksum to record")
         self.client.log_artifact(run_id, str(path))
@@ -235,8 +245,13 @@ class ModelRegistry(Aliases):
             )
         return entries[0].artifact_id
 
-    def get_model(self, name: str, version: int | None = None) -> ModelInfo | None:
+    def get_model(self, name: str, version: int | str | None = None) -> ModelInfo | None:
         """One version of a model, by default the newest.
+
+        Parameters
+        ----------
+        name
+            A model, or a version as in `load_model`.
 
         Returns
         -------
@@ -247,11 +262,22 @@ class ModelRegistry(Aliases):
         --------
         >>> registry.get_model("momentum").strategy_type
         'momentum'
+        >>> registry.get_model("momentum@champion").version
+        1
         >>> registry.get_model("momentum", 7) is None
         True
         """
+        reference = self._reference(name)
+        if version is not None:
+            reference = version_number(reference.name, version)
+        try:
+            number = self._number(reference) if reference.is_version else None
+        except MlflowException as exc:
+            if exc.error_code in _ABSENT:
+                return None
+            raise
         with connection(self.uri) as conn:
-            models = self._models(conn, name=name, version=version, limit=1)
+            models = self._models(conn, name=reference.name, version=number, limit=1)
         return models[0] if models else None
 
     def get_best_model(
@@ -278,7 +304,14 @@ class ModelRegistry(Aliases):
         Returns
         -------
         ModelWithMetrics or None
-            None if no version has the metric.
+            None if no version has a value of the metric yet: of this strategy type, and on this
+            data set.
+
+        Raises
+        ------
+        ValueError
+            The data set type is unknown, or no version has ever logged the metric, on any data
+            set; the error lists what exists.
 
         Examples
         --------
@@ -288,16 +321,19 @@ class ModelRegistry(Aliases):
         """
         values = {
             "strategy_type": strategy_type,
-            "key": _metric_key(metric_name, dataset_type),
+            "key": metric_key(metric_name, dataset_type),
             "higher_is_better": higher_is_better,
             "workspace": active_workspace(),
         }
         with connection(self.uri) as conn:
             row = conn.execute(_queries.best_model, values).fetchone()
-        if row is None:
-            return None
+            if row is None:
+                keys = conn.execute(_queries.metric_keys, values).fetchall()
+                if error := unknown_metric(metric_name, [key for (key,) in keys]):
+                    raise error
+                return None
         *model, metrics = row
-        by_name = {_flat(key): float(value) for key, value in metrics.items()}
+        by_name = {flat(key): float(value) for key, value in metrics.items()}
         return ModelWithMetrics(ModelInfo.from_row(model), by_name)
 
     def load_model(self, version: str, **keywords: Any) -> Any:
@@ -315,7 +351,8 @@ class ModelRegistry(Aliases):
         Raises
         ------
         MlflowException
-            The version has no pyfunc model, or a file differs from the ledger.
+            The version has no pyfunc model (the error lists its files; nothing of them is
+            unpickled), or a file differs from the ledger.
 
         Examples
         --------
@@ -331,7 +368,12 @@ class ModelRegistry(Aliases):
         """
         import mlflow.pyfunc
 
-        return mlflow.pyfunc.load_model(self.download(version), **keywords)
+        directory = self.download(version)
+        if not Path(directory, "MLmodel").is_file():
+            entity = self._version(version)
+            remote = version_files.remote_files(self.client, entity.run_id)
+            raise version_files.no_model(version, directory, remote)
+        return mlflow.pyfunc.load_model(directory, **keywords)
 
     def download(self, version: str, dst_path: str | None = None) -> str:
         """Copy the files of a version to a local directory; every checksum is verified.
@@ -385,8 +427,8 @@ class ModelRegistry(Aliases):
         """
         from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
-        name, number = self._parse(version)
-        uri: str = self.client.get_model_version_download_uri(name, number)
+        entity = self._version(version)
+        uri: str = self.client.get_model_version_download_uri(entity.name, str(entity.version))
         if uri.startswith("models:/m-"):
             uri = self.client.get_logged_model(uri.removeprefix("models:/")).artifact_location
         elif uri.startswith("runs:/"):
@@ -394,10 +436,9 @@ class ModelRegistry(Aliases):
         return self._without_proxy(uri)
 
     def _run_id(self, model_id: UUID | str | ModelInfo) -> str:
-        """The run behind a version, which is given as id, "name/version" or ModelInfo."""
-        if isinstance(model_id, str) and ("/" in model_id or "@" in model_id):
-            name, number = self._parse(model_id)
-            run_id = self.client.get_model_version(name, number).run_id
+        """The run behind a version, which is given as id, as text or as ModelInfo."""
+        if isinstance(model_id, str) and not _RUN_ID.match(model_id):
+            run_id = self._version(model_id).run_id
         else:
             uuid = model_id.model_id if isinstance(model_id, ModelInfo) else UUID(str(model_id))
             run_id = uuid.hex if uuid else None
@@ -408,17 +449,10 @@ class ModelRegistry(Aliases):
             INVALID_STATE,
         )
 
-    def _parse(self, version: str) -> tuple[str, str]:
-        name, at, alias = version.rpartition("@")
-        if at:
-            return name, str(self.client.get_model_version_by_alias(name, alias).version)
-        name, slash, number = version.rpartition("/")
-        if not slash or not number.isdigit():
-            raise MlflowException(
-                f"{version!r} is not a model version; write NAME/3 or NAME@champion",
-                INVALID_PARAMETER_VALUE,
-            )
-        return name, number
+    def _version(self, version: str) -> ModelVersion:
+        """The version that a text names. Raises MlflowException if there is none."""
+        reference = version_reference(version)
+        return self.client.get_model_version(reference.name, str(self._number(reference)))
 
     def _without_proxy(self, uri: str) -> str:
         """Files that `mlflow-timescale server` proxies are read from the database directly."""
@@ -428,15 +462,6 @@ class ModelRegistry(Aliases):
         with connection(self.uri) as conn:
             row = conn.execute(_queries.in_database, {"path": path}).fetchone()
         return f"{IN_DATABASE}:/{path}" if row and row[0] else uri
-
-
-def _metric_key(name: str, dataset_type: str | None) -> str:
-    return f"{dataset_type}/{name}" if dataset_type else name
-
-
-def _flat(key: str) -> str:
-    dataset_type, slash, name = key.partition("/")
-    return f"{name}_{dataset_type}" if slash and dataset_type in DATASET_TYPES else key
 
 
 def _text(value: Any) -> str:

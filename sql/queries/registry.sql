@@ -88,6 +88,13 @@ WITH best AS MATERIALIZED (
 SELECT name, version, run_id, strategy_type, description, created_at, metrics
 FROM best JOIN mlops.models USING (workspace, name, version);
 
+-- name: metric_keys
+-- Which metrics has any version of this workspace, in its run or its logged model?
+SELECT DISTINCT key
+FROM mlops.models AS model
+CROSS JOIN LATERAL jsonb_object_keys(model.metrics) AS key
+WHERE workspace = %(workspace)s;
+
 -- name: in_database
 -- Does the in-database store hold anything below this path?
 SELECT EXISTS (

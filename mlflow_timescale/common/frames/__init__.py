@@ -10,13 +10,21 @@ from mlflow_timescale.common.frames.columns import (
     Columns,
     as_arrow,
     as_column,
+    as_field,
     labels,
     text,
 )
 from mlflow_timescale.common.frames.frame import Frame
 from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame
+from mlflow_timescale.common.frames.structures import (
+    JSON,
+    dump_json,
+    is_structure,
+    load_json,
+)
 
 __all__ = [
+    "JSON",
     "OUTPUTS",
     "Column",
     "Columns",
@@ -24,7 +32,11 @@ __all__ = [
     "InvalidFrame",
     "as_arrow",
     "as_column",
+    "as_field",
+    "dump_json",
+    "is_structure",
     "labels",
+    "load_json",
     "make_frame",
     "text",
 ]

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlflow_timescale.common.errors import InvalidFrame
+from mlflow_timescale.common.errors import InvalidFrame, in_rows
+from mlflow_timescale.common.frames.structures import JSON, structure_column
 
 Column: TypeAlias = Any  # a pyarrow.Array, or a numpy array of Python objects
 _ADVICE = "keep identifiers as text, for example with pandas.read_csv(..., dtype={...: str})"
@@ -52,13 +53,23 @@ def as_column(values: Any, what: str = "column") -> Column:
         return values
     library = type(values).__module__.partition(".")[0]
     if library == "polars":
-        return values.to_arrow()
+        return polars_column(values)
     if library == "pandas":
         return pandas_column(values)
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise InvalidFrame(f"{what} is {values!r}, not a list of values")
-    array = values if isinstance(values, np.ndarray) else _objects(values)
-    return _texts_or_objects(array) if array.dtype == object else pa.array(array)
+    array = values if isinstance(values, np.ndarray) else objects(values)
+    return _texts_or_objects(array) if array.dtype == object else _converted(array, array)
+
+
+def polars_column(series: Any) -> Column:
+    """A polars series as a column; an array of objects where Arrow has no type for them."""
+    if str(series.dtype) == "Object":  # Arrow would get the addresses of the objects
+        return objects(series.to_list())
+    try:
+        return series.to_arrow()
+    except pa.ArrowException:  # 128-bit integers
+        return objects(series.to_list())
 
 
 def pandas_column(series: Any) -> Column:
@@ -67,18 +78,20 @@ def pandas_column(series: Any) -> Column:
     if dtype == "object":
         return _texts_or_objects(series.to_numpy())
     if isinstance(dtype, np.dtype) and dtype.kind == "f":
-        return pa.array(series.to_numpy())
+        return _converted(series.to_numpy(), series)
     if getattr(dtype, "tz", None) is not None:
         moments = pa.array(series.dt.tz_convert(None).to_numpy())
         return moments.cast(pa.timestamp(moments.type.unit, "UTC"))
     if hasattr(series, "sparse"):  # Arrow has no sparse columns
         return pandas_column(series.sparse.to_dense())
-    array = pa.array(series.array)
+    array = _converted(series.array, series)
     return flat(array) if isinstance(array, pa.ChunkedArray) else array
 
 
 def as_arrow(column: Column, what: str) -> pa.Array:
     """A column as an Arrow array; raises InvalidFrame for objects without a common Arrow type.
+
+    Mappings become JSON text; see `structure_column`.
 
     >>> as_arrow(as_column([[1.0], None]), "column 'v'").type
     ListType(list<item: double>)
@@ -87,12 +100,28 @@ def as_arrow(column: Column, what: str) -> pa.Array:
     mlflow_timescale.common.errors.InvalidFrame: column 'v' holds values of several types,
     which Arrow has no column for: ...
     """
+    return as_field(column, "", what)[1]
+
+
+def as_field(column: Column, name: str, what: str) -> tuple[pa.Field, pa.Array]:
+    """A column as `as_arrow` returns it, with its field; that of JSON text is marked.
+
+    >>> as_field(as_column([{"a": 1}, {"b": 2}]), "m", "column 'm'")[0].metadata
+    {b'feature_store': b'json'}
+    """
     if not isinstance(column, np.ndarray):
-        return column
-    if column.dtype != object:
-        return pa.array(column)
+        return pa.field(name, column.type), column
+    structures = structure_column(column) if column.dtype == object else None
+    if structures is not None:
+        array, is_json = structures
+        return pa.field(name, array.type, metadata=JSON if is_json else None), array
+    array = _of_scalars(column, what)
+    return pa.field(name, array.type), array
+
+
+def _of_scalars(column: npt.NDArray[Any], what: str) -> pa.Array:
     try:
-        return _array(column.tolist())
+        return _array(column.tolist()) if column.dtype == object else pa.array(column)
     except (pa.ArrowException, OverflowError) as exc:
         raise InvalidFrame(
             f"{what} holds values of several types, which Arrow has no column for: {exc}"
@@ -142,7 +171,8 @@ def labels(column: Column, what: str) -> tuple[list[str], npt.NDArray[np.int32]]
         texts = texts.dictionary_encode()
     codes = texts.indices
     if codes.null_count:
-        raise InvalidFrame(f"{what} is missing in {codes.null_count} row(s)")
+        rows = np.flatnonzero(codes.is_null().to_numpy(zero_copy_only=False))
+        raise InvalidFrame(f"{what} is missing in {len(rows)} row(s): {in_rows(rows.tolist())}")
     return _distinct(texts.dictionary.to_pylist(), codes.to_numpy(zero_copy_only=False), what)
 
 
@@ -164,12 +194,20 @@ def refuse_duplicates(names: list[str]) -> None:
     raise InvalidFrame(f"columns {', '.join(map(repr, twice))} of the frame occur more than once")
 
 
-def _objects(values: Iterable[Any]) -> npt.NDArray[np.object_]:
+def objects(values: Iterable[Any]) -> npt.NDArray[np.object_]:
     """An array of one dimension, also where the values are lists of one length."""
     items = list(values)
     array: npt.NDArray[np.object_] = np.empty(len(items), dtype=object)
     array[:] = items
     return array
+
+
+def _converted(values: Any, native: Any) -> Any:
+    """An Arrow array of values; their objects where Arrow has no type, as for complex numbers."""
+    try:
+        return pa.array(values)
+    except pa.ArrowException:
+        return np.asarray(native).astype(object)
 
 
 def _array(values: list[Any]) -> pa.Array:
@@ -212,7 +250,10 @@ def _distinct(
     used = np.bincount(codes, minlength=len(names)) > 0
     kept = [names[code] for code in np.flatnonzero(used)]
     if None in kept or "" in kept:
-        raise InvalidFrame(f"{what} is empty in some row")
+        empty = np.isin(codes, [i for i, name in enumerate(names) if not name])
+        raise InvalidFrame(
+            f"{what} is empty in some row: {in_rows(np.flatnonzero(empty).tolist())}"
+        )
     if any("\x00" in name for name in kept if name):
         raise InvalidFrame(f"{what} has a NUL character in some row, which PostgreSQL cannot hold")
     return [str(name) for name in kept], (np.cumsum(used) - 1)[codes].astype(np.int32)

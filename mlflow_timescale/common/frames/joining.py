@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from mlflow_timescale.common.errors import InvalidFrame
-from mlflow_timescale.common.frames.columns import as_arrow
+from mlflow_timescale.common.frames.columns import as_field, objects
+from mlflow_timescale.common.frames.structures import is_structure
 
 OUTPUTS = ("pandas", "arrow", "polars")
 
@@ -28,7 +29,7 @@ def make_frame(columns: Mapping[str, Any], output: str) -> Any:
         import pandas as pd
 
         return pd.DataFrame({name: _to_pandas(column) for name, column in columns.items()})
-    table = _table({name: np.asarray(column) for name, column in columns.items()})
+    table = _table({name: _array(column) for name, column in columns.items()})
     return table if output == "arrow" else to_polars(table)
 
 
@@ -67,7 +68,16 @@ def to_polars(table: pa.Table) -> Any:
 
 
 def _table(columns: Mapping[str, Any]) -> pa.Table:
-    return pa.table({name: _to_arrow(column, name) for name, column in columns.items()})
+    fields = [_to_arrow(column, name) for name, column in columns.items()]
+    schema = pa.schema([entry for entry, _ in fields])
+    return pa.Table.from_arrays([array for _, array in fields], schema=schema)
+
+
+def _array(column: Any) -> Any:
+    """An array of a column's values; lists of structures stay one value a row."""
+    if isinstance(column, np.ndarray):
+        return column
+    return objects(column) if any(map(is_structure, column)) else np.asarray(column)
 
 
 def _to_pandas(column: Any) -> Any:
@@ -79,7 +89,7 @@ def _to_pandas(column: Any) -> Any:
     return column
 
 
-def _to_arrow(column: Any, name: str) -> pa.Array:
+def _to_arrow(column: Any, name: str) -> tuple[pa.Field, pa.Array]:
     if column.dtype.kind == "M":
-        return pa.array(column).cast(pa.timestamp("us", "UTC"))
-    return as_arrow(column, f"column {name!r}")
+        column = pa.array(column).cast(pa.timestamp("us", "UTC"))
+    return as_field(column, name, f"column {name!r}")

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from narwhals.stable.v2 import dependencies
 
@@ -14,12 +15,14 @@ from mlflow_timescale.common.frames import joining
 from mlflow_timescale.common.frames.columns import (
     Column,
     Columns,
-    as_arrow,
     as_column,
+    as_field,
     flat,
     pandas_column,
+    polars_column,
     refuse_duplicates,
 )
+from mlflow_timescale.common.frames.structures import JSON, load_json
 
 
 class InMemory(ABC):
@@ -59,8 +62,9 @@ class InMemory(ABC):
 
     def table(self) -> pa.Table:
         """An Arrow table; raises InvalidFrame for objects that Arrow cannot hold."""
-        columns = self.columns().items()
-        return pa.table({name: as_arrow(column, f"column {name!r}") for name, column in columns})
+        fields = [as_field(c, name, f"column {name!r}") for name, c in self.columns().items()]
+        schema = pa.schema([entry for entry, _ in fields])
+        return pa.Table.from_arrays([array for _, array in fields], schema=schema)
 
     @abstractmethod
     def read(self, position: int) -> Column:
@@ -105,14 +109,14 @@ class PolarsFrame(InMemory):
         return list(self.native.columns)
 
     def read(self, position: int) -> Column:
-        return self.native.to_series(position).to_arrow()
+        return polars_column(self.native.to_series(position))
 
     def join(self, columns: Mapping[str, Any]) -> Any:
         return joining.join_polars(self.native, columns)
 
 
 class ArrowFrame(InMemory):
-    """An Arrow table or record batch."""
+    """An Arrow table or record batch; columns that are marked as JSON text are read as objects."""
 
     library = "arrow"
 
@@ -120,7 +124,9 @@ class ArrowFrame(InMemory):
         return list(self.native.schema.names)
 
     def read(self, position: int) -> Column:
-        return flat(self.native.column(position))
+        column = flat(self.native.column(position))
+        is_json = self.native.schema.field(position).metadata == JSON
+        return _structures(column) if is_json and not pa.types.is_nested(column.type) else column
 
     def table(self) -> pa.Table:
         """The table itself, with its chunks."""
@@ -159,7 +165,24 @@ class MappingFrame(InMemory):
         return self._columns[position]
 
     def join(self, columns: Mapping[str, Any]) -> Any:
-        return joining.join_pandas(self.table().to_pandas(), columns)
+        import pandas as pd
+
+        pairs = zip(self.names, self.native.values(), self._columns, strict=True)
+        own = {name: _pandas_values(native, column) for name, native, column in pairs}
+        return joining.join_pandas(pd.DataFrame(own), columns)
+
+
+def _structures(column: pa.Array) -> Column:
+    values = np.empty(len(column), dtype=object)
+    values[:] = [None if text is None else load_json(text) for text in column.to_pylist()]
+    return values
+
+
+def _pandas_values(native: Any, column: Column) -> Any:
+    """A column of a mapping for pandas; what Arrow has no type for is kept as it is."""
+    if isinstance(column, pa.Array):
+        return column.to_pandas()
+    return native if isinstance(native, np.ndarray) else column
 
 
 def in_memory(source: Any) -> InMemory | None:

@@ -14,8 +14,9 @@ from support.strategies import Strategy
 from drift import DriftMonitor
 from drift.daily import HEALTHY, daily_job
 from feature_store import FeatureStore, FeatureView
+from mlflow_timescale import db
 from mlflow_timescale.cli import main
-from mlflow_timescale.db import Error
+from mlflow_timescale.db import DatabaseURI, Error
 
 
 class Shell:
@@ -202,6 +203,53 @@ def test_the_daily_job_names_the_model(
         ("champion",),
     )
     assert found.model.created is not None
+
+
+def test_a_strategy_that_fails_stops_no_other(
+    shell: Shell, recorded: Strategy, monitor: DriftMonitor
+) -> None:
+    """Shanghai was closed on a day on which New York traded; a third has unreadable rules."""
+    DriftMonitor(monitor.uri, "a", calendar="XSHG", tracking_uri=False).configure()
+    DriftMonitor(monitor.uri, "b", tracking_uri=False).configure()
+    with monitor.connect() as conn:
+        conn.execute(
+            'UPDATE mlops.drift_strategies SET settings = \'{"rules": "gone"}\' '
+            "WHERE strategy_id = 'b'"
+        )
+    closed, unreadable, judged = shell.json("daily", "--no-mlflow", "--session", "2024-02-12")
+    assert shell.code == 1
+    assert "2024-02-12 is not a session of calendar XSHG" in closed["error"]
+    assert "no preset 'gone'" in unreadable["error"]
+    assert (judged["strategy_id"], judged["metrics"]["n_signals"]) == ("momentum", 40)
+    printed = shell("daily", "--no-mlflow", "--session", "2024-02-12")
+    assert "2024-02-12 is not a session of calendar XSHG" in printed
+    assert "momentum 2024-02-12, closed 2024-02-12 21:00 UTC, computed 20" in printed
+
+
+def test_an_unknown_strategy_does_not_stop_the_daily_job_of_the_others(
+    shell: Shell, recorded: Strategy
+) -> None:
+    names = ("-s", "momentun", "-s", "momentum")
+    unknown, judged = shell.json("daily", "--no-mlflow", "--session", "2024-02-12", *names)
+    assert (shell.code, judged["strategy_id"]) == (1, "momentum")
+    assert "did you mean 'momentum'" in unknown["error"]
+
+
+def test_no_explanation_is_padded_by_a_long_line(shell: Shell, recorded: Strategy) -> None:
+    printed = shell("daily", "--no-mlflow", "--session", "2024-02-12")
+    assert "ic_cusum    none (" in printed
+    assert all("   " not in line[12:] for line in printed.splitlines())
+
+
+@pytest.mark.parametrize("words", [("daily",), ("drift", "status", *MOMENTUM)])
+def test_a_reader_sets_up_no_schema_of_ours(
+    empty_database: DatabaseURI, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    printed = Shell(empty_database.url, capsys)(*words)
+    assert "has no schema of this mlflow-timescale" in printed
+    assert len(printed.splitlines()) == 1
+    with db.connect(empty_database) as conn:
+        assert db.read_state(conn) is None
 
 
 def test_the_daily_job_needs_a_strategy(monitor: DriftMonitor) -> None:
