@@ -26,7 +26,7 @@ from mlflow.store.artifact.artifact_repo import (
 )
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from mlflow_timescale.artifacts import ledger
+from mlflow_timescale.artifacts import ledger, streams
 from mlflow_timescale.artifacts.hashing import (
     BLOCK,
     FileDigest,
@@ -38,7 +38,6 @@ from mlflow_timescale.artifacts.hashing import (
 )
 from mlflow_timescale.artifacts.locations import canonical, inner_uri, join
 from mlflow_timescale.artifacts.repository import LedgeredRepository, destination, tree
-from mlflow_timescale.artifacts.streams import in_thread
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -162,7 +161,7 @@ class _Streams(StreamUploadMixin):  # type: ignore[misc]
             await self.inner.log_artifact_from_async_stream(
                 _hashed(chunks, hasher), artifact_file_name, artifact_path
             )
-            self._record([(path, hasher.fingerprint)])
+            await streams.in_thread(self._record, [(path, hasher.fingerprint)])
 
 
 class _SpooledStreams(StreamUploadMixin):  # type: ignore[misc]
@@ -185,13 +184,13 @@ class _SpooledStreams(StreamUploadMixin):  # type: ignore[misc]
         artifact_file_name: str,
         artifact_path: str | None = None,
     ) -> None:
-        with attribution.uploading(chunks):
-            await in_thread(
-                chunks,
-                lambda stream: self.log_artifact_from_stream(
-                    stream, artifact_file_name, artifact_path
-                ),
-            )
+        path, hasher = destination(artifact_file_name, artifact_path), Hasher()
+        with attribution.uploading(chunks), tempfile.TemporaryDirectory() as directory:
+            file = Path(directory, Path(artifact_file_name).name)
+            with file.open("wb") as target:
+                await streams.receive(_hashed(chunks, hasher), target)
+            await streams.in_thread(self.inner.log_artifact, str(file), artifact_path)
+            await streams.in_thread(self._record, [(path, hasher.fingerprint)])
 
 
 class _MultipartUploads(MultipartUploadMixin):  # type: ignore[misc]

@@ -22,12 +22,11 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.store.artifact.artifact_repo import StreamUploadMixin
 from mlflow.utils.uri import validate_path_within_directory
 
-from mlflow_timescale.artifacts import contents, ledger
+from mlflow_timescale.artifacts import contents, ledger, streams
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
 from mlflow_timescale.artifacts.hashing import BackgroundHasher, FileDigest, Hasher
 from mlflow_timescale.artifacts.locations import IN_DATABASE, join
 from mlflow_timescale.artifacts.repository import LedgeredRepository, destination, tree
-from mlflow_timescale.artifacts.streams import in_thread
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.uri import DatabaseURI
@@ -86,7 +85,7 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         """Store what an asynchronous stream yields."""
         path = destination(artifact_file_name, artifact_path)
         with attribution.uploading(chunks):
-            await in_thread(chunks, lambda stream: self._store([(path, stream)]))
+            await streams.store(chunks, lambda stream: self._store([(path, stream)]))
 
     def _store(self, files: Iterable[tuple[str, Path | BinaryIO]]) -> None:
         with self.connection() as conn:
