@@ -25,7 +25,7 @@ from ..results import values
 from ..results.references import AcceptedWindow, References
 from ..results.values import Run, Value
 from ..strategies import Strategy
-from . import series_values, session_values
+from . import input_checks, series_values, session_values
 from .computed import ComputedSessions
 from .session_values import PREDICTIONS, Histograms
 
@@ -52,12 +52,27 @@ def compute(
         observations = [_observe(conn, strategy, day) for day in chunk]
         for observed in observations:
             batch.values += session_values.of_session(observed, strategy.min_n)
+        batch.values += _checks(conn, strategy, observations)
         complete = [observed for observed in observations if observed.session not in only_returns]
         if references and complete:
             batch.values += _feature_values(conn, strategy, references, complete, batch)
         batch.runs += _runs(conn, strategy, complete, batch.values)
     series_values.follow(conn, strategy, references, batch)
     return batch
+
+
+def _checks(
+    conn: Connection, strategy: Strategy, observations: Sequence[Observed]
+) -> Iterator[Value]:
+    by_session = {observed.session: observed for observed in observations}
+
+    def names(numbers: list[int]) -> dict[int, str]:
+        return dict(conn.execute(_queries.entity_names, {"entity_ids": numbers}).fetchall())
+
+    for observed in observations:
+        day = strategy.calendar.previous_session(observed.session)
+        before = by_session.get(day) or _observe(conn, strategy, day)
+        yield from input_checks.of_session(observed, before, strategy.min_n, names)
 
 
 def _observe(conn: Connection, strategy: Strategy, day: date) -> Observed:

@@ -13,7 +13,7 @@ from ..inputs.signals_and_returns import strategy_returns
 from ..results.references import References
 from ..results.values import FIRST, Value
 from ..strategies import Strategy
-from . import session_values
+from . import input_checks, session_values
 from .computed import ComputedSessions
 from .history import History
 from .session_values import SessionSeries
@@ -29,7 +29,7 @@ def follow(
     batch: ComputedSessions,
 ) -> None:
     """Add to the batch what follows from the series: derived values, episodes, alert flags."""
-    history = History.read(conn, strategy, references, batch.days)
+    history = History.read(conn, strategy, references, batch.days, input_checks.SHIFTED)
     history.add(batch.values)
     start = history.sessions.index(batch.days[0])
     series = SessionSeries(
@@ -42,7 +42,12 @@ def follow(
         horizon=_horizon(conn, strategy),
         periods_per_year=strategy.periods_per_year,
     )
-    derived = [v for v in session_values.of_series(series, start) if v.session in history.computed]
+    shifted = {metric: history.of(metric) for metric in input_checks.SHIFTED}
+    found = [
+        *session_values.of_series(series, start),
+        *input_checks.dating(history.sessions, history.of("ic"), shifted, start),
+    ]
+    derived = [value for value in found if value.session in history.computed]
     history.add(derived)
     judged = history.judge(strategy.rules)
     batch.judged_after = min((w.window_end for w in references.accepted), default=FIRST)

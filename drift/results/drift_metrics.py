@@ -9,6 +9,7 @@ from typing import Any
 
 from ..alerts import presets
 from ..alerts.rules import Rule
+from .remarks import remarks
 from .values import Value
 
 # Fields of DriftMetrics, by the metric that fills them.
@@ -157,6 +158,19 @@ class DriftMetrics:
         {'ic': 'no_returns_yet'}
         """
         return {v.metric: v.status for v in self.values if v.value is None and not v.dimension}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences on implausible inputs: their size, splits, returns dated by another session.
+
+        Examples
+        --------
+        >>> day = datetime.date(2024, 1, 2)
+        >>> split = Value(day, "implausible_return", "AAPL", -0.75, 1, "ok")
+        >>> DriftMetrics(day, "momentum", values=(split,)).remarks
+        ('Returns beyond 50% of a session: AAPL -75% (a 4-for-1 split?).',)
+        """
+        return remarks(self.values)
 
     def value(self, metric: str, dimension: str = "") -> float | None:
         """One number; None where there is none.

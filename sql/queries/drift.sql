@@ -23,6 +23,10 @@ INSERT INTO mlops.drift_entities (entity_key)
 SELECT DISTINCT entity_key FROM staged ORDER BY entity_key
 ON CONFLICT DO NOTHING;
 
+-- name: entity_names
+-- What are the names of these numbers?
+SELECT entity_id, entity_key FROM mlops.drift_entities WHERE entity_id = ANY (%(entity_ids)s);
+
 -- name: add_signals
 -- Number the signals that are new.
 INSERT INTO mlops.drift_signals (strategy_id, signal_name, horizon, model_name, model_version)
