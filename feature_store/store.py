@@ -265,11 +265,17 @@ class FeatureStore(FeatureReader):
         shape = FrameLayout(layout, entity, event_time, ingest_time)
         spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
         values = BATCH_POINTS * (1 if layout == "wide" else LONG_COLUMNS)
-        source = Frame(frame, text=shape.identifiers)
+        source = Frame(frame, text=shape.identifiers | self._texts_of(view))
         batches = (points(part, shape) for part in source.batches(values))
         progress = progress or (lambda count: None)
         with self.database.connections(2) as (conn, aside):
             return writing.write_batches(conn, aside, batches, spec, view, progress)
+
+    def _texts_of(self, view: str | FeatureView | None) -> set[str]:
+        """The columns of texts of a view's frames."""
+        if view is None:
+            return set()
+        return definitions.category_names(self.view(view) if isinstance(view, str) else view)
 
     def register(self, view: FeatureView) -> bool:
         """Register a feature view.
