@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mlflow_timescale.cli.kit import database_option, print_message, progress
+from mlflow_timescale.cli.kit import database_option, print_message, progress, rehearsal_option
 from mlflow_timescale.db.uri import DatabaseURI
 
 from .options import Lag
@@ -56,6 +56,7 @@ from .options import Lag
 @click.option("--run-id", metavar="ID", help="MLflow run that computed the values.")
 @click.option("--restate", is_flag=True, help="Store different values as revisions known from now.")
 @click.option("--forecast", is_flag=True, help="Allow values that are known before their event.")
+@rehearsal_option
 def write(file: Path, producer: str | None, lag: Any, uri: DatabaseURI, **options: Any) -> None:
     """Write the features in FILE, all or nothing.
 
