@@ -245,8 +245,7 @@ class FeatureStore(FeatureReader):
         view
             Columns of a wide frame that it does not have are ignored; one log line names them.
         features
-            The columns of a wide frame to write: their names, or a mapping of column to feature
-            name. By default all, or those that the view has.
+            Columns of a wide frame to write: names, or a mapping to feature names; default: all.
         restate
             True stores a different value at an existing event and ingest time as a revision known
             from now on, instead of raising ConflictingValues.
@@ -279,11 +278,12 @@ class FeatureStore(FeatureReader):
         shape = FrameLayout(layout, entity, event_time, ingest_time, features)
         spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
         values = BATCH_POINTS * (1 if layout == "wide" else LONG_COLUMNS)
-        source = Frame(frame, text=shape.identifiers, keys=shape.keys)
+        known = self.view(view) if isinstance(view, str) else view
+        texts = set() if known is None else definitions.category_names(known)
+        source = Frame(frame, text=shape.identifiers | texts, keys=shape.keys)
+        batches = writing.frame_points(source.batches(values), shape, known)
         progress = progress or (lambda count: None)
         with self.database.connections(2) as (conn, aside):
-            known = definitions.find(conn, view) if isinstance(view, str) else view
-            batches = writing.frame_points(source.batches(values), shape, known)
             return writing.write_batches(conn, aside, batches, spec, view, progress)
 
     def register(self, view: FeatureView) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,4 +39,9 @@ def record(uri: DatabaseURI, strategy: str, calendar: str | None, what: str, fil
         "returns": monitor.record_returns,
         "strategy-returns": monitor.record_strategy_returns,
     }
-    print_message(f"{recorders[what](file)} new rows")
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always", UserWarning)
+        added = recorders[what](file)
+    print_message(f"{added} new rows")
+    for warning in raised:
+        print_message(f"Warning: {warning.message}", style="yellow", stderr=True)

@@ -19,7 +19,7 @@ from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.frames import Columns, InvalidFrame
 from mlflow_timescale.db import Connection, Error, load
 
-from . import columns
+from . import columns, plausibility
 from .columns import counts, days, instants, numbers, texts
 
 _queries = load("drift")
@@ -86,6 +86,7 @@ def record_predictions(
     table = columns.read(frame, names)
     entities, signals = texts(table, "entity_key"), numbers(table, "signal")
     signal_times, session_days = _times(table, calendar)
+    plausibility.refuse_infinite("signal", signals, [entities, session_days.tolist()])
     staged = [
         ("text", entities),
         ("date", session_days.tolist()),
@@ -129,17 +130,27 @@ def record_returns(
     (aware; default now). Empty values are left out: they are not known yet. Without known_at, a
     value that differs from the one known is a revision.
 
-    Raises InvalidFrame, NotASession, Contradiction.
+    Raises InvalidFrame, NotASession, Contradiction; warns of implausible values.
     """
     table = _known(columns.read(frame, names), calendar)
+    entities, sessions = texts(table, "entity_key"), days(table, "session")
+    horizons, known_at, values = (
+        counts(table, "horizon", 1),
+        _known_at(table),
+        numbers(table, "value"),
+    )
+    plausibility.refuse_infinite("value", values, [entities, sessions.tolist()])
+    plausibility.refuse_from_the_future(sessions, known_at, calendar)
     staged = [
-        ("text", texts(table, "entity_key")),
-        ("date", days(table, "session").tolist()),
-        ("int", counts(table, "horizon", 1).tolist()),
-        ("time", _known_at(table)),
-        ("real", numbers(table, "value").tolist()),
+        ("text", entities),
+        ("date", sessions.tolist()),
+        ("int", horizons.tolist()),
+        ("time", known_at),
+        ("real", values.tolist()),
     ]
-    return _record(conn, strategy_id, _RETURNS, staged)
+    added = _record(conn, strategy_id, _RETURNS, staged)
+    plausibility.warn_of_returns(calendar, entities, sessions, horizons, known_at, values)
+    return added
 
 
 def record_strategy_returns(
@@ -154,12 +165,13 @@ def record_strategy_returns(
     Columns: session, value; optional known_at, as for `record_returns`.
     """
     table = _known(columns.read(frame, names), calendar)
-    staged = [
-        ("date", days(table, "session").tolist()),
-        ("time", _known_at(table)),
-        ("real", numbers(table, "value").tolist()),
-    ]
-    return _record(conn, strategy_id, _STRATEGY_RETURNS, staged)
+    sessions, known_at, values = days(table, "session"), _known_at(table), numbers(table, "value")
+    plausibility.refuse_infinite("value", values, [sessions.tolist()])
+    plausibility.refuse_from_the_future(sessions, known_at, calendar)
+    staged = [("date", sessions.tolist()), ("time", known_at), ("real", values.tolist())]
+    added = _record(conn, strategy_id, _STRATEGY_RETURNS, staged)
+    plausibility.warn_of_strategy_returns(sessions, values)
+    return added
 
 
 def _record(

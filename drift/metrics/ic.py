@@ -220,7 +220,7 @@ def rank_ic_by_group(
     a = np.asarray(signals, dtype=np.float64)
     b = np.asarray(align(returns, signals, "returns and signals"), dtype=np.float64)
     given = np.asarray(align(groups, signals, "groups and signals"), dtype=object)
-    has_group = np.array([isinstance(group, str) or group == group for group in given], dtype=bool)
+    has_group = np.array([group is not None and group == group for group in given], dtype=bool)
     labels = given.astype(str)
     return {
         str(name): rank_ic(a[chosen], b[chosen], min_n)

@@ -17,9 +17,10 @@ from mlflow_timescale.db.rows import mappings
 from ..errors import DefinitionError
 from ..values.encoding import Floats, is_there
 from ..values.points import Points
+from . import categories
 
 _queries = db.load("features")
-TYPES = ("number", "integer", "boolean", "vector", "json")
+TYPES = ("number", "integer", "boolean", "category", "vector", "json")
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class FeatureView:
     name
         Unique among the views of a database.
     features
-        Type by feature name: "number", "integer", "boolean", "vector" (a list of numbers) or
-        "json". A list of names, or one name, means numbers.
+        Type by feature name: "number", "integer", "boolean", "category" (a text of at most 256
+        characters), "vector" (a list of numbers) or "json". A list of names, or one name, means
+        numbers.
     version
         From 1. A change to a registered view needs the next version.
     description, owner, code_reference
@@ -141,12 +143,28 @@ def views(conn: db.Connection) -> list[FeatureView]:
     return [FeatureView(**_with_sessions(row)) for row in rows]
 
 
-def check(conn: db.Connection, points: Points, version: int, view: FeatureView | None) -> None:
-    """Raise DefinitionError where points contradict the definitions that there are."""
-    rows = conn.execute(_queries.definitions_of, {"features": points.features}).fetchall()
+def check(
+    conn: db.Connection,
+    points: Points,
+    version: int,
+    view: FeatureView | None,
+    stored: dict[str, str] | None = None,
+) -> None:
+    """Raise DefinitionError where points contradict the definitions that there are.
+
+    InvalidValue is raised where a feature without a definition would mix texts with numbers.
+    `stored` keeps what the earlier batches of the same write brought.
+    """
+    values = {"features": points.features, "version": version}
+    rows = conn.execute(_queries.definitions_of, values).fetchall()
     kinds: dict[str, dict[int, str]] = {}
+    stored = {} if stored is None else stored
     for name, defined, kind in rows:
-        kinds.setdefault(name, {})[defined] = kind
+        if defined is None:
+            stored[name] = kind
+        else:
+            kinds.setdefault(name, {})[defined] = kind
+    categories.check(points, stored, kinds)
     if view is not None:
         _refuse_strangers(points.features, view)
     for code, name in enumerate(points.features):
@@ -170,6 +188,11 @@ def find_or_register(conn: db.Connection, view: FeatureView | str) -> FeatureVie
         return find(conn, view)
     register(conn, view)
     return view
+
+
+def category_names(view: FeatureView) -> set[str]:
+    """The features of a view that hold texts; a CSV file gives them as they are written."""
+    return {name for name, kind in view.features.items() if kind == "category"}
 
 
 def find(conn: db.Connection, name: str, version: int | None = None) -> FeatureView:
@@ -213,26 +236,27 @@ def _refuse_strangers(features: list[str], view: FeatureView) -> None:
 
 def _check_type(points: Points, code: int, kind: str) -> None:
     of_feature = points.feature == code
-    json = np.zeros(of_feature.sum(), dtype=bool)
-    if points.json is not None:
-        json = is_there(points.json[of_feature])
-    wrong = (
-        ~json
-        if kind in ("vector", "json")
-        else json | _wrong_numbers(points.value[of_feature], kind)
-    )
-    if kind == "vector" and points.json is not None:
-        wrong |= np.array(
-            [not str(text).startswith("[") for text in points.json[of_feature]], dtype=bool
-        )
+    texts = np.full(of_feature.sum(), None) if points.json is None else points.json[of_feature]
+    wrong = _wrong_values(points.value[of_feature], texts, kind)
     if wrong.any():
         at = np.flatnonzero(of_feature)[int(wrong.argmax())]
         text = None if points.json is None else points.json[at]
         raise DefinitionError(
             f"feature {points.features[code]!r} is defined as {kind}, got "
-            f"{points.value[at] if text is None else text!r} for "
+            f"{float(points.value[at]) if text is None else text!r} for "
             f"{points.entities[points.entity[at]]} ({int(wrong.sum())} such value(s))"
         )
+
+
+def _wrong_values(
+    numbers: Floats, texts: npt.NDArray[np.object_], kind: str
+) -> npt.NDArray[np.bool_]:
+    first = {"vector": "[", "json": "[{", "category": '"'}.get(kind)
+    if first is None:
+        return is_there(texts) | _wrong_numbers(numbers, kind)
+    of_kind = np.array([text is not None and text[0] in first for text in texts], dtype=bool)
+    undefined = np.isnan(numbers) & ~is_there(texts)
+    return ~of_kind & ~undefined if kind == "category" else ~of_kind
 
 
 def _wrong_numbers(numbers: Floats, kind: str) -> npt.NDArray[np.bool_]:

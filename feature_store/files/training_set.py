@@ -146,6 +146,8 @@ def _feature_column(cells: Cells, j: int, name: str) -> tuple[pa.Field, pa.Array
     missing = cells.event[j] == MISSING
     if j not in cells.structures:
         return pa.field(name, pa.float64()), pa.array(cells.value[j], mask=missing)
+    if cells.is_category(j):
+        return pa.field(name, pa.string()), pa.array(cells.structures[j].tolist(), pa.string())
     texts = [
         None if gone else dump_json(value)
         for value, gone in zip(cells.objects(j).tolist(), missing.tolist(), strict=True)
@@ -171,7 +173,7 @@ def _describe(
         versions=used,
         nulls=int((~has_value).sum()),
         undefined=int((has_value & np.isnan(cells.value[j]) & ~structured).sum()),
-        json=j in cells.structures,
+        json=j in cells.structures and not cells.is_category(j),
         definition=None if view is None else _definition(view, name),
     )
 

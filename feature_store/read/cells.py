@@ -99,6 +99,16 @@ class Cells:
             rows, values = rows[still], values[still]
         column[rows] = values
 
+    def is_category(self, feature: int) -> bool:
+        """Whether all values of a feature are texts; NaN (undefined) may be among them."""
+        if feature not in self.structures:
+            return False
+        structures = self.structures[feature]
+        is_number = ~is_there(structures) & ~np.isnan(self.value[feature])
+        return not is_number.any() and all(
+            isinstance(value, str) for value in structures if value is not None
+        )
+
     def objects(self, feature: int) -> npt.NDArray[Any]:
         """One feature's values: floats, or objects if some are structures (None is missing)."""
         if feature not in self.structures:

@@ -31,6 +31,7 @@ _LOOKBACK = 2  # times the usual interval of points: one extra point to read, fe
 _ALWAYS_LOOK_UP = 500  # cells; the question which plan is better would cost more than the answer
 _SAMPLE = 16
 _SERIES_AT_ONCE, _SMALLEST_PART = 20_000, 100
+_STRUCTURES_AT_ONCE = 100_000
 
 
 class Density(NamedTuple):
@@ -167,17 +168,42 @@ def _stretch(lookups: list[SeriesLookup], bounds: Bounds) -> tuple[datetime | st
 
 
 def _fetch_structures(conn: db.Connection, cells: Cells) -> None:
-    for winners in cells.pending():
-        keys, inverse = np.unique(
-            np.stack([winners.event, winners.ingest]), axis=1, return_inverse=True
+    for group in _groups(cells.pending()):
+        series = np.repeat([w.series for w in group], [len(w.rows) for w in group])
+        event, ingest = (
+            np.concatenate([getattr(w, name) for w in group]) for name in ("event", "ingest")
         )
-        parameters = {
-            "series": Int4Array(np.full(keys.shape[1], winners.series)),
-            "event": TimestampArray(keys[0]),
-            "ingest": TimestampArray(keys[1]),
-        }
-        found = np.full(keys.shape[1], None, dtype=object)
-        with json_cursor(conn) as cursor:
-            for position, value in cursor.execute(_queries.structures, parameters):
-                found[position - 1] = value
-        cells.put_structures(winners, found[inverse.ravel()])
+        # Most rows of a spine see the same few values: each is fetched once.
+        keys, inverse = np.unique(np.stack([series, event, ingest]), axis=1, return_inverse=True)
+        values = _structures(conn, keys)[inverse.ravel()]
+        ends = np.cumsum([len(w.rows) for w in group])[:-1]
+        for winners, part in zip(group, np.split(values, ends), strict=True):
+            cells.put_structures(winners, part)
+
+
+def _structures(conn: db.Connection, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+    """The structures of points by (series, event, ingest), shape (3, points)."""
+    parameters = {
+        "series": Int4Array(keys[0]),
+        "event": TimestampArray(keys[1]),
+        "ingest": TimestampArray(keys[2]),
+    }
+    values: npt.NDArray[np.object_] = np.full(keys.shape[1], None, dtype=object)
+    with json_cursor(conn) as cursor:
+        for position, value in cursor.execute(_queries.structures, parameters):
+            values[position - 1] = value
+    return values
+
+
+def _groups(pending: list[Winners]) -> Iterator[list[Winners]]:
+    """Winners together that have about `_STRUCTURES_AT_ONCE` rows, so that memory stays bounded."""
+    group: list[Winners] = []
+    rows = 0
+    for winners in pending:
+        group.append(winners)
+        rows += len(winners.rows)
+        if rows >= _STRUCTURES_AT_ONCE:
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group

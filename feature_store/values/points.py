@@ -14,7 +14,8 @@ from mlflow_timescale.common.frames import Columns, is_structure, labels
 from mlflow_timescale.common.micros import Micros, column_micros
 from mlflow_timescale.common.time import from_micros, to_micros
 
-from ..errors import InvalidFrame, InvalidTime
+from ..errors import InvalidFrame, InvalidTime, InvalidValue
+from .categories import to_label
 from .encoding import (
     Floats,
     Values,
@@ -142,6 +143,10 @@ def one_row(
         value = unwrapped(given)
         if is_structure(value):
             texts[i] = to_json(value, f"feature {name!r}")
+        elif isinstance(value, str):
+            texts[i] = to_label(value, f"feature {name!r}")
+            if texts[i] is None:
+                raise InvalidValue(f"feature {name!r} is an empty text; leave it out")
         else:
             numbers[i] = to_number(value, f"feature {name!r}")
     ingest_times = None

@@ -13,7 +13,7 @@ import psycopg
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import Columns
 
-from ..catalogue import definitions
+from ..catalogue import categories, definitions
 from ..catalogue.definitions import FeatureView
 from ..catalogue.series import SeriesWriter
 from ..errors import InvalidFrame, WriteContention
@@ -83,6 +83,7 @@ def write_points(
         return 0
     batch = make_batch(points, SeriesWriter(conn, spec.version).ids(points))
     with _readable_contention(), WriteTransaction(conn, spec) as transaction:
+        categories.register(conn, points, spec.version)
         transaction.add(batch)
     return _log_stored(transaction.stored, len(points))
 
@@ -106,6 +107,7 @@ def write_stream(
             count += len(points)
             lagged = apply_availability(points, spec)
             if len(lagged):
+                categories.register(conn, lagged, spec.version)
                 batch = make_batch(lagged, series.ids(lagged))
                 enter = transaction.stage if batch.ingest is None else transaction.add
                 enter(batch)
@@ -140,8 +142,9 @@ def _checked(
     conn: db.Connection, stream: Iterator[Points], spec: WriteSpec, view: FeatureView | None
 ) -> Iterator[Points]:
     """The batches, each checked against the definitions before it is handed on."""
+    kinds: dict[str, str] = {}
     for points in stream:
-        definitions.check(conn, points, spec.version, view)
+        definitions.check(conn, points, spec.version, view, kinds)
         yield points
 
 

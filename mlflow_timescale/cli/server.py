@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 import click
 
 from mlflow_timescale import db
+from mlflow_timescale.cli import basic_auth
 from mlflow_timescale.cli.kit import URIType, default_uri, print_message, require_server
 from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.plugin import IN_DATABASE_ROOT
+from mlflow_timescale.serving.launch import BASIC_AUTH, UVICORN_OPTS, Application, is_wrapped
 
 _BACKEND = "MLFLOW_BACKEND_STORE_URI"
 _DESTINATION = "MLFLOW_ARTIFACTS_DESTINATION"
@@ -73,15 +75,36 @@ def _default_workers() -> int:
     envvar="MLFLOW_WORKERS",
     help="Worker processes.",
 )
+@click.option(
+    "--app-name",
+    metavar="NAME",
+    help="An application of MLflow, such as basic-auth.",
+)
+@click.option(
+    "--uvicorn-opts",
+    envvar=UVICORN_OPTS,
+    default="",
+    metavar="TEXT",
+    help="Options of uvicorn.",
+)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="")
-def server(uri: DatabaseURI, host: str, port: int, workers: int, options: tuple[str, ...]) -> None:
+def server(
+    uri: DatabaseURI,
+    host: str,
+    port: int,
+    workers: int,
+    app_name: str | None,
+    uvicorn_opts: str,
+    options: tuple[str, ...],
+) -> None:
     """Run MLflow's tracking server and web interface.
 
     Options of `mlflow server` are passed on. Artifacts that clients upload are kept in the
     database, unless --artifacts-destination names another place. An embedded database stops with
     the server.
     """
-    run(uri, host=host, port=port, workers=workers, options=options)
+    application = Application(app_name, uvicorn_opts, is_wrapped(options))
+    run(uri, host=host, port=port, workers=workers, application=application, options=options)
 
 
 def run(
@@ -90,10 +113,15 @@ def run(
     host: str,
     port: int,
     workers: int,
+    application: Application | None = None,
     options: Sequence[str] = (),
     page: str = "",
 ) -> NoReturn:
     """Become `mlflow server`, once the port is free and the database is ready."""
+    application = application or Application(uvicorn_opts=os.environ.get(UVICORN_OPTS, ""))
+    has_users = application.name == BASIC_AUTH
+    if has_users:
+        basic_auth.require_secret_key()
     _refuse_passwords(options)
     check_port(host, port)
     print_message(f"Database {uri}", stderr=True)
@@ -102,14 +130,17 @@ def run(
     from mlflow_timescale.schema import prepare
 
     prepare(uri.url)
+    if has_users:
+        basic_auth.prepare_users()
     print_message(
         f"MLflow in a few seconds at {address(host, port)}{page} (Ctrl-C stops it)", stderr=True
     )
     where = ["--host", host, "--port", str(port), "--workers", str(workers)]
     if uri.embedded is not None:
         embedded.keep_across_exec(uri.embedded)
-    command = [sys.executable, "-m", "mlflow", "server", *where, *options]
-    os.execve(sys.executable, command, environment(uri, os.environ))
+    command = [sys.executable, "-m", "mlflow", "server", *where, *application.arguments(), *options]
+    variables = {**environment(uri, os.environ), **application.variables()}
+    os.execve(sys.executable, command, variables)
 
 
 def environment(uri: DatabaseURI, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -61,6 +61,13 @@ def _text(text: str) -> str:
     return text
 
 
+def _seconds(text: str) -> float | None:
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        return None
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
@@ -136,6 +143,15 @@ NOTIFY: Setting[tuple[str, ...]] = Setting(
     "Where drift alerts are sent: webhooks, or anything that Apprise knows.",
     "nowhere",
 )
+CLIENT_TIMEOUT: Setting[float] = Setting(
+    _PREFIX + "CLIENT_TIMEOUT",
+    "seconds",
+    _seconds,
+    60.0,
+    "How long `mlflow-timescale server` waits for the next bytes of a request, and for a client to "
+    "take those of an answer; 0 waits without limit.",
+    "60",
+)
 SETTINGS: tuple[Setting[Any], ...] = (
     URI,
     HOME,
@@ -146,6 +162,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     UNKNOWN_ARTIFACTS,
     MIGRATE,
     NOTIFY,
+    CLIENT_TIMEOUT,
 )
 
 

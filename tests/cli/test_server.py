@@ -74,6 +74,7 @@ def test_options_of_mlflow_server_are_handed_on(
     assert became[0] == sys.executable
     assert became[1][1:] == [  # type: ignore[index]
         *["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "3"],
+        *["--app-name", "timescale"],
         *further,
     ]
     assert became[2] == database.url

@@ -66,11 +66,14 @@ def mlflow_server(
 
 @contextmanager
 def timescale_server(
-    *arguments: str, log_file: Path, environment: Mapping[str, str] | None = None
+    *arguments: str,
+    log_file: Path,
+    environment: Mapping[str, str] | None = None,
+    health: str = "/health",
 ) -> Iterator[Server]:
     """Run `mlflow-timescale server ...` on a free port; stop it and its children afterwards."""
     command = [*timescale_command(), "server", *arguments]
-    with _http_server(command, log_file, environment) as server:
+    with _http_server(command, log_file, environment, health) as server:
         yield server
 
 
@@ -96,7 +99,10 @@ def running(
 
 @contextmanager
 def _http_server(
-    command: list[str], log_file: Path, environment: Mapping[str, str] | None
+    command: list[str],
+    log_file: Path,
+    environment: Mapping[str, str] | None,
+    health: str = "/health",
 ) -> Iterator[Server]:
     port = free_port()
     command = [*command, "--port", str(port)]
@@ -106,20 +112,20 @@ def _http_server(
     ):
         server = Server(process, f"http://127.0.0.1:{port}", log_file, session)
         try:
-            _wait_until_healthy(server)
+            _wait_until_healthy(server, health)
             yield server
         except BaseException:
             print(f"---- log of the server ----\n{server.log}")  # noqa: T201
             raise
 
 
-def _wait_until_healthy(server: Server) -> None:
+def _wait_until_healthy(server: Server, health: str) -> None:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if (code := server.process.poll()) is not None:
             raise RuntimeError(f"the server ended with {code}:\n{server.log}")
         try:
-            if server.get("/health").ok:
+            if server.get(health).ok:
                 return
         except requests.ConnectionError:
             time.sleep(0.1)

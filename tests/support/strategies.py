@@ -36,7 +36,7 @@ class Strategy:
         return {**self._long(self.signals, "signal", chosen), **columns}
 
     def realized(self, chosen: slice = slice(None), **columns: Any) -> dict[str, Any]:
-        return {**self._long(self.returns, "value", chosen), **columns}
+        return {**self._long(self.returns / 100, "value", chosen), **columns}
 
     def own(self, chosen: slice = slice(None)) -> dict[str, Any]:
         daily = (self.signals * self.returns).mean(axis=1) / 100

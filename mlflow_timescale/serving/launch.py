@@ -1,0 +1,78 @@
+"""How `mlflow server` is made to run our application."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NAME = "timescale"  # of our entry point in the group `mlflow.app`
+# Names the application that ours is wrapped around: `mlflow server` takes one name only.
+WRAPPED = "_MLFLOW_TIMESCALE_WRAPPED_APP"
+BASIC_AUTH = "basic-auth"
+UVICORN_OPTS = "MLFLOW_UVICORN_OPTS"
+_GRACE_OPTION, _GRACE = "--timeout-graceful-shutdown", 6  # seconds; see `bounds`
+_OTHER_SERVERS = {"--dev", "--gunicorn-opts", "--waitress-opts"}
+_GUNICORN_OPTS = "MLFLOW_GUNICORN_OPTS"
+_JOBS = "_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN"
+
+
+@dataclass(frozen=True)
+class Application:
+    """The application of a server, and how uvicorn runs it.
+
+    Parameters
+    ----------
+    name
+        An application of MLflow, such as `basic-auth`; by default its tracking server.
+    uvicorn_opts
+        Options of uvicorn.
+    is_wrapped
+        Whether our middleware is around it.
+
+    Examples
+    --------
+    >>> Application("basic-auth").arguments()
+    ['--app-name', 'timescale']
+    >>> Application(uvicorn_opts="--backlog 9").variables()
+    {'MLFLOW_UVICORN_OPTS': '--backlog 9 --timeout-graceful-shutdown 6'}
+    """
+
+    name: str | None = None
+    uvicorn_opts: str = ""
+    is_wrapped: bool = True
+
+    def arguments(self) -> list[str]:
+        """Options of `mlflow server`."""
+        name = NAME if self.is_wrapped else self.name
+        return ["--app-name", name] if name else []
+
+    def variables(self) -> dict[str, str]:
+        """The environment of `mlflow server`."""
+        if not self.is_wrapped:
+            return {UVICORN_OPTS: self.uvicorn_opts} if self.uvicorn_opts else {}
+        variables = {UVICORN_OPTS: _with_grace(self.uvicorn_opts)}
+        if self.name and self.name != NAME:
+            variables[WRAPPED] = self.name
+        if self.name == BASIC_AUTH:
+            # `mlflow server` makes this token only where it knows the application by its name. With
+            # it, MLflow's jobs may call the server's gateway.
+            variables[_JOBS] = secrets.token_hex(32)
+        return variables
+
+
+def _with_grace(uvicorn_opts: str) -> str:
+    if _GRACE_OPTION in uvicorn_opts:
+        return uvicorn_opts
+    return f"{uvicorn_opts} {_GRACE_OPTION} {_GRACE}".strip()
+
+
+def is_wrapped(options: Sequence[str]) -> bool:
+    """Whether our application runs with these options of `mlflow server`: only under uvicorn.
+
+    >>> is_wrapped(["--static-prefix", "/mlflow"]), is_wrapped(["--gunicorn-opts=-t 9"])
+    (True, False)
+    """
+    names = {option.partition("=")[0] for option in options}
+    return not names & _OTHER_SERVERS and not os.environ.get(_GUNICORN_OPTS)
