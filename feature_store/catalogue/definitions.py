@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlflow_timescale import db
-from mlflow_timescale.common.schedules import canonical_name
+from mlflow_timescale.common.calendars import canonical_name
 from mlflow_timescale.common.time import Duration, InvalidTime, SessionCount, optional_duration
 from mlflow_timescale.db.rows import mappings
 

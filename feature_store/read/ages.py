@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from mlflow_timescale import db
 from mlflow_timescale.common.calendar_overrides import read_calendar
-from mlflow_timescale.common.calendars import TradingCalendar
+from mlflow_timescale.common.calendars import Override, TradingCalendar
 from mlflow_timescale.common.micros import FIRST, LAST, Micros
-from mlflow_timescale.common.schedules import Override
 from mlflow_timescale.common.time import (
     MICROSECOND,
     Duration,

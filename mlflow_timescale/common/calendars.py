@@ -26,6 +26,7 @@ from mlflow_timescale.common.schedules import (
     Instants,
     Override,
     Schedule,
+    canonical_name,
     session_clock,
     to_date,
     to_datetime,
@@ -42,6 +43,7 @@ __all__ = [
     "Override",
     "TradingCalendar",
     "UnknownCalendar",
+    "canonical_name",
 ]
 
 Direction = Literal["next", "previous", "none"]
@@ -81,7 +83,7 @@ class TradingCalendar:
     """
 
     def __init__(self, name: str, overrides: Iterable[Override] = ()) -> None:
-        self.name = schedules.canonical_name(name)
+        self.name = canonical_name(name)
         self.overrides = tuple(sorted(overrides, key=lambda override: override.session))
         today = datetime.now(timezone.utc).date()
         self._schedule = self._build(_FIRST, today + _AHEAD)
