@@ -43,13 +43,15 @@ def distributions(
     names = feature_values.names(conn) if strategy.features is None else list(strategy.features)
     for start in range(0, len(names), GROUP):
         for sample in feature_values.samples(conn, windows, names[start : start + GROUP]):
-            yield sample.feature, _fit(sample.sections, bins)
+            yield sample.feature, _fit(sample.sections, bins, sample.names)
 
 
-def _fit(sections: dict[date, Section], bins: int) -> psi.Reference:
+def _fit(
+    sections: dict[date, Section], bins: int, names: dict[float, str] | None = None
+) -> psi.Reference:
     values = [section.values for section in sections.values()]
     days = np.repeat(np.arange(len(values)), [len(v) for v in values])
-    fitted = psi.fit(np.concatenate(values), bins, days=days)
+    fitted = psi.fit(np.concatenate(values), bins, days=days, names=names)
     return replace(fitted, habits=Habits.fit(list(_shares(sections))))
 
 
