@@ -125,8 +125,9 @@ def samples(
             },
         )
         for name, version, *arrays, labels in cursor:
-            keys, (values, names) = arrays[:3], _with_codes(np.asarray(arrays[3]), labels)
-            rows = _Rows.sorted(*(np.asarray(array) for array in keys), values)
+            entities, events, ingests, numbers = (np.asarray(array) for array in arrays)
+            values, names = _with_codes(numbers, labels)
+            rows = _Rows.sorted(entities, events, ingests, values)
             yield Sample(label(name, version), {w.session: rows.section(w) for w in windows}, names)
 
 

@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Counts, Floats
-from .categories import category_codes, labels_of
+from .categories import labels_of
 from .feed_quality import Habits
 from .spread import ROUNDING, is_constant
-
 
 _TUPLES = ("edges", "values", "counts", "names")
 

@@ -1,7 +1,7 @@
 """Categories as numbers: a code for each text, which is the same on every day and machine.
 
-Buckets, counts and shares then work as for numbers. A code is 48 bits of the text's SHA-256: a double
-holds it exactly, and two of a thousand texts share one with a probability below 2e-9.
+Buckets, counts and shares then work as for numbers. A code is 48 bits of the text's SHA-256: a
+double holds it exactly, and two of a thousand texts share one with a probability below 2e-9.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from drift.metrics.buckets import Reference
 from drift.metrics.categories import category_codes, code_of
 
 REFERENCE = ["TECH"] * 50 + ["FIN"] * 30 + ["ENERGY"] * 20
-# Current sample and PSI, computed with 40 digits in decimal arithmetic: sum of (q - p) ln(q / p) over the buckets, with 0.5 added to each count.
+# Current sample and PSI, computed with 40 digits in decimal arithmetic: the sum of
+# (q - p) ln(q / p) over the buckets, with 0.5 added to each count.
 GOLDEN = {
     "the same shares": (["TECH"] * 50 + ["FIN"] * 30 + ["ENERGY"] * 20, 0.0),
     "a shift": (["TECH"] * 30 + ["FIN"] * 50 + ["ENERGY"] * 20, 0.1987178927),
