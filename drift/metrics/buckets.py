@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Counts, Floats
 from .categories import labels_of
+from .clock import Clock
 from .feed_quality import Habits
 from .spread import ROUNDING, is_constant
 
@@ -65,6 +66,8 @@ class Reference:
         where the window came without days.
     habits
         How many of a day's names had no value, the same value, or that of the day before.
+    clock
+        The usual hour of the events; None where it was not recorded.
     names
         The texts of `values` where these are codes of categories.
     """
@@ -76,6 +79,7 @@ class Reference:
     daily: Variation | None = None
     pooled: Variation | None = None
     habits: Habits | None = None
+    clock: Clock | None = None
     names: tuple[str, ...] = ()
 
     @classmethod
@@ -87,6 +91,7 @@ class Reference:
         codes, names
             As `category_codes` returns them.
 
+        >>> from drift.metrics.categories import category_codes
         >>> codes, names = category_codes(["FIN", "TECH", "TECH", None])
         >>> reference = Reference.fit_categories(codes, names)
         >>> dict(zip(reference.labels, reference.counts)) == {
@@ -208,7 +213,12 @@ class Reference:
         """The reference that `to_json` wrote."""
         fields: dict[str, Any] = json.loads(text)
         fields |= {key: tuple(fields.get(key, ())) for key in _TUPLES}
-        for key, kind in (("daily", Variation), ("pooled", Variation), ("habits", Habits)):
+        for key, kind in (
+            ("daily", Variation),
+            ("pooled", Variation),
+            ("habits", Habits),
+            ("clock", Clock),
+        ):
             fields[key] = kind(**fields[key]) if fields.get(key) else None
         return cls(**fields)
 
