@@ -485,7 +485,8 @@ SELECT to_regclass('mlops.feature_points') IS NOT NULL;
 -- name: feature_window
 -- What was written of each feature in a time, and known by its end? One row a feature, arrays in no
 -- order. A category is -Infinity among the values, which no number is, and its text is in `labels`, in
--- the order of these; NULL where there is none. The bound on ingest_time lets the rows be found where they lie, in order of writing.
+-- the order of these; NULL where there is none. The bound on ingest_time lets the rows be found where
+-- they lie, in order of writing.
 SELECT
     s.feature_name, s.feature_version,
     array_agg(coalesce(e.entity_id, -s.series_id)) AS entities,
