@@ -37,6 +37,7 @@ class WatchedStrategy:
         rules: strategies.Rules | None = None,
         signal: str | None = None,
         model_name: str | None = None,
+        model_version: str | None = None,
         features: Sequence[str] | None = None,
         min_n: int | None = None,
         periods_per_year: float | None = None,
@@ -57,6 +58,7 @@ class WatchedStrategy:
             rules=rules,
             signal=signal,
             model_name=model_name,
+            model_version=model_version,
             features=features,
             min_n=min_n,
             periods_per_year=periods_per_year,
@@ -112,6 +114,7 @@ class WatchedStrategy:
         rules: strategies.Rules | None = None,
         signal: str | None = None,
         model_name: str | None = None,
+        model_version: str | None = None,
         features: Sequence[str] | None = None,
         min_n: int | None = None,
         periods_per_year: float | None = None,
@@ -121,7 +124,7 @@ class WatchedStrategy:
 
         Parameters
         ----------
-        calendar, rules, signal, model_name, features, min_n, periods_per_year
+        calendar, rules, signal, model_name, model_version, features, min_n, periods_per_year
             As in the class; a setting that is given neither here nor there stays as it is.
         create
             False raises UnknownStrategy for a new strategy.
@@ -145,6 +148,7 @@ class WatchedStrategy:
             rules=rules,
             signal=signal,
             model_name=model_name,
+            model_version=model_version,
             features=features,
             min_n=min_n,
             periods_per_year=periods_per_year,

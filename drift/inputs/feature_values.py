@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _queries = load("drift")
 # A value known longer than this before its event (a forecast) is not looked for.
 FOREKNOWLEDGE = timedelta(days=3)
+_NO_EVENTS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,25 @@ class FeatureWindow:
     after: datetime
     as_of: datetime
     entities: NDArray[np.int64]
+    known_by: datetime | None = None
+
+    @property
+    def known(self) -> datetime:
+        """When values must have been known; by default at the as-of time."""
+        return self.known_by or self.as_of
 
 
 class Section(NamedTuple):
     """One feature in one session.
 
-    `known` holds the values of the names `entities`; `without` counts predicted names without one.
+    `known` holds the values of the names `entities`, `events` their event times in microseconds;
+    `without` counts predicted names without one.
     """
 
     entities: NDArray[np.int64]
     known: Floats
     without: int = 0
+    events: NDArray[np.int64] = _NO_EVENTS
 
     @property
     def values(self) -> Floats:
@@ -114,6 +123,7 @@ def samples(
             {
                 "after": windows[0].after,
                 "as_of": max(window.as_of for window in windows),
+                "known_by": max(window.known for window in windows),
                 "foreknowledge": FOREKNOWLEDGE,
                 "features": None if features is None else list(features),
                 "entities": _everyone(windows),
@@ -163,11 +173,13 @@ class _Rows(NamedTuple):
     def section(self, window: FeatureWindow) -> Section:
         """The newest value of each name by the window's end."""
         after, as_of = to_micros(window.after), to_micros(window.as_of)
-        visible = (self.events > after) & (self.events <= as_of) & (self.ingests <= as_of)
+        known = to_micros(window.known)
+        visible = (self.events > after) & (self.events <= as_of) & (self.ingests <= known)
         if len(window.entities):
             at = np.searchsorted(window.entities, self.entities)
             visible &= window.entities[np.minimum(at, len(window.entities) - 1)] == self.entities
         entities, values = self.entities[visible], self.values[visible]
+        events = self.events[visible]
         newest = np.append(entities[1:] != entities[:-1], True)[: len(entities)]
         without = max(len(window.entities) - int(newest.sum()), 0)
-        return Section(entities[newest], values[newest], without)
+        return Section(entities[newest], values[newest], without, events[newest])

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Counts, Floats
+from .clock import Clock
 from .feed_quality import Habits
 from .spread import ROUNDING, is_constant
 
@@ -62,6 +63,8 @@ class Reference:
         where the window came without days.
     habits
         How many of a day's names had no value, the same value, or that of the day before.
+    clock
+        The usual hour of the events; None where it was not recorded.
     """
 
     kind: str
@@ -71,6 +74,7 @@ class Reference:
     daily: Variation | None = None
     pooled: Variation | None = None
     habits: Habits | None = None
+    clock: Clock | None = None
 
     @classmethod
     def fit(cls, values: ArrayLike, bins: int = 10) -> Reference:
@@ -177,7 +181,12 @@ class Reference:
         """The reference that `to_json` wrote."""
         fields: dict[str, Any] = json.loads(text)
         fields |= {key: tuple(fields[key]) for key in ("edges", "values", "counts")}
-        for key, kind in (("daily", Variation), ("pooled", Variation), ("habits", Habits)):
+        for key, kind in (
+            ("daily", Variation),
+            ("pooled", Variation),
+            ("habits", Habits),
+            ("clock", Clock),
+        ):
             fields[key] = kind(**fields[key]) if fields.get(key) else None
         return cls(**fields)
 

@@ -16,6 +16,7 @@ from mlflow.entities.metric import MetricWithRunId
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.store.entities.paged_list import PagedList
+from mlflow.store.tracking.dbmodels.models import SqlTraceInfo
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.tracking.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 from mlflow.utils.search_utils import SearchUtils
@@ -30,8 +31,10 @@ from mlflow.utils.validation import (
     _validate_tag,
 )
 
+from mlflow_timescale.artifacts import removal
 from mlflow_timescale.db import Connection
-from mlflow_timescale.schema import prepare
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.schema import prepare, wait_for
 from mlflow_timescale.tracking import create, deletion, history, runs, search, writes
 from mlflow_timescale.tracking.calls import guarded
 from mlflow_timescale.tracking.errors import ParamsChanged
@@ -39,6 +42,7 @@ from mlflow_timescale.tracking.points import points
 from mlflow_timescale.tracking.session import autocommit, driver, joined
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
 
@@ -56,6 +60,13 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         self.ManagedSessionMaker: Any = joined(
             self.ManagedSessionMaker, self.engine, self.read_engine
         )
+
+    @classmethod
+    def _get_or_create_engine(cls, db_uri: str) -> Engine:
+        # MLflow would wait up to 51 s between two attempts, say at a server that is full.
+        if db_uri not in cls._engine_map:
+            wait_for(db_uri)
+        return super()._get_or_create_engine(db_uri)
 
     def _workspace(self) -> str | None:
         """The workspace to stay in, None without workspaces."""
@@ -164,11 +175,36 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         return page, SearchUtils.create_page_token(offset + len(page)) if more else None
 
     def _hard_delete_experiment(self, experiment_id: str) -> None:
-        # MLflow loads every point, tag and span below an experiment in order to delete it.
+        # MLflow loads every point, tag and span below an experiment in order to delete it, and
+        # leaves the files of its logged models and traces.
+        number = _parse_experiment_id(experiment_id)
         with self.ManagedSessionMaker(read_only=False) as session:
-            number = _parse_experiment_id(experiment_id)
+            places = removal.places_of_experiment(driver(session), number)
             deletion.empty_experiment(driver(session), number, self._workspace())
         super()._hard_delete_experiment(experiment_id)
+        removal.remove(DatabaseURI.parse(self.db_uri), places)
+
+    def _delete_traces(
+        self,
+        experiment_id: str,
+        max_timestamp_millis: int | None = None,
+        max_traces: int | None = None,
+        trace_ids: list[str] | None = None,
+    ) -> int:
+        # MLflow leaves the files of deleted traces, and nothing else knows where they are.
+        with self.ManagedSessionMaker() as session:
+            filters = [SqlTraceInfo.experiment_id == _parse_experiment_id(experiment_id)]
+            if trace_ids:
+                filters.append(SqlTraceInfo.request_id.in_(trace_ids))
+            if max_timestamp_millis is not None:
+                filters.append(SqlTraceInfo.timestamp_ms <= max_timestamp_millis)
+            ids = self._select_trace_ids_for_delete(session=session, filters=filters, lock=False)
+            places = removal.places_of_traces(driver(session), ids)
+        count: int = super()._delete_traces(
+            experiment_id, max_timestamp_millis, max_traces, trace_ids
+        )
+        removal.remove_traces(DatabaseURI.parse(self.db_uri), places)
+        return count
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[Session, Connection | None]]:

@@ -11,6 +11,8 @@ CLAIM_OFF = {"MLFLOW_TIMESCALE_CLAIM_POSTGRESQL": "false"}
 BLOCK = """
 import sys
 
+pytestmark = pytest.mark.slow
+
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {blocked!r}:
