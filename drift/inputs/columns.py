@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mlflow_timescale.common.errors import InvalidText
 from mlflow_timescale.common.frames import Columns, Frame, InvalidFrame, as_arrow, text
 from mlflow_timescale.common.micros import column_micros
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import InvalidTime
 
 IDENTIFIERS = ("entity_key", "group", "signal_name", "model_name", "model_version")
@@ -22,7 +24,13 @@ def read(frame: Any) -> Columns:
     >>> read({"entity_key": ["AAPL"], "signal": [0.5]})["signal"].tolist()
     [0.5]
     """
-    return Frame(frame, text=IDENTIFIERS).columns()
+    try:
+        return Frame(frame, text=IDENTIFIERS).columns()
+    except UnicodeEncodeError as exc:  # a lone surrogate, which Arrow refuses without a name
+        for name in IDENTIFIERS:
+            if name in frame:
+                check_text(list(frame[name]), f"column {name!r}")
+        raise InvalidText(f"a column holds text that UTF-8 cannot encode: {exc}") from exc
 
 
 def rows(columns: Columns) -> int:
@@ -46,7 +54,8 @@ def take(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
 def texts(columns: Columns, name: str, default: str | None = None) -> list[str]:
     """A column of identifiers; missing and empty ones take the default.
 
-    Raises InvalidFrame without a default, and for values that are neither text nor integers.
+    Raises InvalidFrame without a default, and for values that are neither text nor integers;
+    InvalidText for NUL, which no column of a database holds.
 
     >>> texts(read({"model_version": ["1.10", None]}), "model_version", "")
     ['1.10', '']
@@ -57,6 +66,8 @@ def texts(columns: Columns, name: str, default: str | None = None) -> list[str]:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     values = values.cast(pa.string())
+    if pc.any(pc.match_substring(values, "\0")).as_py():
+        check_text(values.to_pylist(), f"column {name!r}")
     is_missing = pc.fill_null(pc.equal(values, ""), True)
     missing = pc.sum(is_missing).as_py() or 0
     if missing and default is None:
