@@ -23,13 +23,13 @@ from mlflow.utils.search_utils import SearchModelUtils, SearchModelVersionUtils,
 from mlflow_timescale.db import load
 from mlflow_timescale.registry.guard import AuditedRegistry
 from mlflow_timescale.registry.search import find_models, find_versions
-from mlflow_timescale.schema import prepare
+from mlflow_timescale.schema import prepare, wait_for
 from mlflow_timescale.tracking.calls import guarded
 from mlflow_timescale.tracking.errors import translated
 from mlflow_timescale.tracking.session import driver, joined
 
 if TYPE_CHECKING:
-    from sqlalchemy import Select
+    from sqlalchemy import Engine, Select
     from sqlalchemy.orm import Session
 
 _queries = load("registry")
@@ -53,6 +53,13 @@ class TimescaleRegistry(AuditedRegistry):
             with translated():
                 driver(session).execute(_queries.serialize_versions, values)
             return super().create_model_version(name, *arguments, **keywords)
+
+    @classmethod
+    def _get_or_create_engine(cls, db_uri: str) -> Engine:
+        # MLflow would wait up to 51 s between two attempts, say at a server that is full.
+        if db_uri not in cls._engine_map:
+            wait_for(db_uri)
+        return super()._get_or_create_engine(db_uri)
 
     def search_model_versions(
         self,

@@ -34,7 +34,7 @@ from mlflow.utils.validation import (
 from mlflow_timescale.artifacts import removal
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.schema import prepare
+from mlflow_timescale.schema import prepare, wait_for
 from mlflow_timescale.tracking import create, deletion, history, runs, search, writes
 from mlflow_timescale.tracking.calls import guarded
 from mlflow_timescale.tracking.errors import ParamsChanged
@@ -42,6 +42,7 @@ from mlflow_timescale.tracking.points import points
 from mlflow_timescale.tracking.session import autocommit, driver, joined
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
 
@@ -59,6 +60,13 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         self.ManagedSessionMaker: Any = joined(
             self.ManagedSessionMaker, self.engine, self.read_engine
         )
+
+    @classmethod
+    def _get_or_create_engine(cls, db_uri: str) -> Engine:
+        # MLflow would wait up to 51 s between two attempts, say at a server that is full.
+        if db_uri not in cls._engine_map:
+            wait_for(db_uri)
+        return super()._get_or_create_engine(db_uri)
 
     def _workspace(self) -> str | None:
         """The workspace to stay in, None without workspaces."""
