@@ -8,6 +8,7 @@ from datetime import date, datetime, timezone
 import numpy as np
 
 from mlflow_timescale.common.calendars import NotASession
+from mlflow_timescale.common.rows import Rows
 from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, load
 
@@ -137,7 +138,7 @@ class StrategyReview(WatchedStrategy):
         [('no signals', 'critical')]
         """
         with self._connect() as conn:
-            return lifecycle.find(conn, self.strategy_id, states=states, since=since)
+            return Rows(lifecycle.find(conn, self.strategy_id, states=states, since=since))
 
     def acknowledge(self, alert_id: int, *, by: str, note: str = "") -> None:
         """Record that a person handles an alert.
@@ -207,7 +208,7 @@ class StrategyReview(WatchedStrategy):
         Returns
         -------
         list of DriftMetrics
-            One for each session that was computed.
+            One for each session that was computed; `to_frame()` returns a frame of them.
 
         Examples
         --------
@@ -216,7 +217,7 @@ class StrategyReview(WatchedStrategy):
         """
         with self._connect() as conn:
             days = [run.session for run in values.runs(conn, self.strategy_id, start, end)]
-            return [self._stored_metrics(conn, day) for day in days]
+            return Rows(self._stored_metrics(conn, day) for day in days)
 
     def last_session(self) -> date | None:
         """The last session that was computed; None before any.
