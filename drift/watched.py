@@ -47,7 +47,9 @@ class WatchedStrategy:
         conninfo: str | None = None,
         dsn: str | None = None,
     ) -> None:
-        self.database = db.Database.of(db.one_of(uri, conninfo, dsn), application="drift", translate=True)
+        self.database = db.Database.of(
+            db.one_of(uri, conninfo, dsn), application="drift", translate=True
+        )
         self.uri = self.database.uri
         self.strategy_id = strategy_id
         self.on_alert = on_alert

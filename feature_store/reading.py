@@ -32,7 +32,9 @@ class FeatureReader:
     """The part of `FeatureStore` that reads; it holds the connections."""
 
     def __init__(self, uri: str | DatabaseURI | db.Database, *, readers: int | None = None) -> None:
-        self.database = db.Database.of(uri, application="feature_store", setup=arrays.register, translate=True)
+        self.database = db.Database.of(
+            uri, application="feature_store", setup=arrays.register, translate=True
+        )
         self.uri = self.database.uri
         self._readers = readers or min(_MOST_READERS, os.cpu_count() or 1)
 

@@ -20,8 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlflow_timescale.common.frames import joining
-from mlflow_timescale.common.frames import JSON, Frame
+from mlflow_timescale.common.frames import JSON, Frame, joining
 from mlflow_timescale.db import Database
 
 from ..read.ages import AgeLimit, Limits

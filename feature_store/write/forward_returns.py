@@ -120,7 +120,7 @@ def _matrix(
     columns = Frame(prices, text=[entity]).columns()
     found, code = labels(columns[entity], entity)
     names, rank = np.unique(found, return_inverse=True)
-    code = rank[code]
+    code = rank[code].astype(np.int32)
     times, row = np.unique(column_micros(columns[event_time], event_time), return_inverse=True)
     values = column_values(columns[price], f"column {price!r}").number
     if (values <= 0).any():

@@ -46,12 +46,11 @@ def test_a_diff_lists_one_kind_of_change(revised: FeatureStore) -> None:
 def test_the_command_sums_up_or_lists(revised: FeatureStore, capsys: pytest.CaptureFixture) -> None:
     from mlflow_timescale.cli import main
 
+    span = ("2024-01-15T20:00Z", "2024-01-17T20:00Z")
+
     def run(*arguments: str) -> str:
         with pytest.raises(SystemExit):
-            main(
-                ["features", "diff", "2024-01-15T20:00Z", "2024-01-17T20:00Z", *arguments]
-                + ["--uri", revised.uri.url]
-            )
+            main(["features", "diff", *span, *arguments, "--uri", revised.uri.url])
         return str(capsys.readouterr().out)
 
     assert "largest_size" in run()

@@ -82,7 +82,7 @@ def test_two_prices_at_one_time_and_no_price_are_refused() -> None:
     twice = pd.concat([long(), long().head(1)])
     with pytest.raises(InvalidFrame, match="two prices"):
         forward_returns(twice, 1)
-    with pytest.raises(InvalidValue, match="0.0, not a price"):
+    with pytest.raises(InvalidValue, match=r"0\.0, not a price"):
         forward_returns({"entity_key": ["A"], "event_time": [at(0)], "close": [0.0]}, 1)
 
 
