@@ -114,7 +114,12 @@ class DriftMonitor(StrategyReview):
         with self._connect() as conn, conn.transaction():
             batch = pipeline.compute(conn, self.strategy, [day])
         values = [value for value in batch.values if value.session == day]
-        metrics = DriftMetrics.of(self.strategy_id, day, values)
+        alerts = lifecycle.loud(
+            lifecycle.of_episode(episode, day)
+            for episode in batch.episodes
+            if episode.opened <= day <= episode.last
+        )
+        metrics = DriftMetrics.of(self.strategy_id, day, values, alerts=alerts)
         self._computed[id(metrics)] = batch
         weakref.finalize(metrics, self._computed.pop, id(metrics), None)
         return metrics

@@ -13,6 +13,7 @@ from mlflow_timescale.db import Connection, load
 
 from . import strategies
 from .alerts import lifecycle
+from .alerts.headroom import Headroom, headroom
 from .alerts.lifecycle import Alert
 from .alerts.simulation import RuleSimulation
 from .computation import reference_fit
@@ -125,6 +126,30 @@ class StrategyReview(WatchedStrategy):
         """
         with self._connect() as conn:
             return lifecycle.find(conn, self.strategy_id, states=states, since=since)
+
+    def headroom(self, session: date | None = None) -> list[Headroom]:
+        """How far each rule was from opening at a session, by default the last computed one.
+
+        Returns
+        -------
+        list of Headroom
+            One for each rule that has values; `Headroom.text` is its limit in words.
+
+        Examples
+        --------
+        >>> quiet = monitor.run_daily(date(2024, 2, 1))
+        >>> [room.text for room in monitor.headroom() if room.rule.name == "no signals"]
+        ['critical from 1 sessions without a value: open']
+        """
+        with self._connect() as conn:
+            accepted = references.References(conn, self.strategy_id)
+            history = History.read(conn, self.strategy, accepted)
+        if not history.sessions:
+            return []
+        day = history.sessions[-1] if session is None else self._session(session)
+        if day not in history.computed:
+            raise NotASession(f"session {day} of {self.strategy_id!r} has not been computed yet")
+        return headroom(history.judge(self.rules), history.sessions.index(day))
 
     def acknowledge(self, alert_id: int, *, by: str, note: str = "") -> None:
         """Record that a person handles an alert.
@@ -323,4 +348,5 @@ class StrategyReview(WatchedStrategy):
 
     def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
         stored = values.of_sessions(conn, self.strategy_id, day, day)
-        return DriftMetrics.of(self.strategy_id, day, stored)
+        then = lifecycle.open_at(conn, self.strategy_id, self.rules, day)
+        return DriftMetrics.of(self.strategy_id, day, stored, alerts=lifecycle.loud(then))

@@ -24,7 +24,7 @@ from mlflow_timescale.cli.kit import (
 from mlflow_timescale.db import DatabaseURI, Error
 
 from .monitors import open_monitor
-from .tables import metrics_json, print_alerts, print_metrics
+from .tables import headroom_json, metrics_json, print_alerts, print_metrics
 
 if TYPE_CHECKING:
     from ..monitor import DriftMonitor
@@ -98,11 +98,12 @@ def report(uri: DatabaseURI, strategy: str, session: date | None, output: Path) 
 
 
 def _show(monitor: DriftMonitor, metrics: DriftMetrics, as_json: bool) -> None:
-    alerts = [alert for alert in monitor.alerts(states=["open"]) if not alert.inhibited]
+    alerts, rooms = metrics.alerts, monitor.headroom(metrics.date)
     if as_json:
-        print_json({**metrics_json(metrics), "alerts": alerts})
+        limits = headroom_json(rooms)
+        print_json({**metrics_json(metrics), "limits": limits, "alerts": alerts})
     else:
         print_message(f"{monitor.strategy_id} {metrics.date}")
-        print_metrics(metrics)
+        print_metrics(metrics, rooms)
         print_alerts(alerts, none="No open alerts.")
     exit_with(Exit.ALERT if alerts else Exit.OK)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..alerts import presets
+from ..alerts.lifecycle import Alert
 from ..alerts.rules import Rule
 from .remarks import remarks
 from .values import Value
@@ -88,6 +89,8 @@ class DriftMetrics:
         Whether a critical alert on IC, PSI or Sharpe is open.
     values
         Everything, by metric and dimension.
+    alerts
+        The alerts that were open at the session and need a person, worst first.
 
     Examples
     --------
@@ -110,6 +113,7 @@ class DriftMetrics:
     ic_cusum: float | None = None
     n_signals: int = 0
     values: tuple[Value, ...] = field(default=(), repr=False)
+    alerts: tuple[Alert, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def of(
@@ -117,6 +121,7 @@ class DriftMetrics:
         strategy_id: str,
         day: datetime.date,
         found: Sequence[Value],
+        alerts: Sequence[Alert] = (),
     ) -> DriftMetrics:
         """The metrics of a session, from its values.
 
@@ -126,6 +131,8 @@ class DriftMetrics:
             The strategy and the session.
         found
             Values by metric and dimension.
+        alerts
+            Those that were open at the session, worst first.
 
         Examples
         --------
@@ -144,7 +151,19 @@ class DriftMetrics:
             **flags,
             n_signals=n_signals,
             values=tuple(found),
+            alerts=tuple(alerts),
         )
+
+    @property
+    def status(self) -> str:
+        """The worst severity among `alerts`: "warning", "critical", "emergency"; else "ok".
+
+        Examples
+        --------
+        >>> DriftMetrics(datetime.date(2024, 1, 2), "momentum", ic=0.031).status
+        'ok'
+        """
+        return self.alerts[0].severity if self.alerts else "ok"
 
     @property
     def statuses(self) -> dict[str, str]:
