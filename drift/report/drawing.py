@@ -321,9 +321,9 @@ def _shares(axes: Axes, reference: Reference, counts: Sequence[int]) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.tick_params(labelsize=7)
     axes.tick_params(axis="x", labelrotation=40)
-    for label in axes.get_xticklabels():
-        label.set_horizontalalignment("right")
-        label.set_rotation_mode("anchor")
+    for tick in axes.get_xticklabels():
+        tick.set_horizontalalignment("right")
+        tick.set_rotation_mode("anchor")
 
 
 def _upper_end(label: str) -> str:
