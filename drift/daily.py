@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class Model:
     """The model that the session's predictions name, and its entry in the registry.
 
     `created` and `aliases` are empty where the registry does not know it, `note` is the reason.
+    `champion` describes the present champion if it is another version.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Model:
     created: datetime | None = None
     aliases: tuple[str, ...] = ()
     note: str = ""
+    champion: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Daily:
     """One strategy on one day. `decision` is a recommendation to a person.
 
     `closed_at` is the close of the session, `computed_at` the time of this run (both aware, UTC).
+    `cautions` say how far the monitor can be trusted.
     """
 
     strategy_id: str
@@ -65,6 +68,7 @@ class Daily:
     closed_at: datetime
     computed_at: datetime
     limits: tuple[Headroom, ...] = ()
+    cautions: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -132,6 +136,7 @@ def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) ->
         closed_at=monitor.calendar.session_close(metrics.date),
         computed_at=now or datetime.now(timezone.utc),
         limits=limits,
+        cautions=tuple(monitor.cautions(now)),
     )
 
 
@@ -164,7 +169,10 @@ def _model(monitor: DriftMonitor, session: date) -> Model:
         name, version = runs[0].model_name or monitor.strategy.model_name, runs[0].model_version
     if not name:
         return Model("", "", note="the predictions name no model")
-    return _registered(monitor, name, version)
+    model, champion = _registered(monitor, name, version), monitor.champion()
+    if champion is None or not version or champion.names(version):
+        return model
+    return replace(model, champion=str(champion))
 
 
 def _registered(monitor: DriftMonitor, name: str, version: str) -> Model:

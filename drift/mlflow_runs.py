@@ -15,7 +15,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Connection, Database, load
-from mlflow_timescale.db.rows import records
+from mlflow_timescale.db.rows import records, scalar
 
 from . import mlflow_pages
 from .alerts import lifecycle
@@ -60,6 +60,7 @@ REPORTED = "drift.report"
 BATCH = 1000  # MLflow's limit of metrics in a call
 GROUP = 20  # sessions that share a call for the parent's series
 PARENT_FEATURES = 100  # beyond these, features are drawn in their sessions' runs only
+_SERIES = "tags.`drift.role` = 'series'"
 _FORBIDDEN = re.compile(r"[^\w\-. /:]")
 
 
@@ -132,18 +133,22 @@ def log_pending(
     """
     with database.lock(_queries.try_to_log, {"strategy_id": strategy.strategy_id}) as alone:
         pending = _pending(conn, strategy) if alone else []
-        if not pending:
+        misnumbered = alone and _is_misnumbered(conn, strategy)
+        if not pending and not misnumbered:
             return 0
         done = 0
         try:
             log = _open(conn, strategy, tracking_uri)
+            if misnumbered:
+                log = _with_new_series(log)
             for start in range(0, len(pending), GROUP):
                 group = pending[start : start + GROUP]
                 _log_sessions(log, group, group if reports else [pending[-1]])
                 done += len(group)
             _describe_strategy(log, pending[-1])
             log.client.set_terminated(log.parent_id, "FINISHED")
-            _tag_version(log, pending[-1])
+            if pending:
+                _tag_version(log, pending[-1])
         except (MlflowException, Unreachable, OSError) as exc:
             logger.warning(
                 "MLflow has %d of %d sessions of %s; the next run tries again: %s",
@@ -156,7 +161,9 @@ def log_pending(
 
 
 def _pending(conn: Connection, strategy: Strategy) -> list[Run]:
-    return records(conn, Run, _queries.runs_to_log, {"strategy_id": strategy.strategy_id})
+    runs = records(conn, Run, _queries.runs_to_log, {"strategy_id": strategy.strategy_id})
+    # A correction of the calendar may have removed a session that was computed.
+    return [run for run in runs if strategy.calendar.is_session(run.session)]
 
 
 def _open(conn: Connection, strategy: Strategy, tracking_uri: str) -> Log:
@@ -194,14 +201,51 @@ def _parent(
 ) -> str:
     found: Sequence[Any] = ()
     if experiment is not None:
-        found = client.search_runs(
-            [experiment_id], "tags.`drift.role` = 'series'", ViewType.ACTIVE_ONLY, 1
-        )
+        found = client.search_runs([experiment_id], _SERIES, ViewType.ACTIVE_ONLY, 1)
     if found:
         return str(found[0].info.run_id)
+    return _create_series(client, experiment_id, strategy)
+
+
+def _create_series(client: MlflowClient, experiment_id: str, strategy: Strategy) -> str:
     tags = {"drift.role": "series", "drift.strategy": strategy.strategy_id}
     run = client.create_run(experiment_id, tags=tags, run_name=strategy.strategy_id)
     return str(run.info.run_id)
+
+
+def _is_misnumbered(conn: Connection, strategy: Strategy) -> bool:
+    row = {"strategy_id": strategy.strategy_id}
+    return bool(scalar(conn, _queries.misnumbered_runs, row))
+
+
+def _with_new_series(log: Log) -> Log:
+    """The log with a new series run in which each session is at its number; old ones are deleted.
+
+    A point of MLflow cannot be deleted. The numbers change where an earlier session was computed
+    later, where the calendar was corrected, and once for series of versions that numbered wrongly.
+    """
+    new = _create_series(log.client, log.experiment_id, log.strategy)
+    log = replace(log, parent_id=new)
+    row = {"strategy_id": log.strategy.strategy_id}
+    runs = records(log.conn, Run, _queries.logged_runs, row)
+    for start in range(0, len(runs), GROUP):
+        series: list[Metric] = []
+        for run in runs[start : start + GROUP]:
+            if log.strategy.calendar.is_session(run.session):
+                series += _series_of(log, replace(run, logged_revision=None))
+            if run.mlflow_run_id is not None:
+                log.client.set_tag(run.mlflow_run_id, "mlflow.parentRunId", new)
+        _log_metrics(log, new, series)
+    log.conn.execute(_queries.series_renumbered, row)
+    for old in log.client.search_runs([log.experiment_id], _SERIES, ViewType.ACTIVE_ONLY):
+        if old.info.run_id != new:
+            log.client.delete_run(old.info.run_id)
+    return log
+
+
+def _series_of(log: Log, run: Run) -> list[Metric]:
+    changed = _changed(log, run)
+    return [_metric(log, v, run) for v in changed if _belongs_to_series(v, changed)]
 
 
 def _log_sessions(log: Log, runs: Sequence[Run], reported: Sequence[Run]) -> None:

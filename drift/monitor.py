@@ -12,14 +12,14 @@ from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, load
 
 from .alerts import lifecycle, notify
-from .computation import pipeline
+from .computation import pipeline, provisional
 from .results import values
 from .results.drift_metrics import DriftMetrics
 from .review import StrategyReview
 
 _queries = load("drift")
 TOGETHER = 250  # sessions computed in one transaction by a backfill
-CATCH_UP = 10  # sessions that a daily run makes up for; more is a backfill's work
+CATCH_UP = 10  # sessions in a row without signals that a daily run makes up for
 
 
 class DriftMonitor(StrategyReview):
@@ -37,8 +37,10 @@ class DriftMonitor(StrategyReview):
         An exchange's MIC, "24/7" or "weekdays"; by default the stored one, else "XNYS".
     rules
         A preset ("default", "classic"), an `AlertConfig`, or a list of `Rule`.
-    signal, model_name
-        Which of the recorded signals the strategy is judged by; others are computed beside it.
+    signal, model_name, model_version
+        Which of the recorded signals the strategy is judged by; others are computed beside it. Of
+        several versions, the champion's is judged, else the one that covers most names, else the
+        one that judged the session before.
     features
         Names of features to watch; by default those of the reference, `()` for none.
     min_n
@@ -114,12 +116,13 @@ class DriftMonitor(StrategyReview):
         with self._connect() as conn, conn.transaction():
             batch = pipeline.compute(conn, self.strategy, [day])
         values = [value for value in batch.values if value.session == day]
+        run = next((run for run in batch.runs if run.session == day), None)
         alerts = lifecycle.loud(
             lifecycle.of_episode(episode, day)
             for episode in batch.episodes
             if episode.opened <= day <= episode.last
         )
-        metrics = DriftMetrics.of(self.strategy_id, day, values, alerts=alerts)
+        metrics = DriftMetrics.of(self.strategy_id, day, values, run, alerts)
         self._computed[id(metrics)] = batch
         weakref.finalize(metrics, self._computed.pop, id(metrics), None)
         return metrics
@@ -146,6 +149,7 @@ class DriftMonitor(StrategyReview):
             else:
                 run = _bare_run(metrics, self.calendar)
                 values.save(conn, self.strategy_id, metrics.as_values(), [run], whole=())
+                pipeline.renumber(conn, self.strategy)
 
     def run_daily(
         self, session: date | None = None, *, now: datetime | None = None
@@ -192,6 +196,7 @@ class DriftMonitor(StrategyReview):
                 *(s for s, partial in stale.items() if not partial),
             }
             self._compute(conn, sorted(complete | set(stale)), set(stale) - complete)
+            self._judge_without_acceptance(conn)
             metrics = self._stored_metrics(conn, day)
             self._tell(conn, day)
             self._log(conn)
@@ -223,6 +228,7 @@ class DriftMonitor(StrategyReview):
         with self._connect() as conn:
             stale = self._stale(conn)
             self._compute(conn, sorted({*days, *stale}), set(stale) - set(days))
+            self._judge_without_acceptance(conn)
             if notify and days:
                 self._tell(conn, days[-1])
             elif not notify:
@@ -230,6 +236,45 @@ class DriftMonitor(StrategyReview):
             results = [self._stored_metrics(conn, day) for day in days]
             self._log(conn, reports=reports)
         return results
+
+    def confirm_repair(self, session: date, *, feature: str = "", by: str, reason: str) -> None:
+        """Confirm that a feature that was late is right again; the sessions since are judged again.
+
+        A late feed that catches up looks like any other day unless its late sessions are corrected
+        in the feature store, so that the alert `feature late` may need a person.
+
+        Parameters
+        ----------
+        session
+            The first session whose values are its own again.
+        feature
+            Its name; by default every feature, and the predictions.
+        by, reason
+            The person, and how it was repaired.
+
+        Raises
+        ------
+        ValueError
+            The reason is empty.
+
+        Examples
+        --------
+        >>> monitor.confirm_repair(days[-1], feature="rsi_14", by="ann", reason="job rerun")
+        """
+        if not reason.strip():
+            raise ValueError("a repair needs a reason, which is kept with it")
+        day = self._session(session)
+        row = {"strategy_id": self.strategy_id, "session": day, "feature": feature}
+        with self._connect() as conn:
+            conn.execute(_queries.add_repair, {**row, "by": by, "reason": reason})
+            if values.runs(conn, self.strategy_id, day, day):
+                conn.execute(_queries.mark_stale, {**row, "reason": "repair"})
+                self._compute(conn, sorted(self._stale(conn)), set())
+
+    def _judge_without_acceptance(self, conn: Connection) -> None:
+        """Keep the provisional references that are due, and judge the later sessions by them."""
+        while provisional.keep_due(conn, self.strategy):
+            self._compute(conn, sorted(self._stale(conn)), set())
 
     @contextmanager
     def _computing(self, conn: Connection) -> Iterator[None]:
@@ -240,15 +285,24 @@ class DriftMonitor(StrategyReview):
     def _stale(self, conn: Connection) -> dict[date, bool]:
         """Sessions to compute again, and whether only returns have changed."""
         row = {"strategy_id": self.strategy_id}
-        return dict(conn.execute(_queries.stale_sessions, row).fetchall())
+        stale = conn.execute(_queries.stale_sessions, row).fetchall()
+        # A correction of the calendar may have removed a session that was computed.
+        return {day: partial for day, partial in stale if self.calendar.is_session(day)}
 
     def _missed(self, conn: Connection, day: date) -> list[date]:
-        """Sessions between the last one computed and `day`."""
-        row = conn.execute(_queries.last_run, {"strategy_id": self.strategy_id}).fetchone()
-        last = row[0] if row else None
-        if last is None or not last < day or self.calendar.sessions_apart(last, day) > CATCH_UP:
+        """Sessions before `day` that were never computed: after an outage, or with signals.
+
+        A long gap without signals is a time in which nothing was watched, and stays one.
+        """
+        computed = [run.session for run in values.runs(conn, self.strategy_id, end=day)]
+        if not computed:
             return []
-        return self.calendar.sessions_in_range(last, day)[1:]
+        missing = sorted(set(self.calendar.sessions_in_range(computed[0], day)) - set(computed))
+        row = {"strategy_id": self.strategy_id, "sessions": missing}
+        with_signals = {session for [session] in conn.execute(_queries.sessions_signalled, row)}
+        recent = [session for session in missing if session > computed[-1]]
+        short = set(recent if len(recent) <= CATCH_UP else ())
+        return [session for session in missing if session in with_signals | short]
 
     def _compute(self, conn: Connection, days: Sequence[date], only_returns: set[date]) -> None:
         for start in range(0, len(days), TOGETHER):

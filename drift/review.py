@@ -16,12 +16,15 @@ from .alerts import lifecycle
 from .alerts.headroom import Headroom, headroom
 from .alerts.lifecycle import Alert
 from .alerts.simulation import RuleSimulation
+from .cautions import cautions
 from .computation import reference_fit
 from .computation.history import History
+from .inputs.champions import Champions, Championship
 from .metrics import cusum
 from .metrics.cusum import Onset
 from .results import references, values
 from .results.drift_metrics import DriftMetrics
+from .results.values import Value
 from .watched import WatchedStrategy
 
 _queries = load("drift")
@@ -84,10 +87,20 @@ class StrategyReview(WatchedStrategy):
                 reason=reason,
                 accepted_by=accepted_by,
                 min_sessions=min_sessions,
+                hint=self._few_names(stored),
             )
 
+    def _few_names(self, stored: Sequence[Value]) -> str:
+        few = sum(value.status == "too_few" and not value.dimension for value in stored)
+        if not few:
+            return ""
+        min_n = self.strategy.min_n
+        return (
+            f"; {few} sessions have fewer names than min_n {min_n}: configure(min_n=...) lowers it"
+        )
+
     def references(self) -> tuple[references.AcceptedWindow, ...]:
-        """The accepted windows, with mean and standard deviation of their daily IC.
+        """The accepted and provisional windows, with mean and deviation of their daily IC.
 
         Returns
         -------
@@ -346,7 +359,50 @@ class StrategyReview(WatchedStrategy):
         onset = cusum.onset(history.of("ic")[first:], level) if level else None
         return (onset, list(history.sessions[first:])) if onset else None
 
+    def cautions(self, now: datetime | None = None) -> list[str]:
+        """How far the monitor can be trusted: without an accepted reference, with gaps, stopped.
+
+        Parameters
+        ----------
+        now
+            The present moment (aware), for tests and replays.
+
+        Returns
+        -------
+        list of str
+            Sentences; none of them is an alert.
+
+        Examples
+        --------
+        >>> monitor.cautions(datetime(2024, 2, 1, tzinfo=timezone.utc))[0].partition(":")[0]
+        'no reference has been accepted'
+        """
+        moment = require_zone(now, "now") if now else datetime.now(timezone.utc)
+        with self._connect() as conn:
+            return cautions(conn, self.strategy, moment)
+
+    def champion(self) -> Championship | None:
+        """The present champion of the model that the last session was judged by.
+
+        Returns
+        -------
+        Championship or None
+            None where the predictions name no model, or this database keeps no history of it.
+
+        Examples
+        --------
+        >>> monitor.champion() is None
+        True
+        """
+        with self._connect() as conn:
+            row = conn.execute(
+                _queries.judged_model, {"strategy_id": self.strategy_id, "session": values.LAST}
+            ).fetchone()
+            return Champions(conn).now(row[0] if row else self.strategy.model_name)
+
     def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
         stored = values.of_sessions(conn, self.strategy_id, day, day)
-        then = lifecycle.open_at(conn, self.strategy_id, self.rules, day)
-        return DriftMetrics.of(self.strategy_id, day, stored, alerts=lifecycle.loud(then))
+        runs = values.runs(conn, self.strategy_id, day, day)
+        then = lifecycle.loud(lifecycle.open_at(conn, self.strategy_id, self.rules, day))
+        run = runs[0] if runs else None
+        return DriftMetrics.of(self.strategy_id, day, stored, run, then)

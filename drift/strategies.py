@@ -20,7 +20,15 @@ from .results.drift_metrics import AlertConfig
 
 _queries = load("drift")
 DEFAULT_CALENDAR = "XNYS"
-_STORED = ("signal", "model_name", "features", "min_n", "periods_per_year", "rules")
+_STORED = (
+    "signal",
+    "model_name",
+    "model_version",
+    "features",
+    "min_n",
+    "periods_per_year",
+    "rules",
+)
 
 Rules = str | AlertConfig | Sequence[Rule]
 
@@ -42,6 +50,7 @@ class Strategy:
     rules: tuple[Rule, ...]
     signal: str = "signal"
     model_name: str = ""
+    model_version: str = ""
     features: tuple[str, ...] | None = None
     min_n: int = 20
     periods_per_year: float = 252

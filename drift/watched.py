@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import date, datetime
@@ -37,6 +37,7 @@ class WatchedStrategy:
         rules: strategies.Rules | None = None,
         signal: str | None = None,
         model_name: str | None = None,
+        model_version: str | None = None,
         features: Sequence[str] | None = None,
         min_n: int | None = None,
         periods_per_year: float | None = None,
@@ -57,6 +58,7 @@ class WatchedStrategy:
             rules=rules,
             signal=signal,
             model_name=model_name,
+            model_version=model_version,
             features=features,
             min_n=min_n,
             periods_per_year=periods_per_year,
@@ -112,6 +114,7 @@ class WatchedStrategy:
         rules: strategies.Rules | None = None,
         signal: str | None = None,
         model_name: str | None = None,
+        model_version: str | None = None,
         features: Sequence[str] | None = None,
         min_n: int | None = None,
         periods_per_year: float | None = None,
@@ -121,7 +124,7 @@ class WatchedStrategy:
 
         Parameters
         ----------
-        calendar, rules, signal, model_name, features, min_n, periods_per_year
+        calendar, rules, signal, model_name, model_version, features, min_n, periods_per_year
             As in the class; a setting that is given neither here nor there stays as it is.
         create
             False raises UnknownStrategy for a new strategy.
@@ -145,6 +148,7 @@ class WatchedStrategy:
             rules=rules,
             signal=signal,
             model_name=model_name,
+            model_version=model_version,
             features=features,
             min_n=min_n,
             periods_per_year=periods_per_year,
@@ -153,11 +157,18 @@ class WatchedStrategy:
         with self._connect(create=create):
             return self.strategy
 
-    def record_predictions(self, frame: Any) -> int:
+    def record_predictions(self, frame: Any, *, columns: Mapping[str, str] | None = None) -> int:
         """Record signals of models; the last one recorded for a name and session counts.
 
         Columns: entity_key, signal, and signal_time (aware) or session; optional horizon (in
-        sessions, by default 1), signal_name, model_name, model_version, group.
+        sessions, by default 1), signal_name, model_name, model_version, group. A pandas frame may
+        have them as levels of its index.
+
+        Parameters
+        ----------
+        columns
+            The columns that have other names: a mapping of ours to the frame's, such as
+            `{"entity_key": "instrument", "session": "datetime", "signal": "score"}` for qlib.
 
         Returns
         -------
@@ -179,13 +190,20 @@ class WatchedStrategy:
         0
         """
         with self._connect(create=True) as conn:
-            return recording.record_predictions(conn, self.strategy_id, self.calendar, frame)
+            return recording.record_predictions(
+                conn, self.strategy_id, self.calendar, frame, columns
+            )
 
-    def record_returns(self, frame: Any) -> int:
+    def record_returns(self, frame: Any, *, columns: Mapping[str, str] | None = None) -> int:
         """Record the returns of names after their signals.
 
         Columns: entity_key, session (the signal's), value (a fraction: 0.01 is 1%); optional
         horizon (in sessions, by default 1) and known_at (aware).
+
+        Parameters
+        ----------
+        columns
+            The columns that have other names, as for `record_predictions`.
 
         Returns
         -------
@@ -208,12 +226,19 @@ class WatchedStrategy:
         1
         """
         with self._connect(create=True) as conn:
-            return recording.record_returns(conn, self.strategy_id, self.calendar, frame)
+            return recording.record_returns(conn, self.strategy_id, self.calendar, frame, columns)
 
-    def record_strategy_returns(self, frame: Any) -> int:
+    def record_strategy_returns(
+        self, frame: Any, *, columns: Mapping[str, str] | None = None
+    ) -> int:
         """Record the returns of the strategy itself.
 
         Columns: session, value (a fraction); optional known_at (aware).
+
+        Parameters
+        ----------
+        columns
+            The columns that have other names, as for `record_predictions`.
 
         Returns
         -------
@@ -235,7 +260,9 @@ class WatchedStrategy:
         2
         """
         with self._connect(create=True) as conn:
-            return recording.record_strategy_returns(conn, self.strategy_id, self.calendar, frame)
+            return recording.record_strategy_returns(
+                conn, self.strategy_id, self.calendar, frame, columns
+            )
 
     def override_session(
         self, session: date, *, is_session: bool, why: str, close: datetime | None = None

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg, PGDialect
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter
-from sqlalchemy.types import Integer, String
+from sqlalchemy.types import BigInteger, Integer, SmallInteger, String
 
 from mlflow_timescale.db.connection import Connection
 from mlflow_timescale.db.connections import connect_driver
@@ -39,6 +39,31 @@ class TimescaleCompiler(PGCompiler_psycopg):
         return super().visit_binary(binary, *args, **kwargs)
 
 
+class _Uncast:
+    """Sends integers as the smallest type that holds them, without a cast in the statement.
+
+    SQLAlchemy's psycopg 3 dialect writes `= %s::INTEGER`. An id beyond 32 bits is then an error
+    instead of an id that does not exist; psycopg2 writes the number as it is, without a type.
+    """
+
+    render_bind_cast = False
+
+
+class _Integer(_Uncast, Integer):
+    pass
+
+
+class _SmallInteger(_Uncast, SmallInteger):
+    pass
+
+
+class _BigInteger(_Uncast, BigInteger):
+    pass
+
+
+_INTEGERS = {Integer: _Integer, SmallInteger: _SmallInteger, BigInteger: _BigInteger}
+
+
 class TimescaleDialect(PGDialect_psycopg):
     """psycopg 3 under the URIs of `DatabaseURI`, opened as every connection of ours is.
 
@@ -46,6 +71,7 @@ class TimescaleDialect(PGDialect_psycopg):
     """
 
     supports_statement_cache = True
+    colspecs = PGDialect_psycopg.colspecs | _INTEGERS
     statement_compiler = TimescaleCompiler
 
     @classmethod

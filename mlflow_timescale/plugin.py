@@ -107,6 +107,15 @@ def run_artifacts(
     return RunsRepository(artifact_uri, tracking_uri, registry_uri)
 
 
+def proxied_artifacts(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> Any:
+    """The artifact repository of `mlflow-artifacts:`, which works on the server's database too."""
+    from mlflow_timescale.artifacts.opening import proxied_repository
+
+    return proxied_repository(artifact_uri, tracking_uri, registry_uri)
+
+
 def _mlflow_tracking_store(store_uri: str, artifact_uri: str | None) -> Any:
     from mlflow.server.handlers import TrackingStoreRegistryWrapper
     from mlflow.tracking._tracking_service import utils

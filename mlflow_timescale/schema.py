@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from functools import cache
 
 import mlflow.store.db.utils as mlflow_db
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, INVALID_STATE
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    INVALID_STATE,
+    TEMPORARILY_UNAVAILABLE,
+)
 from sqlalchemy import Engine, inspect
 
 from mlflow_timescale import db
 from mlflow_timescale.db.errors import ConnectionFailed, MigrationError
 from mlflow_timescale.db.uri import DatabaseURI
 
+_logger = logging.getLogger(__name__)
+_PATIENCE, _LONGEST_PAUSE = 100.0, 5.0  # seconds; MLflow's patience, but its pauses reach 51 s
 # The database that this process opened last: artifact repositories are opened without any URI by
 # some of MLflow's commands (`mlflow gc`).
 last_prepared: str | None = None
@@ -23,16 +31,11 @@ def prepare(db_uri: str) -> None:
     """Make a database ready for our stores, once per process; any number may do so at once.
 
     A new database gets its tables; one that holds our schema is only checked (see
-    `mlflow_timescale.db.ensure`). A server that does not answer yet is waited for as MLflow does.
+    `mlflow_timescale.db.ensure`). A server that does not answer yet is waited for.
     Raises MlflowException where the URI, the user, the database or its schema cannot be right.
     """
-    try:
-        initialize(db_uri)
-    except ConnectionFailed as exc:
-        if exc.permanent:
-            raise MlflowException(str(exc), INVALID_PARAMETER_VALUE) from exc
-        mlflow_db.create_sqlalchemy_engine_with_retry(db_uri).dispose()
-        initialize(db_uri)
+    wait_for(db_uri)
+    initialize(db_uri)
     uri = DatabaseURI.parse(db_uri)
     try:
         with db.connect(uri, autocommit=True) as conn:
@@ -42,6 +45,25 @@ def prepare(db_uri: str) -> None:
         raise MlflowException(str(exc), INVALID_STATE) from exc
     global last_prepared
     last_prepared = db_uri
+
+
+def wait_for(db_uri: str) -> None:
+    """Wait until the server lets us in: it may be starting, or have no connection to spare.
+
+    Raises MlflowException at once where waiting cannot help, and after 100 seconds.
+    """
+    waited, pause = 0.0, 0.1
+    while True:
+        try:
+            db.connect(db_uri).close()
+            return
+        except ConnectionFailed as exc:
+            if exc.permanent or waited >= _PATIENCE:
+                code = INVALID_PARAMETER_VALUE if exc.permanent else TEMPORARILY_UNAVAILABLE
+                raise MlflowException(str(exc), code) from exc
+            _logger.warning("%s Next attempt in %.1f s.", exc, pause)
+        time.sleep(pause)
+        waited, pause = waited + pause, min(2 * pause, _LONGEST_PAUSE)
 
 
 def initialize(db_uri: str) -> None:

@@ -174,6 +174,7 @@ def recorded() -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(columns) for name, columns in frames.items()}
 
 
+@pytest.mark.slow
 def test_the_guide_to_drift(guide: Callable[..., Guide], recorded: dict[str, pd.DataFrame]) -> None:
     page = guide("docs/drift.md", dict(recorded))
     page.run()

@@ -20,6 +20,15 @@ sharpe_60d         the same of the last 60
 n_signals          signals of the session; null or 0 is absent
 n_returns          signals with a known return, at the session on which it was due
 n_features         features with a value
+stopped            features without a value for any name
+late               sessions by which the worst feature is behind (`computation.lateness`)
+clock_shift        hours by which event times have left their usual hour, of the worst feature
+few_names          1 if fewer names than `min_n` have a signal and, once due, a return
+constant           1 if all signals, or all returns, are alike
+signals_missing    share of names without a signal, of the median of the 20 sessions before
+pnl_gaps           strategy returns that are missing in the last 60 sessions, the last one aside
+n_versions         1 where the predictions name their model's version
+version_differs    1 if the version served was not the champion when it signalled, else 0
 =================  ==============================================================================
 """
 
@@ -85,7 +94,14 @@ def default() -> tuple[Rule, ...]:
     >>> [rule.name for rule in default() if rule.severity == "emergency"]
     ['ic drift emergency']
     """
-    return (*_ic_drift(), *_feature_drift(), *_feeds(), *_performance(), *_silence())
+    return (
+        *_ic_drift(),
+        *_feature_drift(),
+        *_feeds(),
+        *_performance(),
+        *_silence(),
+        *_versions(),
+    )
 
 
 def _family(*rules: Rule) -> tuple[Rule, ...]:
@@ -131,8 +147,8 @@ def _feature_drift() -> tuple[Rule, ...]:
 def _feeds() -> tuple[Rule, ...]:
     """Faults that show in each name, so that a few names suffice: see `drift.metrics.feed_quality`.
 
-    A feed that becomes late by a session repeats values on one session only, so that alert stays
-    open for a week.
+    A feed that becomes late by a session repeats values on one session only; "feature late" stays
+    open until a session catches up.
     """
 
     def broken(name: str, metric: str, limit: float, sessions: int, action: str) -> Rule:
@@ -141,11 +157,19 @@ def _feeds() -> tuple[Rule, ...]:
 
     source = "Check the source of these features: names have lost their values."
     same = "Check the job of these features: most names have one and the same value."
-    late = "Check the dates of these features: they repeat the session before, or lag behind."
+    frozen = "Check the dates of these features: they repeat the session before."
+    late = "Check the job of these features; confirm a repair with `drift repaired`."
+    hour = "Check the time zone of these features' event times: they left their usual hour."
+    stopped = broken("feature stopped", "stopped", 0.0, 1, "Check that the feature job runs.")
+    behind = broken("feature late", "late", 0.0, 1, late)
+    others = ("feature missing", "feature break", "feature drift", "no features")
     return (
+        replace(stopped, inhibits=others),
+        replace(behind, inhibits=("feature frozen",)),
+        broken("feature clock", "clock_shift", 0.5, 1, hour),
         broken("feature missing", "missing_excess", 0.1, 1, source),
         broken("feature constant", "repeated_excess", 0.5, 1, same),
-        broken("feature frozen", "unchanged_excess", 0.5, 5, late),
+        broken("feature frozen", "unchanged_excess", 0.5, 1, frozen),
     )
 
 
@@ -170,11 +194,32 @@ def _silence() -> tuple[Rule, ...]:
 
     ran = "Check that the model ran and that its predictions were recorded."
     feed = "Check the price feed: returns that were due have not been recorded."
+
+    def above(name: str, metric: str, limit: float, action: str) -> Rule:
+        return Rule(name, metric, ">", limit, action=action)
+
+    names = "Lower min_n if the universe is small, else look for the missing names."
+    alike = "Check the model and the price feed: all signals, or all returns, are alike."
+    fewer = "Check that the model ran for all names."
+    profits = "Record the missing returns of the strategy; until then no Sharpe ratio is known."
+    unnamed = "Record the version of the model with its predictions again."
     return (
         replace(absent("no signals", "n_signals", 1, ran), severity="critical"),
+        above("few names", "few_names", 0.0, names),
+        above("constant signals", "constant", 0.0, alike),
+        above("fewer signals", "signals_missing", 0.3, fewer),
+        above("strategy returns missing", "pnl_gaps", 0.0, profits),
+        absent("no version", "n_versions", 1, unnamed),
         absent("no features", "n_features", 1, "Check that the feature job ran."),
         absent("no returns", "n_returns", 2, feed),
     )
+
+
+def _versions() -> tuple[Rule, ...]:
+    """A wrong version is no statistic: one session is enough."""
+    action = "Check which version the job loads, or move the alias, with a reason."
+    rule = Rule("version", "version_differs", ">", 0.0, severity="critical", action=action)
+    return (rule,)
 
 
 PRESETS: dict[str, Callable[[], tuple[Rule, ...]]] = {"classic": classic, "default": default}

@@ -16,6 +16,7 @@ COMMANDS = {
     "backfill": "drift.cli.sessions:backfill",
     "onset": "drift.cli.references:onset",
     "record": "drift.cli.recording:record",
+    "repaired": "drift.cli.alerts:repaired",
     "report": "drift.cli.sessions:report",
     "rules": "drift.cli.rules:rules",
     "run": "drift.cli.sessions:run",

@@ -1,4 +1,4 @@
-"""`drift alerts | ack | silence`."""
+"""`drift alerts | ack | silence | repaired`."""
 
 from __future__ import annotations
 
@@ -76,3 +76,23 @@ def silence(
     monitor = open_monitor(uri, strategy)
     count = monitor.silence(rule, until=until, since=since, by=by, why=reason)
     print_message(f"{rule!r} is silent until {until.isoformat()} ({count} open alerts)")
+
+
+@click.command()
+@database_option
+@strategy_option()
+@click.argument("feature")
+@click.option(
+    "--from", "session", type=Day(), required=True, help="The first session that was right again."
+)
+@reason_option
+@by_option
+def repaired(
+    uri: DatabaseURI, strategy: str, feature: str, session: date, reason: str, by: str
+) -> None:
+    """Confirm that a late FEATURE ("all" for every one) is right again."""
+    monitor = open_monitor(uri, strategy)
+    name = "" if feature == "all" else feature
+    monitor.confirm_repair(session, feature=name, by=by, reason=reason)
+    late = [a for a in monitor.alerts(states=["open"]) if a.rule == "feature late"]
+    print_message(f"still late: {late[0].note}" if late else "no feature is late")

@@ -51,9 +51,11 @@ def _rows(result: Daily | Unchecked) -> Iterator[tuple[str, str]]:
     fresh = sum(not feature.is_stale for feature in result.features)
     yield "features", _explained(f"{fresh} of {len(result.features)} fresh", _stale(result))
     model = f"{result.model.name} {result.model.version}".strip() or "unknown"
-    yield "model", _explained(model, result.model.note or _registered(result))
+    yield "model", _explained(model, _registered(result))
     for name, value, reason in metric_rows(result.metrics, result.limits):
         yield name, _explained(value or "none", reason)
+    for index, line in enumerate(result.cautions):
+        yield "" if index else "caution", line
     for index, line in enumerate(result.metrics.remarks):
         yield "" if index else "note", line
     for index, line in enumerate(result.decision):
@@ -74,8 +76,11 @@ def _stale(result: Daily) -> str:
 
 
 def _registered(result: Daily) -> str:
-    created = f"created {result.model.created:%Y-%m-%d}" if result.model.created else ""
-    return ", ".join(filter(None, [created, *(f"@{alias}" for alias in result.model.aliases)]))
+    model = result.model
+    created = f"created {model.created:%Y-%m-%d}" if model.created else ""
+    differs = f"but champion is {model.champion}" if model.champion else ""
+    aliases = [f"@{alias}" for alias in model.aliases]
+    return ", ".join(filter(None, [model.note, created, *aliases, differs]))
 
 
 def as_json(result: Daily | Unchecked) -> dict[str, Any]:
@@ -93,5 +98,6 @@ def as_json(result: Daily | Unchecked) -> dict[str, Any]:
         "metrics": metrics_json(result.metrics),
         "limits": headroom_json(result.limits),
         "alerts": result.alerts,
+        "cautions": result.cautions,
         "decision": result.decision,
     }

@@ -10,6 +10,7 @@ from mlflow_timescale.cli.kit import print_message, print_table
 if TYPE_CHECKING:
     from ..alerts.headroom import Headroom
     from ..alerts.lifecycle import Alert
+    from ..inputs.champions import Championship
     from ..results.drift_metrics import DriftMetrics
 
 SHOWN = ("ic", "ic_5d_avg", "ic_cusum", "psi", "sharpe_5d", "sharpe_20d", "sharpe_60d", "n_signals")
@@ -17,7 +18,8 @@ SHOWN = ("ic", "ic_5d_avg", "ic_cusum", "psi", "sharpe_5d", "sharpe_20d", "sharp
 
 def metrics_json(metrics: DriftMetrics) -> dict[str, Any]:
     """One session's metrics, flags, and the reasons why a metric is missing."""
-    values = {name: getattr(metrics, name) for name in ("date", "strategy_id", *SHOWN)}
+    keys = ("date", "strategy_id", "model_name", "model_version", *SHOWN)
+    values = {name: getattr(metrics, name) for name in keys}
     flags = {name: getattr(metrics, name) for name in ("ic_alert", "psi_alert", "sharpe_alert")}
     return {
         **values,
@@ -26,6 +28,18 @@ def metrics_json(metrics: DriftMetrics) -> dict[str, Any]:
         "statuses": metrics.statuses,
         "remarks": metrics.remarks,
     }
+
+
+def served(metrics: DriftMetrics, champion: Championship | None) -> str:
+    """The version that the session was served by, beside the present champion; "" for none."""
+    if not metrics.model_name:
+        return ""
+    version = f"{metrics.model_name}/{metrics.model_version}".strip("/")
+    if champion is None or not metrics.model_version:
+        return f", served by {version}"
+    if champion.names(metrics.model_version):
+        return f", served by {version}, the champion"
+    return f", served by {version}, but champion is {champion}"
 
 
 def metric_rows(metrics: DriftMetrics, rooms: Sequence[Headroom]) -> Iterator[tuple[str, str, str]]:

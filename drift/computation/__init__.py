@@ -1,8 +1,9 @@
 """From inputs to the judged values of sessions.
 
 Entry points: `pipeline` (compute and store), `session_values` and `series_values` (the values of
-one session, and those that follow from the series), `history`, `reference_fit`.
+one session, and those that follow from the series), `history`, `reference_fit`,
+`provisional` (the reference until one is accepted).
 """
 
 # The modules that other rooms may import.
-__all__ = ["computed", "history", "pipeline", "reference_fit"]
+__all__ = ["computed", "history", "pipeline", "provisional", "reference_fit"]

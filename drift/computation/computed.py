@@ -9,6 +9,7 @@ from datetime import date
 from ..alerts.lifecycle import Episode
 from ..inputs.feed_quality import Feeds
 from ..metrics.arrays import Counts
+from ..metrics.clock import Reading
 from ..results.values import FIRST, Run, Value
 from .session_values import Histograms
 
@@ -18,7 +19,8 @@ class ComputedSessions:
     """The values of `days`, and those of later sessions that follow from them.
 
     `episodes` are all runs of open sessions later than `judged_after`; `recent` the histograms of
-    the last sessions, for the next one's pooled PSI; `feeds` knows the last one's values.
+    the last sessions, for the next one's pooled PSI; `feeds` knows the last one's values. `notes`
+    are sentences for alerts, by metric and session.
     """
 
     days: Sequence[date]
@@ -27,5 +29,7 @@ class ComputedSessions:
     histograms: list[tuple[date, int, str, Counts]] = field(default_factory=list)
     recent: list[Histograms] = field(default_factory=list)
     feeds: Feeds = field(default_factory=Feeds)
+    clocks: dict[tuple[date, str], Reading] = field(default_factory=dict)
+    notes: dict[tuple[str, date], str] = field(default_factory=dict)
     episodes: list[Episode] = field(default_factory=list)
     judged_after: date = FIRST

@@ -21,7 +21,7 @@ from ..results.values import Value
 from ..strategies import Strategy
 from .session_values import NOTHING_DUE
 
-COUNTS = ("n_signals", "n_returns", "n_features")
+COUNTS = ("n_signals", "n_returns", "n_features", "n_versions")
 
 
 @dataclass
@@ -62,7 +62,8 @@ class History:
 
     def add(self, found: Sequence[Value]) -> None:
         for v in found:
-            if v.dimension or v.status == "withdrawn":
+            # A correction of the calendar may have removed a session that was computed.
+            if v.dimension or v.status == "withdrawn" or v.session not in self._position:
                 continue
             index = self._position[v.session]
             self.of(v.metric)[index] = np.nan if v.value is None else v.value
@@ -87,9 +88,14 @@ class History:
         return evaluate(rules, series, {"ic": self.levels})
 
     def _present(self, metric: str, array: Floats) -> Floats:
-        """A count without absences where nothing was due, or that were not computed."""
+        """A count without absences where nothing was due, or that were not computed.
+
+        Predictions are due from the first session on; anything else once it was there.
+        """
         if metric not in COUNTS:
             return array
+        if metric != "n_signals" and not np.isfinite(array).any():
+            return np.ones_like(array)
         first = int(np.argmax(np.isfinite(array)))
         unasked = [
             index < first or day not in self.computed or (metric, day) in self.nothing_due

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
 import numpy as np
 
-from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, load
 
 from ..alerts import lifecycle
 from ..inputs import feature_values
-from ..inputs.feed_quality import Feeds
-from ..inputs.signals_and_returns import Observed, observe
+from ..inputs.champions import Champions
+from ..inputs.feed_quality import EARLIER
+from ..inputs.signals_and_returns import Observed
 from ..metrics.arrays import Counts
 from ..metrics.buckets import count
 from ..metrics.psi import POOLED_SESSIONS, Reference
@@ -25,8 +25,11 @@ from ..results import values
 from ..results.references import AcceptedWindow, References
 from ..results.values import Run, Value
 from ..strategies import Strategy
-from . import input_checks, series_values, session_values
+from . import clocks, feed_values, input_checks, series_values, session_values
 from .computed import ComputedSessions
+from .lateness import earlier_sessions
+from .observing import as_of, observe_all, window
+from .served_version import served_version
 from .session_values import PREDICTIONS, Histograms
 
 _queries = load("drift")
@@ -46,23 +49,45 @@ def compute(
 
     On the days in `only_returns` only returns have changed: their features are not read again.
     """
-    batch = ComputedSessions(days)
+    batch, champions = ComputedSessions(days), Champions(conn)
     references = References(conn, strategy.strategy_id)
     for chunk in _chunks(days):
-        observations = [_observe(conn, strategy, day) for day in chunk]
+        observations = observe_all(conn, strategy, chunk, champions)
         for observed in observations:
             batch.values += session_values.of_session(observed, strategy.min_n)
-        batch.values += _checks(conn, strategy, observations)
+            _explain_names(observed, strategy, batch)
+        batch.values += _checks(conn, strategy, observations, champions)
         complete = [observed for observed in observations if observed.session not in only_returns]
+        for observed in complete:
+            _compare_versions(observed, strategy, champions, batch)
         if references and complete:
             batch.values += _feature_values(conn, strategy, references, complete, batch)
-        batch.runs += _runs(conn, strategy, complete, batch.values)
+        batch.runs += _runs(strategy, complete, batch.values)
     series_values.follow(conn, strategy, references, batch)
     return batch
 
 
+def _explain_names(observed: Observed, strategy: Strategy, batch: ComputedSessions) -> None:
+    few = next((v for v in reversed(batch.values) if v.metric == "few_names"), None)
+    if few is not None and few.session == observed.session and few.value:
+        text = f"{few.n} names, and an IC needs min_n {strategy.min_n}"
+        batch.notes["few_names", observed.session] = text
+
+
+def _compare_versions(
+    observed: Observed, strategy: Strategy, champions: Champions, batch: ComputedSessions
+) -> None:
+    value, note = served_version(observed, champions, strategy.calendar)
+    batch.values.append(value)
+    if note:
+        batch.notes[value.metric, value.session] = note
+
+
 def _checks(
-    conn: Connection, strategy: Strategy, observations: Sequence[Observed]
+    conn: Connection,
+    strategy: Strategy,
+    observations: Sequence[Observed],
+    champions: Champions,
 ) -> Iterator[Value]:
     by_session = {observed.session: observed for observed in observations}
 
@@ -71,14 +96,8 @@ def _checks(
 
     for observed in observations:
         day = strategy.calendar.previous_session(observed.session)
-        before = by_session.get(day) or _observe(conn, strategy, day)
+        before = by_session.get(day) or observe_all(conn, strategy, [day], champions)[0]
         yield from input_checks.of_session(observed, before, strategy.min_n, names)
-
-
-def _observe(conn: Connection, strategy: Strategy, day: date) -> Observed:
-    return observe(
-        conn, strategy.strategy_id, day, signal=strategy.signal, model=strategy.model_name
-    )
 
 
 def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
@@ -99,6 +118,7 @@ def store(conn: Connection, strategy: Strategy, batch: ComputedSessions) -> list
     if batch.runs:
         conn.execute(_queries.anchor_strategy, {**row, "session": batch.runs[0].session})
     changed = values.save(conn, strategy.strategy_id, batch.values, batch.runs)
+    renumber(conn, strategy)
     _store_histograms(conn, strategy, batch)
     batch.feeds.save(conn, strategy.strategy_id)
     lifecycle.reconcile(
@@ -107,7 +127,7 @@ def store(conn: Connection, strategy: Strategy, batch: ComputedSessions) -> list
         batch.episodes,
         strategy.calendar,
         batch.judged_after,
-        note=lambda episode: series_values.note(episode, batch.values),
+        note=lambda episode: series_values.note(episode, batch),
     )
     conn.execute(_queries.clear_stale, {**row, "sessions": list(batch.days)})
     return changed
@@ -128,25 +148,35 @@ def _store_histograms(conn: Connection, strategy: Strategy, batch: ComputedSessi
         cursor.executemany(_queries.save_histogram, rows)
 
 
+def renumber(conn: Connection, strategy: Strategy) -> None:
+    """Number the sessions from the earliest one computed: their steps in MLflow."""
+    runs = values.runs(conn, strategy.strategy_id)
+    if not runs:
+        return
+    sessions = strategy.calendar.sessions_in_range(runs[0].session, runs[-1].session)
+    numbers = {session: number for number, session in enumerate(sessions)}
+    changed = {
+        run.session: numbers[run.session]
+        for run in runs
+        if run.session in numbers and numbers[run.session] != run.session_number
+    }
+    if changed:
+        row = {"strategy_id": strategy.strategy_id, "sessions": list(changed)}
+        conn.execute(_queries.renumber_runs, {**row, "numbers": list(changed.values())})
+
+
 def _runs(
-    conn: Connection,
-    strategy: Strategy,
-    observations: Sequence[Observed],
-    found: Sequence[Value],
+    strategy: Strategy, observations: Sequence[Observed], found: Sequence[Value]
 ) -> list[Run]:
-    if not observations:
-        return []
-    row = conn.execute(_queries.strategy, {"strategy_id": strategy.strategy_id}).fetchone()
-    first = row[1] if row and row[1] else observations[0].session
     with_data = {v.session for v in found if v.metric in ("n_signals", "n_features") and v.value}
     return [
         Run(
             session=o.session,
-            session_number=strategy.calendar.sessions_apart(first, o.session),
+            session_number=0,  # `renumber` follows
             status="ok" if o.session in with_data else "no_data",
             model_name=o.primary.model_name if o.primary else "",
             model_version=o.primary.model_version if o.primary else "",
-            as_of=_as_of(o, strategy.calendar),
+            as_of=as_of(o, strategy.calendar),
             digest=_digest(o),
         )
         for o in observations
@@ -162,11 +192,6 @@ def _digest(observed: Observed) -> str:
     return sha.hexdigest()[:16]
 
 
-def _as_of(observed: Observed, calendar: TradingCalendar) -> datetime:
-    """When the session's predictions were made; without any, when the next session opens."""
-    return observed.as_of or calendar.session_open(calendar.next_session(observed.session))
-
-
 def _feature_values(
     conn: Connection,
     strategy: Strategy,
@@ -175,10 +200,11 @@ def _feature_values(
     batch: ComputedSessions,
 ) -> Iterator[Value]:
     judges = {o.session: _judges(references, o.session) for o in observations}
-    before = strategy.calendar.previous_session(observations[0].session)
-    has_prints = batch.feeds.knows(conn, strategy.strategy_id, before)
-    earlier = [] if has_prints else [_observe(conn, strategy, before)]
-    counted = _counted(conn, strategy, [*earlier, *observations], judges, batch.feeds)
+    previous = earlier_sessions(strategy.calendar, observations[0].session, EARLIER)
+    before = previous[0]
+    has_prints, *_ = [batch.feeds.knows(conn, strategy.strategy_id, day) for day in previous]
+    earlier = [] if has_prints else observe_all(conn, strategy, [before], Champions(conn))
+    counted = _counted(conn, strategy, [*earlier, *observations], judges, batch)
     if not batch.recent or batch.recent[-1].session != before:
         batch.recent = _stored(conn, strategy, before, judges[observations[0].session][0])
     for observed in observations:
@@ -199,11 +225,13 @@ def _feature_values(
         yield from session_values.of_features(accepted, None if same else fixed, batch.recent)
         watched = [name for name in accepted.references if _is_watched(strategy, name)]
         expected = bool(len(observed.entities))
-        shares = batch.feeds.of(
-            session, strategy.calendar.previous_session(session), watched, expected=expected
-        )
+        past = earlier_sessions(strategy.calendar, session, EARLIER)
+        shares = batch.feeds.of(session, past[0], watched, expected=expected)
         yield from session_values.of_feeds(session, shares, accepted.references)
-    batch.feeds.forget(observations[-1].session)
+        yield from feed_values.of_clocks(observed, watched, accepted.references, batch)
+        yield from feed_values.of_repeats(session, past, watched, accepted.references, batch)
+        yield from feed_values.of_stopped(observed, shares, accepted.references, batch)
+    batch.feeds.forget(earlier_sessions(strategy.calendar, observations[-1].session, EARLIER)[-1])
 
 
 Judges = Mapping[date, Sequence[tuple[AcceptedWindow, Mapping[str, Reference]]]]
@@ -212,10 +240,9 @@ Judges = Mapping[date, Sequence[tuple[AcceptedWindow, Mapping[str, Reference]]]]
 def _judges(
     references: References, session: date
 ) -> list[tuple[AcceptedWindow, Mapping[str, Reference]]]:
-    """The accepted and the fixed reference of a session."""
-    windows = [
-        window for window in (references.at(session), references.fixed) if window is not None
-    ]
+    """The judging and the fixed reference of a session; a provisional one is both."""
+    judging = references.at(session)
+    windows = [window for window in (judging, references.fixed or judging) if window is not None]
     return [(window, references.distributions(window)) for window in windows]
 
 
@@ -224,15 +251,18 @@ def _counted(
     strategy: Strategy,
     observations: Sequence[Observed],
     judges: Judges,
-    feeds: Feeds,
+    batch: ComputedSessions,
 ) -> dict[tuple[date, int], dict[str, Counts]]:
-    """Values per bucket, by session and reference, then feature; `feeds` sees each of them, too."""
+    """Values per bucket, by session and reference, then feature; adds to feeds and clocks."""
     counted: dict[tuple[date, int], dict[str, Counts]] = {
         (session, judge.reference_id): {} for session in judges for judge, _ in judges[session]
     }
 
     def add(session: date, name: str, section: feature_values.Section) -> None:
-        feeds.add(session, name, section)
+        batch.feeds.add(session, name, section)
+        clock = clocks.reading(section, session, strategy.calendar)
+        if clock is not None:
+            batch.clocks[session, name] = clock
         for judge, distributions in judges.get(session, ()):
             if name in distributions:
                 counts = count(distributions[name], section.values)
@@ -270,14 +300,6 @@ def _is_watched(strategy: Strategy, name: str) -> bool:
         name == PREDICTIONS
         or strategy.features is None
         or feature_values.base(name) in strategy.features
-    )
-
-
-def window(observed: Observed, calendar: TradingCalendar) -> feature_values.FeatureWindow:
-    """The time in which a session's features are written, and the names that should have them."""
-    after = calendar.session_close(calendar.previous_session(observed.session))
-    return feature_values.FeatureWindow(
-        observed.session, after, _as_of(observed, calendar), observed.entities
     )
 
 

@@ -16,6 +16,7 @@ from ..strategies import Strategy
 from . import input_checks, session_values
 from .computed import ComputedSessions
 from .history import History
+from .lateness import late_values
 from .session_values import SessionSeries
 
 _queries = load("drift")
@@ -45,10 +46,15 @@ def follow(
     shifted = {metric: history.of(metric) for metric in input_checks.SHIFTED}
     found = [
         *session_values.of_series(series, start),
+        *late_values(conn, strategy, references, batch, history.sessions),
         *input_checks.dating(history.sessions, history.of("ic"), shifted, start),
     ]
     derived = [value for value in found if value.session in history.computed]
     history.add(derived)
+    for index, missing in session_values.pnl_gaps(series, start):
+        days = ", ".join(f"{history.sessions[gap]}" for gap in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        batch.notes["pnl_gaps", history.sessions[index]] = f"missing: {days}{more}"
     judged = history.judge(strategy.rules)
     batch.judged_after = min((w.window_end for w in references.accepted), default=FIRST)
     batch.episodes = lifecycle.episodes(judged, history.sessions, batch.judged_after)
@@ -85,8 +91,13 @@ def _flags(
                 yield Value(sessions[index], f"{family}_alert", "", flag, n_open, "ok")
 
 
-def note(episode: lifecycle.Episode, found: Sequence[Value]) -> str:
-    """The features behind an alert on features, worst first."""
+def note(episode: lifecycle.Episode, batch: ComputedSessions) -> str:
+    """What is behind an alert at its opening: a sentence, or the features, worst first."""
+    sentence = batch.notes.get((episode.rule.metric, episode.opened), "")
+    return sentence or _features_behind(episode, batch.values)
+
+
+def _features_behind(episode: lifecycle.Episode, found: Sequence[Value]) -> str:
     metric = episode.rule.metric
     if not metric.startswith("psi") and not metric.endswith("_excess"):
         return ""

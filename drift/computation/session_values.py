@@ -26,9 +26,11 @@ from ..metrics.psi import (
     psi_from_counts,
     session_psi,
 )
+from ..metrics.spread import is_constant
 from ..results.values import Value
 
 SHARPE_WINDOWS = (5, 20, 60)
+USUAL = 20  # sessions whose median number of signals is the usual one
 CUSUM = Rule("ic_cusum", "ic", ">", 6.0, statistic="cusum", cap=15.0)
 NOTHING_DUE = "nothing_due"
 PREDICTIONS = "signal"  # the dimension under which the predictions' own distribution is watched
@@ -61,12 +63,33 @@ def of_session(observed: Observed, min_n: int) -> Iterator[Value]:
     primary, session = observed.primary, observed.session
     n_signals = int(np.isfinite(primary.values).sum()) if primary else 0
     yield Value(session, "n_signals", "", n_signals, n_signals, "ok" if n_signals else "no_data")
+    yield _named_versions(observed)
     if primary is None:
         yield Value(session, "ic", "", None, 0, "no_predictions")
         return
+    yield from _unrankable(observed, primary, min_n)
     for horizon in sorted({s.horizon for s in observed.signals} | set(observed.returns)):
         yield from _at_horizon(observed, primary, horizon, min_n)
     yield from _by_group(observed, primary)
+
+
+def _named_versions(observed: Observed) -> Value:
+    """Whether the judged signal names the version of its model."""
+    primary = observed.primary
+    named = bool(primary and primary.model_version)
+    status = "ok" if named else "no_version" if primary else NOTHING_DUE
+    return Value(observed.session, "n_versions", "", 1.0 if named else None, int(named), status)
+
+
+def _unrankable(observed: Observed, primary: Signal, min_n: int) -> Iterator[Value]:
+    """Why a session has no IC although it has signals: too few names, or all alike."""
+    signals = primary.values[np.isfinite(primary.values)]
+    returns = align(primary.entities, *_realized(observed, primary.horizon))
+    returns = returns[np.isfinite(returns) & np.isfinite(primary.values)]
+    n = min(len(signals), len(returns)) if len(returns) else len(signals)
+    yield Value(observed.session, "few_names", "", float(n < min_n), n, "ok")
+    alike = [is_constant(values) for values in (signals, returns) if len(values) >= min_n]
+    yield Value(observed.session, "constant", "", float(any(alike)), n, "ok")
 
 
 def _at_horizon(observed: Observed, primary: Signal, horizon: int, min_n: int) -> Iterator[Value]:
@@ -176,9 +199,13 @@ def pooled(recent: Sequence[Histograms]) -> dict[str, PSIResult]:
     }
 
 
-def _present(results: Mapping[str, PSIResult]) -> tuple[int, int, str]:
-    present = sum(result.n > result.counts[-1] for result in results.values() if result.n)
-    return present, len(results), "ok" if present else "no_data"
+def _present(results: Mapping[str, PSIResult]) -> tuple[int | None, int, str]:
+    """How many features have a value; the predictions themselves are none."""
+    features = [result for name, result in results.items() if name != PREDICTIONS]
+    if not features:
+        return None, 0, NOTHING_DUE
+    present = sum(result.n > result.counts[-1] for result in features if result.n)
+    return present, len(features), "ok" if present else "no_data"
 
 
 def _worst(session: date, metric: str, value: float | None, found: SessionPSI | None) -> Value:
@@ -222,6 +249,36 @@ def of_series(series: SessionSeries, start: int) -> Iterator[Value]:
         for index in range(start, len(array)):
             yield _derived(series.sessions[index], metric, float(array[index]))
     yield from _arrived(series, start)
+    yield from _fewer_signals(series, start)
+    yield from _gaps(series, start)
+
+
+def _fewer_signals(series: SessionSeries, start: int) -> Iterator[Value]:
+    """The share of names without a signal, of the usual number in the 20 sessions before."""
+    for index in range(start, len(series.sessions)):
+        before = series.n_signals[max(index - USUAL, 0) : index]
+        before = before[np.isfinite(before) & (before > 0)]
+        now = series.n_signals[index]
+        if len(before) and now > 0:
+            missing = max(0.0, 1.0 - float(now) / float(np.median(before)))
+            yield Value(series.sessions[index], "signals_missing", "", missing, int(now), "ok")
+
+
+def pnl_gaps(series: SessionSeries, start: int) -> Iterator[tuple[int, list[int]]]:
+    """For each session from `start` on: the positions of strategy returns that are missing.
+
+    In the longest window of the Sharpe ratio; the last session's return may come with the next one.
+    """
+    present = np.isfinite(series.returns)
+    first = int(np.argmax(present)) if present.any() else len(present)
+    for index in range(max(start, first + 1), len(series.sessions)):
+        begin = max(index - SHARPE_WINDOWS[-1] + 1, first)
+        yield index, (begin + np.flatnonzero(~present[begin:index])).tolist()
+
+
+def _gaps(series: SessionSeries, start: int) -> Iterator[Value]:
+    for index, missing in pnl_gaps(series, start):
+        yield Value(series.sessions[index], "pnl_gaps", "", len(missing), SHARPE_WINDOWS[-1], "ok")
 
 
 def _derived(session: date, metric: str, value: float) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,43 @@ from mlflow_timescale.common.frames import Columns, Frame, InvalidFrame, as_arro
 from mlflow_timescale.common.micros import column_micros
 from mlflow_timescale.common.time import InvalidTime
 
+COLUMNS = (
+    "entity_key",
+    "session",
+    "signal_time",
+    "signal",
+    "value",
+    "horizon",
+    "known_at",
+    "signal_name",
+    "model_name",
+    "model_version",
+    "group",
+)
 IDENTIFIERS = ("entity_key", "group", "signal_name", "model_name", "model_version")
 
 
-def read(frame: Any) -> Columns:
+def read(frame: Any, names: Mapping[str, str] | None = None) -> Columns:
     """The columns of any frame or file; a CSV file gives identifiers as they are written.
 
-    >>> read({"entity_key": ["AAPL"], "signal": [0.5]})["signal"].tolist()
+    `names` maps columns of ours to those of the frame that have another name; the levels of a
+    pandas index count as columns. Raises InvalidFrame for a column that the frame has not.
+
+    >>> read({"instrument": ["SH600519"], "score": [0.5]}, {"signal": "score"})["signal"].tolist()
     [0.5]
     """
-    return Frame(frame, text=IDENTIFIERS).columns()
+    names = names or {}
+    unknown = sorted(set(names) - set(COLUMNS))
+    if unknown:
+        raise InvalidFrame(
+            f"columns has no {', '.join(map(repr, unknown))}; it maps any of {', '.join(COLUMNS)} "
+            f"to a column of the frame"
+        )
+    text = {names.get(name, name) for name in IDENTIFIERS}
+    given = Frame(frame, text=text, keys={*COLUMNS, *names.values()}).columns()
+    for name, other in names.items():
+        given[name] = given[other]
+    return given
 
 
 def rows(columns: Columns) -> int:

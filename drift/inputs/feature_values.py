@@ -20,6 +20,7 @@ from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Connection, load
 
 from ..metrics.arrays import Floats
+from ..metrics.categories import category_codes
 
 if TYPE_CHECKING:
     from mlflow_timescale.features import Freshness
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _queries = load("drift")
 # A value known longer than this before its event (a forecast) is not looked for.
 FOREKNOWLEDGE = timedelta(days=3)
+_NO_EVENTS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,25 @@ class FeatureWindow:
     after: datetime
     as_of: datetime
     entities: NDArray[np.int64]
+    known_by: datetime | None = None
+
+    @property
+    def known(self) -> datetime:
+        """When values must have been known; by default at the as-of time."""
+        return self.known_by or self.as_of
 
 
 class Section(NamedTuple):
     """One feature in one session.
 
-    `known` holds the values of the names `entities`; `without` counts predicted names without one.
+    `known` holds the values of the names `entities`, `events` their event times in microseconds;
+    `without` counts predicted names without one.
     """
 
     entities: NDArray[np.int64]
     known: Floats
     without: int = 0
+    events: NDArray[np.int64] = _NO_EVENTS
 
     @property
     def values(self) -> Floats:
@@ -60,10 +70,14 @@ class Section(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One feature in each session."""
+    """One feature in each session.
+
+    `names` are the texts of the codes that stand for categories; None for a feature of numbers.
+    """
 
     feature: str
     sections: dict[date, Section]
+    names: dict[float, str] | None = None
 
 
 def exist(conn: Connection) -> bool:
@@ -114,14 +128,27 @@ def samples(
             {
                 "after": windows[0].after,
                 "as_of": max(window.as_of for window in windows),
+                "known_by": max(window.known for window in windows),
                 "foreknowledge": FOREKNOWLEDGE,
                 "features": None if features is None else list(features),
                 "entities": _everyone(windows),
             },
         )
-        for name, version, *arrays in cursor:
-            rows = _Rows.sorted(*(np.asarray(array) for array in arrays))
-            yield Sample(label(name, version), {w.session: rows.section(w) for w in windows})
+        for name, version, *arrays, labels in cursor:
+            entities, events, ingests, numbers = (np.asarray(array) for array in arrays)
+            values, names = _with_codes(numbers, labels)
+            rows = _Rows.sorted(entities, events, ingests, values)
+            yield Sample(label(name, version), {w.session: rows.section(w) for w in windows}, names)
+
+
+def _with_codes(values: Floats, labels: list[str] | None) -> tuple[Floats, dict[float, str] | None]:
+    """The values with the codes of categories, whose texts are `labels` in their order."""
+    if labels is None:
+        return values, None
+    codes, names = category_codes(labels)
+    coded = values.copy()
+    coded[np.isneginf(values)] = codes
+    return coded, names
 
 
 def label(feature: str, version: int) -> str:
@@ -163,11 +190,13 @@ class _Rows(NamedTuple):
     def section(self, window: FeatureWindow) -> Section:
         """The newest value of each name by the window's end."""
         after, as_of = to_micros(window.after), to_micros(window.as_of)
-        visible = (self.events > after) & (self.events <= as_of) & (self.ingests <= as_of)
+        known = to_micros(window.known)
+        visible = (self.events > after) & (self.events <= as_of) & (self.ingests <= known)
         if len(window.entities):
             at = np.searchsorted(window.entities, self.entities)
             visible &= window.entities[np.minimum(at, len(window.entities) - 1)] == self.entities
         entities, values = self.entities[visible], self.values[visible]
+        events = self.events[visible]
         newest = np.append(entities[1:] != entities[:-1], True)[: len(entities)]
         without = max(len(window.entities) - int(newest.sum()), 0)
-        return Section(entities[newest], values[newest], without)
+        return Section(entities[newest], values[newest], without, events[newest])

@@ -1,12 +1,12 @@
 """What the feeds of some sessions look like, name by name, beside the session before each.
 
-The prints of the last session computed are stored: the next one is compared with them, and its
+The prints of the last sessions computed are stored: the next one is compared with them, and their
 features need not be read twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 
@@ -18,6 +18,7 @@ from ..metrics.feed_quality import Prints, Shares, prints, shares, unchanged
 from .feature_values import Section
 
 _queries = load("drift")
+EARLIER = 3  # sessions with which one is compared: a feed is rarely late by more
 
 
 class Feeds:
@@ -59,19 +60,27 @@ class Feeds:
                 by_feature[name] = Shares(1.0)
         return by_feature
 
+    def repeats(self, session: date, earlier: Sequence[date], feature: str) -> list[float]:
+        """The share of names with the value of each of some earlier sessions; NaN if unknown."""
+        current = self._prints.get(session, {}).get(feature)
+        if current is None:
+            return [float("nan")] * len(earlier)
+        return [unchanged(self._prints.get(day, {}).get(feature), current) for day in earlier]
+
     def forget(self, before: date) -> None:
         """Keep no session earlier than this one."""
         self._prints = {day: prints for day, prints in self._prints.items() if day >= before}
         self._shares = {key: shares for key, shares in self._shares.items() if key[0] >= before}
 
     def save(self, conn: Connection, strategy_id: str) -> None:
-        """Store the prints of the last session, and delete those that no later session needs."""
+        """Store the prints of the last sessions, and delete those that no later session needs."""
         if not self._prints:
             return
         last = max(self._prints)
         rows = [
-            {"strategy_id": strategy_id, "session": last, "dimension": name, "prints": p.tolist()}
-            for name, p in self._prints[last].items()
+            {"strategy_id": strategy_id, "session": day, "dimension": name, "prints": p.tolist()}
+            for day in sorted(self._prints)[-EARLIER:]
+            for name, p in self._prints[day].items()
         ]
         with conn.cursor() as cursor:
             cursor.executemany(_queries.save_feature_prints, rows)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mlflow_timescale.db import Connection, load
 
 from ..metrics.arrays import Floats
+from .champions import Champions
 
 _queries = load("drift")
 
@@ -60,7 +61,9 @@ class Observed:
 
     @property
     def as_of(self) -> datetime | None:
-        """When the last prediction was made; None without one."""
+        """When the last prediction of the judged signal was made; None without any prediction."""
+        if self.primary is not None:
+            return self.primary.signal_time
         return max((signal.signal_time for signal in self.signals), default=None)
 
     def label(self, signal: Signal) -> str:
@@ -78,12 +81,57 @@ def _model(signal: Signal) -> str:
     return f"{signal.model_name}/{signal.model_version}".strip("/")
 
 
-def observe(
-    conn: Connection, strategy_id: str, session: date, *, signal: str = "signal", model: str = ""
-) -> Observed:
-    """Read one session. The primary signal is the one named `signal`, of `model` if given, with the
-    shortest horizon; of several, the latest.
+@dataclass(frozen=True)
+class Judged:
+    """Which of the recorded signals a strategy is judged by.
+
+    Of the signals named `signal`, of `model` and `version` where they are given, those with the
+    shortest horizon; of several, that of the champion, else the one that covers most names, else
+    that of the version that judged the session before, else the latest.
     """
+
+    signal: str = "signal"
+    model: str = ""
+    version: str = ""
+    champions: Champions | None = None
+
+    def choose(self, signals: Sequence[Signal], before: str = "") -> Signal | None:
+        """The judged signal of a session; `before` is the version that judged the one before."""
+        candidates = [signal for signal in signals if self._names(signal)]
+        shortest = min((signal.horizon for signal in candidates), default=0)
+        candidates = [signal for signal in candidates if signal.horizon == shortest]
+        return max(candidates, key=lambda signal: self._rank(signal, before), default=None)
+
+    def _names(self, signal: Signal) -> bool:
+        return (
+            signal.name == self.signal
+            and (not self.model or signal.model_name == self.model)
+            and (not self.version or signal.model_version == self.version)
+        )
+
+    def _rank(self, signal: Signal, before: str) -> tuple[bool, int, bool, datetime]:
+        return (
+            self._is_champion(signal),
+            int(np.isfinite(signal.values).sum()),
+            bool(before) and signal.model_version == before,
+            signal.signal_time,
+        )
+
+    def _is_champion(self, signal: Signal) -> bool:
+        if self.champions is None:
+            return False
+        champion = self.champions.at(signal.model_name, signal.signal_time)
+        return champion is not None and champion.names(signal.model_version)
+
+
+def observe(
+    conn: Connection,
+    strategy_id: str,
+    session: date,
+    judged: Judged,
+    before: str = "",
+) -> Observed:
+    """Read one session. The primary signal is the one that `judged` chooses."""
     key = {"strategy_id": strategy_id, "session": session}
     with conn.cursor(binary=True) as cursor:
         signals = [_signal(row) for row in cursor.execute(_queries.session_signals, key)]
@@ -91,7 +139,7 @@ def observe(
             row[0]: Returns(*_last(row[1], row[2]))
             for row in cursor.execute(_queries.session_returns, key)
         }
-    return Observed(session, tuple(signals), returned, _primary(signals, signal, model))
+    return Observed(session, tuple(signals), returned, judged.choose(signals, before))
 
 
 def strategy_returns(conn: Connection, strategy_id: str, sessions: Sequence[date]) -> Floats:
@@ -134,11 +182,3 @@ def _last(entities: Any, values: Any) -> tuple[Numbers, Floats]:
 
 def _is_last(numbers: Numbers) -> NDArray[np.bool_]:
     return np.append(numbers[1:] != numbers[:-1], True)[: len(numbers)]
-
-
-def _primary(signals: Sequence[Signal], name: str, model: str) -> Signal | None:
-    candidates = [s for s in signals if s.name == name and (not model or s.model_name == model)]
-    if not candidates:
-        return None
-    shortest = min(candidate.horizon for candidate in candidates)
-    return max((c for c in candidates if c.horizon == shortest), key=lambda c: c.signal_time)

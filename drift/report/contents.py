@@ -131,9 +131,12 @@ def _facts(strategy: Strategy, run: values.Run, judge: AcceptedWindow | None) ->
         "Calendar": strategy.calendar.name,
         "Revision": str(run.revision),
     }
-    if judge is not None:
+    if judge is None:
+        facts["Reference"] = "none: neither the IC nor the features can be judged yet"
+    else:
         facts["Reference"] = (
-            f"version {judge.version}, {judge.window_start} to {judge.window_end}: {judge.reason}"
+            f"{judge.role}, version {judge.version}, {judge.window_start} to {judge.window_end}: "
+            f"{judge.reason}"
         )
     if strategy.calendar.assumed_from is not None:
         facts["Calendar ends"] = (

@@ -11,7 +11,7 @@ from ..alerts import presets
 from ..alerts.lifecycle import Alert
 from ..alerts.rules import Rule
 from .remarks import remarks
-from .values import Value
+from .values import Run, Value
 
 # Fields of DriftMetrics, by the metric that fills them.
 _METRICS = {
@@ -85,6 +85,8 @@ class DriftMetrics:
         CUSUM of the shortfall of the IC below its accepted level, in standard deviations.
     n_signals
         Signals of the session.
+    model_name, model_version
+        The model and version that the session was judged by; empty if the predictions name none.
     ic_alert, psi_alert, sharpe_alert
         Whether a critical alert on IC, PSI or Sharpe is open.
     values
@@ -112,6 +114,8 @@ class DriftMetrics:
     sharpe_60d: float | None = None
     ic_cusum: float | None = None
     n_signals: int = 0
+    model_name: str = ""
+    model_version: str = ""
     values: tuple[Value, ...] = field(default=(), repr=False)
     alerts: tuple[Alert, ...] = field(default=(), repr=False, compare=False)
 
@@ -121,6 +125,7 @@ class DriftMetrics:
         strategy_id: str,
         day: datetime.date,
         found: Sequence[Value],
+        run: Run | None = None,
         alerts: Sequence[Alert] = (),
     ) -> DriftMetrics:
         """The metrics of a session, from its values.
@@ -131,6 +136,8 @@ class DriftMetrics:
             The strategy and the session.
         found
             Values by metric and dimension.
+        run
+            The session as computed, for its model.
         alerts
             Those that were open at the session, worst first.
 
@@ -150,6 +157,8 @@ class DriftMetrics:
             **fields,
             **flags,
             n_signals=n_signals,
+            model_name=run.model_name if run else "",
+            model_version=run.model_version if run else "",
             values=tuple(found),
             alerts=tuple(alerts),
         )

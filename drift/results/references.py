@@ -1,8 +1,10 @@
-"""Accepted windows: what a strategy and its features looked like while all was well.
+"""Reference windows: what a strategy and its features looked like while all was well.
 
 A session is judged by the newest window accepted that ends before it. The first window ever
 accepted also stays as the fixed reference, whatever is accepted later: retraining on drifted data
 and accepting the result as the new normal must not make the alarm go deaf.
+
+Until a window is accepted, provisional ones judge: the strategy's first sessions.
 """
 
 from __future__ import annotations
@@ -62,6 +64,15 @@ class References:
     def accepted(self) -> tuple[AcceptedWindow, ...]:
         return tuple(window for window in self.windows if window.role == "accepted")
 
+    @cached_property
+    def provisional(self) -> tuple[AcceptedWindow, ...]:
+        return tuple(window for window in self.windows if window.role == "provisional")
+
+    @property
+    def judging(self) -> tuple[AcceptedWindow, ...]:
+        """The windows that judge sessions: the accepted ones, else the provisional ones."""
+        return self.accepted or self.provisional
+
     @property
     def fixed(self) -> AcceptedWindow | None:
         """The window that never changes; None before anything was accepted."""
@@ -69,8 +80,8 @@ class References:
 
     def at(self, session: date) -> AcceptedWindow | None:
         """The window that judges a session; for sessions before all windows, the first."""
-        before = [window for window in self.accepted if window.window_end < session]
-        return before[-1] if before else next(iter(self.accepted), None)
+        before = [window for window in self.judging if window.window_end < session]
+        return before[-1] if before else next(iter(self.judging), None)
 
     def distributions(self, window: AcceptedWindow) -> Mapping[str, Reference]:
         """The window's distributions, by feature."""
@@ -91,11 +102,13 @@ def accept(
     reason: str,
     accepted_by: str | None = None,
     min_sessions: int = MIN_SESSIONS,
+    hint: str = "",
 ) -> int:
     """Keep a window as the newest accepted one (the first also as the fixed); return its version.
 
     `ic` holds the window's daily IC, shape (sessions,), NaN where none. The sessions after it that
-    are computed already become stale. Raises NotAcceptable for fewer than `min_sessions` ICs.
+    are computed already become stale. Raises NotAcceptable for fewer than `min_sessions` ICs, with
+    `hint`, another reason why sessions have none.
     """
     if not reason.strip():
         raise NotAcceptable("accepting a reference needs a reason: it decides what counts as drift")
@@ -104,6 +117,7 @@ def accept(
         raise NotAcceptable(
             f"the window {window[0]} to {window[1]} has {len(finite)} sessions with an IC; a mean "
             f"and a spread that hold need {min_sessions}: widen the window, or backfill it first"
+            f"{hint}"
         )
     mean, sd = mean_and_sd(finite)
     if sd == 0:
@@ -111,16 +125,7 @@ def accept(
             f"every IC of the window {window[0]} to {window[1]} is {mean:.6g}: without a spread no "
             f"fall can be judged; check the recorded signals and returns"
         )
-    row = {
-        "strategy_id": strategy_id,
-        "window_start": window[0],
-        "window_end": window[1],
-        "ic_mean": mean if len(finite) else None,
-        "ic_sd": sd if len(finite) > 1 else None,
-        "ic_n": len(finite),
-        "accepted_by": accepted_by,
-        "reason": reason,
-    }
+    row = _row(strategy_id, window, finite, reason, accepted_by)
     fitted = [(name, reference.to_json()) for name, reference in distributions]
     with conn.transaction():
         conn.execute(_queries.lock_to_compute, row)
@@ -129,6 +134,44 @@ def accept(
             _keep(conn, {**row, "role": role}, fitted)
         conn.execute(_queries.mark_all_stale, row)
     return len(before.accepted) + 1
+
+
+def keep_provisional(
+    conn: Connection,
+    strategy_id: str,
+    window: tuple[date, date],
+    ic: NDArray[np.float64],
+    distributions: Iterable[tuple[str, Reference]],
+    *,
+    reason: str,
+) -> None:
+    """Keep a window that judges until one is accepted; the sessions after it become stale."""
+    row = _row(strategy_id, window, ic[np.isfinite(ic)], reason, None)
+    fitted = [(name, reference.to_json()) for name, reference in distributions]
+    with conn.transaction():
+        conn.execute(_queries.lock_to_compute, row)
+        _keep(conn, {**row, "role": "provisional"}, fitted)
+        conn.execute(_queries.mark_all_stale, row)
+
+
+def _row(
+    strategy_id: str,
+    window: tuple[date, date],
+    ic: NDArray[np.float64],
+    reason: str,
+    accepted_by: str | None,
+) -> dict[str, object]:
+    mean, sd = mean_and_sd(ic)
+    return {
+        "strategy_id": strategy_id,
+        "window_start": window[0],
+        "window_end": window[1],
+        "ic_mean": mean if len(ic) else None,
+        "ic_sd": sd if len(ic) > 1 else None,
+        "ic_n": len(ic),
+        "accepted_by": accepted_by,
+        "reason": reason,
+    }
 
 
 def _keep(conn: Connection, row: dict[str, object], fitted: list[tuple[str, str]]) -> None:

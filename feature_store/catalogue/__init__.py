@@ -5,4 +5,4 @@ named by a caller), `series` (the integer of an entity, feature and version).
 """
 
 # The modules that other rooms may import.
-__all__ = ["definitions", "provenance", "selection", "series", "view_files"]
+__all__ = ["categories", "definitions", "provenance", "selection", "series", "view_files"]

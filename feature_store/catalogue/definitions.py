@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mlflow_timescale import db
-from mlflow_timescale.common.time import optional_duration
+from mlflow_timescale.common.calendars import canonical_name
+from mlflow_timescale.common.time import Duration, InvalidTime, SessionCount, optional_duration
 from mlflow_timescale.db.rows import mappings
 
 from ..errors import DefinitionError
 from ..values.encoding import Floats, is_there
 from ..values.points import Points
+from . import categories
 
 _queries = db.load("features")
-TYPES = ("number", "integer", "boolean", "vector", "json")
+TYPES = ("number", "integer", "boolean", "category", "vector", "json")
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,30 @@ class FeatureView:
     name
         Unique among the views of a database.
     features
-        Type by feature name: "number", "integer", "boolean", "vector" (a list of numbers) or
-        "json". A list of names, or one name, means numbers.
+        Type by feature name: "number", "integer", "boolean", "category" (a text of at most 256
+        characters), "vector" (a list of numbers) or "json". A list of names, or one name, means
+        numbers.
     version
         From 1. A change to a registered view needs the next version.
     description, owner, code_reference
         Free text, shown by `mlflow-timescale features`.
     entity_kind
         What the entities are, such as "stock".
+    calendar
+        The trading calendar that ages the values, such as "XNYS"; None: all time ages them.
     max_staleness
-        The age above which `FeatureStore.health` reports a feature as stale: a timedelta, or a text
-        such as "3d"; None for no limit.
+        The age above which a value is stale: a read of the view leaves it out, and
+        `FeatureStore.health` reports it. A timedelta, or a text such as "3d" or, with a calendar,
+        "1 session"; None for no limit.
 
     Raises
     ------
     DefinitionError
         A type is unknown, or the view has no name, no feature, or a version below 1.
     InvalidTime
-        `max_staleness` is no duration.
+        `max_staleness` is no duration, or counts sessions and there is no calendar.
+    UnknownCalendar
+        There is no such calendar.
 
     Examples
     --------
@@ -65,8 +72,9 @@ class FeatureView:
     description: str = ""
     entity_kind: str = ""
     owner: str = ""
-    max_staleness: timedelta | None = None
+    max_staleness: Duration | None = None
     code_reference: str = ""
+    calendar: str | None = None
 
     def __post_init__(self) -> None:
         features = self.features
@@ -76,6 +84,7 @@ class FeatureView:
         limit = optional_duration(self.max_staleness, "max_staleness")
         object.__setattr__(self, "features", dict(features))
         object.__setattr__(self, "max_staleness", limit)
+        self._check_calendar(limit)
         for name, kind in features.items():
             if kind not in TYPES or not name:
                 raise DefinitionError(
@@ -84,6 +93,14 @@ class FeatureView:
                 )
         if not features or not self.name or self.version < 1:
             raise DefinitionError("a view needs a name, a version from 1, and a feature")
+
+    def _check_calendar(self, limit: Duration | None) -> None:
+        if self.calendar is not None:
+            object.__setattr__(self, "calendar", canonical_name(self.calendar))
+        elif isinstance(limit, SessionCount):
+            raise InvalidTime(
+                f"max_staleness of view {self.name!r} is {limit}; give a calendar such as 'XNYS'"
+            )
 
     def __hash__(self) -> int:
         return hash((self.name, self.version))
@@ -104,7 +121,10 @@ def register(conn: db.Connection, view: FeatureView) -> bool:
             return False
         _refuse_other_owners(stored.values(), view)
         values = {field.name: getattr(view, field.name) for field in fields(view)}
-        conn.execute(_queries.insert_view, values | {"features": None})
+        limit = view.max_staleness
+        counts = {"max_staleness": None, "max_sessions": limit.count} if isinstance(
+            limit, SessionCount) else {"max_sessions": None}  # fmt: skip
+        conn.execute(_queries.insert_view, values | {"features": None} | counts)
         conn.execute(
             _queries.insert_definitions,
             {
@@ -120,15 +140,31 @@ def register(conn: db.Connection, view: FeatureView) -> bool:
 def views(conn: db.Connection) -> list[FeatureView]:
     """All views, by name and version."""
     rows = mappings(conn, _queries.views)
-    return [FeatureView(**row) for row in rows]
+    return [FeatureView(**_with_sessions(row)) for row in rows]
 
 
-def check(conn: db.Connection, points: Points, version: int, view: FeatureView | None) -> None:
-    """Raise DefinitionError where points contradict the definitions that there are."""
-    rows = conn.execute(_queries.definitions_of, {"features": points.features}).fetchall()
+def check(
+    conn: db.Connection,
+    points: Points,
+    version: int,
+    view: FeatureView | None,
+    stored: dict[str, str] | None = None,
+) -> None:
+    """Raise DefinitionError where points contradict the definitions that there are.
+
+    InvalidValue is raised where a feature without a definition would mix texts with numbers.
+    `stored` keeps what the earlier batches of the same write brought.
+    """
+    values = {"features": points.features, "version": version}
+    rows = conn.execute(_queries.definitions_of, values).fetchall()
     kinds: dict[str, dict[int, str]] = {}
+    stored = {} if stored is None else stored
     for name, defined, kind in rows:
-        kinds.setdefault(name, {})[defined] = kind
+        if defined is None:
+            stored[name] = kind
+        else:
+            kinds.setdefault(name, {})[defined] = kind
+    categories.check(points, stored, kinds)
     if view is not None:
         _refuse_strangers(points.features, view)
     for code, name in enumerate(points.features):
@@ -141,12 +177,22 @@ def check(conn: db.Connection, points: Points, version: int, view: FeatureView |
             _check_type(points, code, kinds[name][version])
 
 
+def _with_sessions(row: dict[str, Any]) -> dict[str, Any]:
+    sessions = row.pop("max_sessions")
+    return row if sessions is None else row | {"max_staleness": SessionCount(sessions)}
+
+
 def find_or_register(conn: db.Connection, view: FeatureView | str) -> FeatureView:
     """The view of a write: a name in its newest version, or a view, which is registered if new."""
     if isinstance(view, str):
         return find(conn, view)
     register(conn, view)
     return view
+
+
+def category_names(view: FeatureView) -> set[str]:
+    """The features of a view that hold texts; a CSV file gives them as they are written."""
+    return {name for name, kind in view.features.items() if kind == "category"}
 
 
 def find(conn: db.Connection, name: str, version: int | None = None) -> FeatureView:
@@ -190,26 +236,27 @@ def _refuse_strangers(features: list[str], view: FeatureView) -> None:
 
 def _check_type(points: Points, code: int, kind: str) -> None:
     of_feature = points.feature == code
-    json = np.zeros(of_feature.sum(), dtype=bool)
-    if points.json is not None:
-        json = is_there(points.json[of_feature])
-    wrong = (
-        ~json
-        if kind in ("vector", "json")
-        else json | _wrong_numbers(points.value[of_feature], kind)
-    )
-    if kind == "vector" and points.json is not None:
-        wrong |= np.array(
-            [not str(text).startswith("[") for text in points.json[of_feature]], dtype=bool
-        )
+    texts = np.full(of_feature.sum(), None) if points.json is None else points.json[of_feature]
+    wrong = _wrong_values(points.value[of_feature], texts, kind)
     if wrong.any():
         at = np.flatnonzero(of_feature)[int(wrong.argmax())]
         text = None if points.json is None else points.json[at]
         raise DefinitionError(
             f"feature {points.features[code]!r} is defined as {kind}, got "
-            f"{points.value[at] if text is None else text!r} for "
+            f"{float(points.value[at]) if text is None else text!r} for "
             f"{points.entities[points.entity[at]]} ({int(wrong.sum())} such value(s))"
         )
+
+
+def _wrong_values(
+    numbers: Floats, texts: npt.NDArray[np.object_], kind: str
+) -> npt.NDArray[np.bool_]:
+    first = {"vector": "[", "json": "[{", "category": '"'}.get(kind)
+    if first is None:
+        return is_there(texts) | _wrong_numbers(numbers, kind)
+    of_kind = np.array([text is not None and text[0] in first for text in texts], dtype=bool)
+    undefined = np.isnan(numbers) & ~is_there(texts)
+    return ~of_kind & ~undefined if kind == "category" else ~of_kind
 
 
 def _wrong_numbers(numbers: Floats, kind: str) -> npt.NDArray[np.bool_]:

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlflow_timescale import db
-from mlflow_timescale.common.micros import Micros
-from mlflow_timescale.common.time import from_micros
+from mlflow_timescale.common.micros import FIRST, Micros
+from mlflow_timescale.common.time import MICROSECOND, from_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
 from ..catalogue.series import Ids
@@ -31,6 +31,7 @@ _LOOKBACK = 2  # times the usual interval of points: one extra point to read, fe
 _ALWAYS_LOOK_UP = 500  # cells; the question which plan is better would cost more than the answer
 _SAMPLE = 16
 _SERIES_AT_ONCE, _SMALLEST_PART = 20_000, 100
+_STRUCTURES_AT_ONCE = 100_000
 
 
 class Density(NamedTuple):
@@ -66,7 +67,7 @@ def fill(
     if (plan or choose(lookups, density)) == "stream":
         batches = stream(readers, lookups, bounds, writes=writes)
     else:
-        near = None if density is None or not density.spacing else _LOOKBACK * density.spacing
+        near = _near(lookups, density)
         batches = look_up(readers, lookups, bounds, writes=writes, lookback=near)
     for winners in batches:
         cells.put(winners)
@@ -91,6 +92,15 @@ def choose(lookups: list[SeriesLookup], density: Density | None) -> str:
     cells_wanted = sum(len(lookup.rows) for lookup in lookups)
     too_many = density is None or density.points >= POINTS_PER_CELL * cells_wanted
     return "lookup" if too_many else "stream"
+
+
+def _near(lookups: list[SeriesLookup], density: Density | None) -> timedelta | None:
+    """How far before as_of to read first; None where that is not known, or before the year 1."""
+    if density is None or not density.spacing:
+        return None
+    near = _LOOKBACK * density.spacing
+    earliest = min(int(lookup.as_of[0]) for lookup in lookups)
+    return near if earliest - near // MICROSECOND >= FIRST else None
 
 
 def stream(
@@ -158,17 +168,42 @@ def _stretch(lookups: list[SeriesLookup], bounds: Bounds) -> tuple[datetime | st
 
 
 def _fetch_structures(conn: db.Connection, cells: Cells) -> None:
-    for winners in cells.pending():
-        keys, inverse = np.unique(
-            np.stack([winners.event, winners.ingest]), axis=1, return_inverse=True
+    for group in _groups(cells.pending()):
+        series = np.repeat([w.series for w in group], [len(w.rows) for w in group])
+        event, ingest = (
+            np.concatenate([getattr(w, name) for w in group]) for name in ("event", "ingest")
         )
-        parameters = {
-            "series": Int4Array(np.full(keys.shape[1], winners.series)),
-            "event": TimestampArray(keys[0]),
-            "ingest": TimestampArray(keys[1]),
-        }
-        found = np.full(keys.shape[1], None, dtype=object)
-        with json_cursor(conn) as cursor:
-            for position, value in cursor.execute(_queries.structures, parameters):
-                found[position - 1] = value
-        cells.put_structures(winners, found[inverse.ravel()])
+        # Most rows of a spine see the same few values: each is fetched once.
+        keys, inverse = np.unique(np.stack([series, event, ingest]), axis=1, return_inverse=True)
+        values = _structures(conn, keys)[inverse.ravel()]
+        ends = np.cumsum([len(w.rows) for w in group])[:-1]
+        for winners, part in zip(group, np.split(values, ends), strict=True):
+            cells.put_structures(winners, part)
+
+
+def _structures(conn: db.Connection, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+    """The structures of points by (series, event, ingest), shape (3, points)."""
+    parameters = {
+        "series": Int4Array(keys[0]),
+        "event": TimestampArray(keys[1]),
+        "ingest": TimestampArray(keys[2]),
+    }
+    values: npt.NDArray[np.object_] = np.full(keys.shape[1], None, dtype=object)
+    with json_cursor(conn) as cursor:
+        for position, value in cursor.execute(_queries.structures, parameters):
+            values[position - 1] = value
+    return values
+
+
+def _groups(pending: list[Winners]) -> Iterator[list[Winners]]:
+    """Winners together that have about `_STRUCTURES_AT_ONCE` rows, so that memory stays bounded."""
+    group: list[Winners] = []
+    rows = 0
+    for winners in pending:
+        group.append(winners)
+        rows += len(winners.rows)
+        if rows >= _STRUCTURES_AT_ONCE:
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group

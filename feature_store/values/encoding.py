@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from mlflow_timescale.common.frames import is_structure
 
 from ..errors import InvalidValue
+from . import categories
 
 Floats = npt.NDArray[np.float64]
 _EXACT = 2**53  # beyond it float8 skips integers
@@ -48,9 +49,9 @@ def is_there(objects: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
 
 
 def column_values(column: pa.Array | npt.NDArray[np.object_], what: str) -> Values:
-    """Read a column of numbers or structures.
+    """Read a column of numbers, short texts or structures.
 
-    Raises InvalidValue for anything else (text, times, durations, complex numbers), and for
+    Raises InvalidValue for anything else (long texts, times, durations, complex numbers), and for
     infinities and integers or decimals beyond 2**53.
     """
     if isinstance(column, np.ndarray):
@@ -58,6 +59,9 @@ def column_values(column: pa.Array | npt.NDArray[np.object_], what: str) -> Valu
     column = _unwrapped(column)
     if any(is_kind(column.type) for is_kind in _STRUCTURES):
         return object_values(_as_objects(column, what), what)
+    if categories.is_text(column.type):
+        texts = categories.labels(column, what)
+        return Values(np.full(len(column), np.nan), is_there(texts), texts)
     present = pc.is_valid(column).to_numpy(zero_copy_only=False)
     if pa.types.is_null(column.type):
         return Values(np.full(len(column), np.nan), present)
@@ -65,19 +69,30 @@ def column_values(column: pa.Array | npt.NDArray[np.object_], what: str) -> Valu
 
 
 def object_values(column: npt.NDArray[np.object_], what: str) -> Values:
-    """Read Python objects: numbers, None, and anything else that JSON has."""
+    """Read Python objects: numbers, None, short texts, and anything else that JSON has.
+
+    In a column of texts NaN is a missing text, as in pandas.
+    """
     number = np.full(len(column), np.nan)
     present = np.ones(len(column), dtype=bool)
     texts: npt.NDArray[np.object_] = np.full(len(column), None, dtype=object)
+    has_text = False
     for row, given in enumerate(column):
         value = unwrapped(given)
         if value is None or type(value).__name__ in ("NAType", "NaTType"):
             present[row] = False
         elif is_structure(value):
             texts[row] = to_json(value, f"{what} in row {row}")
+        elif isinstance(value, str):
+            has_text = True
+            texts[row] = categories.to_label(value, f"{what} in row {row}")
+            present[row] = texts[row] is not None
         else:
             number[row] = to_number(value, f"{what} in row {row}")
-    return Values(number, present, texts if any(text is not None for text in texts) else None)
+    is_json = is_there(texts)
+    if has_text:
+        present &= is_json | ~np.isnan(number)
+    return Values(number, present, texts if is_json.any() else None)
 
 
 def unwrapped(value: Any) -> Any:
@@ -89,7 +104,7 @@ def to_number(value: Any, what: str) -> float:
     """One number as a float; raises InvalidValue."""
     if isinstance(value, np.timedelta64) or not isinstance(value, _NUMBERS):
         raise InvalidValue(
-            f"{what} is {value!r}, neither a number nor a vector or mapping to keep as JSON"
+            f"{what} is {value!r}, neither a number, a text, nor a vector or mapping"
         )
     if isinstance(value, Decimal) and value.is_nan():
         return math.nan

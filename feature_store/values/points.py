@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,8 @@ from mlflow_timescale.common.frames import Columns, is_structure, labels
 from mlflow_timescale.common.micros import Micros, column_micros
 from mlflow_timescale.common.time import from_micros, to_micros
 
-from ..errors import InvalidFrame, InvalidTime
+from ..errors import InvalidFrame, InvalidTime, InvalidValue
+from .categories import to_label
 from .encoding import (
     Floats,
     Values,
@@ -30,16 +31,53 @@ LAYOUTS = ("wide", "long")
 
 @dataclass(frozen=True)
 class FrameLayout:
-    """Which columns of a frame mean what."""
+    """Which columns of a frame mean what.
+
+    `features` are the columns to write, of which a mapping gives the feature names; `allowed` are
+    the names that a view has, and other columns are ignored. None means all columns.
+    """
 
     layout: str = "wide"
     entity: str = "entity_key"
     event_time: str = "event_time"
     ingest_time: str | None = None
+    features: Sequence[str] | Mapping[str, str] | None = None
+    allowed: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise InvalidFrame(f"layout {self.layout!r} is neither 'wide' nor 'long'")
+        if self.layout == "long" and self.features is not None:
+            raise InvalidFrame("features names columns of wide frames; filter a long frame instead")
+        if self.features is not None:
+            _refuse_repeated(list(self._named().values()))
+
+    @property
+    def keys(self) -> set[str]:
+        """The columns that may be levels of an index."""
+        names = {self.entity, self.event_time, self.ingest_time} - {None}
+        if self.layout == "long":
+            names.add("feature_name")
+        return {str(name) for name in names}
+
+    def chosen(self, columns: Columns) -> dict[str, str]:
+        """The columns of a wide frame that are written, and the feature of each."""
+        if self.features is not None:
+            return self._named()
+        others = [name for name in columns if name not in self.keys]
+        return {name: name for name in others if self.allowed is None or name in self.allowed}
+
+    def ignored(self, columns: Columns) -> list[str]:
+        """The columns of a wide frame that the view does not have."""
+        if self.layout == "long" or self.features is not None:
+            return []
+        return [name for name in columns if name not in self.keys | self.chosen(columns).keys()]
+
+    def _named(self) -> dict[str, str]:
+        if isinstance(self.features, Mapping):
+            return dict(self.features)
+        names = [self.features] if isinstance(self.features, str) else self.features or []
+        return {name: name for name in names}
 
     @property
     def identifiers(self) -> set[str]:
@@ -105,6 +143,10 @@ def one_row(
         value = unwrapped(given)
         if is_structure(value):
             texts[i] = to_json(value, f"feature {name!r}")
+        elif isinstance(value, str):
+            texts[i] = to_label(value, f"feature {name!r}")
+            if texts[i] is None:
+                raise InvalidValue(f"feature {name!r} is an empty text; leave it out")
         else:
             numbers[i] = to_number(value, f"feature {name!r}")
     ingest_times = None
@@ -120,6 +162,12 @@ def one_row(
         numbers,
         texts if any(text is not None for text in texts) else None,
     )
+
+
+def _refuse_repeated(names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        raise InvalidFrame(f"features is empty or repeats a name: {', '.join(twice) or '{}'}")
 
 
 def check_order(event: Micros, ingest: Micros | int, forecast: bool, slack: int = 0) -> None:
@@ -149,11 +197,12 @@ def _long(columns: Columns, layout: FrameLayout, keys: _Keys) -> Points:
 
 def _wide(columns: Columns, layout: FrameLayout, keys: _Keys) -> Points:
     entities, entity, event, ingest = keys
-    named = {layout.entity, layout.event_time, layout.ingest_time}
-    features = [name for name in columns if name not in named]
-    if not features:
-        raise InvalidFrame(f"the frame has no feature column beside {', '.join(columns)}")
-    values = [column_values(columns[name], f"feature {name!r}") for name in features]
+    chosen = layout.chosen(columns)
+    if not chosen:
+        of_view = f" of the view ({', '.join(sorted(layout.allowed))})" if layout.allowed else ""
+        raise InvalidFrame(f"the frame has no feature column{of_view} beside {', '.join(columns)}")
+    features = list(chosen.values())
+    values = [column_values(columns[name], f"feature {name!r}") for name in chosen]
     count = len(features)
     melted = Points(
         entities,

@@ -41,10 +41,28 @@ def copy_json(
     """The same with a last field of JSON texts."""
     with cursor.copy(statement) as copy:
         copy.write(_SIGNATURE)
-        for row, text in zip(_records(fields, extra=1), texts, strict=True):
-            body = _JSONB_VERSION + text.encode()
-            copy.write(row.tobytes() + struct.pack(">i", len(body)) + body)
+        for first in range(0, len(texts), _ROWS):
+            part = slice(first, first + _ROWS)
+            copy.write(_json_block([field[part] for field in fields], texts[part]))
         copy.write(_TRAILER)
+
+
+def _json_block(fields: Sequence[Field], texts: Sequence[str]) -> bytes:
+    """Rows that end with a JSON text. Equal texts, such as categories, are encoded once."""
+    records = _records(fields, extra=1)
+    numbers, width = records.tobytes(), records.dtype.itemsize
+    encoded = {text: _json_field(text) for text in set(texts)}
+    starts = range(0, len(numbers), width)
+    return b"".join(
+        part
+        for start, text in zip(starts, texts, strict=True)
+        for part in (numbers[start : start + width], encoded[text])
+    )
+
+
+def _json_field(text: str) -> bytes:
+    body = _JSONB_VERSION + text.encode()
+    return struct.pack(">i", len(body)) + body
 
 
 def _blocks(fields: Sequence[Field]) -> Iterator[bytes]:

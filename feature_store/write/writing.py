@@ -11,17 +11,37 @@ from itertools import chain
 import psycopg
 
 from mlflow_timescale import db
+from mlflow_timescale.common.frames import Columns
 
-from ..catalogue import definitions
+from ..catalogue import categories, definitions
 from ..catalogue.definitions import FeatureView
 from ..catalogue.series import SeriesWriter
 from ..errors import InvalidFrame, WriteContention
-from ..values.points import Points, check_order
+from ..values.points import FrameLayout, Points, check_order
+from ..values.points import points as points_of
 from .availability import on_calendar
 from .batch import make_batch
 from .transaction import WriteSpec, WriteTransaction
 
 _log = logging.getLogger("feature_store")
+
+
+def frame_points(
+    parts: Iterator[Columns], layout: FrameLayout, view: FeatureView | None
+) -> Iterator[Points]:
+    """The points of each part of a frame.
+
+    One line in the log names the columns of a wide frame that the view does not have: they are not
+    written.
+    """
+    if view is not None:
+        layout = replace(layout, allowed=frozenset(view.features))
+    for number, part in enumerate(parts):
+        ignored = layout.ignored(part) if not number else []
+        if view is not None and ignored:
+            names = ", ".join(ignored)
+            _log.warning("not written, because view %r has no such feature: %s", view.name, names)
+        yield points_of(part, layout)
 
 
 def write_batches(
@@ -63,6 +83,7 @@ def write_points(
         return 0
     batch = make_batch(points, SeriesWriter(conn, spec.version).ids(points))
     with _readable_contention(), WriteTransaction(conn, spec) as transaction:
+        categories.register(conn, points, spec.version)
         transaction.add(batch)
     return _log_stored(transaction.stored, len(points))
 
@@ -86,6 +107,7 @@ def write_stream(
             count += len(points)
             lagged = apply_availability(points, spec)
             if len(lagged):
+                categories.register(conn, lagged, spec.version)
                 batch = make_batch(lagged, series.ids(lagged))
                 enter = transaction.stage if batch.ingest is None else transaction.add
                 enter(batch)
@@ -120,8 +142,9 @@ def _checked(
     conn: db.Connection, stream: Iterator[Points], spec: WriteSpec, view: FeatureView | None
 ) -> Iterator[Points]:
     """The batches, each checked against the definitions before it is handed on."""
+    kinds: dict[str, str] = {}
     for points in stream:
-        definitions.check(conn, points, spec.version, view)
+        definitions.check(conn, points, spec.version, view, kinds)
         yield points
 
 

@@ -5,4 +5,4 @@
 """
 
 # The modules that other rooms may import.
-__all__ = ["adopt", "databases", "ledger", "locations", "opening", "runs", "verify"]
+__all__ = ["adopt", "databases", "ledger", "locations", "opening", "removal", "runs", "verify"]

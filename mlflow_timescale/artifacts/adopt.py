@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 from mlflow_timescale.artifacts import ledger
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.locations import canonical, inner_uri, join, scheme
 from mlflow_timescale.artifacts.opening import open_stored
+from mlflow_timescale.artifacts.repository import walk
 from mlflow_timescale.db import load
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -96,14 +95,3 @@ def _adopt_root(
                 ledger.record(conn, files, origin="adopted")
             for location, _ in files:
                 on_file(location)
-
-
-def walk(repository: Any, path: str | None = None) -> Iterator[str]:
-    """The paths of all files of a repository."""
-    for item in repository.list_artifacts(path):
-        if posixpath.normpath(item.path) in (".", path):  # some stores list a directory in itself
-            continue
-        if item.is_dir:
-            yield from walk(repository, item.path)
-        else:
-            yield item.path

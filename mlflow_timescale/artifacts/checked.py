@@ -9,14 +9,19 @@ is built from the mixins of the wrapped one.
 
 from __future__ import annotations
 
+import os
+import posixpath
 import shutil
 import tempfile
-from collections.abc import AsyncIterable, AsyncIterator
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from mlflow.entities import FileInfo
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.artifact.artifact_repo import (
     ArtifactRepository,
     MultipartDownloadMixin,
@@ -25,6 +30,7 @@ from mlflow.store.artifact.artifact_repo import (
     StreamUploadMixin,
 )
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.utils.uri import validate_path_within_directory
 
 from mlflow_timescale.artifacts import ledger, streams
 from mlflow_timescale.artifacts.hashing import (
@@ -37,7 +43,14 @@ from mlflow_timescale.artifacts.hashing import (
     hashed_alongside,
 )
 from mlflow_timescale.artifacts.locations import canonical, inner_uri, join
-from mlflow_timescale.artifacts.repository import LedgeredRepository, destination, tree
+from mlflow_timescale.artifacts.paths import (
+    destination,
+    require_regular,
+    require_text,
+    require_tree,
+    tree,
+)
+from mlflow_timescale.artifacts.repository import LedgeredRepository, walk
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -70,6 +83,8 @@ class CheckedRepository(LedgeredRepository):
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
         """Log one file; its bytes are hashed during the upload."""
         path = destination(local_file, artifact_path)
+        require_regular(Path(local_file))
+        self._admit([path])
         if isinstance(self.inner, StreamUploadMixin):
             with Path(local_file).open("rb") as stream:
                 self._stream(stream, path, local_file, artifact_path)
@@ -81,9 +96,19 @@ class CheckedRepository(LedgeredRepository):
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
         """Log a directory by the method of the wrapped repository."""
         files = tree(local_dir, artifact_path)
+        self._admit(files)
         with hashed_alongside(list(files.values())) as fingerprints:
             self.inner.log_artifacts(local_dir, artifact_path)
+            for path, file in _behind_links(local_dir, files):
+                self.inner.log_artifact(str(file), posixpath.dirname(path) or None)
         self._record((path, fingerprints[file].result()) for path, file in files.items())
+
+    def _admit(self, paths: Iterable[str]) -> None:
+        """Refuse paths that are a file on one side and a directory on the other, before uploads."""
+        paths = sorted(paths)
+        require_tree(paths)
+        with self.connection() as conn:
+            ledger.require_no_clash(conn, [join(self.location, path) for path in paths])
 
     def _stream(self, stream: Any, path: str, file_name: str, artifact_path: str | None) -> None:
         reader = HashingReader(stream)
@@ -92,19 +117,38 @@ class CheckedRepository(LedgeredRepository):
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """The files that the wrapped repository lists."""
+        require_text(path or "")
         return cast("list[FileInfo]", self.inner.list_artifacts(path))
 
     def _is_directory(self, artifact_path: str) -> bool:
         return bool(self.inner._is_directory(artifact_path))
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Remove a file or a directory; its ledger rows are closed, not deleted."""
-        self.inner.delete_artifacts(artifact_path)
+        """Remove a file or a directory; its ledger rows are closed, not deleted.
+
+        What a registered version needs stays, as `_kept` describes.
+        """
+        require_text(artifact_path or "")
         with self.connection() as conn:
-            ledger.forget(conn, join(self.location, artifact_path))
+            kept = self._kept(conn, artifact_path)
+        if kept:
+            for path in walk(self, artifact_path):
+                if join(self.location, path) not in kept:
+                    self._delete(path)
+        else:
+            self._delete(artifact_path or "")
+        with self.connection() as conn:
+            ledger.forget(conn, join(self.location, artifact_path), kept)
+
+    def _delete(self, path: str) -> None:
+        if not isinstance(self.inner, LocalArtifactRepository):
+            self.inner.delete_artifacts(path or None)
+        elif (file := Path(self.inner.artifact_dir, path)) and os.path.lexists(file):
+            _remove(_local(self.inner, path))
 
     def _fetch(self, artifact_path: str | None, directory: str) -> str:
         """Read the ledger rows of the directory in one query, then download as MLflow does."""
+        require_text(artifact_path or "")
         with self.connection() as conn:
             expected = ledger.current(conn, join(self.location, artifact_path))
         self._expected.update(expected)
@@ -116,7 +160,8 @@ class CheckedRepository(LedgeredRepository):
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         path, target = str(remote_file_path), Path(local_path)
-        arriving = target.with_name(f".{target.name}.unchecked")
+        # A name of its own: one derived from the file's could be longer than a disk takes.
+        arriving = target.with_name(f".unchecked-{uuid.uuid4().hex}")
         try:
             fingerprint = self._receive(path, arriving)
             expected = self._expected.get(join(self.location, path))
@@ -127,14 +172,14 @@ class CheckedRepository(LedgeredRepository):
 
     def _receive(self, path: str, arriving: Path) -> FileDigest:
         if isinstance(self.inner, LocalArtifactRepository):
-            return copy_hashed(self.inner.get_local_path(path), arriving)
+            return copy_hashed(_local(self.inner, path), arriving)
         self.inner._download_file(path, str(arriving))
         return hash_file(arriving)
 
     def fingerprint(self, artifact_path: str) -> FileDigest:
         """What a stored file's bytes are now."""
         if isinstance(self.inner, LocalArtifactRepository):
-            return hash_file(self.inner.get_local_path(artifact_path))
+            return hash_file(_local(self.inner, artifact_path))
         with tempfile.TemporaryDirectory() as directory:
             target = Path(directory, "file")
             self.inner._download_file(artifact_path, str(target))
@@ -148,6 +193,7 @@ class _Streams(StreamUploadMixin):  # type: ignore[misc]
         self: Any, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
         path = destination(artifact_file_name, artifact_path)
+        self._admit([path])
         self._stream(stream, path, artifact_file_name, artifact_path)
 
     async def log_artifact_from_async_stream(
@@ -157,6 +203,7 @@ class _Streams(StreamUploadMixin):  # type: ignore[misc]
         artifact_path: str | None = None,
     ) -> None:
         path, hasher = destination(artifact_file_name, artifact_path), Hasher()
+        await streams.in_thread(self._admit, [path])
         with attribution.uploading(chunks):
             await self.inner.log_artifact_from_async_stream(
                 _hashed(chunks, hasher), artifact_file_name, artifact_path
@@ -170,13 +217,15 @@ class _SpooledStreams(StreamUploadMixin):  # type: ignore[misc]
     def log_artifact_from_stream(
         self: Any, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
+        path = destination(artifact_file_name, artifact_path)
+        self._admit([path])
         reader = HashingReader(stream)
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory, Path(artifact_file_name).name)
             with file.open("wb") as target:
                 shutil.copyfileobj(reader, target, BLOCK)
             self.inner.log_artifact(str(file), artifact_path)
-        self._record([(destination(artifact_file_name, artifact_path), reader.fingerprint)])
+        self._record([(path, reader.fingerprint)])
 
     async def log_artifact_from_async_stream(
         self: Any,
@@ -185,6 +234,7 @@ class _SpooledStreams(StreamUploadMixin):  # type: ignore[misc]
         artifact_path: str | None = None,
     ) -> None:
         path, hasher = destination(artifact_file_name, artifact_path), Hasher()
+        await streams.in_thread(self._admit, [path])
         with attribution.uploading(chunks), tempfile.TemporaryDirectory() as directory:
             file = Path(directory, Path(artifact_file_name).name)
             with file.open("wb") as target:
@@ -196,8 +246,11 @@ class _SpooledStreams(StreamUploadMixin):  # type: ignore[misc]
 class _MultipartUploads(MultipartUploadMixin):  # type: ignore[misc]
     """Uploads from the client directly to the storage: read back and hashed when complete."""
 
-    def create_multipart_upload(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self.inner.create_multipart_upload(*args, **kwargs)
+    def create_multipart_upload(
+        self: Any, local_file: str, num_parts: int = 1, artifact_path: str | None = None
+    ) -> Any:
+        self._admit([destination(local_file, artifact_path)])
+        return self.inner.create_multipart_upload(local_file, num_parts, artifact_path)
 
     def complete_multipart_upload(
         self: Any, local_file: str, upload_id: str, parts: Any, artifact_path: str | None = None
@@ -252,6 +305,28 @@ def wrap(
     return cast(
         "CheckedRepository", make(inner, artifact_uri, database, tracking_uri, registry_uri)
     )
+
+
+def _local(repository: LocalArtifactRepository, path: str) -> Path:
+    """The local file of a path, taken literally: MLflow decodes `%41` and refuses `#`."""
+    file = Path(repository.artifact_dir, path).absolute()
+    validate_path_within_directory(str(repository.artifact_dir), str(file))
+    if not os.path.lexists(file):
+        raise MlflowException(f"No such artifact: '{path}'", RESOURCE_DOES_NOT_EXIST)
+    return file
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _behind_links(local_dir: str, files: dict[str, Path]) -> list[tuple[str, Path]]:
+    """The files that MLflow's repositories of remote stores do not upload: they follow no links."""
+    walked = {Path(where, name) for where, _, names in os.walk(local_dir) for name in names}
+    return [(path, file) for path, file in files.items() if file not in walked]
 
 
 async def _hashed(chunks: AsyncIterable[bytes], hasher: Hasher) -> AsyncIterator[bytes]:

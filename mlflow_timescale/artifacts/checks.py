@@ -54,6 +54,19 @@ class UnknownArtifact(ArtifactRefused):
         )
 
 
+class ArtifactFrozen(ArtifactRefused):
+    """A change of files that a registered version consists of."""
+
+    @classmethod
+    def of(cls, location: str, version: str, change: str) -> ArtifactFrozen:
+        return cls(
+            f"artifact {location} belongs to version {version}, so it cannot be {change}: register "
+            f"a new version, or override it on the record: mlflow_timescale.because(reason, "
+            f"override=True)",
+            INVALID_STATE,
+        )
+
+
 @dataclass(frozen=True)
 class Check:
     """One comparison; `outcome` is match, mismatch, missing, unreadable or unknown."""

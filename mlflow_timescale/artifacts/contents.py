@@ -14,6 +14,8 @@ from itertools import chain
 from typing import Any
 
 from mlflow_timescale.artifacts.hashing import BackgroundHasher, ChunkHasher, FileDigest, blocks
+from mlflow_timescale.artifacts.locations import turn
+from mlflow_timescale.artifacts.paths import clash, parents, require_tree
 from mlflow_timescale.db import Connection, load
 
 CHUNK = 1 << 20
@@ -58,14 +60,33 @@ class Writer:
         self._small, self._waiting = {}, 0
 
     def finish(self) -> dict[str, FileDigest]:
-        """Point the paths at the new contents; free the contents that they pointed at before."""
+        """Point the paths at the new contents; free the contents that they pointed at before.
+
+        Raises MlflowException if a path is a file, and a directory of another one.
+        """
         self.flush()
         paths = sorted(self.written)
+        _require_no_clash(self.conn, paths)
         before = self.conn.execute(_queries.lock_files, {"paths": paths}).fetchall()
         content_ids = [self.written[path].content_id for path in paths]
         self.conn.execute(_queries.put_files, {"paths": paths, "content_ids": content_ids})
         release(self.conn, {row[0] for row in before} - set(content_ids))
         return {path: content.fingerprint for path, content in self.written.items()}
+
+
+def _require_no_clash(conn: Connection, paths: list[str]) -> None:
+    """Refuse a file where a directory is, and a directory where a file is."""
+    require_tree(paths)
+    # Two writers that add a file and a directory of one name see neither the other's row nor a
+    # conflict of keys, so the writers of one run take turns from here until they commit.
+    values = {
+        "paths": paths,
+        "above": sorted({above for path in paths for above in parents(path)}),
+        "turns": sorted({turn(path) for path in paths}),
+    }
+    conn.execute(_queries.take_turns, values)
+    if row := conn.execute(_queries.clash, values).fetchone():
+        raise clash(*row)
 
 
 def _write_large(conn: Connection, first: bytes, rest: Iterable[bytes]) -> StoredContent:

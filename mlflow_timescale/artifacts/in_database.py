@@ -26,7 +26,15 @@ from mlflow_timescale.artifacts import contents, ledger, streams
 from mlflow_timescale.artifacts.checks import ArtifactMismatch
 from mlflow_timescale.artifacts.hashing import BackgroundHasher, FileDigest, Hasher
 from mlflow_timescale.artifacts.locations import IN_DATABASE, join
-from mlflow_timescale.artifacts.repository import LedgeredRepository, destination, tree
+from mlflow_timescale.artifacts.paths import (
+    destination,
+    open_regular,
+    require_storable,
+    require_text,
+    require_tree,
+    tree,
+)
+from mlflow_timescale.artifacts.repository import LedgeredRepository
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.uri import DatabaseURI
@@ -91,8 +99,9 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         with self.connection() as conn:
             writer = contents.Writer(conn)
             for path, source in files:
+                require_storable(join_path(self.root, path))
                 if isinstance(source, Path):
-                    with source.open("rb", buffering=0) as stream:
+                    with open_regular(source) as stream:
                         writer.add(join_path(self.root, path), stream)
                 else:
                     writer.add(join_path(self.root, path), source)
@@ -112,15 +121,17 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         ]
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Remove a file or a directory; contents without other references are deleted."""
+        """Remove a file or a directory; contents without other references are deleted.
+
+        What a registered version needs stays, as `_kept` describes.
+        """
         path = join_path(self.root, artifact_path or "")
         with self.connection() as conn:
-            removed = conn.execute(_queries.remove_files, {"path": path}).fetchall()
-            ledger.forget(conn, join(self.location, artifact_path))
+            kept = self._kept(conn, artifact_path)
+            values = {"path": path, "kept": [place.removeprefix(_SCHEME) for place in kept]}
+            removed = conn.execute(_queries.remove_files, values).fetchall()
+            ledger.forget(conn, join(self.location, artifact_path), kept)
             contents.release(conn, {row[0] for row in removed})
-        if not artifact_path:
-            with self.connection() as conn:
-                contents.sweep(conn)
 
     def read(self, artifact_path: str, start: int = 0, length: int | None = None) -> bytes:
         """A range of a file, `start` and `length` in bytes; only the chunks of the range are read.
@@ -174,8 +185,10 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         with self.connection() as conn:
             conn.execute(_queries.snapshot)
             manifest = _manifest(conn, path)
+            manifest = [file for file in manifest if file.path == path] or manifest
             if artifact_path and not manifest:
                 raise _missing(artifact_path)
+            require_tree(file.path for file in manifest)
             placed = [(file, self._place(file, directory)) for file in manifest]
             fingerprints = _receive(conn, placed)
         self._check_all(placed, fingerprints)
@@ -238,8 +251,9 @@ def _root(location: str, uri: str) -> str:
 def join_path(root: str, path: str) -> str:
     """A key of the store: relative, without empty or dotted segments."""
     segments = [segment for segment in f"{root}/{path}".split("/") if segment not in ("", ".")]
-    if ".." in segments or any("\x00" in segment for segment in segments):
+    if ".." in segments:
         raise MlflowException(f"invalid artifact path: {path!r}", INVALID_PARAMETER_VALUE)
+    require_text(path)
     return "/".join(segments)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 
 from mlflow_timescale.artifacts.hashing import FileDigest
-from mlflow_timescale.artifacts.locations import guess_type
+from mlflow_timescale.artifacts.locations import guess_type, owner
+from mlflow_timescale.artifacts.paths import clash, parents
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db import Connection, load
 
@@ -89,15 +90,30 @@ def record(
     raise conflict
 
 
+def require_no_clash(conn: Connection, locations: Sequence[str]) -> None:
+    """Raise MlflowException for a file where a directory was logged, or the other way round."""
+    above = {above for location in locations for above in parents(location)}
+    values = {"locations": list(locations), "above": sorted(above)}
+    if row := conn.execute(_queries.clash_in_ledger, values).fetchone():
+        raise clash(*row)
+
+
 def current(conn: Connection, location: str) -> dict[str, Entry]:
     """The current rows of a file, or of every file below a directory, by location."""
     rows = conn.execute(_queries.current_under, {"location": location}).fetchall()
     return {entry.location: entry for entry in map(Entry.from_row, rows)}
 
 
-def forget(conn: Connection, location: str) -> None:
-    """Close the rows of a deleted file or directory."""
-    conn.execute(_queries.end_under, {"location": location})
+def forget(conn: Connection, location: str, kept: Iterable[str] = ()) -> None:
+    """Close the rows of a deleted file or directory, except those of the locations kept."""
+    conn.execute(_queries.end_under, {"location": location, "kept": list(kept)})
+
+
+def needed(conn: Connection, location: str) -> dict[str, str]:
+    """The files at or below a location that a registered version needs: location to NAME/3."""
+    run_id, model_id, _ = owner(location)
+    values = {"location": location, "owner": run_id or model_id}
+    return dict(conn.execute(_queries.needed_under, values).fetchall())
 
 
 @dataclass(frozen=True)

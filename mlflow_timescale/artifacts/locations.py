@@ -71,6 +71,18 @@ def split_root(location: str) -> tuple[str, str]:
     return posixpath.dirname(location), posixpath.basename(location)
 
 
+def turn(path: str) -> str:
+    """The part of a path whose writers take turns: its run or logged model, else the first name.
+
+    >>> turn("1/0123456789abcdef0123456789abcdef/artifacts/model/MLmodel")
+    '1/0123456789abcdef0123456789abcdef/artifacts'
+    >>> turn("elsewhere/model")
+    'elsewhere'
+    """
+    match = _OWNER.search(path)
+    return path[: match.end()].rstrip("/") if match else path.partition("/")[0]
+
+
 _TYPES = {
     "weights": "pkl pickle joblib pt pth bin h5 keras safetensors ubj cbm model npz npy ckpt skops",
     "onnx": "onnx",

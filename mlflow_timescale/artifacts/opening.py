@@ -6,6 +6,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -23,6 +24,8 @@ from mlflow_timescale.artifacts import checked
 from mlflow_timescale.artifacts.databases import database_of, need_database
 from mlflow_timescale.artifacts.in_database import InDatabaseRepository
 from mlflow_timescale.artifacts.locations import CHECKED, IN_DATABASE, canonical, inner_uri, scheme
+from mlflow_timescale.artifacts.proxied import ProxiedRepository, behind_proxy
+from mlflow_timescale.common.schemes import is_ours
 from mlflow_timescale.db.uri import DatabaseURI
 
 _ROOTS = ("_MLFLOW_SERVER_ARTIFACT_ROOT", "_MLFLOW_SERVER_ARTIFACT_DESTINATION")
@@ -62,6 +65,16 @@ def checked_repository(
     database = need_database(artifact_uri, tracking_uri, registry_uri)
     opened = repository(inner, tracking_uri=tracking_uri, registry_uri=registry_uri)
     return checked.wrap(opened, artifact_uri, database, tracking_uri, registry_uri)
+
+
+def proxied_repository(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> ArtifactRepository:
+    """The repository of `mlflow-artifacts:`, through the server or on its database."""
+    if is_ours(tracking_uri or mlflow.get_tracking_uri()):
+        database = need_database(artifact_uri, tracking_uri, registry_uri)
+        return behind_proxy(artifact_uri, database, open_stored)
+    return ProxiedRepository(artifact_uri, tracking_uri, registry_uri)
 
 
 def _enforce_server_policy(inner: str) -> None:

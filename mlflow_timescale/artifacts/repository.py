@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artifact_path
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from mlflow_timescale.artifacts import checks, ledger
-from mlflow_timescale.artifacts.checks import ArtifactMismatch, ArtifactRefused, Check
+from mlflow_timescale.artifacts.checks import (
+    ArtifactFrozen,
+    ArtifactMismatch,
+    ArtifactRefused,
+    Check,
+)
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.hashing import FileDigest
-from mlflow_timescale.artifacts.locations import canonical, join
+from mlflow_timescale.artifacts.locations import canonical, join, owner
+from mlflow_timescale.common import attribution
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.uri import DatabaseURI
+
+_logger = logging.getLogger(__name__)
 
 
 class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
@@ -101,31 +110,44 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
             check = Check(location, outcome, artifact_id, found=found)
             checks.remember(conn, [check], purpose="download")
 
+    def _kept(self, conn: Connection, artifact_path: str | None) -> list[str]:
+        """The files that stay when a path is deleted, because a registered version needs them.
+
+        Raises ArtifactFrozen, unless all files of a run or a logged model are to go, as in
+        `mlflow gc`: then the others go, and a warning names the version.
+        """
+        location = join(self.location, artifact_path)
+        needed = ledger.needed(conn, location)
+        if not needed or attribution.current().override:
+            return []
+        is_whole = not artifact_path or not owner(location)[2]
+        if not is_whole:
+            raise ArtifactFrozen.of(*next(iter(needed.items())), "deleted")
+        versions = ", ".join(sorted(set(needed.values())))
+        _logger.warning(
+            "Kept %s files of %s: version %s needs them. When it is deleted, "
+            "`mlflow-timescale artifacts prune` removes them.",
+            len(needed),
+            location,
+            versions,
+        )
+        return list(needed)
+
     def _record(self, files: Iterable[tuple[str, FileDigest]], origin: str = "logged") -> None:
         with self.connection() as conn:
             placed = [(join(self.location, path), fingerprint) for path, fingerprint in files]
             ledger.record(conn, placed, origin=origin)
 
 
-def destination(local_file: str | os.PathLike[str], artifact_path: str | None) -> str:
-    """The path of a file logged under `artifact_path`, relative to the root."""
-    verify_artifact_path(artifact_path)
-    return posixpath.join(artifact_path or "", Path(local_file).name)
-
-
-def tree(local_dir: str | os.PathLike[str], artifact_path: str | None) -> dict[str, Path]:
-    """The files of a directory, by their path relative to the root."""
-    verify_artifact_path(artifact_path)
-    root = Path(local_dir)
-    files = sorted(
-        Path(directory, name)
-        for directory, _, names in os.walk(root, followlinks=True)
-        for name in names
-    )
-    return {
-        posixpath.join(artifact_path or "", file.relative_to(root).as_posix()): file
-        for file in files
-    }
+def walk(repository: ArtifactRepository, path: str | None = None) -> Iterator[str]:
+    """The paths of all files of a repository."""
+    for item in repository.list_artifacts(path):
+        if posixpath.normpath(item.path) in (".", path):  # some stores list a directory in itself
+            continue
+        if item.is_dir:
+            yield from walk(repository, item.path)
+        else:
+            yield item.path
 
 
 def _merge(stage: Path, target: Path) -> None:

@@ -20,6 +20,7 @@ from mlflow_timescale.cli.kit import (
     print_table,
     progress,
     workspace_option,
+    yes_option,
 )
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -204,6 +205,44 @@ def list_artifacts(
         for entry in entries
     ]
     print_table(header, rows)
+
+
+@artifacts.command()
+@database_option
+@dry_run_option
+@yes_option
+@json_option
+def prune(uri: DatabaseURI, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Delete files of runs, models and traces that are gone, and free space.
+
+    `mlflow gc` deletes the files of what it removes; this finds those that were left: by older
+    versions, by gc while a registered version needed them, by a store that could not be reached.
+    Files that a registered version needs stay. Then the free space of the in-database store goes
+    back to the operating system, without a lock that others wait for.
+    """
+    from mlflow_timescale.operations import pruning
+    from mlflow_timescale.operations.doctor import in_bytes
+
+    orphans = pruning.orphans(uri)
+    total = sum(orphans.values())
+    if not as_json:
+        for location, size in orphans.items():
+            print_message(f"unreferenced  {location} ({in_bytes(size)})")
+        print_message(f"{len(orphans)} unreferenced files, {in_bytes(total)}")
+    if dry_run:
+        if as_json:
+            print_json({"unreferenced": orphans})
+        return
+    if orphans and not yes:
+        click.confirm("Delete these files?", abort=True, err=as_json)
+    before, after = pruning.prune(uri, orphans)
+    if as_json:
+        print_json({"deleted": orphans, "bytes": before.taken, "bytes_now": after.taken})
+        return
+    print_message(
+        f"{len(orphans)} deleted; the in-database store took {in_bytes(before.taken)} on disk, now "
+        f"{in_bytes(after.taken)} for {in_bytes(after.used)} of artifacts"
+    )
 
 
 def _selection(

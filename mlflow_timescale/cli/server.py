@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 import click
 
 from mlflow_timescale import db
+from mlflow_timescale.cli import basic_auth
 from mlflow_timescale.cli.kit import URIType, default_uri, print_message, require_server
 from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.plugin import IN_DATABASE_ROOT
-from mlflow_timescale.serving.launch import UVICORN_OPTS, Application, is_wrapped
+from mlflow_timescale.serving.launch import BASIC_AUTH, UVICORN_OPTS, Application, is_wrapped
 
 _BACKEND = "MLFLOW_BACKEND_STORE_URI"
 _DESTINATION = "MLFLOW_ARTIFACTS_DESTINATION"
@@ -118,6 +119,9 @@ def run(
 ) -> NoReturn:
     """Become `mlflow server`, once the port is free and the database is ready."""
     application = application or Application(uvicorn_opts=os.environ.get(UVICORN_OPTS, ""))
+    has_users = application.name == BASIC_AUTH
+    if has_users:
+        basic_auth.require_secret_key()
     _refuse_passwords(options)
     check_port(host, port)
     print_message(f"Database {uri}", stderr=True)
@@ -126,6 +130,8 @@ def run(
     from mlflow_timescale.schema import prepare
 
     prepare(uri.url)
+    if has_users:
+        basic_auth.prepare_users()
     print_message(
         f"MLflow in a few seconds at {address(host, port)}{page} (Ctrl-C stops it)", stderr=True
     )

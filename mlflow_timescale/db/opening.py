@@ -118,10 +118,11 @@ _ADVICE = (
     ("password authentication failed", True, "Check user and password in the URI."),
     ("no password supplied", True, "Put the password into the URI, PGPASSWORD or ~/.pgpass."),
     ("no pg_hba.conf entry", True, "The server does not let this user in from here: pg_hba.conf."),
-    ('role "', True, "Check the user in the URI."),
-    ("does not exist", True, "Create it first: createdb {dbname}."),
+    # Before the next line: the limit may be that of a role.
     ("too many clients", False, "Raise max_connections, or lower the pool size."),
     ("too many connections", False, "Raise the connection limit, or lower the pool size."),
+    ('role "', True, "Check the user in the URI."),
+    ("does not exist", True, "Create it first: createdb {dbname}."),
     *(
         (sign, False, "It replays its log after a crash or a start; try again.")
         for sign in _STARTUP

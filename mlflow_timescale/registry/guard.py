@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_STATE
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import event
 
 from mlflow_timescale.common import attribution
 from mlflow_timescale.common.settings import PROTECTED_ALIASES
 from mlflow_timescale.db import load
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection as SQLConnection
+    from sqlalchemy.orm import Session
 
 _queries = load("registry")
 
@@ -70,13 +75,17 @@ def _attributed(
     def make(read_only: bool = True) -> Iterator[Any]:
         with sessions(read_only=read_only) as session:
             if not read_only:
-                # The history triggers read transaction-local settings: whatever writes next in
-                # this transaction, MLflow's own SQL included, is recorded with them.
-                connection = session.connection()
-                connection.exec_driver_sql(_queries.attribute.as_string(), _values())
+                # At each BEGIN: MLflow rolls back within a session and writes again.
+                event.listen(session, "after_begin", _attribute)
             yield session
 
     return make
+
+
+def _attribute(_session: Session, _transaction: Any, connection: SQLConnection) -> None:
+    # The history triggers read transaction-local settings: whatever writes next in this
+    # transaction, MLflow's own SQL included, is recorded with them.
+    connection.exec_driver_sql(_queries.attribute.as_string(), _values())
 
 
 def _values() -> dict[str, str | None]:

@@ -66,14 +66,13 @@ def create_version(
 
     Raises ValueError for a number below 1, MlflowException for one that exists.
     """
-    # The lock: MLflow retries a number collision three times, and more than three processes that
-    # register at the same moment exceed that.
+    if version is None:
+        created = client.create_model_version(name, source, run_id, description=description)
+        return int(created.version)
     with connection(uri) as conn:
+        # The lock: the store counts up from the greatest number under the same one.
         values = {"name": name, "workspace": active_workspace()}
         conn.execute(_queries.serialize_versions, values)
-        if version is None:
-            created = client.create_model_version(name, source, run_id, description=description)
-            return int(created.version)
         _insert_version(conn, name, version, source, run_id, description)
         return version
 

@@ -20,14 +20,19 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 from mlflow.utils.search_utils import SearchModelUtils, SearchModelVersionUtils, SearchUtils
 
+from mlflow_timescale.db import load
 from mlflow_timescale.registry.guard import AuditedRegistry
 from mlflow_timescale.registry.search import find_models, find_versions
-from mlflow_timescale.schema import prepare
+from mlflow_timescale.schema import prepare, wait_for
+from mlflow_timescale.tracking.calls import guarded
+from mlflow_timescale.tracking.errors import translated
+from mlflow_timescale.tracking.session import driver, joined
 
 if TYPE_CHECKING:
-    from sqlalchemy import Select
+    from sqlalchemy import Engine, Select
     from sqlalchemy.orm import Session
 
+_queries = load("registry")
 _NEWEST_FIRST = ("last_updated_timestamp DESC", "name ASC", "version_number DESC")
 
 
@@ -39,6 +44,22 @@ class TimescaleRegistry(AuditedRegistry):
         # start together would fail, and our tables need MLflow's.
         prepare(db_uri)
         super().__init__(db_uri, read_db_uri=read_db_uri)
+        self.ManagedSessionMaker = joined(self.ManagedSessionMaker, self.engine, self.read_engine)
+
+    def create_model_version(self, name: str, *arguments: Any, **keywords: Any) -> ModelVersion:
+        # MLflow counts up without a lock, and gives up after three collisions.
+        with self.ManagedSessionMaker(read_only=False) as session:
+            values = {"name": name, "workspace": self._get_active_workspace()}
+            with translated():
+                driver(session).execute(_queries.serialize_versions, values)
+            return super().create_model_version(name, *arguments, **keywords)
+
+    @classmethod
+    def _get_or_create_engine(cls, db_uri: str) -> Engine:
+        # MLflow would wait up to 51 s between two attempts, say at a server that is full.
+        if db_uri not in cls._engine_map:
+            wait_for(db_uri)
+        return super()._get_or_create_engine(db_uri)
 
     def search_model_versions(
         self,
@@ -106,9 +127,11 @@ def _at_most(limit: int, max_results: int) -> None:
         )
 
 
+@guarded
 class TimescaleRegistryStore(TimescaleRegistry, SqlAlchemyStore):
     """The model registry of `postgresql+timescaledb://`."""
 
 
+@guarded
 class WorkspaceAwareTimescaleRegistryStore(TimescaleRegistry, WorkspaceAwareSqlAlchemyStore):
     """The same where MLFLOW_ENABLE_WORKSPACES is on."""

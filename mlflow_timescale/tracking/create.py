@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +16,6 @@ from mlflow.entities import (
     RunStatus,
     RunTag,
 )
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, _get_run_name_from_tags
 from mlflow.utils.name_utils import _generate_random_name
 from mlflow.utils.uri import append_to_uri_path
@@ -25,18 +24,28 @@ from mlflow_timescale.db import Connection
 from mlflow_timescale.db.queries import load
 
 _queries = load("tracking")
+_PLAIN_ID = re.compile("0|[1-9][0-9]{0,8}")
+
+
+def is_plain(experiment_id: Any) -> bool:
+    """Whether an experiment id is written as MLflow writes it, and fits into its column.
+
+    >>> [is_plain(text) for text in ("0", "17", "", "+1", "00", "3000000000", 1, None)]
+    [True, True, False, False, False, False, False, False]
+    """
+    return isinstance(experiment_id, str) and bool(_PLAIN_ID.fullmatch(experiment_id))
+
+
+def contradicts(run_name: str | None, tags: Sequence[RunTag] | None) -> bool:
+    """Whether the name of a new run differs from its name tag, which MLflow refuses."""
+    tagged = _get_run_name_from_tags(list(tags or []))
+    return bool(run_name and tagged and run_name != tagged)
 
 
 def name_and_tags(run_name: str | None, tags: Sequence[RunTag] | None) -> tuple[str, list[RunTag]]:
     """The name and tags of a new run, by MLflow's rule: argument, else name tag, else random."""
     tags = list(tags or [])
     tagged = _get_run_name_from_tags(tags)
-    if run_name and tagged and run_name != tagged:
-        raise MlflowException(
-            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with "
-            f"different values (run_name='{run_name}', mlflow.runName='{tagged}').",
-            INVALID_PARAMETER_VALUE,
-        )
     name = run_name or tagged or _generate_random_name()
     if not tagged:
         tags.append(RunTag(key=MLFLOW_RUN_NAME, value=name))

@@ -27,17 +27,10 @@ _INFO = (
 )
 
 
-def find_runs(
-    session: Session,
-    *,
-    experiment_ids: Sequence[int],
-    filter_string: str | None,
-    stages: Iterable[str],
-    order_by: Sequence[str] | None,
-    offset: int,
-    limit: int | None,
-) -> list[tuple[Any, ...]]:
-    """The attributes of the runs of one page, in its order."""
+def matching_runs(
+    session: Session, filter_string: str | None, order_by: Sequence[str] | None
+) -> Select[Any]:
+    """The attributes of the runs that pass a filter, in order; of every experiment."""
     parsed = SearchUtils.parse_search_filter(filter_string)
     cases, order, sorting = _get_orderby_clauses(order_by, session)
     attributes, joins, datasets = _get_sqlalchemy_filter_clauses(parsed, session, "postgresql")
@@ -51,14 +44,21 @@ def find_runs(
     if datasets:
         # Only the join with datasets can repeat a run; DISTINCT costs a sort, so not otherwise.
         statement = statement.distinct()
-    statement = (
-        statement.where(
-            SqlRun.experiment_id.in_(experiment_ids),
-            SqlRun.lifecycle_stage.in_(stages),
-            *attributes,
-        )
-        .order_by(*order)
-        .offset(offset)
-        .limit(limit)
+    return statement.where(*attributes).order_by(*order)
+
+
+def find_runs(
+    session: Session,
+    matching: Select[Any],
+    *,
+    experiment_ids: Sequence[int],
+    stages: Iterable[str],
+    offset: int,
+    limit: int | None,
+) -> list[tuple[Any, ...]]:
+    """The attributes of the runs of one page, in its order."""
+    statement = matching.where(
+        SqlRun.experiment_id.in_(experiment_ids), SqlRun.lifecycle_stage.in_(stages)
     )
-    return [tuple(row)[: len(_INFO)] for row in session.execute(statement)]
+    page = statement.offset(offset).limit(limit)
+    return [tuple(row)[: len(_INFO)] for row in session.execute(page)]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
+from mlflow.store.db.db_types import POSTGRES
+from mlflow.store.db.utils import _get_managed_session_maker
 from psycopg.pq import TransactionStatus
+from sqlalchemy.orm import sessionmaker
 
 from mlflow_timescale.db import Connection
 from mlflow_timescale.tracking.errors import translated
@@ -14,6 +18,8 @@ from mlflow_timescale.tracking.errors import translated
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
     from sqlalchemy.orm import Session
+
+Sessions = Callable[..., AbstractContextManager[Any]]
 
 
 def driver(session: Session) -> Connection:
@@ -39,3 +45,59 @@ def autocommit(engine: Engine) -> Iterator[Connection]:
                 pooled.close()
             else:  # broken, or interrupted
                 pooled.invalidate()
+
+
+class _Open(threading.local):
+    """The outermost session of this thread, by engine."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[Engine, Session] = {}
+
+
+_open = _Open()
+
+
+def joined(sessions: Sessions, engine: Engine, replica: Engine | None) -> Sessions:
+    """The sessions of a store, of which one inside another is a savepoint of its transaction.
+
+    MLflow's calls open sessions inside of sessions (log_inputs, start_trace, create_logged_model,
+    ...), each with a connection of its own. As many threads as the pool has connections then wait
+    for one another until the pool's timeout, and what the inner session wrote stays if the outer
+    one fails.
+    """
+
+    @contextmanager
+    def make(read_only: bool = True) -> Iterator[Session]:
+        outer = _outer(engine, replica if read_only else None)
+        if outer is None:
+            with sessions(read_only=read_only) as session, _remembered(session):
+                yield session
+        else:
+            with _savepoints(outer)(read_only=read_only) as session:
+                yield session
+
+    return make
+
+
+def _outer(*engines: Engine | None) -> Session | None:
+    sessions = (_open.sessions.get(engine) for engine in engines if engine is not None)
+    return next((session for session in sessions if session is not None), None)
+
+
+@contextmanager
+def _remembered(session: Session) -> Iterator[None]:
+    engine = cast("Engine", session.get_bind())
+    _open.sessions[engine] = session
+    try:
+        yield
+    finally:
+        del _open.sessions[engine]
+
+
+def _savepoints(outer: Session) -> Sessions:
+    if not outer.is_active:
+        # After a failed flush, MLflow reads through a second session (create_registered_model).
+        # The transaction is rolled back already; this frees its connection for that read.
+        outer.rollback()
+    within = sessionmaker(bind=outer.connection(), join_transaction_mode="create_savepoint")
+    return cast("Sessions", _get_managed_session_maker(within, POSTGRES))

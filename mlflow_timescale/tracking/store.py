@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.entities.entity_type import EntityAssociationType
@@ -16,6 +16,7 @@ from mlflow.entities.metric import MetricWithRunId
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.store.entities.paged_list import PagedList
+from mlflow.store.tracking.dbmodels.models import SqlTraceInfo
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.tracking.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 from mlflow.utils.search_utils import SearchUtils
@@ -30,14 +31,18 @@ from mlflow.utils.validation import (
     _validate_tag,
 )
 
+from mlflow_timescale.artifacts import removal
 from mlflow_timescale.db import Connection
-from mlflow_timescale.schema import prepare
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.schema import prepare, wait_for
 from mlflow_timescale.tracking import create, deletion, history, runs, search, writes
+from mlflow_timescale.tracking.calls import guarded
 from mlflow_timescale.tracking.errors import ParamsChanged
 from mlflow_timescale.tracking.points import points
-from mlflow_timescale.tracking.session import autocommit, driver
+from mlflow_timescale.tracking.session import autocommit, driver, joined
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
 
@@ -52,6 +57,16 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         self._marked = False
         self._artifact_roots: dict[int, str] = {}
         super().__init__(db_uri, default_artifact_root, read_db_uri=read_db_uri)
+        self.ManagedSessionMaker: Any = joined(
+            self.ManagedSessionMaker, self.engine, self.read_engine
+        )
+
+    @classmethod
+    def _get_or_create_engine(cls, db_uri: str) -> Engine:
+        # MLflow would wait up to 51 s between two attempts, say at a server that is full.
+        if db_uri not in cls._engine_map:
+            wait_for(db_uri)
+        return super()._get_or_create_engine(db_uri)
 
     def _workspace(self) -> str | None:
         """The workspace to stay in, None without workspaces."""
@@ -110,13 +125,15 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         tags: list[RunTag] | None,
         run_name: str | None,
     ) -> Run:
-        number = _parse_experiment_id(experiment_id or self.DEFAULT_EXPERIMENT_ID)
+        if not create.is_plain(experiment_id) or create.contradicts(run_name, tags):
+            # MLflow looks for the experiment first, and echoes the id as it was given.
+            return super().create_run(experiment_id, user_id, start_time, tags, run_name)
         name, tags = create.name_and_tags(run_name, tags)
         with autocommit(self.engine) as conn:
             return create.create_run(
                 conn,
                 self._artifact_roots,
-                experiment_id=number,
+                experiment_id=int(experiment_id),
                 workspace=self._workspace(),
                 user_id=user_id,
                 start_time=start_time,
@@ -141,14 +158,15 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         self._validate_max_results_param(max_results, allow_null=True)
         stages = set(LifecycleStage.view_type_to_stages(run_view_type))
         with self.ManagedSessionMaker() as session:
+            # In MLflow's order, which decides the error for a call with two mistakes.
+            query = search.matching_runs(session, filter_string, order_by)
             offset = SearchUtils.parse_start_offset_from_page_token(page_token)
             ids = self._filter_experiment_ids(session, _parse_experiment_ids(experiment_ids))
             found = search.find_runs(
                 session,
+                query,
                 experiment_ids=ids,
-                filter_string=filter_string,
                 stages=stages,
-                order_by=order_by,
                 offset=offset,
                 limit=None if max_results is None else max_results + 1,
             )
@@ -157,11 +175,36 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         return page, SearchUtils.create_page_token(offset + len(page)) if more else None
 
     def _hard_delete_experiment(self, experiment_id: str) -> None:
-        # MLflow loads every point, tag and span below an experiment in order to delete it.
+        # MLflow loads every point, tag and span below an experiment in order to delete it, and
+        # leaves the files of its logged models and traces.
+        number = _parse_experiment_id(experiment_id)
         with self.ManagedSessionMaker(read_only=False) as session:
-            number = _parse_experiment_id(experiment_id)
+            places = removal.places_of_experiment(driver(session), number)
             deletion.empty_experiment(driver(session), number, self._workspace())
         super()._hard_delete_experiment(experiment_id)
+        removal.remove(DatabaseURI.parse(self.db_uri), places)
+
+    def _delete_traces(
+        self,
+        experiment_id: str,
+        max_timestamp_millis: int | None = None,
+        max_traces: int | None = None,
+        trace_ids: list[str] | None = None,
+    ) -> int:
+        # MLflow leaves the files of deleted traces, and nothing else knows where they are.
+        with self.ManagedSessionMaker() as session:
+            filters = [SqlTraceInfo.experiment_id == _parse_experiment_id(experiment_id)]
+            if trace_ids:
+                filters.append(SqlTraceInfo.request_id.in_(trace_ids))
+            if max_timestamp_millis is not None:
+                filters.append(SqlTraceInfo.timestamp_ms <= max_timestamp_millis)
+            ids = self._select_trace_ids_for_delete(session=session, filters=filters, lock=False)
+            places = removal.places_of_traces(driver(session), ids)
+        count: int = super()._delete_traces(
+            experiment_id, max_timestamp_millis, max_traces, trace_ids
+        )
+        removal.remove_traces(DatabaseURI.parse(self.db_uri), places)
+        return count
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[Session, Connection | None]]:
@@ -174,6 +217,13 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         self._marked = self._marked or history.can_measure(conn)
         return conn if self._marked else None
 
+    def _series(
+        self, session: Session, conn: Connection | None, run_id: str, key: str
+    ) -> history.MetricSeries | None:
+        """A series to read by its marks; None where MLflow's query must answer: it has none."""
+        self._validate_run_accessible(session, run_id)
+        return None if conn is None else history.series(conn, run_id, key)
+
     def get_metric_history(
         self,
         run_id: str,
@@ -183,13 +233,12 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
     ) -> PagedList[Metric]:
         # Marks lead to the first point of a page: the last page costs what the first does.
         with self._reading() as (session, conn):
-            if conn is None:
+            series = self._series(session, conn, run_id, metric_key)
+            if series is None:
                 return super().get_metric_history(run_id, metric_key, max_results, page_token)
-            self._validate_run_accessible(session, run_id)
             offset = SearchUtils.parse_start_offset_from_page_token(page_token)
-            series = history.series(conn, run_id, metric_key)
             limit = None if max_results is None else max_results + 1
-            rows = history.page(series, offset, limit) if series else []
+            rows = history.page(series, offset, limit)
         more = max_results is not None and len(rows) > max_results
         metrics = history.metrics(metric_key, rows[:max_results])
         token = SearchUtils.create_page_token(offset + len(metrics)) if more else None
@@ -200,7 +249,7 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
     ) -> list[MetricWithRunId]:
         # Series by series, until there is enough: MLflow sorts all of them first.
         with self._reading() as (session, conn):
-            if conn is None:
+            if conn is None or max_results < 0:
                 return super().get_metric_history_bulk(run_ids, metric_key, max_results)
             allowed = self._filter_entity_ids(session, EntityAssociationType.RUN, list(run_ids))
             found: list[MetricWithRunId] = []
@@ -220,13 +269,12 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         self, run_id: str, metric_key: str, steps: list[int], max_results: int
     ) -> list[MetricWithRunId]:
         with self._reading() as (session, conn):
-            if conn is None:
+            series = self._series(session, conn, run_id, metric_key)
+            if series is None:
                 return super().get_metric_history_bulk_interval_from_steps(
                     run_id, metric_key, steps, max_results
                 )
-            self._validate_run_accessible(session, run_id)
-            series = history.series(conn, run_id, metric_key)
-            rows = history.of_steps(series, steps, max_results) if series else []
+            rows = history.of_steps(series, steps, max_results)
         return _with_run(run_id, metric_key, rows)
 
     def _sample_metric_history_single_run(
@@ -267,9 +315,11 @@ def _refusing_changed_params(run_id: str) -> Iterator[None]:
         ) from None
 
 
+@guarded
 class TimescaleTrackingStore(TimescaleTracking, SqlAlchemyStore):
     """The tracking store of `postgresql+timescaledb://`."""
 
 
+@guarded
 class WorkspaceAwareTimescaleTrackingStore(TimescaleTracking, WorkspaceAwareSqlAlchemyStore):
     """The same where MLFLOW_ENABLE_WORKSPACES is on."""

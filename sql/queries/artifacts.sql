@@ -20,10 +20,27 @@ WHERE ended_at IS NULL AND artifact_path = %(path)s
 RETURNING artifact_id;
 
 -- name: end_under
--- Close the ledger's rows of a file or a directory that was deleted.
+-- Close the ledger's rows of a file or a directory that was deleted, except those that are kept.
 UPDATE mlops.model_artifacts SET ended_at = clock_timestamp(), ended = 'deleted'
 WHERE ended_at IS NULL
-    AND (location = %(location)s OR location >= %(location)s || '/' AND location < %(location)s || '0');
+    AND (location = %(location)s OR location >= %(location)s || '/' AND location < %(location)s || '0')
+    AND location <> ALL (%(kept)s::text[]);
+
+-- name: needed_under
+-- Which files of a place does a registered version need, and which version? `owner` is the run or
+-- logged model of the place: its id is in the source of every version that has files there.
+SELECT artifact.location, max(version.name || '/' || version.version) AS version
+FROM model_versions AS version
+CROSS JOIN LATERAL mlops.source_files(
+    coalesce(version.storage_location, version.source)::text, version.run_id::text
+) AS artifact
+WHERE version.current_stage IS DISTINCT FROM 'Deleted_Internal'
+    AND (%(owner)s::text IS NULL OR strpos(
+        concat_ws(' ', version.storage_location, version.source, version.run_id), %(owner)s) > 0)
+    AND (artifact.location = %(location)s
+        OR artifact.location >= %(location)s || '/' AND artifact.location < %(location)s || '0')
+GROUP BY artifact.location
+ORDER BY artifact.location;
 
 -- name: current_under
 -- The ledger rows of a file, or of all files in a directory.
@@ -142,6 +159,54 @@ ON CONFLICT (sha256) DO NOTHING RETURNING sha256, content_id;
 -- Take back the chunks of a content that turned out to be stored already.
 DELETE FROM mlops.artifact_chunks WHERE content_id = %(content_id)s;
 
+-- name: take_turns
+-- Wait until no other transaction adds files to these runs or logged models.
+SELECT pg_advisory_xact_lock(hashtextextended('mlops artifacts ' || turn.name, 0))
+FROM (SELECT name FROM unnest(%(turns)s::text[]) AS given (name) ORDER BY name) AS turn;
+
+-- name: clash
+-- Which path is a directory already, or below what is a file already?
+(
+    SELECT file.path, existing.path AS existing
+    FROM unnest(%(paths)s::text[]) AS file (path)
+    CROSS JOIN LATERAL (
+        SELECT path FROM mlops.artifact_files
+        WHERE path >= file.path || '/' AND path < file.path || '0' LIMIT 1
+    ) AS existing
+    LIMIT 1
+)
+UNION ALL
+(
+    SELECT file.path, existing.path
+    FROM mlops.artifact_files AS existing
+    JOIN unnest(%(paths)s::text[]) AS file (path) ON starts_with(file.path, existing.path || '/')
+    WHERE existing.path = ANY(%(above)s)
+    LIMIT 1
+);
+
+-- name: clash_in_ledger
+-- The same for the files of another store, by their rows in the ledger.
+(
+    SELECT file.location, existing.location AS existing
+    FROM unnest(%(locations)s::text[]) AS file (location)
+    CROSS JOIN LATERAL (
+        SELECT location FROM mlops.model_artifacts
+        WHERE ended_at IS NULL
+            AND location >= file.location || '/' AND location < file.location || '0'
+        LIMIT 1
+    ) AS existing
+    LIMIT 1
+)
+UNION ALL
+(
+    SELECT file.location, existing.location
+    FROM mlops.model_artifacts AS existing
+    JOIN unnest(%(locations)s::text[]) AS file (location)
+        ON starts_with(file.location, existing.location || '/')
+    WHERE existing.ended_at IS NULL AND existing.location = ANY(%(above)s)
+    LIMIT 1
+);
+
 -- name: lock_files
 -- Lock the paths that are about to be written, and return their contents.
 SELECT content_id FROM mlops.artifact_files
@@ -155,10 +220,84 @@ FROM unnest(%(paths)s::text[], %(content_ids)s::bigint[]) AS file (path, content
 ORDER BY path COLLATE "C"
 ON CONFLICT (path) DO UPDATE SET content_id = excluded.content_id;
 
+-- name: recorded
+-- Below which of these places does the ledger have current files?
+SELECT place FROM unnest(%(places)s::text[]) AS given (place)
+WHERE EXISTS (
+    SELECT FROM mlops.model_artifacts
+    WHERE ended_at IS NULL AND location >= place || '/' AND location < place || '0');
+
+-- name: places_behind_proxy
+-- Where did a server put the files of a run or logged model whose URI names the server?
+SELECT DISTINCT substr(location, 1, strpos(location, %(path)s || '/') + length(%(path)s) - 1)
+FROM mlops.model_artifacts
+WHERE ended_at IS NULL AND (run_id = %(run_id)s OR model_id = %(model_id)s)
+    AND strpos(location, %(path)s || '/') > 0
+ORDER BY 1;
+
+-- name: places_of_experiment
+-- Where do the runs, logged models and traces of an experiment keep their files?
+SELECT artifact_uri FROM runs WHERE experiment_id = %(experiment_id)s AND artifact_uri IS NOT NULL
+UNION
+SELECT artifact_location FROM logged_models WHERE experiment_id = %(experiment_id)s
+UNION
+SELECT tag.value FROM trace_tags AS tag JOIN trace_info USING (request_id)
+WHERE tag.key = 'mlflow.artifactLocation' AND trace_info.experiment_id = %(experiment_id)s;
+
+-- name: places_of_traces
+-- Where do these traces keep their files?
+SELECT request_id, value FROM trace_tags
+WHERE key = 'mlflow.artifactLocation' AND request_id = ANY(%(trace_ids)s);
+
+-- name: traces_left
+-- Which of these traces exist?
+SELECT request_id FROM trace_info WHERE request_id = ANY(%(trace_ids)s);
+
+-- name: orphans
+-- Which current files belong to runs, logged models and traces that do not exist any more, and are
+-- needed by no registered version?
+SELECT orphan.location, orphan.size_bytes
+FROM (
+    SELECT location, size_bytes FROM mlops.model_artifacts AS artifact
+    WHERE ended_at IS NULL AND CASE
+        WHEN model_id IS NOT NULL THEN NOT EXISTS (
+            SELECT FROM logged_models AS model WHERE model.model_id = artifact.model_id)
+        WHEN run_id IS NOT NULL THEN NOT EXISTS (
+            SELECT FROM runs WHERE runs.run_uuid = artifact.run_id)
+        WHEN location ~ '/traces/tr-[0-9a-f]{32}/artifacts/' THEN NOT EXISTS (
+            SELECT FROM trace_info
+            WHERE request_id = substring(location FROM '/traces/(tr-[0-9a-f]{32})/artifacts/'))
+        ELSE false
+    END
+) AS orphan
+LEFT JOIN (
+    SELECT DISTINCT file.location
+    FROM model_versions AS version
+    CROSS JOIN LATERAL mlops.source_files(
+        coalesce(version.storage_location, version.source)::text, version.run_id::text
+    ) AS file
+    WHERE version.current_stage IS DISTINCT FROM 'Deleted_Internal'
+) AS needed USING (location)
+WHERE needed.location IS NULL
+ORDER BY orphan.location;
+
+-- name: store_size
+-- How many bytes do the tables of the in-database store take, and how many are in use?
+SELECT
+    pg_total_relation_size('mlops.artifact_chunks') + pg_total_relation_size('mlops.artifact_files')
+        + pg_total_relation_size('mlops.artifact_contents') AS taken,
+    (SELECT coalesce(sum(size_bytes), 0)::bigint FROM mlops.artifact_contents) AS used;
+
+-- name: vacuum
+-- Make the space of deleted chunks reusable, and give what is free at the end of the files back to
+-- the operating system. VACUUM waits for no reader and gives way to who waits for it.
+VACUUM mlops.artifact_chunks, mlops.artifact_contents, mlops.artifact_files;
+
 -- name: remove_files
--- Take a file or a directory out of the store.
+-- Take a file or a directory out of the store, except the files that are kept.
 DELETE FROM mlops.artifact_files
-WHERE %(path)s = '' OR path = %(path)s OR path >= %(path)s || '/' AND path < %(path)s || '0'
+WHERE (%(path)s = '' OR path = %(path)s OR path >= %(path)s || '/' AND path < %(path)s || '0')
+    AND path <> ALL (%(kept)s::text[])
 RETURNING content_id;
 
 -- name: lock_contents

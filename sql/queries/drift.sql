@@ -297,6 +297,17 @@ ORDER BY session;
 -- Which session was computed last, and which first?
 SELECT max(session), min(session) FROM mlops.drift_runs WHERE strategy_id = %(strategy_id)s;
 
+-- name: sessions_signalled
+-- Which of some sessions have predictions?
+SELECT u.session
+FROM unnest(%(sessions)s::date[]) AS u (session)
+WHERE EXISTS (
+    SELECT FROM mlops.drift_prediction_points AS p
+    WHERE p.session = u.session AND p.signal_id = ANY (ARRAY(
+        SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
+    ))
+);
+
 -- name: stale_sessions
 -- Which computed sessions have learned something since, and was it only returns?
 SELECT session, bool_and(reason IN ('returns', 'strategy returns')) AS only_returns
@@ -327,9 +338,36 @@ UPDATE mlops.drift_strategies SET settings = settings || %(settings)s
 WHERE strategy_id = %(strategy_id)s AND NOT settings @> %(settings)s;
 
 -- name: anchor_strategy
--- Count the strategy's sessions from here.
+-- Count the strategy's sessions from here, unless an earlier one was computed.
 UPDATE mlops.drift_strategies SET first_session = %(session)s
-WHERE strategy_id = %(strategy_id)s AND first_session IS NULL;
+WHERE strategy_id = %(strategy_id)s AND (first_session IS NULL OR first_session > %(session)s);
+
+-- name: renumber_runs
+-- Give sessions the numbers that follow from the calendar and the first session.
+UPDATE mlops.drift_runs AS r SET session_number = u.session_number
+FROM unnest(%(sessions)s::date[], %(numbers)s::integer[]) AS u (session, session_number)
+WHERE r.strategy_id = %(strategy_id)s AND r.session = u.session
+    AND r.session_number <> u.session_number;
+
+-- name: misnumbered_runs
+-- Does MLflow have a session at another step than the session's number?
+SELECT EXISTS (
+    SELECT FROM mlops.drift_runs
+    WHERE strategy_id = %(strategy_id)s AND logged_number <> session_number
+);
+
+-- name: logged_runs
+-- Which sessions does MLflow have?
+SELECT session, revision, session_number, status, model_name, model_version, as_of, digest,
+    computed_at, logged_revision, mlflow_run_id
+FROM mlops.drift_runs
+WHERE strategy_id = %(strategy_id)s AND logged_revision IS NOT NULL
+ORDER BY session;
+
+-- name: series_renumbered
+-- The new series run has every logged session at its number.
+UPDATE mlops.drift_runs SET logged_number = session_number
+WHERE strategy_id = %(strategy_id)s AND logged_revision IS NOT NULL;
 
 -- name: strategies
 -- Which strategies are watched?
@@ -417,6 +455,25 @@ SELECT strategy_id, session, 'reference'
 FROM mlops.drift_runs
 WHERE strategy_id = %(strategy_id)s AND session > %(window_end)s;
 
+-- name: registry_history_exists
+-- Does this database keep a history of a model registry?
+SELECT to_regclass('mlops.registry_history') IS NOT NULL;
+
+-- name: champions
+-- Which versions did the alias `champion` of a model point to, from when to when?
+SELECT version, valid_from AS since, valid_to AS until, coalesce(mlflow_user, db_user) AS changed_by,
+    coalesce(reason, '') AS reason
+FROM mlops.registry_history
+WHERE workspace = 'default' AND name = %(model)s AND kind = 'alias' AND subject = 'champion'
+ORDER BY valid_from;
+
+-- name: version_before
+-- Which version judged the last session before one?
+SELECT model_version FROM mlops.drift_runs
+WHERE strategy_id = %(strategy_id)s AND session < %(session)s AND model_version <> ''
+ORDER BY session DESC
+LIMIT 1;
+
 -- name: work_in_memory
 -- A session of many features is sorted into features at once.
 SET LOCAL work_mem = '256MB';
@@ -427,19 +484,23 @@ SELECT to_regclass('mlops.feature_points') IS NOT NULL;
 
 -- name: feature_window
 -- What was written of each feature in a time, and known by its end? One row a feature, arrays in no
--- order. The bound on ingest_time lets the rows be found where they lie, in order of writing.
+-- order. A category is -Infinity among the values, which no number is, and its text is in `labels`, in
+-- the order of these; NULL where there is none. The bound on ingest_time lets the rows be found where
+-- they lie, in order of writing.
 SELECT
     s.feature_name, s.feature_version,
     array_agg(coalesce(e.entity_id, -s.series_id)) AS entities,
     array_agg(p.event_time) AS events,
     array_agg(p.ingest_time) AS ingests,
-    array_agg(p.value_double) AS values
+    array_agg(coalesce(p.value_double, '-Infinity')) AS values,
+    array_agg(p.value_json #>> '{}') FILTER (WHERE p.value_double IS NULL) AS labels
 FROM mlops.feature_points AS p
 JOIN mlops.feature_series AS s USING (series_id)
 LEFT JOIN mlops.drift_entities AS e ON e.entity_key = s.entity_key
 WHERE p.event_time > %(after)s AND p.event_time <= %(as_of)s
-    AND p.ingest_time > %(after)s::timestamptz - %(foreknowledge)s AND p.ingest_time <= %(as_of)s
-    AND p.value_double IS NOT NULL
+    AND p.ingest_time > %(after)s::timestamptz - %(foreknowledge)s
+    AND p.ingest_time <= %(known_by)s
+    AND (p.value_double IS NOT NULL OR jsonb_typeof(p.value_json) = 'string')
     AND (%(features)s::text[] IS NULL OR s.feature_name = ANY (%(features)s))
     AND (%(entities)s::integer[] IS NULL OR e.entity_id = ANY (%(entities)s))
 GROUP BY s.feature_name, s.feature_version
@@ -472,6 +533,22 @@ WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
 INSERT INTO mlops.drift_feature_prints (strategy_id, session, dimension, prints)
 VALUES (%(strategy_id)s, %(session)s, %(dimension)s, %(prints)s)
 ON CONFLICT (strategy_id, session, dimension) DO UPDATE SET prints = excluded.prints;
+
+-- name: repairs
+-- From which sessions on is a feature right again, as persons said?
+SELECT feature, session FROM mlops.drift_repairs WHERE strategy_id = %(strategy_id)s;
+
+-- name: add_repair
+-- A feature is right again from a session on.
+INSERT INTO mlops.drift_repairs (strategy_id, feature, session, repaired_by, reason)
+VALUES (%(strategy_id)s, %(feature)s, %(session)s, %(by)s, %(reason)s)
+ON CONFLICT (strategy_id, feature, session)
+    DO UPDATE SET repaired_by = excluded.repaired_by, reason = excluded.reason;
+
+-- name: mark_stale
+-- Have a session computed again.
+INSERT INTO mlops.drift_stale (strategy_id, session, reason)
+VALUES (%(strategy_id)s, %(session)s, %(reason)s);
 
 -- name: drop_feature_prints
 -- Sessions long before are no longer next to one that is computed; if one is, they are made again.
@@ -576,7 +653,7 @@ WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
 
 -- name: logged
 -- MLflow has a session's revision.
-UPDATE mlops.drift_runs SET logged_revision = %(revision)s
+UPDATE mlops.drift_runs SET logged_revision = %(revision)s, logged_number = session_number
 WHERE strategy_id = %(strategy_id)s AND session = %(session)s;
 
 -- name: judged_model

@@ -449,10 +449,11 @@ LOCK TABLE mlops.feature_views IN SHARE ROW EXCLUSIVE MODE;
 -- name: insert_view
 -- Register a view.
 INSERT INTO mlops.feature_views
-    (name, version, description, entity_kind, owner, max_staleness, code_reference)
+    (name, version, description, entity_kind, owner, max_staleness, max_sessions, calendar,
+    code_reference)
 VALUES (
     %(name)s, %(version)s, %(description)s, %(entity_kind)s, %(owner)s, %(max_staleness)s,
-    %(code_reference)s
+    %(max_sessions)s, %(calendar)s, %(code_reference)s
 );
 
 -- name: insert_definitions
@@ -470,6 +471,8 @@ SELECT
     v.entity_kind,
     v.owner,
     v.max_staleness,
+    v.max_sessions,
+    v.calendar,
     v.code_reference,
     (
         SELECT json_object_agg(d.feature_name, d.value_type ORDER BY d.ordinal)
@@ -480,10 +483,54 @@ FROM mlops.feature_views AS v
 ORDER BY v.name, v.version;
 
 -- name: definitions_of
--- How are these features defined?
+-- How are these features defined? Of those without a definition: what does a stored value look like,
+-- with a version of NULL? One value is enough, because a feature never mixes texts with numbers; NaN
+-- is skipped, because it has any type. The nested LATERALs keep the planner from reading all points.
 SELECT feature_name, version, value_type
 FROM mlops.feature_definitions
-WHERE feature_name = ANY (%(features)s);
+WHERE feature_name = ANY (%(features)s::text[])
+UNION ALL
+SELECT f.name, NULL, stored.kind
+FROM unnest(%(features)s::text[]) AS f (name)
+CROSS JOIN LATERAL (
+    SELECT point.kind
+    FROM mlops.feature_series AS s
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN p.value_json IS NULL THEN 'number'
+            WHEN jsonb_typeof(p.value_json) = 'string' THEN 'category'
+            ELSE 'structure'
+        END AS kind
+        FROM mlops.feature_points AS p
+        WHERE p.series_id = s.series_id AND p.value_double IS DISTINCT FROM 'NaN'
+        LIMIT 1
+    ) AS point
+    WHERE s.feature_name = f.name AND s.feature_version = %(version)s
+    LIMIT 1
+) AS stored
+WHERE NOT EXISTS (
+    SELECT FROM mlops.feature_definitions AS d WHERE d.feature_name = f.name
+);
+
+-- name: add_categories
+-- Record texts of a categorical feature that are new. The anti-join spares the index the work of
+-- texts that are known, which are nearly all.
+INSERT INTO mlops.feature_categories (feature_name, feature_version, category)
+SELECT %(feature)s, %(version)s, new.category
+FROM unnest(%(categories)s::text[]) AS new (category)
+WHERE NOT EXISTS (
+    SELECT FROM mlops.feature_categories AS known
+    WHERE known.feature_name = %(feature)s
+        AND known.feature_version = %(version)s
+        AND known.category = new.category
+)
+ORDER BY new.category COLLATE "C"
+ON CONFLICT DO NOTHING;
+
+-- name: count_categories
+-- How many distinct texts does this feature have?
+SELECT count(*) FROM mlops.feature_categories
+WHERE feature_name = %(feature)s AND feature_version = %(version)s;
 
 -- name: one_snapshot
 -- Let everything that this transaction reads be of one moment.

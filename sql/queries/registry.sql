@@ -136,7 +136,7 @@ CROSS JOIN LATERAL (
 ORDER BY wanted.position;
 
 -- name: latest_versions
--- The latest version of these models in each stage, with its tags.
+-- The latest version of these models in each stage, with its tags, in the order of their numbers.
 SELECT
     latest.name::text, latest.version, latest.creation_time, latest.last_updated_time,
     latest.description::text, latest.user_id::text, latest.current_stage::text,
@@ -154,4 +154,5 @@ CROSS JOIN LATERAL (
     SELECT array_agg(key::text) AS keys, array_agg(value) AS values
     FROM model_version_tags
     WHERE workspace = %(workspace)s AND name = latest.name AND version = latest.version
-) AS tag;
+) AS tag
+ORDER BY latest.name, latest.version;

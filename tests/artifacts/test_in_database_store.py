@@ -197,6 +197,7 @@ def test_deleting_frees_bytes_with_their_last_reference(
         repository.download_artifacts("model/deep/b.json")
 
 
+@pytest.mark.slow
 def test_a_writer_killed_half_way_leaves_nothing_visible(
     database: DatabaseURI, conn: psycopg.Connection
 ) -> None:

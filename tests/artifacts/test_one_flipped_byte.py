@@ -46,6 +46,7 @@ def on_s3(s3: Any) -> tuple[str, Flip]:
     return f"sha256+s3://{BUCKET}/root", flip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["in_database", "on_disk", "on_s3"])
 def test_one_flipped_byte_is_always_noticed(
     kept: str, request: pytest.FixtureRequest, tracking: DatabaseURI, toolbox: Any

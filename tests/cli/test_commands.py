@@ -31,6 +31,7 @@ WITHOUT_JSON = {
     "drift record",
     "drift report",
     "drift rules use",
+    "drift repaired",
     "drift silence",
     "features write",
     "registry rollback",

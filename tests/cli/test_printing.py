@@ -101,6 +101,7 @@ def test_json_is_strict_and_keeps_types(capsys: pytest.CaptureFixture[str]) -> N
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_an_output_that_is_not_utf8_escapes_what_it_cannot_hold(
     encoding: str, database: DatabaseURI

@@ -179,6 +179,7 @@ def test_sessions_open_close_and_follow_as_in_exchange_calendars(
     assert calendar.sessions_apart(session, shifted) == count
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # the first example of a name builds its calendars
 @given(st.sampled_from(NAMES), minutes)
 def test_moments_are_found_as_in_exchange_calendars(name: str, moment: datetime) -> None:
@@ -246,6 +247,7 @@ def test_an_unknown_calendar_names_similar_ones() -> None:
         TradingCalendar("weekday")
 
 
+@pytest.mark.slow
 def test_moments_outside_the_usual_range_have_opens_and_ages_too() -> None:
     kennedy = datetime(1963, 11, 22, 21, tzinfo=timezone.utc)
     assert NYSE.next_open(kennedy) == datetime(1963, 11, 26, 14, 30, tzinfo=timezone.utc)

@@ -84,6 +84,7 @@ texts = st.one_of(
 keys = st.one_of(st.sampled_from(["k", "ключ", "a b", "k/1"]), texts)
 
 
+@pytest.mark.slow
 @quietly
 @given(
     params=st.lists(st.builds(Param, keys, texts), max_size=6),

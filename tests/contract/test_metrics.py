@@ -36,6 +36,7 @@ def read_everything(pair: Any, run: Any) -> None:
             pair.call("get_metric_history_bulk_interval", [run], key, size, -1, 9)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=12,
     deadline=None,

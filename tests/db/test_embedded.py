@@ -98,6 +98,7 @@ def stopped(directory: Path) -> bool:
     return not (directory / "postgres" / "postmaster.pid").exists()
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_share_one_server_that_stops_with_the_last(
     directory: Path,
 ) -> None:
@@ -110,6 +111,7 @@ def test_processes_that_start_at_once_share_one_server_that_stops_with_the_last(
     assert until(lambda: stopped(directory))
 
 
+@pytest.mark.slow
 def test_killing_a_process_neither_stops_the_server_for_others_nor_leaks_it(
     directory: Path,
 ) -> None:
@@ -121,6 +123,7 @@ def test_killing_a_process_neither_stops_the_server_for_others_nor_leaks_it(
     assert until(lambda: stopped(directory))
 
 
+@pytest.mark.slow
 def test_a_killed_server_is_started_again_by_the_next_connection_with_what_was_committed(
     directory: Path,
 ) -> None:

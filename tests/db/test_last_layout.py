@@ -18,6 +18,8 @@ from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations.adopt import adopt
 from mlflow_timescale.schema import prepare
 
+pytestmark = pytest.mark.slow
+
 FILES = Path(__file__).with_name("last_layout")
 LEDGERS = ("migrations", "definitions", "schema_state")
 CATALOG = """

@@ -12,6 +12,8 @@ from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.schema import prepare
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def trading(empty_database: DatabaseURI) -> DatabaseURI:

@@ -17,7 +17,10 @@ from mlflow_timescale import db
 from mlflow_timescale.db import ConnectionFailed, Database, DatabaseURI, MigrationError
 from mlflow_timescale.db.rows import scalar
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer here"),
+]
 START = datetime(2024, 1, 1, tzinfo=timezone.utc)
 
 

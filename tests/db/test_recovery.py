@@ -15,6 +15,8 @@ from mlflow_timescale import db
 from mlflow_timescale.db import DatabaseURI, opening
 from mlflow_timescale.db.rows import scalar
 
+pytestmark = pytest.mark.slow
+
 STARTING = "connection failed: FATAL:  the database system is starting up"
 
 

@@ -277,3 +277,59 @@ def test_a_model_that_is_not_registered_is_no_error(
 
 def test_names_keep_to_what_mlflow_allows() -> None:
     assert metric_name("psi", "straße (neu)@2") == "psi/straße .neu..2"
+
+
+def steps(client: MlflowClient) -> list[int]:
+    [series] = runs(client, "series")
+    return [metric.step for metric in client.get_metric_history(series.info.run_id, "ic")]
+
+
+def test_a_long_backfill_numbers_its_sessions_in_order(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    strategy.record(logged, slice(30))
+    logged.backfill(strategy.days[0], strategy.days[29])
+    assert steps(client) == list(range(30))
+
+
+def test_sessions_that_are_backfilled_later_come_first_in_a_new_series(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    strategy.record(logged, slice(9))
+    logged.backfill(strategy.days[6], strategy.days[8])
+    [before] = runs(client, "series")
+    logged.backfill(strategy.days[3], strategy.days[5])
+    logged.backfill(strategy.days[0], strategy.days[2])
+    assert sorted(steps(client)) == list(range(9))
+    [series] = runs(client, "series")
+    assert client.get_run(before.info.run_id).info.lifecycle_stage == "deleted"
+    children = runs(client, "session")
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {series.info.run_id}
+    assert series.data.metrics["ic"] == children[-1].data.metrics["ic"]
+
+
+def test_a_series_with_wrong_steps_is_repaired_by_the_next_run(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    strategy.record(logged, slice(6))
+    logged.backfill(strategy.days[0], strategy.days[4])
+    with logged.connect() as conn:
+        conn.execute(
+            "UPDATE mlops.drift_runs SET session_number = session_number % 3, "
+            "logged_number = session_number % 3"
+        )
+    logged.run_daily(strategy.days[5])
+    assert sorted(steps(client)) == list(range(6))
+
+
+def test_a_session_that_the_calendar_loses_leaves_no_gap_in_the_series(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    """The exchange was closed, as was learned after the session had been computed."""
+    for chosen in (slice(0, 2), slice(3, 5)):
+        strategy.record(logged, chosen)
+    logged.backfill(strategy.days[0], strategy.days[4])
+    logged.override_session(strategy.days[2], is_session=False, why="storm")
+    strategy.record(logged, slice(5, 6))
+    logged.run_daily(strategy.days[5])
+    assert sorted(steps(client)) == list(range(5))

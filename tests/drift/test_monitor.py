@@ -311,3 +311,24 @@ def test_a_session_long_after_the_last_data_has_its_alert_and_its_report(
     assert days[70] < since["ic drift emergency"] <= days[-1]
     page = monitor.report(long_after)
     assert all(f">{session}</td>" in page for session in since.values())
+
+
+def test_a_job_that_was_down_for_weeks_computes_every_session_with_signals(
+    monitor: DriftMonitor, strategy: Strategy
+) -> None:
+    strategy.record(monitor, slice(40))
+    monitor.run_daily(strategy.days[2])
+    monitor.run_daily(strategy.days[39])
+    computed = monitor.metrics(strategy.days[0], strategy.days[39])
+    assert [metrics.date for metrics in computed] == strategy.days[2:40]
+
+
+def test_a_gap_that_an_earlier_run_left_is_computed_too(
+    monitor: DriftMonitor, strategy: Strategy
+) -> None:
+    monitor.run_daily(strategy.days[0])
+    monitor.run_daily(strategy.days[20])
+    strategy.record(monitor, slice(22))
+    monitor.run_daily(strategy.days[21])
+    computed = monitor.metrics(strategy.days[0], strategy.days[21])
+    assert [metrics.date for metrics in computed] == strategy.days[:22]

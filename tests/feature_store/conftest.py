@@ -11,7 +11,10 @@ from feature_store import FeatureStore
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 
-TABLES = "feature_points, feature_series, feature_writes, feature_views, feature_definitions"
+TABLES = (
+    "feature_points, feature_series, feature_writes, feature_views, feature_definitions, "
+    "feature_categories"
+)
 
 
 @pytest.fixture(scope="session")

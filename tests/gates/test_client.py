@@ -29,6 +29,7 @@ def _in_a_directory_of_its_own(
     mlflow.set_tracking_uri(shared_database.url)
 
 
+@pytest.mark.slow
 def test_a_program_needs_only_the_environment_variable(
     shared_database: DatabaseURI, tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_threads_log_to_one_run_without_losing_anything() -> None:
     assert client.get_run(run_id).data.metrics == {f"m{n}": 19.0 for n in range(4)}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_autologging_logs_a_scikit_learn_model_that_predicts_the_same() -> None:
     x = np.arange(40.0).reshape(20, 2)

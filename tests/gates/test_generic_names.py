@@ -15,6 +15,8 @@ import mlflow_timescale.features
 from mlflow_timescale.common import packages
 from mlflow_timescale.db.uri import DatabaseURI
 
+pytestmark = pytest.mark.slow
+
 
 def test_ours_work_beside_packages_with_the_same_names(
     database: DatabaseURI, tmp_path: Path

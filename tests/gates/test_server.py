@@ -18,7 +18,7 @@ from support.servers import Server, mlflow_server, shows_password, with_password
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.slow, pytest.mark.server]
 API = "/api/2.0/mlflow"
 REPLICA = "read replica"
 

@@ -14,7 +14,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from support.servers import PASSWORD, free_port, run_mlflow, run_python, shows_password
 
-from mlflow_timescale import db
+from mlflow_timescale import db, schema
 from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.schema import prepare
@@ -38,7 +38,7 @@ def strict() -> Iterator[DatabaseURI]:
 
 @pytest.fixture
 def no_retries(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long MLflow would have slept between its attempts."""
+    """The pauses between attempts, in seconds; nothing sleeps."""
     slept: list[float] = []
     monkeypatch.setattr(mlflow_db.time, "sleep", slept.append)
     return slept
@@ -80,15 +80,35 @@ def mlflow_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFi
     logger.removeHandler(caplog.handler)
 
 
-def test_a_server_that_does_not_answer_is_waited_for_as_mlflow_does(
+def test_a_server_that_does_not_answer_is_waited_for_as_long_as_mlflow_does_in_short_pauses(
     no_retries: list[float], mlflow_log: pytest.LogCaptureFixture
 ) -> None:
     uri = DatabaseURI("trading", "ann", PASSWORD, "127.0.0.1", str(free_port()))
     with pytest.raises(Exception, match="refused") as error:
         TimescaleTrackingStore(uri.url, "/artifacts")
-    assert len(no_retries) == mlflow_db.MAX_RETRY_COUNT - 1
+    mlflows = sum(0.1 * (2**attempt - 1) for attempt in range(1, mlflow_db.MAX_RETRY_COUNT))
+    assert sum(no_retries) == pytest.approx(mlflows, rel=0.1)
+    assert max(no_retries) <= 5
     assert "Connection refused" in mlflow_log.text
     assert not shows_password(str(error.value) + mlflow_log.text)
+
+
+def test_a_full_server_is_asked_again_soon(
+    strict: DatabaseURI, monkeypatch: pytest.MonkeyPatch, mlflow_log: pytest.LogCaptureFixture
+) -> None:
+    with db.connect(replace(strict, user="postgres", password=""), autocommit=True) as conn:
+        conn.execute("ALTER ROLE ann CONNECTION LIMIT 0")
+        pauses: list[float] = []
+
+        def make_room(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                conn.execute("ALTER ROLE ann CONNECTION LIMIT -1")
+
+        monkeypatch.setattr(schema.time, "sleep", make_room)
+        schema.wait_for(strict.url)
+    assert pauses == [0.1, 0.2, 0.4]
+    assert "lower the pool size" in mlflow_log.text
 
 
 @pytest.mark.slow

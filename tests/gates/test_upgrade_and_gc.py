@@ -28,6 +28,8 @@ from mlflow_timescale.db.migrations import LAYOUT, facts, plan, shipped
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.schema import prepare
 
+pytestmark = pytest.mark.slow
+
 # Revisions of MLflow's alembic, by what the next ones add.
 BEFORE_TRACES = "7f2a7d5fae7d"
 BEFORE_LOGGED_MODELS = "f5a4f2784254"

@@ -109,6 +109,7 @@ def functions(uri):
         ).fetchall()
 
 
+@pytest.mark.slow
 def test_adopting_again_after_a_release_ends_where_the_first_adoption_did(vanilla, database):
     uri, store = vanilla
     ids = log_runs(store)
@@ -136,6 +137,7 @@ def test_a_client_of_a_released_database_is_told_so(vanilla):
         TimescaleTrackingStore(uri.url, "/artifacts")
 
 
+@pytest.mark.slow
 def test_an_interrupted_adoption_goes_on_and_sees_what_was_written_meanwhile(vanilla, monkeypatch):
     uri, store = vanilla
     ids = log_runs(store)
@@ -165,6 +167,7 @@ def test_an_interrupted_adoption_goes_on_and_sees_what_was_written_meanwhile(van
     assert histories(TimescaleTrackingStore(uri.url, "/artifacts"), ids) == before
 
 
+@pytest.mark.slow
 def test_a_copy_that_differs_stops_the_adoption_and_changes_nothing(vanilla, monkeypatch):
     uri, store = vanilla
     ids = log_runs(store)
@@ -196,6 +199,7 @@ def test_a_database_without_mlflow_is_not_adopted(empty_database):
         module.adopt(conn)
 
 
+@pytest.mark.slow
 def test_our_store_works_on_a_large_database_before_it_is_adopted(vanilla):
     uri, store = vanilla
     ids = log_runs(store)

@@ -22,6 +22,8 @@ from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations.adopt import adopt, layout, release
 
+pytestmark = pytest.mark.slow
+
 # Above this number of points `migrate` leaves the table alone, and a rebuild is needed.
 MANY = 10_000
 PROGRAM = str(Path(sys.executable).with_name("mlflow-timescale"))

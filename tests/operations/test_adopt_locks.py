@@ -20,6 +20,8 @@ from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations.adopt import abort, adopt, is_begun, layout, release
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
+pytestmark = pytest.mark.slow
+
 LONGEST_WAIT = 2.0
 READER_SECONDS = 4.0
 

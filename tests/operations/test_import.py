@@ -159,6 +159,7 @@ def assert_same(source, target):
     return ours[0]
 
 
+@pytest.mark.slow
 def test_everything_comes_from_postgresql(postgresql, database):
     run_import(postgresql, database)
     ours = assert_same(postgresql, database)
@@ -183,6 +184,7 @@ def test_everything_comes_from_postgresql(postgresql, database):
         assert session.execute(text("SELECT secret FROM webhooks")).fetchone() == secret
 
 
+@pytest.mark.slow
 def test_everything_comes_from_a_database_of_ours(postgresql, database, new_database):
     run_import(postgresql, database)
     with new_database() as another:
@@ -242,6 +244,7 @@ def refused(source, database, reason):
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_target_that_holds_something_is_left_alone(postgresql, database):
     run_import(postgresql, database)
     before = rows(TimescaleTrackingStore(database.url, "/artifacts"))

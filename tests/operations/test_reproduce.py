@@ -54,6 +54,7 @@ def train(repository: Path, uri: DatabaseURI) -> str:
     return done.stdout.split()[-1]
 
 
+@pytest.mark.slow
 def test_a_run_that_recorded_everything_can_be_repeated(
     repository: Path, database: DatabaseURI, conn: psycopg.Connection
 ) -> None:

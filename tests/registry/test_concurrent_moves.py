@@ -77,6 +77,7 @@ def test_a_thousand_moves_from_eight_writers(
     assert client.get_model_version_by_alias(NAME, "champion").version == states[-1].version
 
 
+@pytest.mark.slow
 def test_two_first_writers_of_an_alias_leave_one_state_each_at_most(
     database: DatabaseURI, conn: psycopg.Connection
 ) -> None:

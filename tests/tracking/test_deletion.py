@@ -65,6 +65,7 @@ def rows(uri):
         )
 
 
+@pytest.mark.slow
 def test_an_experiment_goes_with_all_that_goes_with_mlflows_own_store(database, vanilla_database):
     theirs = SqlAlchemyStore(vanilla_url(vanilla_database), "/artifacts")
     ours = TimescaleTrackingStore(database.url, "/artifacts")
@@ -104,6 +105,7 @@ def test_deleting_an_experiment_takes_no_memory_for_its_points(database):
     assert rows(database)["metrics"] == 0
 
 
+@pytest.mark.slow
 def test_mlflow_gc_removes_the_points_of_deleted_runs_and_experiments_everywhere(
     database, tmp_path
 ):

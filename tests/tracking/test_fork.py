@@ -18,6 +18,8 @@ from mlflow_timescale.db import DatabaseURI
 from mlflow_timescale.registry.store import TimescaleRegistryStore
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
+pytestmark = pytest.mark.slow
+
 CHILDREN, CALLS = 3, 12
 EVENT = datetime(2024, 1, 1, tzinfo=timezone.utc)
 Work = Callable[[str], None]

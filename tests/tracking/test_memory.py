@@ -22,9 +22,10 @@ POINTS = 200_000
 # All points take several times this as a result of the driver's; a page of them, a fraction.
 ALLOWED = 12 * MB
 
-pytestmark = pytest.mark.skipif(
-    not RESET.exists(), reason="needs the peak memory of a process, from Linux"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not RESET.exists(), reason="needs Linux's peak memory of a process"),
+]
 
 
 def peak(call):

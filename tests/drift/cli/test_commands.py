@@ -184,6 +184,7 @@ def test_another_strategys_features_are_not_this_ones_concern(
     assert (found["features"], shell.code) == ([], 0)
 
 
+@pytest.mark.slow
 def test_the_daily_job_names_the_model(
     monitor: DriftMonitor, strategy: Strategy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

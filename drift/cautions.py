@@ -1,0 +1,63 @@
+"""What a reader must know beside the alerts: how far the monitor can be trusted today."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from mlflow_timescale.db import Connection
+
+from .computation.provisional import FEATURE_SESSIONS
+from .results import values
+from .results.references import MIN_SESSIONS, References
+from .strategies import Strategy
+
+
+def cautions(conn: Connection, strategy: Strategy, now: datetime) -> list[str]:
+    """Sentences on the reference, on sessions never computed, and on a daily job that has stopped.
+
+    A caution opens no alert, and changes no exit code.
+    """
+    runs = values.runs(conn, strategy.strategy_id)
+    return [*_reference(conn, strategy), *_sessions(runs, strategy, now)]
+
+
+def _reference(conn: Connection, strategy: Strategy) -> Iterator[str]:
+    known = References(conn, strategy.strategy_id)
+    if known.accepted:
+        return
+    accept = f"accept one: `drift accept -s {strategy.strategy_id} START END`"
+    if not known.provisional:
+        yield (
+            f"no reference has been accepted: features are judged from session "
+            f"{FEATURE_SESSIONS} on, the IC after {MIN_SESSIONS} sessions with one; {accept}"
+        )
+        return
+    window = known.provisional[-1]
+    level = "no level of the IC yet"
+    if window.ic_mean is not None:
+        level = f"mean IC {window.ic_mean:.3f}, which may already be bad"
+    yield (
+        f"no reference has been accepted: judged provisionally by the first sessions, "
+        f"{window.window_start} to {window.window_end} ({level}); {accept}"
+    )
+
+
+def _sessions(runs: list[values.Run], strategy: Strategy, now: datetime) -> Iterator[str]:
+    if not runs:
+        return
+    first, last = runs[0].session, runs[-1].session
+    computed = {run.session for run in runs}
+    closed = strategy.calendar.last_sessions(1, now)[-1]
+    gaps = [day for day in strategy.calendar.sessions_in_range(first, last) if day not in computed]
+    if gaps:
+        yield (
+            f"{len(gaps)} sessions from {gaps[0]} to {gaps[-1]} were never computed; "
+            f"`drift backfill -s {strategy.strategy_id} {gaps[0]} {gaps[-1]}` computes them"
+        )
+    behind = len(strategy.calendar.sessions_in_range(last, closed)) - 1 if last < closed else 0
+    if behind > 0:
+        yield (
+            f"the last session computed is {last}, {behind} before {closed}, the last that closed: "
+            f"the daily job has not run since, or failed"
+        )

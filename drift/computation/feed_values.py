@@ -1,0 +1,83 @@
+"""What breaks in a feed without moving its distribution: its clock, its delay, the whole job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+
+import numpy as np
+
+from ..inputs.signals_and_returns import Observed
+from ..metrics.clock import shift
+from ..metrics.feed_quality import Shares, excess
+from ..metrics.psi import Reference
+from ..results.values import Value
+from .computed import ComputedSessions
+from .lateness import SAME
+from .session_values import PREDICTIONS
+
+
+def of_clocks(
+    observed: Observed,
+    watched: Sequence[str],
+    references: Mapping[str, Reference],
+    batch: ComputedSessions,
+) -> Iterator[Value]:
+    """Hours by which a feature's events have left their usual hour, and sessions behind it."""
+    session, moved = observed.session, {}
+    for name in watched:
+        usual, today = references[name].clock, batch.clocks.pop((session, name), None)
+        if usual is None or today is None:
+            continue
+        moved[name] = shift(today, usual) / 60
+        if moved[name]:
+            yield Value(session, "clock_shift", name, moved[name], 1, "ok")
+        if today.behind > usual.behind:
+            yield Value(session, "behind", name, today.behind - usual.behind, 1, "ok")
+    worst = max(map(abs, moved.values()), default=None)
+    status = "no_data" if worst is None else "ok"
+    yield Value(session, "clock_shift", "", worst, len(moved), status)
+    listed = ", ".join(f"{name} {hours:+.1f} h" for name, hours in moved.items() if hours)
+    batch.notes["clock_shift", session] = f"event times against their usual hour: {listed}"
+
+
+def of_repeats(
+    session: date,
+    earlier: Sequence[date],
+    watched: Sequence[str],
+    references: Mapping[str, Reference],
+    batch: ComputedSessions,
+) -> Iterator[Value]:
+    """How many sessions back the session is whose values a feature repeats."""
+    for name in watched:
+        habits = references[name].habits
+        if habits is None or not np.isfinite(excess(1.0, habits.unchanged)):
+            continue
+        same = batch.feeds.repeats(session, earlier, name)
+        steps = [
+            step for step, share in enumerate(same, 1) if excess(share, habits.unchanged) > SAME
+        ]
+        if steps:
+            yield Value(session, "repeats", name, steps[0], len(earlier), "ok")
+
+
+def of_stopped(
+    observed: Observed,
+    shares: Mapping[str, Shares],
+    references: Mapping[str, Reference],
+    batch: ComputedSessions,
+) -> Iterator[Value]:
+    """How many features have no value for any name: one stopped job is one alert."""
+    expected = {
+        name: share
+        for name, share in shares.items()
+        if name != PREDICTIONS and (habits := references[name].habits) and habits.missing < 1.0
+    }
+    stopped = [name for name, share in expected.items() if share.missing == 1.0]
+    session = observed.session
+    if expected:
+        yield Value(session, "stopped", "", len(stopped), len(expected), "ok")
+        listed = ", ".join(stopped[:5]) + (" and others" if len(stopped) > 5 else "")
+        names = f"all {len(observed.entities)} names"
+        text = f"{len(stopped)} of {len(expected)} features, {names}: {listed}"
+        batch.notes["stopped", session] = text
