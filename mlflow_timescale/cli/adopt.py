@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from mlflow_timescale import db
 from mlflow_timescale.cli.kit import (
     database_option,
     dry_run_option,
+    maintenance,
     print_message,
     progress,
     require_schema,
@@ -45,7 +45,7 @@ def adopt(uri: DatabaseURI, abort: bool, dry_run: bool) -> None:
         _abort(uri, dry_run)
         return
     verify(uri.url)
-    _rebuild(uri, dry_run, module.adopt, is_done=lambda layout: layout.ours)
+    _rebuild(uri, dry_run, module.adopt, to_ours=True)
 
 
 @click.command()
@@ -60,25 +60,23 @@ def release(uri: DatabaseURI, dry_run: bool) -> None:
     """
     from mlflow_timescale.operations import adopt as module
 
-    _rebuild(uri, dry_run, module.release, is_done=lambda layout: not layout.ours)
+    _rebuild(uri, dry_run, module.release, to_ours=False)
 
 
-def _rebuild(
-    uri: DatabaseURI, dry_run: bool, work: Callable[..., None], is_done: Callable[[Any], bool]
-) -> None:
+def _rebuild(uri: DatabaseURI, dry_run: bool, work: Callable[..., None], *, to_ours: bool) -> None:
     from mlflow_timescale.operations import adopt as module
     from mlflow_timescale.operations.doctor import in_bytes
 
-    with db.connect(uri, autocommit=True) as conn:
+    with maintenance(uri) as conn:
         require_schema(conn, uri, exists=False)
         before = module.layout(conn)
-        done = is_done(before)
+        done = module.is_complete(conn, before) if to_ours else not before.ours
         print_message("metrics: in this layout already" if done else _forecast(before))
         if not done and (runs := module.copied(conn)):
             print_message(f"interrupted before: continues after {runs:,} of {before.runs:,} runs")
         if dry_run:
             if not done:
-                _print_additions(module.additions(conn))
+                _print_additions(module.additions(conn, to_ours=to_ours))
             return
         with progress() as bar:
             task = bar.add_task("copying runs", total=before.runs)
@@ -91,7 +89,7 @@ def _rebuild(
 def _abort(uri: DatabaseURI, dry_run: bool) -> None:
     from mlflow_timescale.operations import adopt as module
 
-    with db.connect(uri, autocommit=True) as conn:
+    with maintenance(uri) as conn:
         runs = module.copied(conn)
         is_begun = module.is_begun(conn) if dry_run else module.abort(conn)
     if not is_begun:

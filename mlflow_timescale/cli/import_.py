@@ -9,6 +9,7 @@ from mlflow_timescale.cli.kit import (
     database_option,
     dry_run_option,
     json_option,
+    maintenance,
     print_json,
     print_message,
     require_server,
@@ -46,7 +47,7 @@ def import_(source: str, uri: DatabaseURI, dry_run: bool, as_json: bool) -> None
 
     notes: list[str] = []
     initialize(uri.url)
-    with db.connect(uri, autocommit=True) as conn:
+    with maintenance(uri) as conn:
         db.ensure(conn, uri)
         copied = import_from(
             source, conn, on_table=print_copied, on_note=keep_note, dry_run=dry_run

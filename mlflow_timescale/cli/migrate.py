@@ -9,6 +9,7 @@ from mlflow_timescale.cli.kit import (
     database_option,
     dry_run_option,
     json_option,
+    maintenance,
     print_json,
     print_message,
 )
@@ -30,7 +31,7 @@ def migrate(uri: DatabaseURI, dry_run: bool, as_json: bool) -> None:
         from mlflow_timescale.schema import initialize
 
         initialize(uri.url)
-    with db.connect(uri, autocommit=True) as conn:
+    with maintenance(uri) as conn:
         steps = db.migrate(
             conn,
             dry_run=dry_run,

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_timescale import db
 from mlflow_timescale.cli.kit import (
     database_option,
     dry_run_option,
     json_option,
+    maintenance,
     print_json,
     print_message,
     require_schema,
@@ -44,7 +44,7 @@ def pack(uri: DatabaseURI, dry_run: bool, as_json: bool) -> None:
         if not as_json:
             print_message(f"{key.name}: {in_bytes(key.bytes)} before, {in_bytes(now)} now")
 
-    with db.connect(uri, autocommit=True) as conn:
+    with maintenance(uri) as conn:
         require_schema(conn, uri, exists=False)
         keys = loose_keys(conn) if dry_run else []
         if not dry_run:

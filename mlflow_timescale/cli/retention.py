@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlflow_timescale import db
 from mlflow_timescale.cli.kit import (
     database_option,
     dry_run_option,
+    maintenance,
     print_message,
     require_schema,
     yes_option,
@@ -45,7 +45,7 @@ def retention(uri: DatabaseURI, days: int, by_point_time: bool, dry_run: bool, y
     from mlflow_timescale.operations.retention import forecast, remove
 
     before = datetime.now(timezone.utc) - timedelta(days=days)
-    with db.connect(uri, autocommit=True) as conn:
+    with maintenance(uri) as conn:
         require_schema(conn, uri)
         going = forecast(conn, before, by_point_time=by_point_time)
         for reason, runs in going.needed.items():

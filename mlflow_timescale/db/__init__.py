@@ -13,7 +13,7 @@ from mlflow_timescale.db.errors import (
     InvalidURI,
     MigrationError,
 )
-from mlflow_timescale.db.locks import LocksHeld, with_short_waits
+from mlflow_timescale.db.locks import LocksHeld, time_limits, with_short_waits
 from mlflow_timescale.db.migrations import ensure, exclusively, migrate
 from mlflow_timescale.db.names_of_uri import one_of
 from mlflow_timescale.db.queries import load
@@ -37,5 +37,6 @@ __all__ = [
     "migrate",
     "one_of",
     "read_state",
+    "time_limits",
     "with_short_waits",
 ]

@@ -26,10 +26,16 @@ from psycopg.rows import dict_row
 from mlflow_timescale.db import last_layout, schema_files
 from mlflow_timescale.db.connection import Connection
 from mlflow_timescale.db.errors import MigrationError
-from mlflow_timescale.db.locks import RETRIED, with_short_waits
+from mlflow_timescale.db.locks import (
+    PATIENCE_SECONDS,
+    RETRIED,
+    LocksHeld,
+    time_limits,
+    with_short_waits,
+)
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.revisions import MIGRATE, REVISION, read_state
-from mlflow_timescale.db.rows import scalar
+from mlflow_timescale.db.rows import one, scalar
 from mlflow_timescale.db.schema_files import Definition, Migration, definitions
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -40,6 +46,7 @@ _SETTING = "MLFLOW_TIMESCALE_MIGRATE"
 shipped = schema_files.migrations
 _server = load("server")
 _queries = load("migrations")
+_locks = load("locks")
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,8 @@ def migrate(
     Raises MigrationError if a newer client migrated the database, or if a step fails.
     """
     _refuse_older_client(conn)
-    todo = _limited(plan(conn, rebuild_metrics=rebuild_metrics), areas)
+    with time_limits(conn):
+        todo = _limited(plan(conn, rebuild_metrics=rebuild_metrics), areas)
     if dry_run:
         return [*todo.pending, *todo.outdated]
     if not (todo or _extension_is_offered(conn) or _is_unrecorded(conn)):
@@ -158,6 +166,8 @@ def ensure(conn: Connection, uri: DatabaseURI) -> None:
 def exclusively(conn: Connection) -> Iterator[None]:
     """Hold the lock that every process takes before it changes the schema of this database.
 
+    Inside, statements have no time limit, and waits for locks a short one (`locks.time_limits`).
+    Raises LocksHeld if another process keeps the lock for ten minutes, or another session a table.
     Raises MigrationError through a pooler. The lock belongs to a session, because some steps run
     outside of a transaction; a pooler would leave it with a server process that others use.
     """
@@ -166,12 +176,25 @@ def exclusively(conn: Connection) -> Iterator[None]:
             "the schema cannot be changed through a connection pooler: run `mlflow-timescale "
             "migrate` once with the URI of the server itself"
         )
-    conn.execute(_queries.lock)
+    with time_limits(conn, wait=PATIENCE_SECONDS):
+        _take_turn(conn)
     try:
-        yield
+        with time_limits(conn):
+            yield
     finally:
         if not conn.closed:
             conn.execute(_queries.unlock)
+
+
+def _take_turn(conn: Connection) -> None:
+    try:
+        conn.execute(_queries.lock)
+    except psycopg.errors.LockNotAvailable as exc:
+        pid, application = one(conn, _locks.holder_of_turn) or ("?", "?")
+        raise LocksHeld(
+            f"another process changes the schema of this database, for more than "
+            f"{PATIENCE_SECONDS:.0f} s: process {pid} ({application}); try again when it has ended"
+        ) from exc
 
 
 def define_area(conn: Connection, area: str) -> None:

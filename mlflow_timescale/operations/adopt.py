@@ -9,11 +9,11 @@ next call continues after the last run that was copied, and `abort` gives up.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection, rows, with_short_waits
-from mlflow_timescale.db.migrations import define_area, drop_definitions, facts, shipped
+from mlflow_timescale.db.migrations import LAYOUT, define_area, drop_definitions, facts, shipped
 from mlflow_timescale.operations import carrying, rebuild
 
 Progress = Callable[[int, int], None]
@@ -69,21 +69,36 @@ def layout(conn: Connection) -> Layout:
             "an MLflow before 3.17 needs `mlflow db upgrade` first)"
         )
     [state] = rows.records(conn, Layout, _queries.layout)
+    if not state.points and state.bytes:  # never analysed
+        return replace(state, points=int(rows.scalar(conn, _queries.estimated_points)))
     return state
 
 
-def additions(conn: Connection) -> Additions:
-    """What the next `adopt` or `release` would carry over, and what stands in its way."""
+def is_complete(conn: Connection, state: Layout) -> bool:
+    """Whether `metrics` is all that this server can make of it.
+
+    A database that was adopted on plain PostgreSQL and has TimescaleDB now has no hypertable yet.
+    """
+    if not state.ours or not rebuild.makes_hypertables(conn):
+        return state.ours
+    return LAYOUT[-1] in rows.scalars(conn, _migrations.applied)
+
+
+def additions(conn: Connection, *, to_ours: bool) -> Additions:
+    """What an `adopt` (`to_ours`) or a `release` would carry over, and what stands in its way."""
     before = layout(conn)
-    hypertable = not before.ours and rebuild.makes_hypertables(conn)
+    hypertable = to_ours and rebuild.makes_hypertables(conn)
+    carried = carrying.additions(conn, before.schema)
     return Additions(
-        carrying.additions(conn, before.schema),
+        [each for each in carried if not (hypertable and each.kind == "publication")],
         carrying.obstacles(conn, before.schema, hypertable=hypertable),
     )
 
 
 def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) -> None:
     """Convert plain MLflow's database to our layout, in place.
+
+    One that was adopted before its server had TimescaleDB gets its hypertable in the same way.
 
     Parameters
     ----------
@@ -94,20 +109,21 @@ def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) ->
     progress
         Called with the number of runs that are copied, and of all runs.
     """
-    if not layout(conn).ours:
-        _refuse_obstacles(conn)
+    with db.time_limits(conn):
+        if not is_complete(conn, layout(conn)):
+            _refuse_obstacles(conn, to_ours=True)
     # Creates the extension where the server offers it; a small table is done with that.
     db.migrate(conn)
     with db.exclusively(conn):
         before = layout(conn)
-        if before.ours:
+        if is_complete(conn, before):
             _give_up_the_other_way(conn, to_ours=False)
         else:
-            _rebuild(conn, before, progress)
+            _rebuild(conn, before, progress, to_ours=True)
         rebuild.mark(conn)
     db.migrate(conn, rebuild_metrics=True)
     with_short_waits(conn, lambda: carrying.open_to_users(conn))
-    conn.execute(_queries.analyze)
+    _finish(conn)
 
 
 def release(conn: Connection, *, progress: Progress = lambda done, total: None) -> None:
@@ -119,14 +135,14 @@ def release(conn: Connection, *, progress: Progress = lambda done, total: None) 
     with db.exclusively(conn):
         before = layout(conn)
         if before.ours:
-            _refuse_obstacles(conn)
-            _rebuild(conn, before, progress)
+            _refuse_obstacles(conn, to_ours=False)
+            _rebuild(conn, before, progress, to_ours=False)
         else:
             _give_up_the_other_way(conn, to_ours=True)
             if db.read_state(conn) is not None:
                 with_short_waits(conn, lambda: _drop_tracking(conn))
         rebuild.finish_release(conn, before.schema)
-    conn.execute(_queries.analyze)
+    _finish(conn)
 
 
 def abort(conn: Connection) -> bool:
@@ -153,8 +169,13 @@ def copied(conn: Connection) -> int:
     return int(rows.scalar(conn, _queries.copied))
 
 
-def _rebuild(conn: Connection, before: Layout, progress: Progress) -> None:
-    to_ours = not before.ours
+def _finish(conn: Connection) -> None:
+    with db.time_limits(conn):
+        carrying.refresh(conn)
+        conn.execute(_queries.analyze)
+
+
+def _rebuild(conn: Connection, before: Layout, progress: Progress, *, to_ours: bool) -> None:
     if rebuild.direction(conn) not in (None, to_ours) or rebuild.is_outdated(conn):
         rebuild.give_up(conn)
     rebuild.begin(conn, before.schema, to_ours=to_ours)
@@ -162,7 +183,7 @@ def _rebuild(conn: Connection, before: Layout, progress: Progress) -> None:
         rebuild.copy(conn, before.runs, progress)
     except rebuild.CopyDiffers as exc:
         raise AdoptionError(str(exc)) from exc
-    work = _become_ours if to_ours else _become_mlflows
+    work = _become_mlflows if not to_ours else _become_hypertable if before.ours else _become_ours
     with_short_waits(conn, lambda: rebuild.exchange(conn, before.schema, work))
 
 
@@ -179,6 +200,18 @@ def _become_ours(conn: Connection) -> None:
             done.add(migration.name)
     conn.execute(_queries.fill_ranges)
     conn.execute(_queries.forget_short_runs)
+    _define_and_record(conn, done)
+
+
+def _become_hypertable(conn: Connection) -> None:
+    """Ranges and marks stay right: the triggers of the table before went on with them."""
+    conn.execute(_queries.drop_list)
+    # The triggers went with that table.
+    conn.execute(_migrations.forget_definitions, {"area": "tracking"})
+    _define_and_record(conn, {LAYOUT[-1]})
+
+
+def _define_and_record(conn: Connection, done: set[str]) -> None:
     # A hypertable's triggers are made as its owner, who must find their functions.
     carrying.open_to_users(conn)
     define_area(conn, "tracking")
@@ -202,8 +235,8 @@ def _drop_tracking(conn: Connection) -> None:
     conn.execute(_migrations.mark_released)
 
 
-def _refuse_obstacles(conn: Connection) -> None:
-    if found := additions(conn).obstacles:
+def _refuse_obstacles(conn: Connection, *, to_ours: bool) -> None:
+    if found := additions(conn, to_ours=to_ours).obstacles:
         raise AdoptionError(
             f"this cannot be carried over to the new table `metrics`: {'; '.join(found)}; nothing "
             f"was changed"

@@ -1,8 +1,9 @@
 """What was added to MLflow's `metrics`, and is given to the table that takes its place.
 
-Owner, grants, storage options, comments, indexes, constraints, triggers, views and functions are
-read as the statements that make them. Views are replaced, not dropped: they keep their own owner,
-grants and everything that stands on them.
+Owner, grants, storage options, comments, indexes, constraints, triggers, policies, publications,
+views and functions are read as the statements that make them. Views are replaced, not dropped: they
+keep their own owner, grants and everything that stands on them. Materialized views cannot be
+replaced: they are made again, and get their rows afterwards (`refresh`).
 """
 
 from __future__ import annotations
@@ -62,6 +63,12 @@ def apply(conn: Connection, carried: Iterable[Addition], stage: str) -> None:
         if stage == "next":
             _execute(conn, rows.scalars(conn, _queries.default_grants))
         _execute(conn, [each.statement for each in carried if each.stage == stage])
+
+
+def refresh(conn: Connection) -> None:
+    """Compute the rows of the materialized views that a rebuild made again."""
+    for view in rows.scalars(conn, _queries.without_rows):
+        conn.execute(_queries.refresh.format(view=sql.SQL(view)))  # quoted by the server
 
 
 def open_to_users(conn: Connection) -> None:

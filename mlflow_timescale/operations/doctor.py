@@ -5,71 +5,83 @@ Each check examines one thing and yields findings; none changes the database.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any
 
 import mlflow.store.db.utils as mlflow_db
-from mlflow.environment_variables import (
-    MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW,
-    MLFLOW_SQLALCHEMYSTORE_POOL_SIZE,
-)
+import psycopg
 from mlflow.version import VERSION
-from psycopg.rows import dict_row
 
 from mlflow_timescale import db
+from mlflow_timescale.db import locks
 from mlflow_timescale.db.migrations import facts, plan, shipped
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.operations import server_checks
+from mlflow_timescale.operations.findings import Finding, Patient
+from mlflow_timescale.operations.findings import in_bytes as in_bytes  # for the commands
 from mlflow_timescale.operations.indexes import missing_indexes
 from mlflow_timescale.operations.packing import loose_keys
 from mlflow_timescale.operations.rebuild import debris
 
-Level = Literal["ok", "note", "action"]
+Check = Callable[[Patient], Iterator[Finding]]
 OLDEST_SERVER = 150000
-STORES_PER_WORKER = 2  # the tracking store and the model registry have a pool each
-POOL_SIZE, MAX_OVERFLOW = 5, 10  # SQLAlchemy's defaults, which MLflow leaves
-CLOCK_SECONDS = 1.0
-LEAST_FREE_BYTES = 2**30
+# A check waits for a lock, and computes, no longer than this.
+WAIT_SECONDS = 2.0
+STATEMENT_SECONDS = 20.0
+# Chunks that a statement on all of metrics still opens without a noticeable delay.
+MOST_CHUNKS = 1000
 _MIGRATE = "mlflow-timescale migrate"
 _queries = db.load("doctor")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check; level "action" means that a person has to act."""
-
-    check: str
-    level: Level
-    found: str
-    advice: str = ""
-    data: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Patient:
-    """The database that the checks examine."""
-
-    conn: db.Connection
-    uri: DatabaseURI
-    workers: int
-
-    def row(self, query: Any, **values: Any) -> dict[str, Any]:
-        return next(iter(self.rows(query, **values)), {})
-
-    def rows(self, query: Any, **values: Any) -> list[dict[str, Any]]:
-        with self.conn.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, values or None).fetchall()
-
-    def one(self, query: Any, **values: Any) -> Any:
-        return next(iter(self.row(query, **values).values()), None)
-
-
 def examine(conn: db.Connection, uri: DatabaseURI, *, workers: int = 4) -> list[Finding]:
-    """Run every check; `workers` is the number of `mlflow server` workers that will connect."""
+    """Run every check by itself: one that cannot be completed is a finding, too.
+
+    Parameters
+    ----------
+    conn
+        A connection in autocommit mode.
+    uri
+        The database, as findings name it.
+    workers
+        The number of `mlflow server` workers that will connect.
+    """
     patient = Patient(conn, uri, workers)
-    return [finding for check in CHECKS for finding in check(patient)]
+    return [finding for check in CHECKS for finding in _examined(check, patient)]
+
+
+def _examined(check: Check, patient: Patient) -> list[Finding]:
+    name = _NAMES.get(check, check.__name__.replace("_", " "))
+    try:
+        # Settings of a transaction, because one of a session would stay with a pooler's process.
+        with patient.conn.transaction():
+            locks.limit_transaction(patient.conn, WAIT_SECONDS, STATEMENT_SECONDS)
+            return list(check(patient))
+    except psycopg.errors.LockNotAvailable:
+        return [_behind_a_lock(name, patient)]
+    except psycopg.errors.QueryCanceled:
+        text = f"not examined: it takes longer than {STATEMENT_SECONDS:.0f} s"
+        return [Finding(name, "note", text, "Run doctor again when the server is less busy.")]
+    except psycopg.Error as exc:
+        if patient.conn.closed:
+            raise
+        reason = " ".join(str(exc).split())
+        advice = "Run doctor as the owner of the tables, or as a superuser."
+        return [Finding(name, "action", f"not examined: {reason}", advice)]
+
+
+def _behind_a_lock(name: str, patient: Patient) -> Finding:
+    holder = locks.first_holder(patient.conn)
+    if holder is None:
+        text = f"not examined: a lock was held for {WAIT_SECONDS:.0f} s, and is free now"
+        return Finding(name, "note", text, "Run doctor again.")
+    return Finding(
+        name,
+        "action",
+        f"not examined: a lock is held by {holder}",
+        f"End that transaction: {holder.remedy}",
+        {"pid": holder.pid},
+    )
 
 
 def server(patient: Patient) -> Iterator[Finding]:
@@ -213,6 +225,44 @@ def sizes(patient: Patient) -> Iterator[Finding]:
     yield Finding("sizes", "ok", f"{in_bytes(total)}: {top}{points}", data=data)
 
 
+def chunks(patient: Patient) -> Iterator[Finding]:
+    """Whether hypertables have too many chunks: reads become slow, and exhaust the table of locks.
+
+    A statement on all of a hypertable locks each chunk and index: pg_dump does, and deletions do.
+    """
+    if "timescale" not in facts(patient.conn):
+        return
+    schemas = ["mlops", patient.one(_queries.mlflow_schema)]
+    rows = patient.rows(_queries.chunks, schemas=[name for name in schemas if name])
+    capacity = patient.one(_queries.lock_capacity)
+    locked = sum(row["relations"] for row in rows)
+    data = {"tables": rows, "locks": locked, "lock_capacity": capacity}
+    counts = ", ".join(f"{row['name']} {row['chunks']:,}" for row in rows) or "none"
+    if locked > capacity / 2:
+        yield Finding(
+            "chunks",
+            "action",
+            f"{counts}; pg_dump locks {locked:,} tables and indexes, the server has room for "
+            f"{capacity:,} locks",
+            f"Raise max_locks_per_transaction to {_locks_per_transaction(patient, locked)}, and "
+            f"restart the server.",
+            data,
+        )
+    elif any(row["chunks"] > MOST_CHUNKS for row in rows):
+        advice = (
+            "Look for metrics with timestamps in another unit than milliseconds; remove old points "
+            "with mlflow-timescale retention."
+        )
+        yield Finding("chunks", "note", counts, advice, data)
+    else:
+        yield Finding("chunks", "ok", counts, data=data)
+
+
+def _locks_per_transaction(patient: Patient, locked: int) -> int:
+    slots = patient.one(_queries.lock_slots)
+    return int(-(-2 * locked // slots // 64) * 64)
+
+
 def conversion(patient: Patient) -> Iterator[Finding]:
     """Whether an interrupted `adopt` or `release` left a table that every write goes to as well."""
     left = debris(patient.conn)
@@ -249,96 +299,23 @@ def packing(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def connections(patient: Patient) -> Iterator[Finding]:
-    """Whether the connection pools of the workers fit into the server, idle and at most."""
-    row = patient.row(_queries.connections)
-    allowed = row["max_connections"] - row["reserved"]
-    pools = patient.workers * STORES_PER_WORKER
-    size = MLFLOW_SQLALCHEMYSTORE_POOL_SIZE.get() or POOL_SIZE
-    overflow = MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW.get()
-    at_rest = pools * size
-    at_most = pools * (size + (MAX_OVERFLOW if overflow is None else overflow))
-    data = {**row, "workers": patient.workers, "at_rest": at_rest, "at_most": at_most}
-    summary = (
-        f"{patient.workers} workers keep up to {at_rest} connections and open up to {at_most}; "
-        f"the server allows {allowed}, {row['open']} are open"
-    )
-    level: Level = "action" if at_rest > allowed else "note" if at_most > allowed else "ok"
-    advice = (
-        f"Raise max_connections to {at_most + row['reserved'] + 20}, or lower "
-        f"{MLFLOW_SQLALCHEMYSTORE_POOL_SIZE.name} and {MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW.name}."
-    )
-    yield Finding("connections", level, summary, advice if level != "ok" else "", data)
-
-
-def clock(patient: Patient) -> Iterator[Finding]:
-    """The difference of the server's clock to ours, within half a round trip."""
-    before = datetime.now(timezone.utc)
-    server_time = patient.one(_queries.clock)
-    after = datetime.now(timezone.utc)
-    ahead = (server_time - (before + (after - before) / 2)).total_seconds()
-    uncertainty = (after - before).total_seconds() / 2
-    data = {"ahead_seconds": ahead, "uncertainty_seconds": uncertainty}
-    offset = f"the server is {ahead:+.3f} s ahead of this machine (± {uncertainty:.3f} s)"
-    if abs(ahead) - uncertainty > CLOCK_SECONDS:
-        advice = "Run NTP on both: as-of queries compare their times."
-        yield Finding("clock", "action", offset, advice, data)
-    else:
-        yield Finding("clock", "ok", offset, data=data)
-
-
-def time_zone(patient: Patient) -> Iterator[Finding]:
-    name = patient.row(_queries.server)["timezone"]
-    if name in ("UTC", "Etc/UTC", "GMT"):
-        yield Finding("time zone", "ok", name)
-    else:
-        yield Finding(
-            "time zone",
-            "note",
-            f"sessions start in {name}",
-            "Our own connections set UTC; in psql, SET TIME ZONE 'UTC' shows the same times.",
-        )
-
-
-def disk(patient: Patient) -> Iterator[Finding]:
-    """Free space for the embedded database; the disk of a remote server is unknown."""
-    if patient.uri.embedded is None:
-        return
-    free = shutil.disk_usage(patient.uri.embedded).free
-    space, data = f"{in_bytes(free)} free in {patient.uri.embedded}", {"free_bytes": free}
-    if free < LEAST_FREE_BYTES:
-        advice = "Free some space, or move the directory while nothing uses it."
-        yield Finding("disk", "action", space, advice, data)
-    else:
-        yield Finding("disk", "ok", space, data=data)
-
-
-def in_bytes(count: float) -> str:
-    """A size as text.
-
-    >>> in_bytes(512), in_bytes(2.5 * 2**20), in_bytes(3 * 2**40)
-    ('512 B', '2.5 MB', '3.0 TB')
-    """
-    if count < 1024:
-        return f"{count:.0f} B"
-    for unit in ("kB", "MB", "GB"):
-        count /= 1024
-        if count < 1024:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1024:.1f} TB"
-
-
-CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
+CHECKS: tuple[Check, ...] = (
     server,
     tier,
+    server_checks.waits,
     mlflow_schema,
     our_schema,
     indexes,
     sizes,
+    chunks,
     conversion,
     packing,
-    connections,
-    clock,
-    time_zone,
-    disk,
+    server_checks.connections,
+    server_checks.open_connections,
+    server_checks.transactions,
+    server_checks.replication,
+    server_checks.clock,
+    server_checks.time_zone,
+    server_checks.disk,
 )
+_NAMES: dict[Check, str] = {mlflow_schema: "MLflow schema", our_schema: "migrations"}

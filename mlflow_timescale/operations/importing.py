@@ -89,6 +89,8 @@ def _reading(url: str) -> Iterator[Source]:
             reason = str(getattr(exc, "orig", exc)).strip().splitlines()[0]
             raise ImportFailed(f"the source cannot be read: {reason}") from exc
         if engine.dialect.name == "postgresql":
+            rows.exec_driver_sql(_queries.limit_source.as_string())
+            rows.commit()
             rows = rows.execution_options(isolation_level="REPEATABLE READ")
         yield rows
 

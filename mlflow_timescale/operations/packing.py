@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import sql
 
 from mlflow_timescale import db
-from mlflow_timescale.db import locks
 from mlflow_timescale.db.migrations import facts
 from mlflow_timescale.db.rows import records, scalar
 
@@ -59,11 +57,8 @@ def pack(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:
     if not scalar(conn, _queries.take_turn):
         raise PackingError("the keys of metrics are being packed already, by another connection")
     # Our wait holds up nothing; but a transaction that never ends must not keep us forever.
-    conn.execute(_queries.limit_waits, {"wait": f"{_WAIT_SECONDS}s"})
-    try:
+    with db.time_limits(conn, wait=_WAIT_SECONDS):
         _rebuild(conn, done)
-    except psycopg.errors.LockNotAvailable as exc:
-        raise locks.held(conn, _WAIT_SECONDS) from exc
 
 
 def _rebuild(conn: db.Connection, done: Callable[[LooseKey, int], None]) -> None:

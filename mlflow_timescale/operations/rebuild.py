@@ -16,6 +16,7 @@ from psycopg import sql
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection, rows, with_short_waits
+from mlflow_timescale.db.locks import limit_waits
 from mlflow_timescale.db.migrations import LAYOUT, facts
 from mlflow_timescale.operations import carrying
 
@@ -93,6 +94,9 @@ def exchange(conn: Connection, schema: str, after: Callable[[Connection], None])
     `after` runs in it when the old table is gone.
     """
     identifier = sql.SQL(schema)  # quoted by the server
+    # Writers come to `runs` first: from here on only readers of `metrics` can be in the way.
+    conn.execute(_queries.lock_all_runs)
+    limit_waits(conn)
     conn.execute(_queries.lock_tables)
     while run_ids := _to_copy(conn, _MOST_RUNS_AT_ONCE):  # started since the last look
         _copy_runs(conn, run_ids)

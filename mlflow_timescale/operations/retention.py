@@ -70,14 +70,19 @@ def forecast(conn: Connection, before: datetime, *, by_point_time: bool = False)
     Parameters
     ----------
     conn
-        A connection to the database. Raises RetentionError if it is not adopted.
+        A connection to the database. Raises RetentionError if it is not adopted, and db.LocksHeld.
     before
         An aware datetime: runs that were last written before it. Raises InvalidTime.
     by_point_time
         The points before that time, of runs that were written at any time.
     """
-    _require_ranges(conn)
     cut = _cut(before, by_point_time)
+    with db.time_limits(conn):
+        _require_ranges(conn)
+        return _forecast(conn, cut)
+
+
+def _forecast(conn: Connection, cut: dict[str, Any]) -> Forecast:
     candidates = rows.records(conn, Candidate, _queries.candidates, cut)
     needed: dict[str, int] = {}
     for candidate in candidates:

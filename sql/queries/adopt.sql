@@ -13,12 +13,30 @@ SELECT
         SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits
         WHERE inhparent = 'metrics'::regclass
     ), 0)::bigint AS bytes,
-    greatest((SELECT reltuples FROM pg_class WHERE oid = 'metrics'::regclass), 0)::bigint
-        + coalesce((
-            SELECT sum(greatest(reltuples, 0)) FROM pg_class JOIN pg_inherits ON inhrelid = oid
-            WHERE inhparent = 'metrics'::regclass
-        ), 0)::bigint AS points,
+    (
+        SELECT sum(greatest(reltuples, pg_stat_get_live_tuples(oid), 0)) FROM pg_class
+        WHERE oid = 'metrics'::regclass
+            OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'metrics'::regclass)
+    )::bigint AS points,
     (SELECT count(*) FROM runs) AS runs;
+
+-- name: estimated_points
+-- About how many points does a table without statistics hold? The first pages are counted.
+SELECT coalesce(round(
+    (SELECT count(*) FROM metrics WHERE ctid < '(200,0)')
+    * (
+        SELECT sum(pg_relation_size(oid)) FROM pg_class
+        WHERE oid = 'metrics'::regclass
+            OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'metrics'::regclass)
+    )
+    / nullif((
+        SELECT sum(least(
+            pg_relation_size(oid), 200 * current_setting('block_size')::bigint
+        )) FROM pg_class
+        WHERE oid = 'metrics'::regclass
+            OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'metrics'::regclass)
+    ), 0)
+), 0);
 
 -- name: under_way
 -- Did a rebuild begin that has not ended: to our layout, to MLflow's, not at all (NULL)? A table without
@@ -181,9 +199,13 @@ ON CONFLICT (run_uuid) DO NOTHING;
 -- How many runs are copied?
 SELECT count(*) FROM mlops.metrics_copied;
 
--- name: lock_tables
+-- name: lock_all_runs
 -- Stop writers while the tables change places. A writer locks its run first, so `runs` comes first.
-LOCK TABLE runs, metrics, mlops.metrics_next IN ACCESS EXCLUSIVE MODE;
+LOCK TABLE runs IN ACCESS EXCLUSIVE MODE;
+
+-- name: lock_tables
+-- Stop readers, too.
+LOCK TABLE metrics, mlops.metrics_next IN ACCESS EXCLUSIVE MODE;
 
 -- name: lock_metrics
 -- Before triggers come or go.
@@ -402,11 +424,102 @@ UNION ALL
 SELECT 'after', 6, 'view', dependents.oid::regclass::text,
     format(
         'CREATE OR REPLACE VIEW %%s%%s AS %%s', dependents.oid::regclass,
-        coalesce(format(' WITH (%%s)', array_to_string(pg_class.reloptions, ', ')), ''),
+        ' WITH (' || array_to_string(pg_class.reloptions, ', ') || ')',
         pg_get_viewdef(dependents.oid)
     )
 FROM dependents JOIN pg_class USING (oid)
 WHERE relkind = 'v'
+UNION ALL
+SELECT 'after', 8, 'row security', CASE WHEN relforcerowsecurity THEN 'of its owner, too' ELSE 'of others' END,
+    format(
+        'ALTER TABLE %%1$s ENABLE ROW LEVEL SECURITY, %%2$s FORCE ROW LEVEL SECURITY',
+        target.name, CASE WHEN relforcerowsecurity THEN '' ELSE 'NO' END
+    )
+FROM target WHERE relrowsecurity
+UNION ALL
+SELECT 'after', 8, 'policy', polname,
+    format(
+        'CREATE POLICY %%I ON %%s AS %%s FOR %%s TO %%s%%s%%s', polname, target.name,
+        CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+        CASE polcmd
+            WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE'
+            ELSE 'ALL'
+        END,
+        (
+            SELECT string_agg(coalesce(quote_ident(rolname), 'PUBLIC'), ', ')
+            FROM unnest(polroles) AS role LEFT JOIN pg_roles ON pg_roles.oid = role
+        ),
+        ' USING (' || pg_get_expr(polqual, polrelid) || ')',
+        ' WITH CHECK (' || pg_get_expr(polwithcheck, polrelid) || ')'
+    )
+FROM target JOIN pg_policy ON polrelid = target.oid
+UNION ALL
+SELECT 'after', 9, 'replica identity',
+    CASE target.relreplident WHEN 'f' THEN 'full' WHEN 'n' THEN 'nothing' ELSE index.relname END,
+    format(
+        'ALTER TABLE %%s REPLICA IDENTITY %%s', target.name,
+        CASE target.relreplident
+            WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' ELSE format('USING INDEX %%I', index.relname)
+        END
+    )
+FROM target
+LEFT JOIN (pg_index JOIN pg_class AS index ON index.oid = indexrelid) ON indrelid = target.oid AND indisreplident
+WHERE target.relreplident <> 'd'
+UNION ALL
+SELECT 'after', 10, 'publication', pubname,
+    format(
+        'ALTER PUBLICATION %%I ADD TABLE %%s%%s%%s', pubname, target.name,
+        (
+            SELECT ' (' || string_agg(quote_ident(attname), ', ' ORDER BY attnum) || ')'
+            FROM pg_attribute WHERE attrelid = target.oid AND attnum = ANY(prattrs::smallint[])
+        ),
+        ' WHERE (' || pg_get_expr(prqual, prrelid) || ')'
+    )
+FROM target
+JOIN pg_publication_rel ON prrelid = target.oid
+JOIN pg_publication ON pg_publication.oid = prpubid
+UNION ALL
+-- Its rows come when the tables have changed places: a query under the lock would hold up all others.
+SELECT 'after', 11, 'materialized view', view.oid::regclass::text,
+    format(
+        'DROP MATERIALIZED VIEW %%1$s; CREATE MATERIALIZED VIEW %%1$s%%2$s AS %%3$s WITH NO DATA;',
+        view.oid::regclass,
+        ' WITH (' || array_to_string(view.reloptions, ', ') || ')',
+        rtrim(pg_get_viewdef(view.oid), ';')
+    )
+    || coalesce((
+        SELECT string_agg(pg_get_indexdef(indexrelid) || ';', '' ORDER BY indexrelid)
+        FROM pg_index WHERE indrelid = view.oid
+    ), '')
+    || coalesce((
+        SELECT string_agg(
+            CASE objsubid
+                WHEN 0 THEN format('COMMENT ON MATERIALIZED VIEW %%s IS %%L;', view.oid::regclass, description)
+                ELSE format(
+                    'COMMENT ON COLUMN %%s.%%I IS %%L;', view.oid::regclass,
+                    (SELECT attname FROM pg_attribute WHERE attrelid = view.oid AND attnum = objsubid), description
+                )
+            END, ''
+        )
+        FROM pg_description WHERE objoid = view.oid AND classoid = 'pg_class'::regclass
+    ), '')
+    || coalesce((
+        SELECT string_agg(
+            format(
+                'GRANT %%s ON %%s TO %%s%%s;', privilege_type, view.oid::regclass,
+                coalesce(quote_ident(rolname), 'PUBLIC'),
+                CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+            ), ''
+        )
+        FROM aclexplode(view.relacl) AS acl LEFT JOIN pg_roles ON pg_roles.oid = acl.grantee
+        WHERE acl.grantee <> view.relowner
+    ), '')
+    || (
+        SELECT format('ALTER MATERIALIZED VIEW %%s OWNER TO %%I;', view.oid::regclass, rolname)
+        FROM pg_roles WHERE oid = view.relowner
+    )
+FROM dependents JOIN pg_class AS view USING (oid)
+WHERE relkind = 'm'
 UNION ALL
 SELECT DISTINCT 'after', 7, 'function', objid::regprocedure::text, pg_get_functiondef(objid)
 FROM pg_depend
@@ -414,6 +527,22 @@ WHERE classid = 'pg_proc'::regclass
     AND refclassid = 'pg_class'::regclass
     AND refobjid = %(table)s::regclass
 ORDER BY stage DESC, place, name;
+
+-- name: without_rows
+-- Which materialized views that read `metrics` have no rows yet?
+SELECT DISTINCT ev_class::regclass::text
+FROM pg_depend
+JOIN pg_rewrite ON pg_rewrite.oid = objid
+JOIN pg_class ON pg_class.oid = ev_class
+WHERE classid = 'pg_rewrite'::regclass
+    AND refclassid = 'pg_class'::regclass
+    AND refobjid = 'metrics'::regclass
+    AND relkind = 'm'
+    AND NOT relispopulated;
+
+-- name: refresh
+-- Compute the rows of a materialized view.
+REFRESH MATERIALIZED VIEW {view};
 
 -- name: default_grants
 -- What default privileges gave on the next table, and the old one may not have had: take it back.
@@ -441,14 +570,38 @@ WHERE attnum > 0
     AND NOT attisdropped
     AND attname NOT IN ('key', 'value', 'timestamp', 'run_uuid', 'step', 'is_nan')
 UNION ALL
-SELECT DISTINCT format('materialized view %%s: drop it, and create it again afterwards', ev_class::regclass)
+SELECT DISTINCT format(
+    '%%s, which reads materialized view %%s: drop it, and create it again afterwards',
+    coalesce(
+        (
+            SELECT pg_describe_object('pg_class'::regclass, rule.ev_class, 0) FROM pg_rewrite AS rule
+            WHERE depend.classid = 'pg_rewrite'::regclass AND rule.oid = depend.objid
+        ),
+        pg_describe_object(depend.classid, depend.objid, depend.objsubid)
+    ),
+    view.oid::regclass
+)
+FROM pg_depend AS read
+JOIN pg_rewrite ON pg_rewrite.oid = read.objid
+JOIN pg_class AS view ON view.oid = ev_class
+JOIN pg_depend AS depend
+    ON depend.refclassid = 'pg_class'::regclass
+    AND depend.refobjid = view.oid
+    AND depend.deptype = 'n'
+    AND (depend.classid, depend.objid) <> ('pg_rewrite'::regclass, pg_rewrite.oid)
+WHERE read.classid = 'pg_rewrite'::regclass
+    AND read.refclassid = 'pg_class'::regclass
+    AND read.refobjid = %(table)s::regclass
+    AND view.relkind = 'm'
+UNION ALL
+SELECT DISTINCT 'a continuous aggregate: drop it, and create it again afterwards'
 FROM pg_depend
 JOIN pg_rewrite ON pg_rewrite.oid = objid
 JOIN pg_class ON pg_class.oid = ev_class
 WHERE classid = 'pg_rewrite'::regclass
     AND refclassid = 'pg_class'::regclass
     AND refobjid = %(table)s::regclass
-    AND relkind = 'm'
+    AND relnamespace::regnamespace::text = '_timescaledb_internal'
 UNION ALL
 SELECT DISTINCT format('view %%s of another owner (%%s): this user may not replace it', pg_class.oid::regclass, rolname)
 FROM pg_depend
@@ -458,7 +611,7 @@ JOIN pg_roles ON pg_roles.oid = relowner
 WHERE classid = 'pg_rewrite'::regclass
     AND refclassid = 'pg_class'::regclass
     AND refobjid = %(table)s::regclass
-    AND relkind = 'v'
+    AND relkind IN ('v', 'm')
     AND NOT pg_has_role(relowner, 'MEMBER')
 UNION ALL
 SELECT format('unique index %%I without the column timestamp, which chunks need: drop it', index.relname)
@@ -484,8 +637,12 @@ WHERE deptype = 'n'
 UNION ALL
 SELECT format('rule %%I: drop it', rulename) FROM pg_rewrite WHERE ev_class = %(table)s::regclass
 UNION ALL
-SELECT 'row security: drop its policies, and create them again afterwards'
-FROM target WHERE relrowsecurity
+SELECT 'row security: it hides points from this role; run this as the owner of metrics, or a superuser'
+FROM target WHERE row_security_active(target.oid)
+UNION ALL
+SELECT 'row security, which compressed chunks do not have: drop its policies'
+FROM target
+WHERE %(hypertable)s AND relrowsecurity AND current_setting('timescaledb.license', true) = 'timescale'
 UNION ALL
 SELECT format('trigger %%I with transition tables, which chunks do not have: drop it', tgname)
 FROM target JOIN pg_trigger ON tgrelid = target.oid
@@ -494,10 +651,16 @@ WHERE %(hypertable)s
     AND tgname !~ '^(mlops|ts)_'
     AND (tgoldtable IS NOT NULL OR (tgnewtable IS NOT NULL AND tgtype & 1 = 1))
 UNION ALL
-SELECT format('publication %%I: take metrics out of it', pubname)
+SELECT format(
+    'publication %%I: %%s', pubname,
+    CASE
+        WHEN %(hypertable)s THEN 'it would not publish the chunks of a hypertable: take metrics out of it'
+        ELSE 'this user does not own it'
+    END
+)
 FROM pg_publication_rel
 JOIN pg_publication ON pg_publication.oid = prpubid
-WHERE prrelid = %(table)s::regclass
+WHERE prrelid = %(table)s::regclass AND (%(hypertable)s OR NOT pg_has_role(pubowner, 'MEMBER'))
 UNION ALL
 SELECT 'its partitions: MLflow''s table has none'
 FROM target

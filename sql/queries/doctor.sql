@@ -94,3 +94,136 @@ SELECT current_setting('max_connections')::integer AS max_connections,
         + coalesce(nullif(current_setting('reserved_connections', true), ''), '0')::integer
         AS reserved,
     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS open;
+
+-- name: connection_limits
+-- Who limits the number of connections, and how many of them are open? A limit of -1 is none.
+WITH backends AS (
+    SELECT datname, usename FROM pg_stat_activity WHERE usename IS NOT NULL AND backend_type IS DISTINCT FROM 'walsender'
+)
+SELECT
+    'the server' AS scope, 'max_connections' AS setting,
+    current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer
+        - coalesce(nullif(current_setting('reserved_connections', true), ''), '0')::integer AS allowed,
+    (SELECT count(*) FROM backends) AS open
+UNION ALL
+SELECT
+    format('database %I', datname), format('the limit: ALTER DATABASE %I CONNECTION LIMIT', datname),
+    datconnlimit, (SELECT count(*) FROM backends WHERE backends.datname = pg_database.datname)
+FROM pg_database WHERE datname = current_database() AND datconnlimit >= 0
+UNION ALL
+SELECT
+    format('role %I', rolname), format('the limit: ALTER ROLE %I CONNECTION LIMIT', rolname),
+    rolconnlimit, (SELECT count(*) FROM backends WHERE usename = rolname)
+FROM pg_roles WHERE rolname = current_user AND rolconnlimit >= 0 AND NOT rolsuper;
+
+-- name: users
+-- Which applications have the most connections?
+SELECT coalesce(nullif(application_name, ''), 'without a name') AS name, count(*) AS open
+FROM pg_stat_activity WHERE usename IS NOT NULL
+GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 3;
+
+-- name: waits
+-- Which sessions of this database wait for a lock, for how long, and who has it? The longest wait first.
+SELECT
+    pid,
+    coalesce(nullif(application_name, ''), backend_type, '') AS name,
+    coalesce(extract(epoch FROM clock_timestamp() - min(waitstart)), 0)::double precision AS seconds,
+    pg_blocking_pids(pid) AS holders
+FROM pg_locks AS lock
+JOIN pg_stat_activity AS activity USING (pid)
+WHERE NOT lock.granted AND datname = current_database() AND pid <> pg_backend_pid()
+GROUP BY 1, 2
+HAVING coalesce(extract(epoch FROM clock_timestamp() - min(waitstart)), 0) > 1
+ORDER BY seconds DESC;
+
+-- name: sessions
+-- Who are these processes, and what ends each?
+SELECT
+    format(
+        'process %%s (%%s, role %%s, %%s)',
+        pid, coalesce(nullif(application_name, ''), backend_type, '-'), coalesce(usename, '-'),
+        coalesce(state, 'active')
+    ) AS name,
+    format('SELECT pg_terminate_backend(%%s);', pid) AS remedy
+FROM pg_stat_activity WHERE pid = ANY(%(pids)s);
+
+-- name: long_transactions
+-- Which transactions are older than this, of sessions and prepared ones, in this database? Oldest first.
+SELECT
+    format(
+        'process %%s (%%s, role %%s, %%s)',
+        pid, coalesce(nullif(application_name, ''), '-'), usename, coalesce(state, 'active')
+    ) AS name,
+    extract(epoch FROM clock_timestamp() - xact_start)::double precision AS seconds,
+    format('SELECT pg_terminate_backend(%%s);', pid) AS remedy
+FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+    AND extract(epoch FROM clock_timestamp() - xact_start) > %(seconds)s
+UNION ALL
+SELECT
+    format('prepared transaction %%L', gid),
+    extract(epoch FROM clock_timestamp() - prepared)::double precision,
+    format('ROLLBACK PREPARED %%L;', gid)
+FROM pg_prepared_xacts
+WHERE database = current_database()
+    AND extract(epoch FROM clock_timestamp() - prepared) > %(seconds)s
+ORDER BY seconds DESC;
+
+-- name: replication
+-- How far is each standby behind, and this server if it is one? What do slots without a client keep?
+SELECT
+    format('standby %s', coalesce(nullif(application_name, ''), client_addr::text, pid::text)) AS name,
+    pg_wal_lsn_diff(
+        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END,
+        replay_lsn
+    )::bigint AS bytes,
+    extract(epoch FROM replay_lag)::double precision AS seconds,
+    false AS lost,
+    'Look at the standby and its network: reads there are old, and a failover loses this much.' AS advice
+FROM pg_stat_replication
+WHERE state IS DISTINCT FROM 'backup'
+UNION ALL
+SELECT
+    'this server, a standby',
+    pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::bigint,
+    CASE
+        WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+        ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())
+    END::double precision,
+    false,
+    'Reads here are old: look for long queries here, and at the load of the disk.'
+WHERE pg_is_in_recovery()
+UNION ALL
+SELECT
+    format('replication slot %I without a client', slot_name),
+    pg_wal_lsn_diff(
+        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END,
+        restart_lsn
+    )::bigint,
+    NULL, coalesce(wal_status = 'lost', false),
+    format('The server keeps its log for it: SELECT pg_drop_replication_slot(%L);', slot_name)
+FROM pg_replication_slots
+WHERE NOT active AND NOT temporary;
+
+-- name: chunks
+-- How many chunks does each hypertable have, and how many tables and indexes are these?
+SELECT
+    format('%%I.%%I', hypertable_schema, hypertable_name)::regclass::text AS name,
+    num_chunks AS chunks,
+    num_chunks * (1 + (
+        SELECT count(*) FROM pg_index
+        WHERE indrelid = format('%%I.%%I', hypertable_schema, hypertable_name)::regclass
+    )) AS relations
+FROM timescaledb_information.hypertables
+WHERE hypertable_schema = ANY(%(schemas)s)
+ORDER BY num_chunks DESC;
+
+-- name: lock_slots
+-- For how many sessions and prepared transactions does the server reserve room in the table of locks?
+SELECT current_setting('max_connections')::integer + current_setting('max_prepared_transactions')::integer;
+
+-- name: lock_capacity
+-- How many locks can be held at once?
+SELECT current_setting('max_locks_per_transaction')::integer
+    * (current_setting('max_connections')::integer + current_setting('max_prepared_transactions')::integer);

@@ -2,6 +2,12 @@
 -- Which database is this, of all there are?
 SELECT system_identifier, current_database() FROM pg_control_system();
 
+-- name: limit_source
+-- No time limit of a role or a database ends the reading of a source; a lock on a table of it does.
+SET statement_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET lock_timeout = '30s';
+
 -- name: occupied
 -- Does this database hold any run, model or experiment beside the default experiment?
 SELECT EXISTS (SELECT FROM runs)

@@ -48,7 +48,3 @@ REINDEX INDEX CONCURRENTLY {key};
 -- name: size
 -- How large is a key now?
 SELECT pg_relation_size(format('%%I.%%I', %(schema)s::text, %(name)s::text)::regclass);
-
--- name: limit_waits
--- In this session, no wait for a lock or for a transaction that holds one is longer than this.
-SELECT set_config('lock_timeout', %(wait)s, false);

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from support.databases import temporary_roles
 
 from mlflow_timescale import db
 from mlflow_timescale.cli import main
 from mlflow_timescale.db.migrations import facts
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.operations.doctor import Finding, Patient, clock, examine
+from mlflow_timescale.operations import doctor as checks
+from mlflow_timescale.operations import server_checks
+from mlflow_timescale.operations.doctor import examine
+from mlflow_timescale.operations.findings import Finding, Patient
+from mlflow_timescale.operations.server_checks import clock
 
 Report = dict[str, Any]
 
@@ -200,3 +207,146 @@ def test_the_table_says_what_to_do(
     out = capsys.readouterr().out
     assert "CREATE INDEX index_params_run_uuid ON params (run_uuid);" in out
     assert str(database) in out
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "WAIT_SECONDS", 0.2)
+
+
+def of(report: Report, check: str) -> list[dict[str, Any]]:
+    return [finding for finding in report["findings"] if finding["check"] == check]
+
+
+@pytest.mark.usefixtures("hurried")
+def test_each_check_behind_a_lock_names_the_session_that_holds_it(
+    database: DatabaseURI, doctor
+) -> None:
+    with db.connect(database, application="migration") as holder:
+        holder.execute("LOCK TABLE metrics IN ACCESS EXCLUSIVE MODE")
+        code, report = doctor(database)
+        pid = holder.info.backend_pid
+    assert code == 3
+    [sizes] = of(report, "sizes")
+    assert f"not examined: a lock is held by process {pid} (migration " in sizes["found"]
+    assert "metrics" in sizes["found"]
+    assert sizes["advice"] == f"End that transaction: SELECT pg_terminate_backend({pid});"
+    # What does not touch the table is examined as always.
+    assert [finding["level"] for finding in of(report, "clock")] == ["ok"]
+    assert doctor(database)[0] == 0
+
+
+@pytest.mark.usefixtures("hurried")
+def test_sessions_that_wait_for_a_lock_are_counted(database: DatabaseURI, doctor) -> None:
+    with (
+        db.connect(database) as holder,
+        db.connect(database, autocommit=True) as waiting,
+        ThreadPoolExecutor() as pool,
+    ):
+        holder.execute("LOCK TABLE params IN ACCESS EXCLUSIVE MODE")
+        waiter = pool.submit(waiting.execute, "SELECT count(*) FROM params")
+        time.sleep(1.2)
+        _, report = doctor(database)
+        holder.rollback()
+        waiter.result()
+        pid = holder.info.backend_pid
+    [finding] = of(report, "locks")
+    assert "1 sessions wait for locks" in finding["found"]
+    assert f"process {pid} " in finding["found"]
+    assert finding["advice"] == f"SELECT pg_terminate_backend({pid});"
+
+
+def test_a_check_that_this_role_may_not_run_is_a_finding(database: DatabaseURI, conn) -> None:
+    with temporary_roles(conn, "visitor") as [visitor]:
+        conn.execute(f"GRANT USAGE ON SCHEMA mlops TO {visitor}")
+        conn.execute(f"SET ROLE {visitor}")
+        findings = {finding.check: finding for finding in examine(conn, database)}
+        conn.execute("RESET ROLE")
+    assert "not examined: permission denied" in findings["MLflow schema"].found
+    assert "not examined: permission denied" in findings["migrations"].found
+    assert findings["clock"].level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("limits", "level"),
+    [((199, 197), "action"), ((160, 197), "note"), ((100, 197), "ok"), ((1, 0), "action")],
+)
+def test_connections_near_a_limit_are_a_finding(
+    database: DatabaseURI, conn, limits: tuple[int, int], level: str
+) -> None:
+    class Full(Patient):
+        def rows(self, query: Any, **values: Any) -> list[dict[str, Any]]:
+            rows = super().rows(query, **values)
+            return [row | dict(zip(("open", "allowed"), limits, strict=True)) for row in rows]
+
+    [finding] = server_checks.open_connections(Full(conn, database, 4))
+    assert finding.level == level
+    assert finding.found.startswith(f"{limits[0]} of {limits[1]} that the server allows")
+
+
+def test_the_limits_of_the_database_count_too(database: DatabaseURI, conn, doctor) -> None:
+    conn.execute(f"ALTER DATABASE {database.dbname} CONNECTION LIMIT 2")
+    _, report = doctor(database)
+    [_, finding] = of(report, "open connections")
+    assert finding["level"] == "action"
+    assert f"2 of 2 that database {database.dbname} allows" in finding["found"]
+    assert "CONNECTION LIMIT" in finding["advice"]
+
+
+@pytest.mark.parametrize(("endless", "level"), [(0.1, "action"), (60.0, "note")])
+def test_long_transactions_are_named(
+    database: DatabaseURI, doctor, monkeypatch: pytest.MonkeyPatch, endless: float, level: str
+) -> None:
+    monkeypatch.setattr(server_checks, "LONG_TRANSACTION_SECONDS", 0.05)
+    monkeypatch.setattr(server_checks, "ENDLESS_TRANSACTION_SECONDS", endless)
+    with db.connect(database, application="notebook") as idle:
+        idle.execute("SELECT 1")
+        time.sleep(0.3)
+        _, report = doctor(database)
+        pid = idle.info.backend_pid
+    [finding] = of(report, "transactions")
+    assert finding["level"] == level
+    assert f"process {pid} (notebook" in finding["found"]
+    assert f"pg_terminate_backend({pid})" in finding["advice"]
+
+
+@pytest.mark.parametrize(
+    ("row", "level"),
+    [
+        ({"bytes": 10, "seconds": 0.1, "lost": False}, "ok"),
+        ({"bytes": 2**31, "seconds": 0.1, "lost": False}, "action"),
+        ({"bytes": 10, "seconds": 300.0, "lost": False}, "action"),
+        ({"bytes": None, "seconds": None, "lost": True}, "action"),
+    ],
+)
+def test_a_standby_that_is_behind_is_a_finding(
+    database: DatabaseURI, conn, row: dict[str, Any], level: str
+) -> None:
+    class Primary(Patient):
+        def rows(self, query: Any, **values: Any) -> list[dict[str, Any]]:
+            assert super().rows(query, **values) == []  # the query runs
+            return [{"name": "standby b", "advice": "Look at it.", **row}]
+
+    [finding] = server_checks.replication(Primary(conn, database, 4))
+    assert (finding.level, finding.check) == (level, "replication")
+
+
+def test_chunks_are_counted(database: DatabaseURI, conn, doctor, monkeypatch) -> None:
+    found = of(doctor(database)[1], "chunks")
+    if "timescale" not in facts(conn):
+        assert found == []
+        return
+    assert found[0]["level"] == "ok"
+    conn.execute("INSERT INTO experiments (experiment_id, name) VALUES (7, 'e')")
+    conn.execute(
+        "INSERT INTO runs (run_uuid, name, experiment_id, status, lifecycle_stage)"
+        " VALUES ('r', 'r', 7, 'RUNNING', 'active')"
+    )
+    conn.execute(
+        "INSERT INTO metrics (run_uuid, key, value, timestamp, step, is_nan)"
+        " SELECT 'r', 'm', 1, i * 2592000000, i, false FROM generate_series(1, 5) i"
+    )
+    monkeypatch.setattr(checks, "MOST_CHUNKS", 4)
+    [finding] = of(doctor(database)[1], "chunks")
+    assert finding["level"] == "note"
+    assert "metrics 5" in finding["found"]

@@ -45,6 +45,21 @@ def ensure_template(server: DatabaseURI, name: str, fill: Callable[[DatabaseURI]
     return name
 
 
+@contextmanager
+def temporary_roles(conn: psycopg.Connection, *names: str) -> Iterator[list[str]]:
+    """Roles that may log in, with names that no other test uses; dropped when the block ends."""
+    roles = [f"mlops_test_{name}_{uuid.uuid4().hex[:8]}" for name in names]
+    for role in roles:
+        _execute(conn, "CREATE ROLE {} LOGIN", role)
+    try:
+        yield roles
+    finally:
+        conn.execute("RESET ROLE")
+        for role in roles:
+            _execute(conn, "DROP OWNED BY {} CASCADE", role)
+            _execute(conn, "DROP ROLE {}", role)
+
+
 def vanilla_url(uri: DatabaseURI) -> str:
     """The URI by which plain MLflow, on psycopg2, reaches the same database."""
     parts = {key: str(value) for key, value in keywords(uri).items()}

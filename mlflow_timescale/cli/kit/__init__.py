@@ -35,7 +35,7 @@ from mlflow_timescale.cli.kit.printing import (
     print_table,
     progress,
 )
-from mlflow_timescale.cli.kit.servers import require_schema, require_server
+from mlflow_timescale.cli.kit.servers import maintenance, require_schema, require_server
 from mlflow_timescale.cli.kit.types import Age, Day, Duration, Moment, URIType
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "exit_with",
     "features_option",
     "json_option",
+    "maintenance",
     "max_age_option",
     "mlflow_option",
     "output_option",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlflow_timescale.db.uri import DatabaseURI
@@ -27,6 +29,24 @@ def require_server(uri: DatabaseURI) -> None:
         from mlflow_timescale.db import Database
 
         Database(uri).check(SECONDS)
+
+
+@contextmanager
+def maintenance(uri: DatabaseURI) -> Iterator[Connection]:
+    """An autocommit connection for a command that maintains the database.
+
+    A role's time limits do not hold, and a wait for a lock ends with the name of the session that
+    has it (`db.time_limits`).
+
+    Parameters
+    ----------
+    uri
+        The database. Raises ConnectionFailed, and LocksHeld.
+    """
+    from mlflow_timescale import db
+
+    with db.connect(uri, autocommit=True) as conn, db.time_limits(conn):
+        yield conn
 
 
 def require_schema(conn: Connection, uri: DatabaseURI, *, exists: bool = True) -> None:
