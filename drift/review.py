@@ -8,6 +8,7 @@ from datetime import date, datetime, timezone
 import numpy as np
 
 from mlflow_timescale.common.calendars import NotASession
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, load
 
@@ -71,6 +72,7 @@ class StrategyReview(WatchedStrategy):
         >>> monitor.accept(days[0], days[-1], "calm start", min_sessions=20)
         1
         """
+        check_text({"reason": reason, "accepted_by": accepted_by}, "accept")
         window = parse_day(start, "start"), parse_day(end, "end")
         days = self.calendar.sessions_in_range(*window)
         with self._connect() as conn:
@@ -186,6 +188,7 @@ class StrategyReview(WatchedStrategy):
         >>> monitor.alerts()[-1].state
         'acknowledged'
         """
+        check_text({"by": by, "note": note}, "acknowledge")
         with self._connect() as conn:
             lifecycle.acknowledge(conn, self.strategy_id, alert_id, by, note)
 
@@ -221,6 +224,7 @@ class StrategyReview(WatchedStrategy):
         >>> monitor.silence("no signals", until=until, by="ann", why="exchange test day")
         0
         """
+        check_text({"rule": rule, "by": by, "why": why}, "silence")
         begin = require_zone(since, "since") if since else datetime.now(timezone.utc)
         period = begin, require_zone(until, "until")
         with self._connect() as conn:

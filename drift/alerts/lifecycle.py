@@ -22,6 +22,7 @@ from .rules import SEVERITIES, Evaluation, Rule, RuleStates
 
 _queries = load("drift")
 REVISED_AWAY = "no longer so after a revision"
+ACCEPTED = "its session belongs to a window that was accepted since"
 
 
 class NoSuchAlert(Error, LookupError):
@@ -181,9 +182,14 @@ def history(conn: Connection, strategy_id: str) -> list[dict[str, Any]]:
 
 
 def episodes(found: Evaluation, sessions: Sequence[date], after: date) -> list[Episode]:
-    """The runs of open sessions that begin later than `after`."""
-    result = [e for states in found.states.values() for e in _runs(states, sessions)]
-    return sorted((e for e in result if e.opened > after), key=lambda e: e.opened)
+    """The runs of open sessions later than `after`; of one that began before, the later part."""
+    later = next((i for i, session in enumerate(sessions) if session > after), len(sessions))
+    result = [
+        episode
+        for states in found.states.values()
+        for episode in _runs(states.cut(slice(later, None)), sessions[later:])
+    ]
+    return sorted(result, key=lambda e: e.opened)
 
 
 def _runs(states: RuleStates, sessions: Sequence[date]) -> Iterator[Episode]:
@@ -209,10 +215,15 @@ def reconcile(
 ) -> None:
     """Update the stored alerts of the sessions later than `after` to match the episodes.
 
-    Acknowledgements stay: an acknowledged alert that still holds stays acknowledged.
+    Acknowledgements stay: an acknowledged alert that still holds stays acknowledged. Earlier alerts
+    belong to the window accepted since, and are resolved.
     """
     silences = _silences(conn, strategy_id)
-    stored = [alert for alert in find(conn, strategy_id) if alert.session > after]
+    known = find(conn, strategy_id)
+    for alert in known:
+        if alert.session <= after and alert.state != "resolved":
+            _resolve(conn, alert, alert.last_session, ACCEPTED)
+    stored = [alert for alert in known if alert.session > after]
     for episode in found:
         match = _matching(stored, episode)
         row = _row(strategy_id, episode, match, _silenced(silences, episode, calendar))
@@ -225,7 +236,7 @@ def reconcile(
                 conn.execute(_queries.change_alert, {**row, "alert_id": match.alert_id})
     for alert in stored:
         if alert.state != "resolved":
-            _resolve(conn, alert)
+            _resolve(conn, alert, alert.session, REVISED_AWAY)
 
 
 _FOLLOWS = (
@@ -291,13 +302,13 @@ def _silenced(
     return covering[-1] if covering else None
 
 
-def _resolve(conn: Connection, alert: Alert) -> None:
+def _resolve(conn: Connection, alert: Alert, last: date, note: str) -> None:
     row = {
         **vars(alert),
         "state": "resolved",
-        "resolved_session": alert.session,
-        "last_session": alert.session,
-        "note": REVISED_AWAY,
+        "resolved_session": last,
+        "last_session": last,
+        "note": note,
     }
     conn.execute(_queries.change_alert, row)
 
