@@ -12,6 +12,7 @@ from typing import Any, cast
 from mlflow_timescale import db
 from mlflow_timescale.common.calendar_overrides import read_calendar, record_override
 from mlflow_timescale.common.calendars import Override, TradingCalendar
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import parse_day
 from mlflow_timescale.db import Connection, DatabaseURI, load
 
@@ -51,6 +52,7 @@ class WatchedStrategy:
             db.one_of(uri, conninfo, dsn), application="drift", translate=True
         )
         self.uri = self.database.uri
+        check_text(strategy_id, "strategy_id")
         self.strategy_id = strategy_id
         self.on_alert = on_alert
         self._targets = strategies.notification_targets(notify)
@@ -291,6 +293,7 @@ class WatchedStrategy:
         >>> monitor.calendar.sessions_in_range(date(2024, 1, 31), date(2024, 2, 2))
         [datetime.date(2024, 1, 31), datetime.date(2024, 2, 2)]
         """
+        check_text(why, "why")
         override = Override(parse_day(session, "session"), is_session, close, why)
         with self._connect() as conn:
             record_override(conn, self.calendar.name, override)

@@ -14,6 +14,7 @@ from mlflow_timescale.common.calendar_overrides import read_calendar
 from mlflow_timescale.common.calendars import EVERY_DAY, TradingCalendar
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.rows import Rows
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import (
     Duration,
     InvalidTime,
@@ -180,6 +181,7 @@ def check_health(
     Raises UnknownFeature for a name that is neither written nor defined, UnknownCalendar and
     InvalidTime.
     """
+    check_text({"features": features, "entities": entities}, "health")
     limit = None if max_staleness is None else _limit(max_staleness, calendar)
     if sessions < 1:
         raise InvalidValue(f"sessions is {sessions}; look at one at least")

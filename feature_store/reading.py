@@ -12,6 +12,7 @@ from typing import Any
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import make_frame
 from mlflow_timescale.common.rows import Rows
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import Duration
 from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
@@ -95,6 +96,7 @@ class FeatureReader:
         {}
         """
         entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
+        check_text(entities, "entity_key")
         if feature_names is None:
             names, versions = None, feature_version
             limits: Limits = defaultdict(lambda: age_limits(None, max_age, calendar, max_staleness))
@@ -318,6 +320,7 @@ class FeatureReader:
         >>> store.history("AAPL", "ret_5d")[["revision", "value"]].values.tolist()
         [[1.0, 0.01], [1.0, 0.02], [1.0, 0.03]]
         """
+        check_text({"entity_key": entity_key, "feature": feature}, "history")
         with self.connection() as conn:
             rows = revisions.history(conn, entity_key, feature, feature_version)
         return make_frame(rows, output)
@@ -369,6 +372,7 @@ class FeatureReader:
         [['new', 1]]
         """
         changes.check_change(change)
+        check_text({"entities": entities, "features": features}, "diff")
         with self.connection() as conn:
             rows = revisions.diff(conn, as_of_1, as_of_2, entities, features)
         chosen = changes.only(rows, change)
@@ -446,6 +450,7 @@ class FeatureReader:
         >>> store.lineage("ret_5d")[["producer", "assumed_lag", "points"]].values.tolist()
         [['notebook', 'next XNYS open', 3]]
         """
+        check_text(feature, "feature")
         with self.connection() as conn:
             return make_frame(revisions.lineage(conn, feature, feature_version), output)
 

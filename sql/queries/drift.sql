@@ -437,6 +437,11 @@ FROM mlops.drift_references
 WHERE strategy_id = %(strategy_id)s AND role = %(role)s
 RETURNING reference_id;
 
+-- name: drop_provisional
+-- An accepted window replaces the provisional ones.
+DELETE FROM mlops.drift_references
+WHERE strategy_id = %(strategy_id)s AND role = 'provisional';
+
 -- name: add_distribution
 -- Keep what one feature looked like in an accepted window.
 INSERT INTO mlops.drift_reference_distributions (reference_id, dimension, distribution)

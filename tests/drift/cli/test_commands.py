@@ -98,8 +98,9 @@ def test_a_mistyped_strategy_does_not_become_a_new_one(shell: Shell, recorded: S
 
 def test_alerts_are_acknowledged_and_silenced(shell: Shell, recorded: Strategy) -> None:
     shell("drift", "backfill", "--no-mlflow", *MOMENTUM, str(recorded.days[0]), "2024-06-14")
-    [alert] = shell.json("drift", "alerts", *MOMENTUM)
-    assert alert["rule"] == "no signals"
+    alert, profits = shell.json("drift", "alerts", *MOMENTUM)
+    assert (alert["rule"], profits["rule"]) == ("no signals", "strategy returns missing")
+    shell("drift", "ack", *MOMENTUM, str(profits["alert_id"]), "--by", "ann")
     shell("drift", "ack", *MOMENTUM, str(alert["alert_id"]), "--by", "ann", "--note", "on it")
     assert shell.json("drift", "alerts", *MOMENTUM)[0]["state"] == "acknowledged"
     shell("drift", "status", *MOMENTUM)

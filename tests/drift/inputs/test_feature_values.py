@@ -266,8 +266,8 @@ def test_a_feature_nobody_writes_any_more_is_no_data(watched: Watched) -> None:
         {"entity_key": NAMES, "session": [after] * 40, "signal": [float(i) for i in range(40)]}
     )
     metrics = watched.monitor.run_daily(after)
-    # The predictions' own distribution is the third: only that one has values.
-    assert metrics.value("n_features") == 1.0
+    # The predictions have values, and are no feature.
+    assert metrics.value("n_features") == 0.0
     assert metrics.value("psi", "rsi") is None
     assert "feature missing" in [alert.rule for alert in watched.monitor.alerts()]
 
