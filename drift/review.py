@@ -8,11 +8,13 @@ from datetime import date, datetime, timezone
 import numpy as np
 
 from mlflow_timescale.common.calendars import NotASession
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, load
 
 from . import strategies
 from .alerts import lifecycle
+from .alerts.headroom import Headroom, headroom
 from .alerts.lifecycle import Alert
 from .alerts.simulation import RuleSimulation
 from .cautions import cautions
@@ -70,6 +72,7 @@ class StrategyReview(WatchedStrategy):
         >>> monitor.accept(days[0], days[-1], "calm start", min_sessions=20)
         1
         """
+        check_text({"reason": reason, "accepted_by": accepted_by}, "accept")
         window = parse_day(start, "start"), parse_day(end, "end")
         days = self.calendar.sessions_in_range(*window)
         with self._connect() as conn:
@@ -139,6 +142,30 @@ class StrategyReview(WatchedStrategy):
         with self._connect() as conn:
             return lifecycle.find(conn, self.strategy_id, states=states, since=since)
 
+    def headroom(self, session: date | None = None) -> list[Headroom]:
+        """How far each rule was from opening at a session, by default the last computed one.
+
+        Returns
+        -------
+        list of Headroom
+            One for each rule that has values; `Headroom.text` is its limit in words.
+
+        Examples
+        --------
+        >>> quiet = monitor.run_daily(date(2024, 2, 1))
+        >>> [room.text for room in monitor.headroom() if room.rule.name == "no signals"]
+        ['critical from 1 sessions without a value: open']
+        """
+        with self._connect() as conn:
+            accepted = references.References(conn, self.strategy_id)
+            history = History.read(conn, self.strategy, accepted)
+        if not history.sessions:
+            return []
+        day = history.sessions[-1] if session is None else self._session(session)
+        if day not in history.computed:
+            raise NotASession(f"session {day} of {self.strategy_id!r} has not been computed yet")
+        return headroom(history.judge(self.rules), history.sessions.index(day))
+
     def acknowledge(self, alert_id: int, *, by: str, note: str = "") -> None:
         """Record that a person handles an alert.
 
@@ -161,6 +188,7 @@ class StrategyReview(WatchedStrategy):
         >>> monitor.alerts()[-1].state
         'acknowledged'
         """
+        check_text({"by": by, "note": note}, "acknowledge")
         with self._connect() as conn:
             lifecycle.acknowledge(conn, self.strategy_id, alert_id, by, note)
 
@@ -196,6 +224,7 @@ class StrategyReview(WatchedStrategy):
         >>> monitor.silence("no signals", until=until, by="ann", why="exchange test day")
         0
         """
+        check_text({"rule": rule, "by": by, "why": why}, "silence")
         begin = require_zone(since, "since") if since else datetime.now(timezone.utc)
         period = begin, require_zone(until, "until")
         with self._connect() as conn:
@@ -378,4 +407,6 @@ class StrategyReview(WatchedStrategy):
     def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
         stored = values.of_sessions(conn, self.strategy_id, day, day)
         runs = values.runs(conn, self.strategy_id, day, day)
-        return DriftMetrics.of(self.strategy_id, day, stored, runs[0] if runs else None)
+        then = lifecycle.loud(lifecycle.open_at(conn, self.strategy_id, self.rules, day))
+        run = runs[0] if runs else None
+        return DriftMetrics.of(self.strategy_id, day, stored, run, then)

@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from mlflow_timescale.common.calendar_overrides import read_calendar
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.settings import NOTIFY
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.db import Connection, Error, load
 
 from .alerts import presets
@@ -31,6 +32,14 @@ _STORED = (
 )
 
 Rules = str | AlertConfig | Sequence[Rule]
+
+
+# "drift/<name>" is the name of an experiment in MLflow, whose column has 256 characters.
+LONGEST_NAME = 250
+
+
+class InvalidStrategyName(Error, ValueError):
+    """A name under which no strategy can be recorded."""
 
 
 class UnknownStrategy(Error, LookupError):
@@ -80,16 +89,20 @@ def record(
 ) -> None:
     """Store the options that are given; with `create` also a strategy that is not recorded.
 
-    Raises Error if the strategy is recorded on another calendar.
+    Raises Error if the strategy is recorded on another calendar, InvalidStrategyName for a new name
+    that MLflow could not hold, InvalidText for an option with NUL or a lone surrogate.
     """
+    check_text(dict(options), "settings")
     row = {
         "strategy_id": strategy_id,
         "calendar": calendar or DEFAULT_CALENDAR,
         "settings": Jsonb(dict(options)),
     }
-    if create:
-        conn.execute(_queries.add_strategy, row)
     stored = conn.execute(_queries.strategy, {"strategy_id": strategy_id}).fetchone()
+    if stored is None and create:
+        check_name(strategy_id)
+        conn.execute(_queries.add_strategy, row)
+        stored = conn.execute(_queries.strategy, {"strategy_id": strategy_id}).fetchone()
     if stored and calendar not in (None, stored[0]):
         raise Error(
             f"strategy {strategy_id!r} is recorded on calendar {stored[0]}, not {calendar}: "
@@ -97,6 +110,20 @@ def record(
         )
     if options:
         conn.execute(_queries.update_strategy, row)
+
+
+def check_name(strategy_id: str) -> None:
+    """Raise InvalidStrategyName for a name that is empty, or longer than MLflow can hold.
+
+    >>> check_name("momentum")
+    """
+    if not strategy_id.strip():
+        raise InvalidStrategyName(f"strategy name {strategy_id!r} is empty")
+    if len(strategy_id) > LONGEST_NAME:
+        raise InvalidStrategyName(
+            f"strategy name {strategy_id[:20]!r}... has {len(strategy_id)} characters; its "
+            f"experiment in MLflow has room for {LONGEST_NAME}: use a shorter one"
+        )
 
 
 def names(conn: Connection) -> list[str]:

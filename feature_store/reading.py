@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import make_frame
-from mlflow_timescale.common.time import optional_duration
+from mlflow_timescale.common.text import check_text
+from mlflow_timescale.common.time import Duration
 from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
 from .catalogue.selection import Features, Versions, feature_names_of
+from .errors import InvalidFrame
 from .read import explain, revisions, watermarks
+from .read.ages import Limits
 from .read.point_in_time import FeatureValue, Options, latest, read_cells
-from .read.query import PointInTimeQuery
+from .read.query import OF_VIEW, PointInTimeQuery, age_limits
 from .read.spine import EntityColumns
 
+EVENT_TIME = "__event_time"  # ends the name of a column of event times
 _MOST_READERS = 4  # beyond that they wait for each other in the database
 
 
@@ -58,11 +63,13 @@ class FeatureReader:
     def get_latest(
         self,
         entity_key: str | Sequence[str],
-        feature_names: Sequence[str] | None = None,
+        feature_names: Features | None = None,
         *,
         as_of: datetime | None = None,
         feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
+        max_age: str | Duration | None = None,
+        calendar: str | None = None,
+        max_staleness: str | Duration | None = OF_VIEW,
     ) -> Any:
         """What is known of an entity now, or was known at `as_of`.
 
@@ -86,21 +93,32 @@ class FeatureReader:
         {}
         """
         entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
-        names = [feature_names] if isinstance(feature_names, str) else feature_names
-        limit = optional_duration(max_age, "max_age")
-        with self.connection() as conn:
-            by_entity = latest(
-                conn, entities, names, as_of=as_of, versions=feature_version, max_age=limit
+        check_text(entities, "entity_key")
+        if feature_names is None:
+            names, versions = None, feature_version
+            limits: Limits = defaultdict(lambda: age_limits(None, max_age, calendar, max_staleness))
+        else:
+            query = PointInTimeQuery(
+                feature_names,
+                feature_version=feature_version,
+                max_age=max_age,
+                calendar=calendar,
+                max_staleness=max_staleness,
             )
+            names, versions, limits = query.selection.names, query.versions, query.limits
+        with self.connection() as conn:
+            by_entity = latest(conn, entities, names, as_of=as_of, versions=versions, limits=limits)
         return by_entity[entity_key] if isinstance(entity_key, str) else by_entity
 
     def get_point_in_time(
         self,
         entity_times: Iterable[tuple[str, datetime]],
-        feature_names: Sequence[str] | None = None,
+        feature_names: Features | None = None,
         *,
         feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
+        max_age: str | Duration | None = None,
+        calendar: str | None = None,
+        max_staleness: str | Duration | None = OF_VIEW,
     ) -> list[FeatureValue]:
         """The values that were known at given moments; `training_frame` is faster for many.
 
@@ -134,8 +152,13 @@ class FeatureReader:
                 names = feature_names_of(conn, sorted({entity for entity, _ in pairs}))
             if not names:
                 return []
-            limit = optional_duration(max_age, "max_age")
-            query = PointInTimeQuery(names, feature_version=feature_version, max_age=limit)
+            query = PointInTimeQuery(
+                names,
+                feature_version=feature_version,
+                max_age=max_age,
+                calendar=calendar,
+                max_staleness=max_staleness,
+            )
             return explain.values(conn, query.spine(pairs), query)
 
     def training_frame(
@@ -146,7 +169,9 @@ class FeatureReader:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
+        max_age: str | Duration | None = None,
+        calendar: str | None = None,
+        max_staleness: str | Duration | None = OF_VIEW,
         event_times: bool = False,
         output: str | None = None,
         written_by: datetime | None = None,
@@ -172,9 +197,9 @@ class FeatureReader:
         UnknownFeature
             A name or version was never written.
         InvalidFrame
-            The spine lacks a column.
+            The spine lacks a column, or has one of a feature's name.
         InvalidTime
-            An as_of is naive.
+            An as_of is missing or naive.
 
         Examples
         --------
@@ -183,9 +208,20 @@ class FeatureReader:
         >>> store.training_frame(spine, "ret_5d", max_age=timedelta(hours=12))["ret_5d"].tolist()
         [nan, nan, nan]
         """
-        limit = optional_duration(max_age, "max_age")
-        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
+        query = PointInTimeQuery(
+            features,
+            entity,
+            as_of,
+            feature_version,
+            max_age,
+            written_by,
+            calendar=calendar,
+            max_staleness=max_staleness,
+        )
         spine = query.spine(spine_frame)
+        names = query.selection.names
+        added_names = [*names, *(f"{name}{EVENT_TIME}" for name in names if event_times)]
+        _refuse_collisions(added_names)
         options = Options(
             warn_of_mixes=feature_version is None,
             plan=plan,
@@ -198,7 +234,7 @@ class FeatureReader:
         for j, name in enumerate(query.selection.names):
             added[name] = cells.objects(j)
             if event_times:
-                added[f"{name}__event_time"] = cells.event[j].view("M8[us]")
+                added[f"{name}{EVENT_TIME}"] = cells.event[j].view("M8[us]")
         return spine.join(added, output)
 
     def explain(
@@ -209,7 +245,9 @@ class FeatureReader:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
+        max_age: str | Duration | None = None,
+        calendar: str | None = None,
+        max_staleness: str | Duration | None = OF_VIEW,
         output: str = "pandas",
         written_by: datetime | None = None,
     ) -> Any:
@@ -221,7 +259,7 @@ class FeatureReader:
             One row for each row of the spine and feature: row, entity_key, as_of, feature_name,
             feature_version, value, event_time, ingest_time, producer, producer_version, run_id,
             assumed_lag (null if the ingest time was observed) and reason: "never written", "not yet
-            known", "expired", "written as undefined" or "no as_of".
+            known", "expired" or "written as undefined".
 
         Raises
         ------
@@ -237,8 +275,16 @@ class FeatureReader:
         >>> store.explain(early, "ret_5d")["reason"].tolist()
         ['not yet known']
         """
-        limit = optional_duration(max_age, "max_age")
-        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
+        query = PointInTimeQuery(
+            features,
+            entity,
+            as_of,
+            feature_version,
+            max_age,
+            written_by,
+            calendar=calendar,
+            max_staleness=max_staleness,
+        )
         spine = query.spine(spine_frame)
         with self.connection() as conn:
             rows = explain.explain(conn, spine, query)
@@ -270,6 +316,7 @@ class FeatureReader:
         >>> store.history("AAPL", "ret_5d")[["revision", "value"]].values.tolist()
         [[1.0, 0.01], [1.0, 0.02], [1.0, 0.03]]
         """
+        check_text({"entity_key": entity_key, "feature": feature}, "history")
         with self.connection() as conn:
             rows = revisions.history(conn, entity_key, feature, feature_version)
         return make_frame(rows, output)
@@ -309,6 +356,7 @@ class FeatureReader:
         >>> changes[["feature_name", "change", "value"]].values.tolist()
         [['ret_5d', 'new', 0.01]]
         """
+        check_text({"entities": entities, "features": features}, "diff")
         with self.connection() as conn:
             rows = revisions.diff(conn, as_of_1, as_of_2, entities, features)
         return make_frame(rows, output)
@@ -385,6 +433,7 @@ class FeatureReader:
         >>> store.lineage("ret_5d")[["producer", "assumed_lag", "points"]].values.tolist()
         [['notebook', 'next XNYS open', 3]]
         """
+        check_text(feature, "feature")
         with self.connection() as conn:
             return make_frame(revisions.lineage(conn, feature, feature_version), output)
 
@@ -406,3 +455,13 @@ class FeatureReader:
         """
         with self.connection() as conn:
             return watermarks.watermark(conn)
+
+
+def _refuse_collisions(names: list[str]) -> None:
+    """Raise InvalidFrame where two columns of a result would have one name."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidFrame(
+            f"the result would have two columns {', '.join(map(repr, twice))}: a feature is named "
+            f"as the event times of another; leave event_times out, or read them separately"
+        )

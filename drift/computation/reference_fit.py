@@ -43,14 +43,16 @@ def distributions(
         for sample in feature_values.samples(conn, windows, names[start : start + GROUP]):
             yield (
                 sample.feature,
-                _with_clock(_fit(sample.sections, bins), sample.sections, strategy),
+                _with_clock(_fit(sample.sections, bins, sample.names), sample.sections, strategy),
             )
 
 
-def _fit(sections: dict[date, Section], bins: int) -> psi.Reference:
+def _fit(
+    sections: dict[date, Section], bins: int, names: dict[float, str] | None = None
+) -> psi.Reference:
     values = [section.values for section in sections.values()]
     days = np.repeat(np.arange(len(values)), [len(v) for v in values])
-    fitted = psi.fit(np.concatenate(values), bins, days=days)
+    fitted = psi.fit(np.concatenate(values), bins, days=days, names=names)
     return replace(fitted, habits=Habits.fit(list(_shares(sections))))
 
 

@@ -10,6 +10,7 @@ import click
 from mlflow_timescale.cli.kit import (
     Exit,
     Moment,
+    calendar_option,
     database_option,
     exit_with,
     features_option,
@@ -32,6 +33,7 @@ from .options import column_options, spine_argument, version_option
 @features_option(required=True)
 @column_options
 @max_age_option
+@calendar_option
 @version_option
 @click.option("--written-by", type=Moment(), help="Past watermark to read at; default: now.")
 @click.option(

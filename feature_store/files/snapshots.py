@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from mlflow_timescale.common.frames import JSON, Frame
 from mlflow_timescale.db import Database
 
+from ..read.ages import AgeLimit, Limits
 from ..read.query import PointInTimeQuery
 from .fingerprint import Fingerprint
 from .manifest import (
@@ -234,6 +235,7 @@ class Snapshot:
             {feature.name: feature.version or "newest" for feature in manifest.features},
             manifest.max_age,
             manifest.written_by,
+            recorded=_recorded_limits(manifest),
         )
 
     def to_mlflow(self, name: str | None = None, targets: str | None = None) -> SnapshotDataset:
@@ -331,6 +333,15 @@ def rebuild(database: Database, snapshot: Snapshot) -> str:
     """The fingerprint of the same rows and features, read again at the same watermark."""
     content = read_training_set(database, snapshot.spine(), snapshot.query())
     return replace(content, fingerprint_version=snapshot.manifest.fingerprint_version).fingerprint
+
+
+def _recorded_limits(manifest: Manifest) -> Limits:
+    """The limits of a snapshot on the age of values; older manifests have max_age alone."""
+    rules = manifest.age_limits
+    if rules is None:
+        limits = () if manifest.max_age is None else (AgeLimit(manifest.max_age),)
+        return {feature.name: limits for feature in manifest.features}
+    return {name: tuple(map(AgeLimit.from_dict, plain)) for name, plain in rules.items()}
 
 
 def _write_data(folder: Folder, content: TrainingSet, partition: str | None) -> Iterator[DataFile]:

@@ -6,6 +6,7 @@ Entry points: `query` (one point-in-time question), `point_in_time` (its answer)
 
 # The modules that other rooms may import.
 __all__ = [
+    "ages",
     "cells",
     "explain",
     "frontier",

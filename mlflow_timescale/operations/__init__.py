@@ -5,4 +5,4 @@ rooms below, and no room below imports them.
 """
 
 # The modules that other rooms may import.
-__all__ = ["adopt", "doctor", "importing", "packing", "reproduce", "retention"]
+__all__ = ["adopt", "doctor", "importing", "packing", "pruning", "reproduce", "retention"]
