@@ -25,7 +25,8 @@ from mlflow_timescale.db.uri import DatabaseURI
 _queries = load("artifacts")
 _BATCH = 64
 _BY_ID = re.compile(
-    r"(?:runs:/(?P<run>[0-9a-f]{32})|models:/(?P<model>m-[0-9a-f]{32}))(?:/(?P<path>.+))?"
+    r"(?:runs:/(?P<run>[0-9a-f]{32})|models:/(?P<model>m-[0-9a-f]{32}))(?:/(?P<path>.+))?",
+    re.DOTALL,
 )
 
 

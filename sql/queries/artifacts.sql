@@ -220,6 +220,26 @@ FROM unnest(%(paths)s::text[], %(content_ids)s::bigint[]) AS file (path, content
 ORDER BY path COLLATE "C"
 ON CONFLICT (path) DO UPDATE SET content_id = excluded.content_id;
 
+-- name: override
+-- Let the rest of this transaction change files of registered versions, on the record.
+SELECT set_config('mlops.override', 'true', true), set_config('mlops.user', %(user)s, true),
+    set_config('mlops.reason', %(reason)s, true);
+
+-- name: frozen
+-- Which of these files belong to the place of a registered version, and with which bytes?
+SELECT file.location, min(version.name || '/' || version.version), min(version.checksum)
+FROM unnest(%(locations)s::text[]) AS file (location)
+CROSS JOIN LATERAL (
+    SELECT DISTINCT f.name, f.version, (
+        SELECT own.checksum FROM mlops.version_files AS own
+        WHERE (own.workspace, own.name, own.version) = (f.workspace, f.name, f.version)
+            AND own.location = file.location
+    ) AS checksum
+    FROM mlops.version_files AS f
+    WHERE f.place = ANY (mlops.places_above(file.location))
+) AS version
+GROUP BY file.location;
+
 -- name: recorded
 -- Below which of these places does the ledger have current files?
 SELECT place FROM unnest(%(places)s::text[]) AS given (place)
