@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import psycopg
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_STATE
+from mlflow.protos.databricks_pb2 import DATA_LOSS, INVALID_STATE
+
+from mlflow_timescale.artifacts.hashing import FileDigest
 
 _FROZEN = "ML409"  # the SQLSTATE of mlops.freeze_version_files
 
@@ -14,6 +16,20 @@ class ArtifactRefused(MlflowException):  # type: ignore[misc]
 
     def get_http_status_code(self) -> int:
         return 409
+
+
+class ArtifactMismatch(ArtifactRefused):
+    """The stored bytes differ from those that were logged."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, DATA_LOSS)
+
+    @classmethod
+    def of(cls, location: str, expected: FileDigest, found: FileDigest | str) -> ArtifactMismatch:
+        return cls(
+            f"artifact {location} is not what was logged: expected {expected}, found {found}. It "
+            f"was changed, truncated or swapped since; log it again, or restore it from a backup"
+        )
 
 
 class ArtifactFrozen(ArtifactRefused):

@@ -53,7 +53,7 @@ class AuditedRegistry(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ig
 
         Raises ArtifactMismatch if they are not those that were registered.
         """
-        from mlflow_timescale.artifacts.checks import ArtifactMismatch
+        from mlflow_timescale.artifacts.refusals import ArtifactMismatch
 
         uri: str = super().get_model_version_download_uri(name, version)
         with self.ManagedSessionMaker() as session:

@@ -101,6 +101,11 @@ WHERE finished_at IS NULL AND selection = %(selection)s ORDER BY audit_id DESC L
 -- End an audit.
 UPDATE mlops.artifact_audits SET finished_at = clock_timestamp() WHERE audit_id = %(audit_id)s;
 
+-- name: version_changes
+-- Which files of registered versions are not what was registered?
+SELECT location, change, name || '/' || version, registered, current FROM mlops.version_changes
+ORDER BY name, version, location;
+
 -- name: audit_outcomes
 -- What has an audit found so far?
 SELECT outcome, count(*) FROM mlops.artifact_checks WHERE audit_id = %(audit_id)s GROUP BY outcome;
