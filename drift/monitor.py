@@ -118,7 +118,12 @@ class DriftMonitor(StrategyReview):
             batch = pipeline.compute(conn, self.strategy, [day])
         values = [value for value in batch.values if value.session == day]
         run = next((run for run in batch.runs if run.session == day), None)
-        metrics = DriftMetrics.of(self.strategy_id, day, values, run)
+        alerts = lifecycle.loud(
+            lifecycle.of_episode(episode, day)
+            for episode in batch.episodes
+            if episode.opened <= day <= episode.last
+        )
+        metrics = DriftMetrics.of(self.strategy_id, day, values, run, alerts)
         self._computed[id(metrics)] = batch
         weakref.finalize(metrics, self._computed.pop, id(metrics), None)
         return metrics
