@@ -10,7 +10,7 @@ from datetime import date, datetime, timezone
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import parse_day, require_zone
-from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db import Connection, is_rehearsal, load
 
 from .alerts import lifecycle, notify
 from .computation import pipeline, provisional
@@ -118,7 +118,12 @@ class DriftMonitor(StrategyReview):
             batch = pipeline.compute(conn, self.strategy, [day])
         values = [value for value in batch.values if value.session == day]
         run = next((run for run in batch.runs if run.session == day), None)
-        metrics = DriftMetrics.of(self.strategy_id, day, values, run)
+        alerts = lifecycle.loud(
+            lifecycle.of_episode(episode, day)
+            for episode in batch.episodes
+            if episode.opened <= day <= episode.last
+        )
+        metrics = DriftMetrics.of(self.strategy_id, day, values, run, alerts)
         self._computed[id(metrics)] = batch
         weakref.finalize(metrics, self._computed.pop, id(metrics), None)
         return metrics
@@ -312,7 +317,7 @@ class DriftMonitor(StrategyReview):
 
     def _tell(self, conn: Connection, day: date) -> None:
         pending = lifecycle.to_notify(conn, self.strategy_id)
-        if not pending:
+        if not pending or is_rehearsal():
             return
         message = notify.Message.of(self.strategy_id, day, pending)
         try:
@@ -324,7 +329,7 @@ class DriftMonitor(StrategyReview):
 
     def _log(self, conn: Connection, *, reports: bool = False) -> None:
         uri = self.tracking_uri
-        if uri is not None:
+        if uri is not None and not is_rehearsal():
             from .mlflow_runs import log_pending
 
             log_pending(self.database, conn, self.strategy, uri, reports=reports)

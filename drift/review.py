@@ -8,12 +8,14 @@ from datetime import date, datetime, timezone
 import numpy as np
 
 from mlflow_timescale.common.calendars import NotASession
+from mlflow_timescale.common.rows import Rows
 from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, load
 
 from . import strategies
 from .alerts import lifecycle
+from .alerts.headroom import Headroom, headroom
 from .alerts.lifecycle import Alert
 from .alerts.simulation import RuleSimulation
 from .cautions import cautions
@@ -139,7 +141,31 @@ class StrategyReview(WatchedStrategy):
         [('no signals', 'critical')]
         """
         with self._connect() as conn:
-            return lifecycle.find(conn, self.strategy_id, states=states, since=since)
+            return Rows(lifecycle.find(conn, self.strategy_id, states=states, since=since))
+
+    def headroom(self, session: date | None = None) -> list[Headroom]:
+        """How far each rule was from opening at a session, by default the last computed one.
+
+        Returns
+        -------
+        list of Headroom
+            One for each rule that has values; `Headroom.text` is its limit in words.
+
+        Examples
+        --------
+        >>> quiet = monitor.run_daily(date(2024, 2, 1))
+        >>> [room.text for room in monitor.headroom() if room.rule.name == "no signals"]
+        ['critical from 1 sessions without a value: open']
+        """
+        with self._connect() as conn:
+            accepted = references.References(conn, self.strategy_id)
+            history = History.read(conn, self.strategy, accepted)
+        if not history.sessions:
+            return []
+        day = history.sessions[-1] if session is None else self._session(session)
+        if day not in history.computed:
+            raise NotASession(f"session {day} of {self.strategy_id!r} has not been computed yet")
+        return headroom(history.judge(self.rules), history.sessions.index(day))
 
     def acknowledge(self, alert_id: int, *, by: str, note: str = "") -> None:
         """Record that a person handles an alert.
@@ -211,7 +237,7 @@ class StrategyReview(WatchedStrategy):
         Returns
         -------
         list of DriftMetrics
-            One for each session that was computed.
+            One for each session that was computed; `to_frame()` returns a frame of them.
 
         Examples
         --------
@@ -220,7 +246,7 @@ class StrategyReview(WatchedStrategy):
         """
         with self._connect() as conn:
             days = [run.session for run in values.runs(conn, self.strategy_id, start, end)]
-            return [self._stored_metrics(conn, day) for day in days]
+            return Rows(self._stored_metrics(conn, day) for day in days)
 
     def last_session(self) -> date | None:
         """The last session that was computed; None before any.
@@ -382,4 +408,6 @@ class StrategyReview(WatchedStrategy):
     def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
         stored = values.of_sessions(conn, self.strategy_id, day, day)
         runs = values.runs(conn, self.strategy_id, day, day)
-        return DriftMetrics.of(self.strategy_id, day, stored, runs[0] if runs else None)
+        then = lifecycle.loud(lifecycle.open_at(conn, self.strategy_id, self.rules, day))
+        run = runs[0] if runs else None
+        return DriftMetrics.of(self.strategy_id, day, stored, run, then)

@@ -217,6 +217,8 @@ def test_the_guide_to_features(guide: Callable[..., Guide]) -> None:
     spine.to_parquet("spine.parquet")
     Path("views.json").write_text(json.dumps({"name": "oscillators", "features": ["rsi_21"]}))
     page = guide("docs/features.md", {"frame": frame, "spine": spine, "yesterday": at(72)})
+    closes = {"entity_key": "AAPL.NASDAQ", "event_time": frame["event_time"]}
+    page.names["prices"] = pd.DataFrame({**closes, "close": [100.0, 101.0, 99.0, 98.0, 102.0]})
     # The file has no column of its own for each feature, which the shell's example expects.
     page.replace = {"features.parquet --lag 4h": "wide.parquet --lag 4h"}
     frame.assign(rsi_14=50.0)[["entity_key", "event_time", "rsi_14"]].to_parquet("wide.parquet")

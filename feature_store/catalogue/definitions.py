@@ -11,11 +11,14 @@ import numpy.typing as npt
 
 from mlflow_timescale import db
 from mlflow_timescale.common.calendars import canonical_name
+from mlflow_timescale.common.errors import InvalidInput
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import Duration, InvalidTime, SessionCount, optional_duration
 from mlflow_timescale.db.rows import mappings
 
 from ..errors import DefinitionError
 from ..values.encoding import Floats, is_there
+from ..values.names import check_names
 from ..values.points import Points
 from . import categories
 
@@ -93,6 +96,16 @@ class FeatureView:
                 )
         if not features or not self.name or self.version < 1:
             raise DefinitionError("a view needs a name, a version from 1, and a feature")
+        self._check_texts()
+
+    def _check_texts(self) -> None:
+        values = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        try:
+            check_names([self.name], "the name of a view")
+            check_names(self.features, "the name of a feature")
+            check_text({name: v for name, v in values if isinstance(v, str)}, "view")
+        except InvalidInput as exc:
+            raise DefinitionError(str(exc)) from exc
 
     def _check_calendar(self, limit: Duration | None) -> None:
         if self.calendar is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlflow_timescale.common.frames import Frame, labels
+from mlflow_timescale.common.frames import Frame, as_column, labels
 from mlflow_timescale.common.micros import MISSING, Micros, column_micros, object_micros
 
 from ..errors import InvalidFrame
@@ -112,7 +112,7 @@ def _from_pairs(source: Any, entity: EntityColumns, as_of: str) -> Any:
         raise InvalidFrame("pairs have one entity column; give a frame for several")
     moments = object_micros([moment for _, moment in pairs], "as_of")
     return {
-        entity: pa.array([name for name, _ in pairs], type=pa.string()),
+        entity: as_column([name for name, _ in pairs]),
         as_of: pa.array(moments, type=pa.timestamp("us", "UTC")),
     }
 

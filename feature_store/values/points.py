@@ -24,6 +24,7 @@ from .encoding import (
     to_number,
     unwrapped,
 )
+from .names import check_names
 
 Codes = npt.NDArray[np.int32]
 LAYOUTS = ("wide", "long")
@@ -122,6 +123,7 @@ class Points:
 def points(columns: Columns, layout: FrameLayout) -> Points:
     """The points of one batch; raises InvalidFrame, InvalidTime or InvalidValue."""
     entities, entity = labels(columns[layout.entity], layout.entity)
+    check_names(entities, layout.entity)
     event = column_micros(columns[layout.event_time], layout.event_time)
     ingest = None
     if layout.ingest_time is not None:
@@ -134,8 +136,8 @@ def one_row(
     entity: str, timestamp: datetime, features: Mapping[str, Any], ingest: datetime | None
 ) -> Points:
     """The points of one entity at one event time; raises like `points`."""
-    if not isinstance(entity, str) or not entity:
-        raise InvalidFrame(f"entity_key is {entity!r}, not a text")
+    check_names([entity], "entity_key")
+    check_names(features, "a feature name")
     count = len(features)
     texts = np.full(count, None, dtype=object)
     numbers = np.full(count, np.nan)
@@ -190,6 +192,7 @@ _Keys = tuple[list[str], Codes, Micros, "Micros | None"]
 def _long(columns: Columns, layout: FrameLayout, keys: _Keys) -> Points:
     entities, entity, event, ingest = keys
     features, feature = labels(columns["feature_name"], "feature_name")
+    check_names(features, "feature_name")
     values = column_values(columns["value"], "value")
     found = Points(entities, features, entity, feature, event, ingest, values.number, values.json)
     return found if values.present.all() else found.take(values.present)
@@ -202,6 +205,7 @@ def _wide(columns: Columns, layout: FrameLayout, keys: _Keys) -> Points:
         of_view = f" of the view ({', '.join(sorted(layout.allowed))})" if layout.allowed else ""
         raise InvalidFrame(f"the frame has no feature column{of_view} beside {', '.join(columns)}")
     features = list(chosen.values())
+    check_names(features, "the name of a feature column")
     values = [column_values(columns[name], f"feature {name!r}") for name in chosen]
     count = len(features)
     melted = Points(

@@ -23,6 +23,7 @@ from mlflow_timescale.common.frames.columns import (
     refuse_duplicates,
 )
 from mlflow_timescale.common.frames.structures import JSON, load_json
+from mlflow_timescale.common.text import refusal
 
 
 class InMemory(ABC):
@@ -189,7 +190,9 @@ class MappingFrame(InMemory):
 
 def _named(series: Any) -> Any:
     if series.name is None:
-        raise InvalidFrame("the series has no name for its column; give it one: .rename('factor')")
+        raise InvalidFrame(
+            "cannot read the Series: it has no name for its column; give it one: .rename('factor')"
+        )
     return series
 
 
@@ -203,7 +206,21 @@ def _pandas_values(native: Any, column: Column) -> Any:
     """A column of a mapping for pandas; what Arrow has no type for is kept as it is."""
     if isinstance(column, pa.Array):
         return column.to_pandas()
-    return native if isinstance(native, np.ndarray) else column
+    if isinstance(native, np.ndarray):
+        return native
+    return _as_objects(column) if _has_surrogate(column) else column
+
+
+def _has_surrogate(column: Column) -> bool:
+    texts = (value for value in column if isinstance(value, str) and not value.isascii())
+    return any(refusal(text) for text in texts)
+
+
+def _as_objects(column: Column) -> Any:
+    """A series of objects: the texts of pandas hold no lone surrogates."""
+    import pandas as pd
+
+    return pd.Series(column, dtype=object)
 
 
 def in_memory(source: Any, keys: Collection[str] = ()) -> InMemory | None:
