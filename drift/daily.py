@@ -98,7 +98,7 @@ def daily_job(
     read) becomes an `Unchecked`; the others are computed all the same. `options` go to
     `DriftMonitor`. Raises Error if no strategy is recorded, ConnectionFailed without a database.
     """
-    database = Database.of(uri, application="drift")
+    database = Database.of(uri, application="drift", translate=True)
     if strategies is None:
         with database.connection() as conn:
             strategies = recorded_strategies(conn)

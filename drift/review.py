@@ -8,6 +8,7 @@ from datetime import date, datetime, timezone
 import numpy as np
 
 from mlflow_timescale.common.calendars import NotASession
+from mlflow_timescale.common.rows import Rows
 from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, load
@@ -140,7 +141,7 @@ class StrategyReview(WatchedStrategy):
         [('no signals', 'critical')]
         """
         with self._connect() as conn:
-            return lifecycle.find(conn, self.strategy_id, states=states, since=since)
+            return Rows(lifecycle.find(conn, self.strategy_id, states=states, since=since))
 
     def headroom(self, session: date | None = None) -> list[Headroom]:
         """How far each rule was from opening at a session, by default the last computed one.
@@ -236,7 +237,7 @@ class StrategyReview(WatchedStrategy):
         Returns
         -------
         list of DriftMetrics
-            One for each session that was computed.
+            One for each session that was computed; `to_frame()` returns a frame of them.
 
         Examples
         --------
@@ -245,7 +246,7 @@ class StrategyReview(WatchedStrategy):
         """
         with self._connect() as conn:
             days = [run.session for run in values.runs(conn, self.strategy_id, start, end)]
-            return [self._stored_metrics(conn, day) for day in days]
+            return Rows(self._stored_metrics(conn, day) for day in days)
 
     def last_session(self) -> date | None:
         """The last session that was computed; None before any.

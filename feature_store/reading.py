@@ -11,6 +11,7 @@ from typing import Any
 
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import make_frame
+from mlflow_timescale.common.rows import Rows
 from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import Duration
 from mlflow_timescale.db import arrays
@@ -18,7 +19,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 
 from .catalogue.selection import Features, Versions, feature_names_of
 from .errors import InvalidFrame
-from .read import explain, revisions, watermarks
+from .read import changes, explain, revisions, watermarks
 from .read.ages import Limits
 from .read.point_in_time import FeatureValue, Options, latest, read_cells
 from .read.query import OF_VIEW, PointInTimeQuery, age_limits
@@ -32,7 +33,9 @@ class FeatureReader:
     """The part of `FeatureStore` that reads; it holds the connections."""
 
     def __init__(self, uri: str | DatabaseURI | db.Database, *, readers: int | None = None) -> None:
-        self.database = db.Database.of(uri, application="feature_store", setup=arrays.register)
+        self.database = db.Database.of(
+            uri, application="feature_store", setup=arrays.register, translate=True
+        )
         self.uri = self.database.uri
         self._readers = readers or min(_MOST_READERS, os.cpu_count() or 1)
 
@@ -130,7 +133,8 @@ class FeatureReader:
         Returns
         -------
         list of FeatureValue
-            In the order of the pairs, then of the features; missing values are left out.
+            In the order of the pairs, then of the features; missing values are left out. Its
+            method `to_frame()` returns a frame.
 
         Raises
         ------
@@ -159,7 +163,7 @@ class FeatureReader:
                 calendar=calendar,
                 max_staleness=max_staleness,
             )
-            return explain.values(conn, query.spine(pairs), query)
+            return Rows(explain.values(conn, query.spine(pairs), query))
 
     def training_frame(
         self,
@@ -328,6 +332,8 @@ class FeatureReader:
         *,
         entities: Sequence[str] | None = None,
         features: Sequence[str] | None = None,
+        change: str | None = None,
+        summary: bool = False,
         output: str = "pandas",
     ) -> Any:
         """What became known after one moment and up to another: new values and revisions.
@@ -338,6 +344,11 @@ class FeatureReader:
             The moments (aware), the earlier one first.
         entities
             A list of entities; by default all.
+        change
+            "new" or "revised"; by default both.
+        summary
+            True gives one row for each feature, version and kind of change: the numbers of values
+            and entities, and of revised numbers the mean and the largest absolute difference.
 
         Returns
         -------
@@ -349,17 +360,23 @@ class FeatureReader:
         ------
         InvalidTime
             A moment is naive, or the second is earlier than the first.
+        InvalidValue
+            `change` is unknown.
 
         Examples
         --------
         >>> changes = store.diff(dates[0], dates[1])
         >>> changes[["feature_name", "change", "value"]].values.tolist()
         [['ret_5d', 'new', 0.01]]
+        >>> store.diff(dates[0], dates[1], summary=True)[["change", "values"]].values.tolist()
+        [['new', 1]]
         """
+        changes.check_change(change)
         check_text({"entities": entities, "features": features}, "diff")
         with self.connection() as conn:
             rows = revisions.diff(conn, as_of_1, as_of_2, entities, features)
-        return make_frame(rows, output)
+        chosen = changes.only(rows, change)
+        return make_frame(changes.summary(chosen) if summary else chosen, output)
 
     def leak_report(
         self,

@@ -14,6 +14,7 @@ from mlflow_timescale.cli.kit import (
     print_json,
     print_message,
     reason_option,
+    rehearsal_option,
     strategy_option,
 )
 from mlflow_timescale.db import DatabaseURI
@@ -36,6 +37,7 @@ from .monitors import open_monitor
 )
 @reason_option
 @by_option
+@rehearsal_option
 def accept(
     uri: DatabaseURI,
     strategy: str,

@@ -12,6 +12,7 @@ from mlflow_timescale.cli.kit import (
     print_json,
     print_message,
     print_table,
+    rehearsal_option,
     strategy_option,
 )
 from mlflow_timescale.db import DatabaseURI
@@ -45,6 +46,7 @@ def list_rules(uri: DatabaseURI, strategy: str, as_json: bool) -> None:
 @database_option
 @strategy_option()
 @click.argument("preset", type=PRESETS)
+@rehearsal_option
 def use_rules(uri: DatabaseURI, strategy: str, preset: str) -> None:
     """Judge the strategy by the rules of PRESET from now on."""
     open_monitor(uri, strategy).configure(rules=preset, create=False)
