@@ -10,7 +10,7 @@ from datetime import date, datetime, timezone
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import parse_day, require_zone
-from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db import Connection, is_rehearsal, load
 
 from .alerts import lifecycle, notify
 from .computation import pipeline, provisional
@@ -43,7 +43,9 @@ class DriftMonitor(StrategyReview):
         several versions, the champion's is judged, else the one that covers most names, else the
         one that judged the session before.
     features
-        Names of features to watch; by default those of the reference, `()` for none.
+        Names of features to watch; by default those of the reference, `()` for none. "ranked"
+        compares their ranks across names, which a shock to all of them does not move, from the next
+        `accept` on; "raw", the default, compares their values.
     min_n
         A session with fewer names has no IC.
     periods_per_year
@@ -317,7 +319,7 @@ class DriftMonitor(StrategyReview):
 
     def _tell(self, conn: Connection, day: date) -> None:
         pending = lifecycle.to_notify(conn, self.strategy_id)
-        if not pending:
+        if not pending or is_rehearsal():
             return
         message = notify.Message.of(self.strategy_id, day, pending)
         try:
@@ -329,7 +331,7 @@ class DriftMonitor(StrategyReview):
 
     def _log(self, conn: Connection, *, reports: bool = False) -> None:
         uri = self.tracking_uri
-        if uri is not None:
+        if uri is not None and not is_rehearsal():
             from .mlflow_runs import log_pending
 
             log_pending(self.database, conn, self.strategy, uri, reports=reports)

@@ -18,6 +18,7 @@ from mlflow_timescale.cli.kit import (
     output_option,
     print_json,
     print_message,
+    rehearsal_option,
     session_option,
     strategy_option,
 )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @strategy_option()
 @session_option("the last one closed")
 @mlflow_option
+@rehearsal_option
 @json_option
 def run(uri: DatabaseURI, strategy: str, session: date | None, mlflow: bool, as_json: bool) -> None:
     """Compute a session, send alerts, log to MLflow; run it daily.
@@ -54,6 +56,7 @@ def run(uri: DatabaseURI, strategy: str, session: date | None, mlflow: bool, as_
 @click.option("--notify", is_flag=True, help="Send messages for the alerts.")
 @click.option("--reports", is_flag=True, help="Draw pictures for every session, not only the last.")
 @mlflow_option
+@rehearsal_option
 def backfill(
     uri: DatabaseURI,
     strategy: str,

@@ -24,6 +24,8 @@ from mlflow_timescale.db.migrations import ensure
 from mlflow_timescale.db.opening import connection_failed, connection_lost
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.refusals import refused
+from mlflow_timescale.db.rehearsal import is_rehearsal, rehearsed
+from mlflow_timescale.db.revisions import no_schema, read_state
 from mlflow_timescale.db.uri import DatabaseURI
 
 _WAIT_SECONDS = 30.0  # for a connection of a pool that is in full use
@@ -180,6 +182,11 @@ class Database:
 
     @contextmanager
     def _lent(self, wait: float) -> Iterator[Connection]:
+        if is_rehearsal():
+            with rehearsed(self.uri, self._unprepared) as conn:
+                self._connector.set_up(conn)
+                yield conn
+            return
         self.prepare()
         pool = self._pool or self._opened()
         conn = self._take(pool, wait)
@@ -193,6 +200,16 @@ class Database:
             raise
         finally:
             self._give_back(pool, conn)
+
+    def _unprepared(self) -> Connection:
+        """A connection to a database that has a schema already: a rehearsal makes none."""
+        conn = self._connector.connect("")
+        state = read_state(conn)
+        if state is None:
+            conn.close()
+            raise no_schema(str(self.uri))
+        state.check(str(self.uri))
+        return conn
 
     def _opened(self) -> ConnectionPool[Connection]:
         with self._lock:
@@ -286,12 +303,15 @@ class _Connector:
     def connect(self, conninfo: str, **keywords: Any) -> Connection:
         try:
             conn = connect_driver(self._uri, self._application, autocommit=True)
-            if self._setup is not None:
-                self._setup(conn)
+            self.set_up(conn)
         except Exception as exc:
             self._failure = (time.monotonic(), exc)
             raise
         return conn
+
+    def set_up(self, conn: Connection) -> None:
+        if self._setup is not None:
+            self._setup(conn)
 
     def failure_since(self, begin: float) -> Exception | None:
         moment, exc = self._failure or (0.0, None)

@@ -193,6 +193,21 @@ class Aliases:
         >>> registry.rollback("momentum", "champion", reason="IC below 0.01 for a week")
         1
         """
+        target = self.rollback_target(name, alias)
+        model, chosen = required_alias(*self._model(name, alias))
+        self.set_alias(model, chosen, target, reason=reason, override=override)
+        return target
+
+    def rollback_target(self, name: str, alias: str | None = None) -> int:
+        """The version that `rollback` would point an alias at. Raises what it raises.
+
+        Examples
+        --------
+        >>> _ = registry.register_model("momentum")
+        >>> registry.set_alias("momentum", "champion", 2)
+        >>> registry.rollback_target("momentum", "champion")
+        1
+        """
         model, chosen = required_alias(*self._model(name, alias))
         existing = {version.version for version in self._versions(model)}
         states = [change for change in self.alias_history(model, chosen) if change.version]
@@ -203,7 +218,6 @@ class Aliases:
                 f"{[state.version for state in states]}, versions that exist: {sorted(existing)}",
                 INVALID_STATE,
             )
-        self.set_alias(model, chosen, target, reason=reason, override=override)
         return target
 
     def _model(self, name: str, alias: str | None = None) -> tuple[str, str | None]:

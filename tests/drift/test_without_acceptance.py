@@ -1,4 +1,4 @@
-"""A strategy for which no reference was accepted: judged provisionally, and it says so."""
+"""A strategy for which no reference was accepted: judged provisionally, and shown as such."""
 
 from __future__ import annotations
 
