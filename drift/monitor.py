@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import date, datetime, timezone
 
 from mlflow_timescale.common.calendars import TradingCalendar
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, is_rehearsal, load
 
@@ -42,7 +43,9 @@ class DriftMonitor(StrategyReview):
         several versions, the champion's is judged, else the one that covers most names, else the
         one that judged the session before.
     features
-        Names of features to watch; by default those of the reference, `()` for none.
+        Names of features to watch; by default those of the reference, `()` for none. "ranked"
+        compares their ranks across names, which a shock to all of them does not move, from the next
+        `accept` on; "raw", the default, compares their values.
     min_n
         A session with fewer names has no IC.
     periods_per_year
@@ -117,7 +120,12 @@ class DriftMonitor(StrategyReview):
             batch = pipeline.compute(conn, self.strategy, [day])
         values = [value for value in batch.values if value.session == day]
         run = next((run for run in batch.runs if run.session == day), None)
-        metrics = DriftMetrics.of(self.strategy_id, day, values, run)
+        alerts = lifecycle.loud(
+            lifecycle.of_episode(episode, day)
+            for episode in batch.episodes
+            if episode.opened <= day <= episode.last
+        )
+        metrics = DriftMetrics.of(self.strategy_id, day, values, run, alerts)
         self._computed[id(metrics)] = batch
         weakref.finalize(metrics, self._computed.pop, id(metrics), None)
         return metrics
@@ -258,6 +266,7 @@ class DriftMonitor(StrategyReview):
         """
         if not reason.strip():
             raise ValueError("a repair needs a reason, which is kept with it")
+        check_text({"feature": feature, "by": by, "reason": reason}, "confirm_repair")
         day = self._session(session)
         row = {"strategy_id": self.strategy_id, "session": day, "feature": feature}
         with self._connect() as conn:

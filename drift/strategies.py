@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from mlflow_timescale.common.calendar_overrides import read_calendar
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.settings import NOTIFY
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.db import Connection, Error, load
 
 from .alerts import presets
@@ -25,12 +26,21 @@ _STORED = (
     "model_name",
     "model_version",
     "features",
+    "ranked",
     "min_n",
     "periods_per_year",
     "rules",
 )
 
 Rules = str | AlertConfig | Sequence[Rule]
+
+
+# "drift/<name>" is the name of an experiment in MLflow, whose column has 256 characters.
+LONGEST_NAME = 250
+
+
+class InvalidStrategyName(Error, ValueError):
+    """A name under which no strategy can be recorded."""
 
 
 class UnknownStrategy(Error, LookupError):
@@ -42,6 +52,7 @@ class Strategy:
     """A recorded strategy.
 
     `features` are the names of the features to watch; None stands for those of the reference.
+    `ranked` compares their ranks across names, from the next accepted reference on.
     `min_n` is the number of names below which a session has no IC.
     """
 
@@ -52,6 +63,7 @@ class Strategy:
     model_name: str = ""
     model_version: str = ""
     features: tuple[str, ...] | None = None
+    ranked: bool = False
     min_n: int = 20
     periods_per_year: float = 252
 
@@ -80,16 +92,20 @@ def record(
 ) -> None:
     """Store the options that are given; with `create` also a strategy that is not recorded.
 
-    Raises Error if the strategy is recorded on another calendar.
+    Raises Error if the strategy is recorded on another calendar, InvalidStrategyName for a new name
+    that MLflow could not hold, InvalidText for an option with NUL or a lone surrogate.
     """
+    check_text(dict(options), "settings")
     row = {
         "strategy_id": strategy_id,
         "calendar": calendar or DEFAULT_CALENDAR,
         "settings": Jsonb(dict(options)),
     }
-    if create:
-        conn.execute(_queries.add_strategy, row)
     stored = conn.execute(_queries.strategy, {"strategy_id": strategy_id}).fetchone()
+    if stored is None and create:
+        check_name(strategy_id)
+        conn.execute(_queries.add_strategy, row)
+        stored = conn.execute(_queries.strategy, {"strategy_id": strategy_id}).fetchone()
     if stored and calendar not in (None, stored[0]):
         raise Error(
             f"strategy {strategy_id!r} is recorded on calendar {stored[0]}, not {calendar}: "
@@ -97,6 +113,20 @@ def record(
         )
     if options:
         conn.execute(_queries.update_strategy, row)
+
+
+def check_name(strategy_id: str) -> None:
+    """Raise InvalidStrategyName for a name that is empty, or longer than MLflow can hold.
+
+    >>> check_name("momentum")
+    """
+    if not strategy_id.strip():
+        raise InvalidStrategyName(f"strategy name {strategy_id!r} is empty")
+    if len(strategy_id) > LONGEST_NAME:
+        raise InvalidStrategyName(
+            f"strategy name {strategy_id[:20]!r}... has {len(strategy_id)} characters; its "
+            f"experiment in MLflow has room for {LONGEST_NAME}: use a shorter one"
+        )
 
 
 def names(conn: Connection) -> list[str]:
@@ -113,6 +143,11 @@ def rules_as_json(rules: Rules) -> Any:
     return [rule.to_dict() for rule in rules]
 
 
+def as_rules(rules: Rules) -> tuple[Rule, ...]:
+    """Rules in any form. Raises ValueError for an unknown preset."""
+    return rules_from_json(rules_as_json(rules))
+
+
 def rules_from_json(rules: Any) -> tuple[Rule, ...]:
     """The rules that `rules_as_json` gave."""
     if isinstance(rules, str):
@@ -123,10 +158,22 @@ def rules_from_json(rules: Any) -> tuple[Rule, ...]:
 def options_as_json(
     *, rules: Rules | None, features: Sequence[str] | None, **options: Any
 ) -> dict[str, Any]:
-    """The options that are given, as they are stored. Raises ValueError for an unknown preset."""
+    """The options that are given, as they are stored.
+
+    Raises ValueError for an unknown preset, and for features that are neither "raw", "ranked" nor
+    names.
+    """
+    if isinstance(features, str):
+        options["ranked"], features = _is_ranked(features), None
     options["features"] = None if features is None else list(features)
     options["rules"] = None if rules is None else rules_as_json(rules)
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _is_ranked(features: str) -> bool:
+    if features not in ("raw", "ranked"):
+        raise ValueError(f'features is {features!r}, want "raw", "ranked", or a list of names')
+    return features == "ranked"
 
 
 def notification_targets(targets: Sequence[str] | None) -> tuple[str, ...]:

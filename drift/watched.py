@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import date, datetime
@@ -12,6 +12,7 @@ from typing import Any, cast
 from mlflow_timescale import db
 from mlflow_timescale.common.calendar_overrides import read_calendar, record_override
 from mlflow_timescale.common.calendars import Override, TradingCalendar
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import parse_day
 from mlflow_timescale.db import Connection, DatabaseURI, load
 
@@ -47,8 +48,11 @@ class WatchedStrategy:
         conninfo: str | None = None,
         dsn: str | None = None,
     ) -> None:
-        self.database = db.Database.of(db.one_of(uri, conninfo, dsn), application="drift")
+        self.database = db.Database.of(
+            db.one_of(uri, conninfo, dsn), application="drift", translate=True
+        )
         self.uri = self.database.uri
+        check_text(strategy_id, "strategy_id")
         self.strategy_id = strategy_id
         self.on_alert = on_alert
         self._targets = strategies.notification_targets(notify)
@@ -157,11 +161,18 @@ class WatchedStrategy:
         with self._connect(create=create):
             return self.strategy
 
-    def record_predictions(self, frame: Any) -> int:
+    def record_predictions(self, frame: Any, *, columns: Mapping[str, str] | None = None) -> int:
         """Record signals of models; the last one recorded for a name and session counts.
 
         Columns: entity_key, signal, and signal_time (aware) or session; optional horizon (in
-        sessions, by default 1), signal_name, model_name, model_version, group.
+        sessions, by default 1), signal_name, model_name, model_version, group. A pandas frame may
+        have them as levels of its index.
+
+        Parameters
+        ----------
+        columns
+            The columns that have other names: a mapping of ours to the frame's, such as
+            `{"entity_key": "instrument", "session": "datetime", "signal": "score"}` for qlib.
 
         Returns
         -------
@@ -183,13 +194,20 @@ class WatchedStrategy:
         0
         """
         with self._connect(create=True) as conn:
-            return recording.record_predictions(conn, self.strategy_id, self.calendar, frame)
+            return recording.record_predictions(
+                conn, self.strategy_id, self.calendar, frame, columns
+            )
 
-    def record_returns(self, frame: Any) -> int:
+    def record_returns(self, frame: Any, *, columns: Mapping[str, str] | None = None) -> int:
         """Record the returns of names after their signals.
 
         Columns: entity_key, session (the signal's), value (a fraction: 0.01 is 1%); optional
         horizon (in sessions, by default 1) and known_at (aware).
+
+        Parameters
+        ----------
+        columns
+            The columns that have other names, as for `record_predictions`.
 
         Returns
         -------
@@ -212,12 +230,19 @@ class WatchedStrategy:
         1
         """
         with self._connect(create=True) as conn:
-            return recording.record_returns(conn, self.strategy_id, self.calendar, frame)
+            return recording.record_returns(conn, self.strategy_id, self.calendar, frame, columns)
 
-    def record_strategy_returns(self, frame: Any) -> int:
+    def record_strategy_returns(
+        self, frame: Any, *, columns: Mapping[str, str] | None = None
+    ) -> int:
         """Record the returns of the strategy itself.
 
         Columns: session, value (a fraction); optional known_at (aware).
+
+        Parameters
+        ----------
+        columns
+            The columns that have other names, as for `record_predictions`.
 
         Returns
         -------
@@ -239,7 +264,9 @@ class WatchedStrategy:
         2
         """
         with self._connect(create=True) as conn:
-            return recording.record_strategy_returns(conn, self.strategy_id, self.calendar, frame)
+            return recording.record_strategy_returns(
+                conn, self.strategy_id, self.calendar, frame, columns
+            )
 
     def override_session(
         self, session: date, *, is_session: bool, why: str, close: datetime | None = None
@@ -266,6 +293,7 @@ class WatchedStrategy:
         >>> monitor.calendar.sessions_in_range(date(2024, 1, 31), date(2024, 2, 2))
         [datetime.date(2024, 1, 31), datetime.date(2024, 2, 2)]
         """
+        check_text(why, "why")
         override = Override(parse_day(session, "session"), is_session, close, why)
         with self._connect() as conn:
             record_override(conn, self.calendar.name, override)

@@ -12,6 +12,9 @@ import numpy as np
 from mlflow_timescale import db
 from mlflow_timescale.common.calendar_overrides import read_calendar
 from mlflow_timescale.common.calendars import EVERY_DAY, TradingCalendar
+from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.rows import Rows
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import (
     Duration,
     InvalidTime,
@@ -111,7 +114,7 @@ class NeverWritten:
 
 @dataclass(frozen=True)
 class Health:
-    """The whole report. Ages count only session days if there is a calendar."""
+    """The whole report. Ages count only session days where the view or the call has a calendar."""
 
     as_of: datetime
     calendar: str | None
@@ -121,6 +124,21 @@ class Health:
     statistics: list[SessionStatistics]
     write_lag: list[WriteLag]
     never_written: list[NeverWritten]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Health as of {self.as_of.isoformat()}: {len(self.freshness)} series, "
+            f"{len(self.stale)} stale, {len(self.gaps)} with gaps, "
+            f"{len(self.never_written)} never written; .to_frame() shows them>"
+        )
+
+    def to_frame(self, part: str = "freshness", output: str = "pandas") -> Any:
+        """One part of the report as a frame, with a row for each entry.
+
+        `part` is "freshness", "gaps", "statistics", "write_lag" or "never_written"; ages are
+        durations, write lags are in seconds, statistics in the unit of the feature.
+        """
+        return Rows(getattr(self, part)).to_frame(output)
 
     @property
     def stale(self) -> list[Freshness]:
@@ -163,6 +181,7 @@ def check_health(
     Raises UnknownFeature for a name that is neither written nor defined, UnknownCalendar and
     InvalidTime.
     """
+    check_text({"features": features, "entities": entities}, "health")
     limit = None if max_staleness is None else _limit(max_staleness, calendar)
     if sessions < 1:
         raise InvalidValue(f"sessions is {sessions}; look at one at least")
@@ -178,7 +197,7 @@ def check_health(
         _check_names(conn, features, never)
         trading = read_calendar(conn, calendar or EVERY_DAY)
         last = trading.last_sessions(sessions, now)
-        freshness = _freshness(rows, trading, now, limit, zone)
+        freshness = _freshness(conn, rows, trading, now, limit, zone)
         window = _window(rows, trading, last, now, zone)
         statistics = [
             SessionStatistics(**r) for r in mappings(conn, _queries.sessions, window, binary=True)
@@ -207,7 +226,7 @@ def newest(
     wanted = {"features": _list(features), "entities": _list(entities), "as_of": as_of}
     rows = mappings(conn, _queries.freshness, wanted, binary=True)
     found: dict[str, Freshness] = {}
-    for entry in _freshness(rows, calendar, as_of, max_staleness):
+    for entry in _freshness(conn, rows, calendar, as_of, max_staleness):
         best = found.get(entry.feature_name)
         if best is None or (entry.age is not None and (best.age is None or entry.age < best.age)):
             found[entry.feature_name] = entry
@@ -233,14 +252,14 @@ def _without(name: str, allowed: timedelta | None, row: dict[str, Any]) -> Fresh
 
 
 def _freshness(
+    conn: db.Connection,
     rows: list[dict[str, Any]],
     calendar: TradingCalendar,
     now: datetime,
     default: timedelta | None,
     zone: str | None = None,
 ) -> list[Freshness]:
-    events = [to_micros(row["event_time"] or now) for row in rows]
-    ages = calendar.age(np.array(events, dtype=np.int64), now, zone)
+    ages = _ages(conn, rows, calendar, now, zone)
     return [
         Freshness(
             row["entity_key"],
@@ -253,6 +272,22 @@ def _freshness(
         )
         for row, age in zip(rows, ages, strict=True)
     ]
+
+
+def _ages(
+    conn: db.Connection,
+    rows: list[dict[str, Any]],
+    calendar: TradingCalendar,
+    now: datetime,
+    zone: str | None,
+) -> Micros:
+    """Ages by the calendar of each feature's view; where it has none, by that of the call."""
+    events = np.array([to_micros(row["event_time"] or now) for row in rows], dtype=np.int64)
+    ages = calendar.age(events, now, zone)
+    for name in {row["calendar"] for row in rows} - {None}:
+        own = np.array([row["calendar"] == name for row in rows])
+        ages[own] = read_calendar(conn, name).age(events[own], now, zone)
+    return ages
 
 
 def _window(

@@ -5,21 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import make_frame
-from mlflow_timescale.common.time import optional_duration
+from mlflow_timescale.common.rows import Rows
+from mlflow_timescale.common.text import check_text
+from mlflow_timescale.common.time import Duration
 from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
+from .catalogue import definitions
 from .catalogue.selection import Features, Versions, feature_names_of
-from .read import explain, revisions, watermarks
+from .errors import InvalidFrame
+from .read import changes, explain, revisions, watermarks
 from .read.point_in_time import FeatureValue, Options, latest, read_cells
-from .read.query import PointInTimeQuery
+from .read.query import OF_VIEW, PointInTimeQuery
 from .read.spine import EntityColumns
 
+EVENT_TIME = "__event_time"  # ends the name of a column of event times
 _MOST_READERS = 4  # beyond that they wait for each other in the database
 
 
@@ -27,7 +33,9 @@ class FeatureReader:
     """The part of `FeatureStore` that reads; it holds the connections."""
 
     def __init__(self, uri: str | DatabaseURI | db.Database, *, readers: int | None = None) -> None:
-        self.database = db.Database.of(uri, application="feature_store", setup=arrays.register)
+        self.database = db.Database.of(
+            uri, application="feature_store", setup=arrays.register, translate=True
+        )
         self.uri = self.database.uri
         self._readers = readers or min(_MOST_READERS, os.cpu_count() or 1)
 
@@ -58,11 +66,13 @@ class FeatureReader:
     def get_latest(
         self,
         entity_key: str | Sequence[str],
-        feature_names: Sequence[str] | None = None,
+        feature_names: Features | None = None,
         *,
         as_of: datetime | None = None,
         feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
+        max_age: str | Duration | None = None,
+        calendar: str | None = None,
+        max_staleness: str | Duration | None = OF_VIEW,
     ) -> Any:
         """What is known of an entity now, or was known at `as_of`.
 
@@ -86,21 +96,32 @@ class FeatureReader:
         {}
         """
         entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
-        names = [feature_names] if isinstance(feature_names, str) else feature_names
-        limit = optional_duration(max_age, "max_age")
+        check_text(entities, "entity_key")
+        query = self._query(
+            () if feature_names is None else feature_names,
+            feature_version=feature_version,
+            max_age=max_age,
+            calendar=calendar,
+            max_staleness=max_staleness,
+        )
+        names, versions = None, feature_version
+        if feature_names is not None:
+            names, versions = query.selection.names, query.versions
         with self.connection() as conn:
             by_entity = latest(
-                conn, entities, names, as_of=as_of, versions=feature_version, max_age=limit
+                conn, entities, names, as_of=as_of, versions=versions, limits=query.limits_of
             )
         return by_entity[entity_key] if isinstance(entity_key, str) else by_entity
 
     def get_point_in_time(
         self,
         entity_times: Iterable[tuple[str, datetime]],
-        feature_names: Sequence[str] | None = None,
+        feature_names: Features | None = None,
         *,
         feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
+        max_age: str | Duration | None = None,
+        calendar: str | None = None,
+        max_staleness: str | Duration | None = OF_VIEW,
     ) -> list[FeatureValue]:
         """The values that were known at given moments; `training_frame` is faster for many.
 
@@ -112,7 +133,8 @@ class FeatureReader:
         Returns
         -------
         list of FeatureValue
-            In the order of the pairs, then of the features; missing values are left out.
+            In the order of the pairs, then of the features; missing values are left out. Its
+            method `to_frame()` returns a frame.
 
         Raises
         ------
@@ -134,9 +156,14 @@ class FeatureReader:
                 names = feature_names_of(conn, sorted({entity for entity, _ in pairs}))
             if not names:
                 return []
-            limit = optional_duration(max_age, "max_age")
-            query = PointInTimeQuery(names, feature_version=feature_version, max_age=limit)
-            return explain.values(conn, query.spine(pairs), query)
+            query = self._query(
+                names,
+                feature_version=feature_version,
+                max_age=max_age,
+                calendar=calendar,
+                max_staleness=max_staleness,
+            )
+            return Rows(explain.values(conn, query.spine(pairs), query))
 
     def training_frame(
         self,
@@ -146,7 +173,9 @@ class FeatureReader:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
+        max_age: str | Duration | None = None,
+        calendar: str | None = None,
+        max_staleness: str | Duration | None = OF_VIEW,
         event_times: bool = False,
         output: str | None = None,
         written_by: datetime | None = None,
@@ -172,9 +201,9 @@ class FeatureReader:
         UnknownFeature
             A name or version was never written.
         InvalidFrame
-            The spine lacks a column.
+            The spine lacks a column, or has one of a feature's name.
         InvalidTime
-            An as_of is naive.
+            An as_of is missing or naive.
 
         Examples
         --------
@@ -183,9 +212,20 @@ class FeatureReader:
         >>> store.training_frame(spine, "ret_5d", max_age=timedelta(hours=12))["ret_5d"].tolist()
         [nan, nan, nan]
         """
-        limit = optional_duration(max_age, "max_age")
-        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
+        query = self._query(
+            features,
+            entity=entity,
+            as_of=as_of,
+            feature_version=feature_version,
+            max_age=max_age,
+            written_by=written_by,
+            calendar=calendar,
+            max_staleness=max_staleness,
+        )
         spine = query.spine(spine_frame)
+        names = query.selection.names
+        added_names = [*names, *(f"{name}{EVENT_TIME}" for name in names if event_times)]
+        _refuse_collisions(added_names)
         options = Options(
             warn_of_mixes=feature_version is None,
             plan=plan,
@@ -198,7 +238,7 @@ class FeatureReader:
         for j, name in enumerate(query.selection.names):
             added[name] = cells.objects(j)
             if event_times:
-                added[f"{name}__event_time"] = cells.event[j].view("M8[us]")
+                added[f"{name}{EVENT_TIME}"] = cells.event[j].view("M8[us]")
         return spine.join(added, output)
 
     def explain(
@@ -209,7 +249,9 @@ class FeatureReader:
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
+        max_age: str | Duration | None = None,
+        calendar: str | None = None,
+        max_staleness: str | Duration | None = OF_VIEW,
         output: str = "pandas",
         written_by: datetime | None = None,
     ) -> Any:
@@ -221,7 +263,7 @@ class FeatureReader:
             One row for each row of the spine and feature: row, entity_key, as_of, feature_name,
             feature_version, value, event_time, ingest_time, producer, producer_version, run_id,
             assumed_lag (null if the ingest time was observed) and reason: "never written", "not yet
-            known", "expired", "written as undefined" or "no as_of".
+            known", "expired" or "written as undefined".
 
         Raises
         ------
@@ -237,8 +279,16 @@ class FeatureReader:
         >>> store.explain(early, "ret_5d")["reason"].tolist()
         ['not yet known']
         """
-        limit = optional_duration(max_age, "max_age")
-        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
+        query = self._query(
+            features,
+            entity=entity,
+            as_of=as_of,
+            feature_version=feature_version,
+            max_age=max_age,
+            written_by=written_by,
+            calendar=calendar,
+            max_staleness=max_staleness,
+        )
         spine = query.spine(spine_frame)
         with self.connection() as conn:
             rows = explain.explain(conn, spine, query)
@@ -270,6 +320,7 @@ class FeatureReader:
         >>> store.history("AAPL", "ret_5d")[["revision", "value"]].values.tolist()
         [[1.0, 0.01], [1.0, 0.02], [1.0, 0.03]]
         """
+        check_text({"entity_key": entity_key, "feature": feature}, "history")
         with self.connection() as conn:
             rows = revisions.history(conn, entity_key, feature, feature_version)
         return make_frame(rows, output)
@@ -281,6 +332,8 @@ class FeatureReader:
         *,
         entities: Sequence[str] | None = None,
         features: Sequence[str] | None = None,
+        change: str | None = None,
+        summary: bool = False,
         output: str = "pandas",
     ) -> Any:
         """What became known after one moment and up to another: new values and revisions.
@@ -291,6 +344,11 @@ class FeatureReader:
             The moments (aware), the earlier one first.
         entities
             A list of entities; by default all.
+        change
+            "new" or "revised"; by default both.
+        summary
+            True gives one row for each feature, version and kind of change: the numbers of values
+            and entities, and of revised numbers the mean and the largest absolute difference.
 
         Returns
         -------
@@ -302,16 +360,23 @@ class FeatureReader:
         ------
         InvalidTime
             A moment is naive, or the second is earlier than the first.
+        InvalidValue
+            `change` is unknown.
 
         Examples
         --------
         >>> changes = store.diff(dates[0], dates[1])
         >>> changes[["feature_name", "change", "value"]].values.tolist()
         [['ret_5d', 'new', 0.01]]
+        >>> store.diff(dates[0], dates[1], summary=True)[["change", "values"]].values.tolist()
+        [['new', 1]]
         """
+        changes.check_change(change)
+        check_text({"entities": entities, "features": features}, "diff")
         with self.connection() as conn:
             rows = revisions.diff(conn, as_of_1, as_of_2, entities, features)
-        return make_frame(rows, output)
+        chosen = changes.only(rows, change)
+        return make_frame(changes.summary(chosen) if summary else chosen, output)
 
     def leak_report(
         self,
@@ -385,6 +450,7 @@ class FeatureReader:
         >>> store.lineage("ret_5d")[["producer", "assumed_lag", "points"]].values.tolist()
         [['notebook', 'next XNYS open', 3]]
         """
+        check_text(feature, "feature")
         with self.connection() as conn:
             return make_frame(revisions.lineage(conn, feature, feature_version), output)
 
@@ -406,3 +472,21 @@ class FeatureReader:
         """
         with self.connection() as conn:
             return watermarks.watermark(conn)
+
+    def _query(self, features: Features, **options: Any) -> PointInTimeQuery:
+        """A query; where it counts sessions, with the calendars of the registered views."""
+        query = PointInTimeQuery(features, **options)
+        if not query.counts_sessions:
+            return query
+        with self.connection() as conn:
+            return replace(query, calendars=definitions.calendars(conn))
+
+
+def _refuse_collisions(names: list[str]) -> None:
+    """Raise InvalidFrame where two columns of a result would have one name."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidFrame(
+            f"the result would have two columns {', '.join(map(repr, twice))}: a feature is named "
+            f"as the event times of another; leave event_times out, or read them separately"
+        )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mlflow_timescale import db
 from mlflow_timescale.common import git
 from mlflow_timescale.common.frames import Frame
-from mlflow_timescale.common.time import optional_duration
+from mlflow_timescale.common.time import Duration
 from mlflow_timescale.db.uri import DatabaseURI
 
 from . import health
@@ -19,10 +19,10 @@ from .catalogue.definitions import FeatureView
 from .catalogue.provenance import active_run_id, default_producer
 from .catalogue.selection import Features, Versions
 from .files import lake_export, snapshots
-from .read.query import PointInTimeQuery
+from .read.query import OF_VIEW
 from .read.spine import EntityColumns
 from .reading import FeatureReader
-from .values.points import FrameLayout, one_row, points
+from .values.points import FrameLayout, one_row
 from .write import writing
 from .write.availability import Lag, availability
 from .write.transaction import WriteSpec
@@ -56,7 +56,7 @@ class FeatureStore(FeatureReader):
         A name, a FeatureView, or a list of these. `health`, `diff` and `export`: a list of names,
         by default all.
     feature_names
-        A list of names; by default all features of the entities.
+        As `features`; by default all features of the entities, without the limits of views.
     spine_frame
         The rows of a training set: a column of entities and a column `as_of` of aware times; any
         other columns are kept. Any source of `mlflow_timescale.common.frames.Frame`.
@@ -68,8 +68,14 @@ class FeatureStore(FeatureReader):
         Read: a version for all features, or a mapping by feature; by default a cell has the newest
         version that was known at its as_of. Write: the version of the values.
     max_age
-        A duration (a timedelta, or text such as "5d"): leave out values whose event_time is older
-        than as_of - max_age.
+        A duration (a timedelta, or text such as "5d" or "1 session"): leave out values whose
+        event_time is older than as_of - max_age. Sessions need a calendar.
+    calendar
+        A trading calendar such as "XNYS", on whose session days alone `max_age` counts. By default
+        sessions are counted by the calendar of the feature's view.
+    max_staleness
+        The limit of the view that is read, by the view's calendar, which holds beside `max_age`. A
+        duration replaces it, None lifts it.
     written_by
         Leave out what was written after this moment, even if it claims to have been known before (a
         backfill). With a past `watermark()` the same call always returns the same frame.
@@ -217,6 +223,7 @@ class FeatureStore(FeatureReader):
         restate: bool = False,
         forecast: bool = False,
         view: str | FeatureView | None = None,
+        features: Sequence[str] | Mapping[str, str] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> int:
         """Write a frame, whole or not at all. Writing the same rows again has no effect.
@@ -224,15 +231,21 @@ class FeatureStore(FeatureReader):
         Parameters
         ----------
         frame
-            Any source of `mlflow_timescale.common.frames.Frame`: a pandas, polars or Arrow frame, a
-            DuckDB relation, a mapping of columns, a CSV or Parquet file, a directory of these, or
-            an iterator of frames, which together may be larger than memory. Entities in a CSV file
-            are text as written. A null is not written; NaN is.
+            Any source of `mlflow_timescale.common.frames.Frame`: a pandas frame or series, also
+            indexed by entity and event time, a polars or Arrow frame, a DuckDB relation, a mapping
+            of columns, a CSV or Parquet file, a directory of these, or an iterator of frames, which
+            together may be larger than memory. Entities in a CSV file are text as written. A null
+            is not written; NaN is.
         layout
             "wide": every column besides the ones named below is a feature. "long": the columns are
             `feature_name` and `value`.
         entity, event_time, ingest_time
-            The names of the columns; by default there is no column of ingest times.
+            The names of the columns, or of levels of the index; by default there is no column of
+            ingest times.
+        view
+            Columns of a wide frame that it does not have are ignored; one log line names them.
+        features
+            Columns of a wide frame to write: names, or a mapping to feature names; default: all.
         restate
             True stores a different value at an existing event and ingest time as a revision known
             from now on, instead of raising ConflictingValues.
@@ -262,20 +275,16 @@ class FeatureStore(FeatureReader):
         >>> store.history("AAPL", "ret_5d")[["revision", "value"]].values.tolist()
         [[1.0, 0.01], [1.0, 0.02], [1.0, 0.03], [2.0, 0.035]]
         """
-        shape = FrameLayout(layout, entity, event_time, ingest_time)
+        shape = FrameLayout(layout, entity, event_time, ingest_time, features)
         spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
         values = BATCH_POINTS * (1 if layout == "wide" else LONG_COLUMNS)
-        source = Frame(frame, text=shape.identifiers | self._texts_of(view))
-        batches = (points(part, shape) for part in source.batches(values))
+        known = self.view(view) if isinstance(view, str) else view
+        texts = set() if known is None else definitions.category_names(known)
+        source = Frame(frame, text=shape.identifiers | texts, keys=shape.keys)
+        batches = writing.frame_points(source.batches(values), shape, known)
         progress = progress or (lambda count: None)
         with self.database.connections(2) as (conn, aside):
             return writing.write_batches(conn, aside, batches, spec, view, progress)
-
-    def _texts_of(self, view: str | FeatureView | None) -> set[str]:
-        """The columns of texts of a view's frames."""
-        if view is None:
-            return set()
-        return definitions.category_names(self.view(view) if isinstance(view, str) else view)
 
     def register(self, view: FeatureView) -> bool:
         """Register a feature view.
@@ -348,7 +357,9 @@ class FeatureStore(FeatureReader):
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
+        max_age: str | Duration | None = None,
+        calendar: str | None = None,
+        max_staleness: str | Duration | None = OF_VIEW,
         written_by: datetime | None = None,
         name: str | None = None,
         partition: str | None = "month",
@@ -383,8 +394,16 @@ class FeatureStore(FeatureReader):
         >>> snapshot.to_pandas()["ret_5d"].tolist()
         [0.01, 0.02, 0.03]
         """
-        limit = optional_duration(max_age, "max_age")
-        query = PointInTimeQuery(features, entity, as_of, feature_version, limit, written_by)
+        query = self._query(
+            features,
+            entity=entity,
+            as_of=as_of,
+            feature_version=feature_version,
+            max_age=max_age,
+            written_by=written_by,
+            calendar=calendar,
+            max_staleness=max_staleness,
+        )
         return snapshots.write_snapshot(
             self.database, spine_frame, query, path, name=name, partition=partition
         )

@@ -105,6 +105,11 @@ def late_feature(served: Market) -> None:
     served.features["rsi_14"][_WHILE] = true[FAULT - 1 : REPAIR - 1]
 
 
+def late_until_fixed(served: Market) -> None:
+    """a-: the same, and the repair corrects no past session."""
+    late_feature(served)
+
+
 def unit(served: Market) -> None:
     """d: one feature comes in another unit."""
     served.features["ret_20d"] = served.features["ret_20d"].copy()
@@ -129,11 +134,12 @@ def clock_early(served: Market) -> None:
 
 
 FAULTS: dict[str, Fault | None] = {
-    "a late feature": late_feature,
-    "d unit": unit,
-    "e stopped": stopped,
-    "f+ clock late": clock_late,
-    "f- clock early": clock_early,
+    "a": late_feature,
+    "a-": late_until_fixed,
+    "d": unit,
+    "e": stopped,
+    "f+": clock_late,
+    "f-": clock_early,
     "healthy": None,
 }
 
@@ -277,7 +283,7 @@ def main() -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--calendars", nargs="+", default=["XNYS", "XSHG"])
-    parser.add_argument("--faults", nargs="+", default=["b version", *FAULTS])
+    parser.add_argument("--faults", nargs="+", default=["b", *FAULTS])
     given = parser.parse_args()
     with harness.server(given.uri) as server:
         for calendar in given.calendars:
@@ -291,7 +297,7 @@ def main() -> None:
                         with harness.new_database(server) as uri:
                             outcomes.append(
                                 wrong_version(uri, calendar)
-                                if fault == "b version"
+                                if fault == "b"
                                 else judge(uri, calendar, seed, fault, ranked)
                             )
                     report(fault, outcomes)

@@ -7,9 +7,9 @@ state in `mlops.drift_alert_events`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, Error, load
 from mlflow_timescale.db.rows import mappings, records
 
-from .rules import Evaluation, Rule, RuleStates
+from .rules import SEVERITIES, Evaluation, Rule, RuleStates
 
 _queries = load("drift")
 REVISED_AWAY = "no longer so after a revision"
+ACCEPTED = "its session belongs to a window that was accepted since"
 
 
 class NoSuchAlert(Error, LookupError):
@@ -118,15 +119,77 @@ def find(
     return records(conn, Alert, _queries.alerts, parameters)
 
 
+def open_at(
+    conn: Connection, strategy_id: str, rules: Sequence[Rule], session: date
+) -> list[Alert]:
+    """The alerts as of a session: those that were open then, whatever became of them later.
+
+    What people did about them since then counts: an alert acknowledged today is acknowledged.
+    """
+    return as_of(find(conn, strategy_id, since=session), rules, session)
+
+
+def as_of(found: Sequence[Alert], rules: Sequence[Rule], session: date) -> list[Alert]:
+    """Of stored alerts, those that were open at a session, as they were then."""
+    then = [
+        alert
+        for alert in found
+        if alert.session <= session <= alert.last_session and alert.note != REVISED_AWAY
+    ]
+    names = {alert.rule for alert in then}
+    muted = {muted for rule in rules if rule.name in names for muted in rule.inhibits}
+    return [_as_then(alert, alert.rule in muted) for alert in then]
+
+
+def _as_then(alert: Alert, inhibited: bool) -> Alert:
+    if alert.state != "resolved":
+        return replace(alert, inhibited=inhibited)
+    return replace(alert, state="open", resolved_session=None, inhibited=inhibited)
+
+
+def loud(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
+    """The alerts that need a person: open, and not inhibited by a more severe one; worst first."""
+    heard = [alert for alert in alerts if alert.state == "open" and not alert.inhibited]
+    return tuple(sorted(heard, key=lambda a: (-SEVERITIES.index(a.severity), a.session)))
+
+
+def of_episode(episode: Episode, session: date) -> Alert:
+    """The alert that an episode will be; its number is 0 until it is stored."""
+    rule, now = episode.rule, datetime.now(timezone.utc)
+    return Alert(
+        alert_id=0,
+        session=episode.opened,
+        rule=rule.name,
+        severity=rule.severity,
+        state="open",
+        metric=rule.metric,
+        value=episode.value,
+        action=rule.action,
+        note="",
+        last_session=session,
+        resolved_session=None,
+        silenced_until=None,
+        changed_by="",
+        inhibited=episode.inhibited,
+        notified_state=None,
+        opened_at=now,
+    )
+
+
 def history(conn: Connection, strategy_id: str) -> list[dict[str, Any]]:
     """Every change of state of a strategy's alerts, in order."""
     return mappings(conn, _queries.alert_events, {"strategy_id": strategy_id})
 
 
 def episodes(found: Evaluation, sessions: Sequence[date], after: date) -> list[Episode]:
-    """The runs of open sessions that begin later than `after`."""
-    result = [e for states in found.states.values() for e in _runs(states, sessions)]
-    return sorted((e for e in result if e.opened > after), key=lambda e: e.opened)
+    """The runs of open sessions later than `after`; of one that began before, the later part."""
+    later = next((i for i, session in enumerate(sessions) if session > after), len(sessions))
+    result = [
+        episode
+        for states in found.states.values()
+        for episode in _runs(states.cut(slice(later, None)), sessions[later:])
+    ]
+    return sorted(result, key=lambda e: e.opened)
 
 
 def _runs(states: RuleStates, sessions: Sequence[date]) -> Iterator[Episode]:
@@ -152,10 +215,15 @@ def reconcile(
 ) -> None:
     """Update the stored alerts of the sessions later than `after` to match the episodes.
 
-    Acknowledgements stay: an acknowledged alert that still holds stays acknowledged.
+    Acknowledgements stay: an acknowledged alert that still holds stays acknowledged. Earlier alerts
+    belong to the window accepted since, and are resolved.
     """
     silences = _silences(conn, strategy_id)
-    stored = [alert for alert in find(conn, strategy_id) if alert.session > after]
+    known = find(conn, strategy_id)
+    for alert in known:
+        if alert.session <= after and alert.state != "resolved":
+            _resolve(conn, alert, alert.last_session, ACCEPTED)
+    stored = [alert for alert in known if alert.session > after]
     for episode in found:
         match = _matching(stored, episode)
         row = _row(strategy_id, episode, match, _silenced(silences, episode, calendar))
@@ -168,7 +236,7 @@ def reconcile(
                 conn.execute(_queries.change_alert, {**row, "alert_id": match.alert_id})
     for alert in stored:
         if alert.state != "resolved":
-            _resolve(conn, alert)
+            _resolve(conn, alert, alert.session, REVISED_AWAY)
 
 
 _FOLLOWS = (
@@ -234,13 +302,13 @@ def _silenced(
     return covering[-1] if covering else None
 
 
-def _resolve(conn: Connection, alert: Alert) -> None:
+def _resolve(conn: Connection, alert: Alert, last: date, note: str) -> None:
     row = {
         **vars(alert),
         "state": "resolved",
-        "resolved_session": alert.session,
-        "last_session": alert.session,
-        "note": REVISED_AWAY,
+        "resolved_session": last,
+        "last_session": last,
+        "note": note,
     }
     conn.execute(_queries.change_alert, row)
 

@@ -85,16 +85,14 @@ def silence(
 @database_option
 @strategy_option()
 @click.argument("feature")
-@click.option(
-    "--from", "session", type=Day(), required=True, help="The first session that was right again."
-)
+@click.argument("session", type=Day())
 @reason_option
 @by_option
 @rehearsal_option
 def repaired(
     uri: DatabaseURI, strategy: str, feature: str, session: date, reason: str, by: str
 ) -> None:
-    """Confirm that a late FEATURE ("all" for every one) is right again."""
+    """Confirm that a late FEATURE ("all" for each) is right from SESSION on."""
     monitor = open_monitor(uri, strategy)
     name = "" if feature == "all" else feature
     monitor.confirm_repair(session, feature=name, by=by, reason=reason)

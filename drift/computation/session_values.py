@@ -144,12 +144,25 @@ def of_features(
     yield Value(session, "n_drifted", "", len(worst.drifted), worst.n_features, "ok")
     yield _worst(session, "psi_max", worst.value, worst)
     yield _worst(session, "psi_ratio", worst.ratio, worst)
+    yield from _drifted(session, "psi_ratio", results, worst)
     if fixed is not None:
         unmoved = session_psi(fixed.results())
+        yield from _drifted(session, "psi_fixed_ratio", fixed.results(), unmoved)
         yield _worst(session, "psi_fixed_max", unmoved.value, unmoved)
         yield _worst(session, "psi_fixed_ratio", unmoved.ratio, unmoved)
-    week = session_psi(pooled(recent)) if len(recent) == POOLED_SESSIONS else None
+    together = pooled(recent) if len(recent) == POOLED_SESSIONS else {}
+    week = session_psi(together) if together else None
     yield _worst(session, "psi_5d_ratio", week.ratio if week else None, week)
+    if week is not None:
+        yield from _drifted(session, "psi_5d_ratio", together, week)
+
+
+def _drifted(
+    session: date, metric: str, results: Mapping[str, PSIResult], found: SessionPSI
+) -> Iterator[Value]:
+    """The features beyond their limit, by name: what an alert on them is about."""
+    for name in found.drifted:
+        yield Value(session, metric, name, results[name].ratio, results[name].n, "ok")
 
 
 def of_feeds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,20 +10,55 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mlflow_timescale.common.errors import InvalidText
 from mlflow_timescale.common.frames import Columns, Frame, InvalidFrame, as_arrow, text
 from mlflow_timescale.common.micros import column_micros
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import InvalidTime
 
+COLUMNS = (
+    "entity_key",
+    "session",
+    "signal_time",
+    "signal",
+    "value",
+    "horizon",
+    "known_at",
+    "signal_name",
+    "model_name",
+    "model_version",
+    "group",
+)
 IDENTIFIERS = ("entity_key", "group", "signal_name", "model_name", "model_version")
 
 
-def read(frame: Any) -> Columns:
+def read(frame: Any, names: Mapping[str, str] | None = None) -> Columns:
     """The columns of any frame or file; a CSV file gives identifiers as they are written.
 
-    >>> read({"entity_key": ["AAPL"], "signal": [0.5]})["signal"].tolist()
+    `names` maps columns of ours to those of the frame that have another name; the levels of a
+    pandas index count as columns. Raises InvalidFrame for a column that the frame has not.
+
+    >>> read({"instrument": ["SH600519"], "score": [0.5]}, {"signal": "score"})["signal"].tolist()
     [0.5]
     """
-    return Frame(frame, text=IDENTIFIERS).columns()
+    names = names or {}
+    unknown = sorted(set(names) - set(COLUMNS))
+    if unknown:
+        raise InvalidFrame(
+            f"columns has no {', '.join(map(repr, unknown))}; it maps any of {', '.join(COLUMNS)} "
+            f"to a column of the frame"
+        )
+    text = {names.get(name, name) for name in IDENTIFIERS}
+    try:
+        given = Frame(frame, text=text, keys={*COLUMNS, *names.values()}).columns()
+    except UnicodeEncodeError as exc:  # a lone surrogate, which Arrow refuses without a name
+        for name in text:
+            if name in frame:
+                check_text(list(frame[name]), f"column {name!r}")
+        raise InvalidText(f"a column holds text that UTF-8 cannot encode: {exc}") from exc
+    for name, other in names.items():
+        given[name] = given[other]
+    return given
 
 
 def rows(columns: Columns) -> int:
@@ -46,7 +82,8 @@ def take(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
 def texts(columns: Columns, name: str, default: str | None = None) -> list[str]:
     """A column of identifiers; missing and empty ones take the default.
 
-    Raises InvalidFrame without a default, and for values that are neither text nor integers.
+    Raises InvalidFrame without a default, and for values that are neither text nor integers;
+    InvalidText for NUL, which no column of a database holds.
 
     >>> texts(read({"model_version": ["1.10", None]}), "model_version", "")
     ['1.10', '']
@@ -57,6 +94,8 @@ def texts(columns: Columns, name: str, default: str | None = None) -> list[str]:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     values = values.cast(pa.string())
+    if pc.any(pc.match_substring(values, "\0")).as_py():
+        check_text(values.to_pylist(), f"column {name!r}")
     is_missing = pc.fill_null(pc.equal(values, ""), True)
     missing = pc.sum(is_missing).as_py() or 0
     if missing and default is None:

@@ -20,6 +20,7 @@ from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Connection, load
 
 from ..metrics.arrays import Floats
+from ..metrics.categories import category_codes
 
 if TYPE_CHECKING:
     from mlflow_timescale.features import Freshness
@@ -69,10 +70,14 @@ class Section(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One feature in each session."""
+    """One feature in each session.
+
+    `names` are the texts of the codes that stand for categories; None for a feature of numbers.
+    """
 
     feature: str
     sections: dict[date, Section]
+    names: dict[float, str] | None = None
 
 
 def exist(conn: Connection) -> bool:
@@ -129,9 +134,21 @@ def samples(
                 "entities": _everyone(windows),
             },
         )
-        for name, version, *arrays in cursor:
-            rows = _Rows.sorted(*(np.asarray(array) for array in arrays))
-            yield Sample(label(name, version), {w.session: rows.section(w) for w in windows})
+        for name, version, *arrays, labels in cursor:
+            entities, events, ingests, numbers = (np.asarray(array) for array in arrays)
+            values, names = _with_codes(numbers, labels)
+            rows = _Rows.sorted(entities, events, ingests, values)
+            yield Sample(label(name, version), {w.session: rows.section(w) for w in windows}, names)
+
+
+def _with_codes(values: Floats, labels: list[str] | None) -> tuple[Floats, dict[float, str] | None]:
+    """The values with the codes of categories, whose texts are `labels` in their order."""
+    if labels is None:
+        return values, None
+    codes, names = category_codes(labels)
+    coded = values.copy()
+    coded[np.isneginf(values)] = codes
+    return coded, names
 
 
 def label(feature: str, version: int) -> str:

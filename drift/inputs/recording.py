@@ -7,7 +7,7 @@ Sessions that were computed before the rows came are marked stale, for the next 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,11 @@ _STRATEGY_RETURNS = _InputKind(
 
 
 def record_predictions(
-    conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
+    conn: Connection,
+    strategy_id: str,
+    calendar: TradingCalendar,
+    frame: Any,
+    names: Mapping[str, str] | None = None,
 ) -> int:
     """Record the signals of a strategy's models; return how many rows were new.
 
@@ -79,7 +83,7 @@ def record_predictions(
     signal_name ("signal"), model_name, model_version, group. Raises InvalidFrame, NotASession,
     Contradiction.
     """
-    table = columns.read(frame)
+    table = columns.read(frame, names)
     entities, signals = texts(table, "entity_key"), numbers(table, "signal")
     signal_times, session_days = _times(table, calendar)
     plausibility.refuse_infinite("signal", signals, [entities, session_days.tolist()])
@@ -114,7 +118,11 @@ def _signal_ids(conn: Connection, strategy_id: str, given: Columns) -> list[int]
 
 
 def record_returns(
-    conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
+    conn: Connection,
+    strategy_id: str,
+    calendar: TradingCalendar,
+    frame: Any,
+    names: Mapping[str, str] | None = None,
 ) -> int:
     """Record the returns of names after a signal; return how many rows were new.
 
@@ -124,7 +132,7 @@ def record_returns(
 
     Raises InvalidFrame, NotASession, Contradiction; warns of implausible values.
     """
-    table = _known(columns.read(frame), calendar)
+    table = _known(columns.read(frame, names), calendar)
     entities, sessions = texts(table, "entity_key"), days(table, "session")
     horizons, known_at, values = (
         counts(table, "horizon", 1),
@@ -146,13 +154,17 @@ def record_returns(
 
 
 def record_strategy_returns(
-    conn: Connection, strategy_id: str, calendar: TradingCalendar, frame: Any
+    conn: Connection,
+    strategy_id: str,
+    calendar: TradingCalendar,
+    frame: Any,
+    names: Mapping[str, str] | None = None,
 ) -> int:
     """Record the returns of the strategy itself; return how many rows were new.
 
     Columns: session, value; optional known_at, as for `record_returns`.
     """
-    table = _known(columns.read(frame), calendar)
+    table = _known(columns.read(frame, names), calendar)
     sessions, known_at, values = days(table, "session"), _known_at(table), numbers(table, "value")
     plausibility.refuse_infinite("value", values, [sessions.tolist()])
     plausibility.refuse_from_the_future(sessions, known_at, calendar)

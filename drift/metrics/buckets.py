@@ -9,8 +9,8 @@ values have a bucket too: going missing is a drift.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -19,9 +19,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Counts, Floats
+from .categories import labels_of
 from .clock import Clock
 from .feed_quality import Habits
+from .ranks import cross_sectional
 from .spread import ROUNDING, is_constant
+
+_TUPLES = ("edges", "values", "counts", "names")
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,9 @@ class Reference:
     Attributes
     ----------
     kind
-        "quantiles" or "values".
+        "quantiles", "values" or "categories".
     edges
-        Interior cut points, increasing; empty for "values".
+        Interior cut points, increasing; empty for "values" and "categories".
     values
         Values that are a bucket of their own, increasing.
     counts
@@ -65,6 +69,10 @@ class Reference:
         How many of a day's names had no value, the same value, or that of the day before.
     clock
         The usual hour of the events; None where it was not recorded.
+    names
+        The texts of `values` where these are codes of categories.
+    ranked
+        Whether values are ranked across the names of a session before they are counted.
     """
 
     kind: str
@@ -75,6 +83,29 @@ class Reference:
     pooled: Variation | None = None
     habits: Habits | None = None
     clock: Clock | None = None
+    names: tuple[str, ...] = ()
+    ranked: bool = False
+
+    @classmethod
+    def fit_categories(cls, codes: ArrayLike, names: Mapping[float, str]) -> Reference:
+        """A bucket for each category of a window, one for any other, one for missing ones.
+
+        Parameters
+        ----------
+        codes, names
+            As `category_codes` returns them.
+
+        >>> from drift.metrics.categories import category_codes
+        >>> codes, names = category_codes(["FIN", "TECH", "TECH", None])
+        >>> reference = Reference.fit_categories(codes, names)
+        >>> dict(zip(reference.labels, reference.counts)) == {
+        ...     "FIN": 1, "TECH": 2, "other": 0, "missing": 1}
+        True
+        """
+        data = np.asarray(codes, dtype=np.float64).ravel()
+        values = tuple(np.unique(data[np.isfinite(data)]).tolist())
+        empty = cls("categories", (), values, (), names=labels_of(names, values))
+        return replace(empty, counts=tuple(count(empty, data).tolist()))
 
     @classmethod
     def fit(cls, values: ArrayLike, bins: int = 10) -> Reference:
@@ -164,6 +195,8 @@ class Reference:
         >>> Reference.fit([1.0, 2.0]).labels
         ('1', '2', 'other', 'missing')
         """
+        if self.kind == "categories":
+            return (*self.names, "other", "missing")
         if self.kind == "values":
             return (*(f"{value:.4g}" for value in self.values), "other", "missing")
         ends = [-np.inf, *self.cuts.tolist(), np.inf]
@@ -174,13 +207,16 @@ class Reference:
 
     def to_json(self) -> str:
         """Text that `from_json` turns into an equal reference, every double exact."""
-        return json.dumps(asdict(self))
+        fields = asdict(self)
+        if not self.names:  # clients from before there were categories do not know the field
+            del fields["names"]
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, text: str) -> Reference:
         """The reference that `to_json` wrote."""
         fields: dict[str, Any] = json.loads(text)
-        fields |= {key: tuple(fields[key]) for key in ("edges", "values", "counts")}
+        fields |= {key: tuple(fields.get(key, ())) for key in _TUPLES}
         for key, kind in (
             ("daily", Variation),
             ("pooled", Variation),
@@ -198,6 +234,8 @@ def count(reference: Reference, values: ArrayLike) -> Counts:
     array([0, 2, 1, 1])
     """
     row = np.ascontiguousarray(values, dtype=np.float64).ravel()
+    if reference.ranked:
+        row = cross_sectional(row)
     return _count_row(reference, row, np.empty(len(row), dtype=bool))
 
 
@@ -211,7 +249,8 @@ def count_batch(references: Sequence[Reference], matrix: ArrayLike) -> Counts:
         raise ValueError(f"{len(references)} references need as many rows, got shape {rows.shape}")
     table = np.zeros((len(rows), max((r.buckets for r in references), default=0)), dtype=np.int64)
     scratch = np.empty(rows.shape[1], dtype=bool)
-    for reference, row, counts in zip(references, rows, table, strict=True):
+    for reference, values, counts in zip(references, rows, table, strict=True):
+        row = cross_sectional(values) if reference.ranked else values
         counts[: reference.buckets] = _count_row(reference, row, scratch)
     return table
 

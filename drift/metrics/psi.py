@@ -28,6 +28,7 @@ from scipy.special import chdtrc, chdtri, fdtrc
 
 from .arrays import Counts, Floats
 from .buckets import Reference, Variation, count, count_batch
+from .categories import category_codes, is_categorical
 from .labels import require_same
 from .multiplicity import benjamini_hochberg
 from .spread import is_constant
@@ -105,7 +106,13 @@ class SessionPSI:
     n_features: int
 
 
-def fit(values: ArrayLike, bins: int = 10, days: ArrayLike | None = None) -> Reference:
+def fit(
+    values: ArrayLike,
+    bins: int = 10,
+    days: ArrayLike | None = None,
+    *,
+    names: Mapping[float, str] | None = None,
+) -> Reference:
     """The reference of an accepted window.
 
     Parameters
@@ -117,6 +124,8 @@ def fit(values: ArrayLike, bins: int = 10, days: ArrayLike | None = None) -> Ref
     days
         Shape (m,), the session of each value. With it the reference knows how much its own days
         differ from each other, which the chi2 law, made for independent names, cannot.
+    names
+        The text of each code, where the values are codes of categories: each is a bucket.
 
     Examples
     --------
@@ -126,7 +135,9 @@ def fit(values: ArrayLike, bins: int = 10, days: ArrayLike | None = None) -> Ref
     >>> Reference.from_json(reference.to_json()) == reference
     True
     """
-    reference = Reference.fit(values, bins)
+    reference = (
+        Reference.fit(values, bins) if names is None else Reference.fit_categories(values, names)
+    )
     if days is None:
         return reference
     return with_days(reference, count_days(reference, values, days))
@@ -355,7 +366,8 @@ def calculate_psi(expected: ArrayLike, actual: ArrayLike, bins: int = 10) -> flo
     Parameters
     ----------
     expected, actual
-        Samples of shape (n,) and (m,); NaN has a separate bin.
+        Samples of shape (n,) and (m,), of numbers or of texts; a missing value (NaN, None) has a
+        separate bin. Of texts each has a bin, and those that `expected` lacks share one.
     bins
         Quantile bins of `expected`.
 
@@ -367,14 +379,28 @@ def calculate_psi(expected: ArrayLike, actual: ArrayLike, bins: int = 10) -> flo
     Raises
     ------
     ValueError
-        There are fewer than two bins.
+        There are fewer than two bins, or one sample has texts and the other numbers.
 
     Examples
     --------
     >>> calculate_psi(np.arange(100.0), np.arange(100.0))
     0.0
+    >>> round(calculate_psi(["TECH", "FIN"] * 50, ["TECH", "FIN", "FIN"] * 30), 2)
+    0.11
     >>> calculate_psi([1.0, 2.0], [])
     nan
     """
-    value = psi(Reference.fit(expected, bins), actual).value
+    if is_categorical(expected) or is_categorical(actual):
+        value = _psi_of_texts(np.asarray(expected, dtype=object), np.asarray(actual, dtype=object))
+    else:
+        value = psi(Reference.fit(expected, bins), actual).value
     return float("nan") if value is None else value
+
+
+def _psi_of_texts(expected: NDArray[np.object_], actual: NDArray[np.object_]) -> float | None:
+    for sample in (expected, actual):
+        number = next((v for v in sample if isinstance(v, (int, float)) and v == v), None)
+        if number is not None:
+            raise ValueError(f"texts and numbers cannot be compared: one sample holds {number!r}")
+    codes, names = category_codes(expected)
+    return psi(Reference.fit_categories(codes, names), category_codes(actual)[0]).value

@@ -130,6 +130,7 @@ def accept(
     with conn.transaction():
         conn.execute(_queries.lock_to_compute, row)
         before = References(conn, strategy_id)
+        conn.execute(_queries.drop_provisional, row)
         for role in ("accepted",) if before.fixed else ("accepted", "fixed"):
             _keep(conn, {**row, "role": role}, fitted)
         conn.execute(_queries.mark_all_stale, row)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mlflow_timescale import db
-from mlflow_timescale.common.time import optional_duration
+from mlflow_timescale.common.calendars import canonical_name
+from mlflow_timescale.common.errors import InvalidInput
+from mlflow_timescale.common.text import check_text
+from mlflow_timescale.common.time import Duration, InvalidTime, SessionCount, optional_duration
 from mlflow_timescale.db.rows import mappings
 
 from ..errors import DefinitionError
 from ..values.encoding import Floats, is_there
+from ..values.names import check_names
 from ..values.points import Points
 from . import categories
 
@@ -44,16 +47,21 @@ class FeatureView:
         Free text, shown by `mlflow-timescale features`.
     entity_kind
         What the entities are, such as "stock".
+    calendar
+        The trading calendar that ages the values, such as "XNYS"; None: all time ages them.
     max_staleness
-        The age above which `FeatureStore.health` reports a feature as stale: a timedelta, or a text
-        such as "3d"; None for no limit.
+        The age above which a value is stale: a read of the view leaves it out, and
+        `FeatureStore.health` reports it. A timedelta, or a text such as "3d" or, with a calendar,
+        "1 session"; None for no limit.
 
     Raises
     ------
     DefinitionError
         A type is unknown, or the view has no name, no feature, or a version below 1.
     InvalidTime
-        `max_staleness` is no duration.
+        `max_staleness` is no duration, or counts sessions and there is no calendar.
+    UnknownCalendar
+        There is no such calendar.
 
     Examples
     --------
@@ -67,8 +75,9 @@ class FeatureView:
     description: str = ""
     entity_kind: str = ""
     owner: str = ""
-    max_staleness: timedelta | None = None
+    max_staleness: Duration | None = None
     code_reference: str = ""
+    calendar: str | None = None
 
     def __post_init__(self) -> None:
         features = self.features
@@ -78,6 +87,7 @@ class FeatureView:
         limit = optional_duration(self.max_staleness, "max_staleness")
         object.__setattr__(self, "features", dict(features))
         object.__setattr__(self, "max_staleness", limit)
+        self._check_calendar(limit)
         for name, kind in features.items():
             if kind not in TYPES or not name:
                 raise DefinitionError(
@@ -86,6 +96,24 @@ class FeatureView:
                 )
         if not features or not self.name or self.version < 1:
             raise DefinitionError("a view needs a name, a version from 1, and a feature")
+        self._check_texts()
+
+    def _check_texts(self) -> None:
+        values = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        try:
+            check_names([self.name], "the name of a view")
+            check_names(self.features, "the name of a feature")
+            check_text({name: v for name, v in values if isinstance(v, str)}, "view")
+        except InvalidInput as exc:
+            raise DefinitionError(str(exc)) from exc
+
+    def _check_calendar(self, limit: Duration | None) -> None:
+        if self.calendar is not None:
+            object.__setattr__(self, "calendar", canonical_name(self.calendar))
+        elif isinstance(limit, SessionCount):
+            raise InvalidTime(
+                f"max_staleness of view {self.name!r} is {limit}; give a calendar such as 'XNYS'"
+            )
 
     def __hash__(self) -> int:
         return hash((self.name, self.version))
@@ -106,7 +134,10 @@ def register(conn: db.Connection, view: FeatureView) -> bool:
             return False
         _refuse_other_owners(stored.values(), view)
         values = {field.name: getattr(view, field.name) for field in fields(view)}
-        conn.execute(_queries.insert_view, values | {"features": None})
+        limit = view.max_staleness
+        counts = {"max_staleness": None, "max_sessions": limit.count} if isinstance(
+            limit, SessionCount) else {"max_sessions": None}  # fmt: skip
+        conn.execute(_queries.insert_view, values | {"features": None} | counts)
         conn.execute(
             _queries.insert_definitions,
             {
@@ -122,7 +153,7 @@ def register(conn: db.Connection, view: FeatureView) -> bool:
 def views(conn: db.Connection) -> list[FeatureView]:
     """All views, by name and version."""
     rows = mappings(conn, _queries.views)
-    return [FeatureView(**row) for row in rows]
+    return [FeatureView(**_with_sessions(row)) for row in rows]
 
 
 def check(
@@ -157,6 +188,21 @@ def check(
                     f"register version {version} of its view first"
                 )
             _check_type(points, code, kinds[name][version])
+
+
+def calendars(conn: db.Connection) -> dict[str, str]:
+    """The calendar of each feature whose view has one; that of the newest version counts."""
+    return {
+        name: view.calendar
+        for view in views(conn)
+        if view.calendar is not None
+        for name in view.features
+    }
+
+
+def _with_sessions(row: dict[str, Any]) -> dict[str, Any]:
+    sessions = row.pop("max_sessions")
+    return row if sessions is None else row | {"max_staleness": SessionCount(sessions)}
 
 
 def find_or_register(conn: db.Connection, view: FeatureView | str) -> FeatureView:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlflow_timescale import db
+from mlflow_timescale.common.text import check_text
 
 from ..errors import FeatureError, UnknownFeature, unknown_feature
 from .definitions import FeatureView
@@ -52,6 +53,7 @@ def select(features: Features, versions: Versions) -> FeatureSelection:
             raise UnknownFeature(f"{part!r} is neither a feature name nor a FeatureView")
     if not chosen:
         raise UnknownFeature("name at least one feature")
+    check_text(list(chosen), "features")
     return FeatureSelection(list(chosen), list(chosen.values()))
 
 

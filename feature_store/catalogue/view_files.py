@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mlflow_timescale.common.time import fixed_duration, format_duration
+from mlflow_timescale.common.time import format_duration
 
 from ..errors import DefinitionError
 from .definitions import FeatureView
@@ -36,7 +36,8 @@ def view_from_dict(item: Any) -> FeatureView:
     ----------
     item
         `name`, `features` (a list of names, or name to type), and optionally version, description,
-        entity_kind, owner, max_staleness ("5d") and code_reference. Raises DefinitionError.
+        entity_kind, owner, max_staleness ("5d" or "1 session"), calendar and code_reference. Raises
+        DefinitionError or InvalidTime.
 
     Examples
     --------
@@ -50,9 +51,7 @@ def view_from_dict(item: Any) -> FeatureView:
         raise DefinitionError(
             f"a view is an object with name and features, optionally {optional}; got {keys}"
         )
-    staleness = item.get("max_staleness")
-    allowed = fixed_duration(staleness, "max_staleness") if staleness else None
-    return FeatureView(**{**item, "max_staleness": allowed})
+    return FeatureView(**{**item, "max_staleness": item.get("max_staleness") or None})
 
 
 def view_to_dict(view: FeatureView) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import click
@@ -10,6 +10,7 @@ import click
 from mlflow_timescale.cli.kit import (
     Moment,
     as_of_option,
+    calendar_option,
     database_option,
     entity_option,
     features_option,
@@ -17,6 +18,7 @@ from mlflow_timescale.cli.kit import (
     max_age_option,
     print_columns,
 )
+from mlflow_timescale.common.time import Duration
 from mlflow_timescale.db.uri import DatabaseURI
 
 from .options import one_version_option, version_option
@@ -39,13 +41,15 @@ _COLUMNS = (
 @database_option
 @as_of_option
 @max_age_option
+@calendar_option
 @version_option
 @json_option
 def latest(
     entity: str,
     names: tuple[str, ...],
     as_of: datetime | None,
-    max_age: timedelta | None,
+    max_age: Duration | None,
+    calendar: str | None,
     feature_version: Any,
     uri: DatabaseURI,
     as_json: bool,
@@ -62,6 +66,7 @@ def latest(
             list(names) or None,
             as_of=as_of,
             max_age=max_age,
+            calendar=calendar,
             feature_version=feature_version,
         )
     rows = [values[name] for name in sorted(values)]
@@ -90,17 +95,35 @@ def history(
 @database_option
 @features_option()
 @entity_option
+@click.option(
+    "--change",
+    type=click.Choice(["new", "revised", "all"]),
+    help="List the values of this kind; by default their numbers and sizes.",
+)
 @json_option
 def diff(
     earlier: datetime,
     later: datetime,
     names: list[str] | None,
     entities: list[str] | None,
+    change: str | None,
     uri: DatabaseURI,
     as_json: bool,
 ) -> None:
-    """Show values that became known after EARLIER and by LATER."""
+    """Show what became known after EARLIER and by LATER, by kind of change.
+
+    Sizes are absolute differences of a revised number from the one before, in the unit of the
+    feature. With --json every value is listed.
+    """
     from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
-        print_columns(store.diff(earlier, later, entities=entities, features=names), as_json)
+        changes = store.diff(
+            earlier,
+            later,
+            entities=entities,
+            features=names,
+            change=None if change == "all" else change,
+            summary=change is None and not as_json,
+        )
+    print_columns(changes, as_json)

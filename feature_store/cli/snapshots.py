@@ -10,6 +10,7 @@ import click
 from mlflow_timescale.cli.kit import (
     Exit,
     Moment,
+    calendar_option,
     database_option,
     exit_with,
     features_option,
@@ -32,6 +33,7 @@ from .options import column_options, spine_argument, version_option
 @features_option(required=True)
 @column_options
 @max_age_option
+@calendar_option
 @version_option
 @click.option("--written-by", type=Moment(), help="Past watermark to read at; default: now.")
 @click.option(
@@ -59,19 +61,17 @@ def snapshot(
     SPINE is a Parquet or CSV file with an entity and a time in each row; its other columns are
     kept. PATH is a new directory or any fsspec URL.
     """
-    from ..files.snapshots import write_snapshot
-    from ..read.query import PointInTimeQuery
     from ..store import FeatureStore
 
-    query = PointInTimeQuery(names, written_by=written_by, **options)
     with FeatureStore(uri) as store:
-        written = write_snapshot(
-            store.database,
+        written = store.snapshot(
             spine,
-            query,
+            names,
             path,
+            written_by=written_by,
             name=name,
             partition=None if partition == "none" else partition,
+            **options,
         )
     manifest = written.manifest
     if as_json:

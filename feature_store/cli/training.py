@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_timescale.cli.kit import (
+    calendar_option,
     database_option,
     features_option,
     json_option,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @features_option(required=True)
 @column_options
 @max_age_option
+@calendar_option
 @version_option
 @click.option("--event-times", is_flag=True, help="Add the event time of every value.")
 @click.option("--explain", is_flag=True, help="Show a row for each cell: its source or why none.")

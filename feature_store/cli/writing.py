@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from mlflow_timescale.cli.kit import database_option, print_message, progress, rehearsal_option
+from mlflow_timescale.cli.kit import (
+    database_option,
+    features_option,
+    print_message,
+    progress,
+    rehearsal_option,
+)
 from mlflow_timescale.db.uri import DatabaseURI
 
 from .options import Lag
@@ -52,12 +58,20 @@ from .options import Lag
     "--feature-version", type=int, metavar="N", default=1, show_default=True, help="Version."
 )
 @click.option("--view", metavar="NAME", help="Registered view to write for, in its newest version.")
+@features_option()
 @click.option("--producer", metavar="NAME", help="Who writes; default: this command.")
 @click.option("--run-id", metavar="ID", help="MLflow run that computed the values.")
 @click.option("--restate", is_flag=True, help="Store different values as revisions known from now.")
 @click.option("--forecast", is_flag=True, help="Allow values that are known before their event.")
 @rehearsal_option
-def write(file: Path, producer: str | None, lag: Any, uri: DatabaseURI, **options: Any) -> None:
+def write(
+    file: Path,
+    names: list[str] | None,
+    producer: str | None,
+    lag: Any,
+    uri: DatabaseURI,
+    **options: Any,
+) -> None:
     """Write the features in FILE, all or nothing.
 
     FILE is Parquet or CSV, or a directory of such files.
@@ -73,7 +87,11 @@ def write(file: Path, producer: str | None, lag: Any, uri: DatabaseURI, **option
     ):
         task = bar.add_task("", total=None)
         stored = store.write_frame(
-            file, availability_lag=lag, progress=lambda n: bar.advance(task, n), **options
+            file,
+            availability_lag=lag,
+            features=names,
+            progress=lambda n: bar.advance(task, n),
+            **options,
         )
     already = "" if stored else " (everything was there already)"
     print_message(f"{stored:,} new values{already}")

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from mlflow_timescale.common.frames import Frame
 from mlflow_timescale.common.micros import column_micros
-from mlflow_timescale.common.time import duration_micros
+from mlflow_timescale.common.time import fixed_duration
 
 from ..catalogue.selection import ANY_VERSION, Versions, select
 from ..errors import FeatureError
+from ..read.ages import AgeLimit
 from .lake import Lake
 
 if TYPE_CHECKING:
@@ -93,8 +94,10 @@ def _expire(
     if max_age is not None:
         daft = _daft()
         micros = [daft.col(c).cast(daft.DataType.int64()) for c in (as_of, _EVENT)]
-        alive = micros[1] >= micros[0] - duration_micros(max_age, "max_age")
-        frame = frame.with_column(name, daft.functions.when(alive, then=daft.col(name)))
+        limit = AgeLimit(fixed_duration(max_age, "max_age")).micros
+        if limit is not None:
+            alive = micros[1] >= micros[0] - limit
+            frame = frame.with_column(name, daft.functions.when(alive, then=daft.col(name)))
     return frame.exclude(_EVENT)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -23,15 +23,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlflow_timescale.common.frames import load_json
+from mlflow_timescale.common.frames import Frame, load_json
 from mlflow_timescale.common.micros import Micros
-from mlflow_timescale.common.time import duration_micros
+from mlflow_timescale.common.time import Duration
 
-from ..catalogue.selection import ANY_VERSION, FeatureSelection, Versions, select
+from ..catalogue.selection import ANY_VERSION, Features, FeatureSelection, Versions
 from ..errors import FeatureError, unknown_feature
 from ..read.cells import Cells, Winners
 from ..read.frontier import Frontier, search
-from ..read.spine import EntityColumns, Spine, read_spine, slices
+from ..read.query import OF_VIEW, PointInTimeQuery
+from ..read.spine import EntityColumns, Spine, slices
 from .storage import CorruptFile, DataFile, Folder
 
 FILE = "lake.json"
@@ -171,6 +172,12 @@ class Lake:
             raise LakeError(f"{self.url} is no lake: it has no {FILE}") from exc
         self.manifest = LakeManifest.from_json(text, self.url)
 
+    def __repr__(self) -> str:
+        return (
+            f"<Lake at {self.url}: {self.rows} rows of {len(self.manifest.versions)} features, "
+            f"written by {self.manifest.written_by}>"
+        )
+
     @property
     def written_by(self) -> datetime:
         """The watermark: the lake holds everything written up to this moment, and nothing later.
@@ -226,6 +233,26 @@ class Lake:
         empty = SCHEMA.empty_table()
         return pa.concat_tables(tables or [empty if columns is None else empty.select(columns)])
 
+    def to_frame(self, output: str = "pandas") -> Any:
+        """The rows of the lake as a frame.
+
+        Parameters
+        ----------
+        output
+            "pandas", "arrow" or "polars".
+
+        Raises
+        ------
+        CorruptFile
+            A file differs from its hash in the manifest.
+
+        Examples
+        --------
+        >>> lake.to_frame()["value"].tolist()
+        [0.01, 0.02, 0.03]
+        """
+        return Frame(self.table()).join({}, output)
+
     def verify(self) -> None:
         """Check that every file is as it was written, and that there are no others.
 
@@ -250,12 +277,14 @@ class Lake:
     def training_frame(
         self,
         spine_frame: Any,
-        features: str | list[str],
+        features: Features,
         *,
         entity: EntityColumns = "entity_key",
         as_of: str = "as_of",
         feature_version: Versions = None,
-        max_age: timedelta | str | None = None,
+        max_age: str | Duration | None = None,
+        calendar: str | None = None,
+        max_staleness: str | Duration | None = OF_VIEW,
         output: str | None = None,
         map: Callable[..., Iterable[Any]] = map,  # noqa: A002 - it is what an executor calls it
     ) -> Any:
@@ -263,8 +292,11 @@ class Lake:
 
         Parameters
         ----------
-        spine_frame, features, entity, as_of, feature_version, max_age, output
+        spine_frame, features, entity, as_of, feature_version, max_age, max_staleness, output
             As in `FeatureStore`.
+        calendar
+            As in `FeatureStore`, without the corrections that a database records; or a
+            `TradingCalendar`.
         map
             The `map` of any executor (processes, Ray, Dask, Spark). It receives a function and one
             task for each bucket; both can be pickled.
@@ -289,8 +321,17 @@ class Lake:
         >>> lake.training_frame(spine, "ret_5d")["ret_5d"].tolist()
         [0.01, 0.02, 0.03]
         """
-        chosen = self.check(select(features, feature_version))
-        spine = read_spine(spine_frame, chosen.names, entity, as_of)
+        query = PointInTimeQuery(
+            features,
+            entity,
+            as_of,
+            feature_version,
+            max_age,
+            calendar=calendar,
+            max_staleness=max_staleness,
+        )
+        chosen = self.check(query.selection)
+        spine = query.spine(spine_frame)
         cells = Cells.empty(len(chosen.names), len(spine), details=False, versions=True)
         structures = []
         for found in map(search_part, self.parts(spine, chosen)):
@@ -300,8 +341,7 @@ class Lake:
                     structures.append((winners, _objects(texts)))
         for winners, values in structures:  # after all numbers: a higher version may have won
             cells.put_structures(winners, values)
-        if max_age is not None:
-            cells.expire(spine.as_of, duration_micros(max_age, "max_age"))
+        cells.expire(spine.as_of, [query.limits[name] for name in chosen.names])
         added = {name: cells.objects(j) for j, name in enumerate(chosen.names)}
         return spine.join(added, output)
 

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.db import Database
 from mlflow_timescale.db.arrays import Int4Array, Int8Array, TimestampArray
 
@@ -118,6 +119,7 @@ def export_lake(
     `features` and `buckets` are fixed when a lake begins. Raises LakeError if another export to the
     same place runs, or if the lake comes from another database.
     """
+    check_text(features, "features")
     folder = Folder(path)
     with _alone(database, folder), database.connection() as conn:
         old = _open(folder, features, buckets)

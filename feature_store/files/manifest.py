@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from mlflow_timescale.common.time import Duration, parse_duration
+
 from ..errors import FeatureError
 from .storage import DataFile
 
@@ -49,7 +51,8 @@ class Manifest:
     """All that is needed to check a snapshot, and to build it again.
 
     `written_by` is the watermark: the snapshot holds what was written up to that moment of the
-    server's clock, by transactions that had all ended.
+    server's clock, by transactions that had all ended. `age_limits` are the rules by which values
+    were too old, by feature: of `max_age`, and of the views; None where they were not recorded.
     """
 
     name: str
@@ -62,7 +65,7 @@ class Manifest:
     as_of: str
     spine_columns: list[str]
     features: list[SnapshotFeature]
-    max_age: timedelta | None
+    max_age: Duration | None
     partition: str | None
     schema: list[dict[str, str]]
     files: list[DataFile]
@@ -70,13 +73,17 @@ class Manifest:
     libraries: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
     fingerprint_version: int = 1
+    age_limits: dict[str, list[dict[str, Any]]] | None = None
 
     def to_json(self) -> str:
         """The text of the file."""
         plain = asdict(self)
         plain["written_by"] = self.written_by.isoformat()
         plain["created_at"] = self.created_at.isoformat()
-        plain["max_age"] = None if self.max_age is None else self.max_age.total_seconds()
+        if isinstance(self.max_age, timedelta):
+            plain["max_age"] = self.max_age.total_seconds()
+        elif self.max_age is not None:
+            plain["max_age"] = str(self.max_age)
         return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -89,13 +96,17 @@ class Manifest:
                     f"{where} is a snapshot of format {plain['format']}; this version reads "
                     f"{FORMAT}: upgrade mlflow-timescale"
                 )
-            return cls(**_typed({name: plain[name] for name in _NAMES if _is_known(plain, name)}))
+            names = [name for name in _NAMES if _is_known(plain, name)]
+            return cls(**_typed({name: plain[name] for name in names}))
         except (KeyError, TypeError, ValueError) as exc:
             raise SnapshotError(f"{where} has a damaged {FILE}: {exc!r}") from exc
 
 
 _NAMES = [entry.name for entry in fields(Manifest)]
-_ADDED = {"fingerprint_version"}  # older manifests lack these, and have their defaults
+_ADDED = {
+    "age_limits",
+    "fingerprint_version",
+}  # absent from older manifests
 
 
 def _is_known(plain: Mapping[str, Any], name: str) -> bool:
@@ -114,11 +125,13 @@ def library_versions() -> dict[str, str]:
 
 
 def _typed(plain: dict[str, Any]) -> Mapping[str, Any]:
-    seconds = plain["max_age"]
+    age = plain["max_age"]
+    if age is not None:
+        age = parse_duration(age) if isinstance(age, str) else timedelta(seconds=age)
     return plain | {
         "written_by": datetime.fromisoformat(plain["written_by"]),
         "created_at": datetime.fromisoformat(plain["created_at"]),
-        "max_age": None if seconds is None else timedelta(seconds=seconds),
+        "max_age": age,
         "features": [SnapshotFeature(**feature) for feature in plain["features"]],
         "files": [DataFile(**file) for file in plain["files"]],
     }

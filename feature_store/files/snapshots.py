@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlflow_timescale.common.frames import JSON, Frame
+from mlflow_timescale.common.frames import JSON, Frame, joining
 from mlflow_timescale.db import Database
 
+from ..read.ages import AgeLimit, Limits
 from ..read.query import PointInTimeQuery
 from .fingerprint import Fingerprint
 from .manifest import (
@@ -86,6 +87,33 @@ class Snapshot:
 
     url: str
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        manifest, names = self.manifest, self.feature_names
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        return (
+            f"<Snapshot {manifest.name!r} at {self.url}: {manifest.rows} rows, {len(names)} "
+            f"features ({shown}), fingerprint {self.fingerprint[:12]}>"
+        )
+
+    def to_frame(self, output: str = "pandas") -> Any:
+        """All rows as a frame; structures are Python objects in pandas, else JSON text.
+
+        Parameters
+        ----------
+        output
+            "pandas", "arrow" or "polars".
+
+        Examples
+        --------
+        >>> snapshot.to_frame().shape
+        (3, 3)
+        >>> snapshot
+        <Snapshot 'momentum-2024' at ...: 3 rows, 1 features (ret_5d), fingerprint ...>
+        """
+        readers = {"arrow": self.to_arrow, "polars": self.to_polars}
+        joining.check_output(output)
+        return readers.get(output, self.to_pandas)()
 
     @property
     def name(self) -> str:
@@ -234,6 +262,7 @@ class Snapshot:
             {feature.name: feature.version or "newest" for feature in manifest.features},
             manifest.max_age,
             manifest.written_by,
+            recorded=_recorded_limits(manifest),
         )
 
     def to_mlflow(self, name: str | None = None, targets: str | None = None) -> SnapshotDataset:
@@ -331,6 +360,15 @@ def rebuild(database: Database, snapshot: Snapshot) -> str:
     """The fingerprint of the same rows and features, read again at the same watermark."""
     content = read_training_set(database, snapshot.spine(), snapshot.query())
     return replace(content, fingerprint_version=snapshot.manifest.fingerprint_version).fingerprint
+
+
+def _recorded_limits(manifest: Manifest) -> Limits:
+    """The limits of a snapshot on the age of values; older manifests have max_age alone."""
+    rules = manifest.age_limits
+    if rules is None:
+        limits = () if manifest.max_age is None else (AgeLimit(manifest.max_age),)
+        return {feature.name: limits for feature in manifest.features}
+    return {name: tuple(map(AgeLimit.from_dict, plain)) for name, plain in rules.items()}
 
 
 def _write_data(folder: Folder, content: TrainingSet, partition: str | None) -> Iterator[DataFile]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import Any
 
@@ -22,13 +22,14 @@ from mlflow_timescale.common.frames import (
     load_json,
 )
 from mlflow_timescale.common.micros import MISSING
-from mlflow_timescale.common.time import to_micros
+from mlflow_timescale.common.time import SessionCount, optional_duration, to_micros
 from mlflow_timescale.db import Database, DatabaseURI
 
 from ..catalogue import definitions
 from ..catalogue.selection import FeatureSelection
 from ..errors import InvalidTime
 from ..read import watermarks
+from ..read.ages import on_calendars
 from ..read.cells import Cells
 from ..read.point_in_time import Options, read_cells
 from ..read.query import PointInTimeQuery
@@ -77,23 +78,29 @@ class TrainingSet:
             as_of=self.query.as_of,
             spine_columns=self.spine_columns,
             features=self.features,
-            max_age=self.query.max_age,
+            max_age=optional_duration(self.query.max_age, "max_age"),
             partition=partition,
             schema=[{"name": entry.name, "type": str(entry.type)} for entry in self.table.schema],
             files=files,
             database=str(uri),
             libraries=library_versions(),
             fingerprint_version=self.fingerprint_version,
+            age_limits={
+                name: [rule.to_dict() for rule in rules]
+                for name, rules in self.query.limits.items()
+                if rules
+            },
         )
 
 
 def read_training_set(database: Database, frame: Any, query: PointInTimeQuery) -> TrainingSet:
     """Read the training set of a query, up to its watermark or, without one, up to now."""
     selection = query.selection
-    spine = query.spine(frame)
+    spine = query.spine(frame, missing=query.recorded is not None)
     with database.connection() as conn:
         written_by = _settled(conn, query.written_by)
-        query = replace(query, written_by=written_by)
+        limits = on_calendars(conn, query.limits)
+        query = replace(query, written_by=written_by, recorded=limits)
         cells, _ = read_cells(conn, spine, query, Options())
         views = definitions.views(conn)
     order = np.argsort(spine.as_of, kind="stable")
@@ -180,9 +187,14 @@ def _definition(view: definitions.FeatureView, feature: str) -> dict[str, Any]:
         "description": view.description,
         "entity_kind": view.entity_kind,
         "owner": view.owner,
-        "max_staleness": None if stale is None else stale.total_seconds(),
+        "max_staleness": stale.total_seconds() if isinstance(stale, timedelta) else _text(stale),
+        "calendar": view.calendar,
         "code_reference": view.code_reference,
     }
+
+
+def _text(count: SessionCount | None) -> str | None:
+    return None if count is None else str(count)
 
 
 def fingerprint_of(table: pa.Table, version: int = VERSION) -> str:

@@ -6,7 +6,9 @@ Entry points: `query` (one point-in-time question), `point_in_time` (its answer)
 
 # The modules that other rooms may import.
 __all__ = [
+    "ages",
     "cells",
+    "changes",
     "explain",
     "frontier",
     "plans",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from mlflow_timescale.common.micros import MISSING, Micros
 
 from ..catalogue.series import Positions
 from ..values.encoding import Floats, is_there
+from .ages import AgeLimit
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,15 @@ class Cells:
         if winners.has_json:
             self._pending.append(winners)
 
-    def expire(self, as_of: Micros, max_age: int) -> npt.NDArray[np.bool_]:
-        """Drop winners older than `max_age` microseconds at as_of; return which those were."""
-        expired: npt.NDArray[np.bool_] = (self.event != MISSING) & (self.event < as_of - max_age)
+    def expire(
+        self, as_of: Micros, limits: Sequence[tuple[AgeLimit, ...]]
+    ) -> npt.NDArray[np.bool_]:
+        """Drop winners that are older at as_of than a limit of their feature; return which."""
+        expired = np.zeros(self.event.shape, dtype=bool)
+        for feature, rules in enumerate(limits):
+            hits = np.flatnonzero(self.event[feature] != MISSING)
+            for rule in rules:
+                expired[feature, hits] |= rule.expired(self.event[feature, hits], as_of[hits])
         self.value[expired] = np.nan
         self.event[expired] = MISSING
         for feature, structures in self.structures.items():

@@ -20,7 +20,6 @@ from .query import PointInTimeQuery
 from .spine import Group, Spine
 
 _queries = db.load("features")
-NO_AS_OF = "no as_of"
 NEVER_WRITTEN = "never written"
 NOT_YET_KNOWN = "not yet known"
 EXPIRED = "expired"
@@ -117,7 +116,6 @@ def _reasons(
         if j in cells.structures:
             undefined &= ~is_there(cells.structures[j])
         reasons[j][undefined] = UNDEFINED
-    reasons[:, spine.as_of == MISSING] = NO_AS_OF
     return reasons
 
 

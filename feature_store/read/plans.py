@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlflow_timescale import db
-from mlflow_timescale.common.micros import Micros
-from mlflow_timescale.common.time import from_micros
+from mlflow_timescale.common.micros import FIRST, Micros
+from mlflow_timescale.common.time import MICROSECOND, from_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
 from ..catalogue.series import Ids
@@ -67,7 +67,7 @@ def fill(
     if (plan or choose(lookups, density)) == "stream":
         batches = stream(readers, lookups, bounds, writes=writes)
     else:
-        near = None if density is None or not density.spacing else _LOOKBACK * density.spacing
+        near = _near(lookups, density)
         batches = look_up(readers, lookups, bounds, writes=writes, lookback=near)
     for winners in batches:
         cells.put(winners)
@@ -92,6 +92,15 @@ def choose(lookups: list[SeriesLookup], density: Density | None) -> str:
     cells_wanted = sum(len(lookup.rows) for lookup in lookups)
     too_many = density is None or density.points >= POINTS_PER_CELL * cells_wanted
     return "lookup" if too_many else "stream"
+
+
+def _near(lookups: list[SeriesLookup], density: Density | None) -> timedelta | None:
+    """How far before as_of to read first; None where that is not known, or before the year 1."""
+    if density is None or not density.spacing:
+        return None
+    near = _LOOKBACK * density.spacing
+    earliest = min(int(lookup.as_of[0]) for lookup in lookups)
+    return near if earliest - near // MICROSECOND >= FIRST else None
 
 
 def stream(

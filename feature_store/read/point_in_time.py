@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import MISSING
-from mlflow_timescale.common.time import duration_micros, from_micros, to_micros
+from mlflow_timescale.common.time import from_micros, to_micros
 
 from ..catalogue.selection import (
     ANY_VERSION,
@@ -27,6 +27,7 @@ from ..catalogue.selection import (
     version_of,
 )
 from ..values.stored import json_cursor
+from .ages import AgeLimit, common_age, on_calendars
 from .cells import Cells
 from .lookups import Bounds, SeriesLookup
 from .plans import fill
@@ -101,7 +102,7 @@ def latest(
     *,
     as_of: datetime | None,
     versions: Versions,
-    max_age: timedelta | None,
+    limits: Callable[[str], tuple[AgeLimit, ...]],
 ) -> dict[str, dict[str, FeatureValue]]:
     """The values of some entities as known at one moment, by entity and feature."""
     parameters = {
@@ -127,24 +128,35 @@ def latest(
         selection = select(list(features), versions)
         unseen = [i for i, name in enumerate(selection.names) if name not in present]
         check_known(conn, selection, unseen)
-    if max_age is not None:
-        _drop_expired(by_entity, max_age)
+    _drop_expired(conn, by_entity, limits)
     return by_entity
 
 
-def _drop_expired(found: dict[str, dict[str, FeatureValue]], max_age: timedelta) -> None:
-    for entity, values in found.items():
-        found[entity] = {
-            name: value
-            for name, value in values.items()
-            if value.as_of is None or value.event_time >= value.as_of - max_age
-        }
+def _drop_expired(
+    conn: db.Connection,
+    by_entity: dict[str, dict[str, FeatureValue]],
+    limits: Callable[[str], tuple[AgeLimit, ...]],
+) -> None:
+    entities: dict[str, list[str]] = {}
+    for entity, values in by_entity.items():
+        for name in values:
+            entities.setdefault(name, []).append(entity)
+    rules = on_calendars(conn, {name: limits(name) for name in entities})
+    for name, owners in entities.items():
+        found = [by_entity[entity][name] for entity in owners]
+        event, as_of = (
+            np.array([to_micros(getattr(value, time)) for value in found], dtype=np.int64)
+            for time in ("event_time", "as_of")
+        )
+        for rule in rules[name]:
+            for i in np.flatnonzero(rule.expired(event, as_of)):
+                by_entity[owners[i]].pop(name, None)
 
 
 def read_cells(
     conn: db.Connection, spine: Spine, query: PointInTimeQuery, options: Options
 ) -> tuple[Cells, npt.NDArray[np.bool_] | None]:
-    """The winner of every cell, and which cells have expired (None without `max_age`).
+    """The winner of every cell, and which cells have expired (None without a limit).
 
     All cells are read from one snapshot of the database.
     """
@@ -153,17 +165,18 @@ def read_cells(
     cells = Cells.empty(len(selection.names), len(spine), details=options.details, versions=several)
     with conn.transaction(), Readers(conn, options.database, options.readers) as readers:
         conn.execute(_queries.one_snapshot)
+        limits = on_calendars(conn, query.limits)
+        rules = [limits[name] for name in selection.names]
+        age = common_age(rules, spine.as_of)
         written_by = _late_writes_matter(conn, spine, query.written_by)
         for group in spine.groups:
             table = series_table(conn, group.entities, part_of(selection, group))
             lookups = _lookups(table, list(slices(group, spine.as_of)), group.features)
-            push = None if _mixes(table) or options.details else query.max_age
+            push = None if _mixes(table) or options.details else age
             fill(readers, cells, lookups, Bounds(push, written_by), options.plan)
     if several and options.warn_of_mixes:
         _warn_of_mixed_versions(cells, selection)
-    if query.max_age is None:
-        return cells, None
-    return cells, cells.expire(spine.as_of, duration_micros(query.max_age, "max_age"))
+    return cells, cells.expire(spine.as_of, rules) if any(rules) else None
 
 
 def lookups_of(

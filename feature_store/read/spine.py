@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlflow_timescale.common.frames import Frame, labels
-from mlflow_timescale.common.micros import MISSING, Micros, column_micros
-from mlflow_timescale.common.time import to_micros
+from mlflow_timescale.common.frames import Frame, as_column, labels
+from mlflow_timescale.common.micros import MISSING, Micros, column_micros, object_micros
 
 from ..errors import InvalidFrame
 from ..values.points import Codes
@@ -55,18 +54,30 @@ class Spine(NamedTuple):
         return self.frame.join(added, output)
 
 
-def read_spine(source: Any, features: list[str], entity: EntityColumns, as_of: str) -> Spine:
+def read_spine(
+    source: Any,
+    features: list[str],
+    entity: EntityColumns,
+    as_of: str,
+    *,
+    missing: bool = False,
+) -> Spine:
     """Read a spine: a frame of any kind, or (entity, as_of) pairs.
 
-    `entity` is a column, or a mapping of each entity column to its features. A missing as_of is no
-    error: its cells stay empty. Raises InvalidFrame or InvalidTime.
+    `entity` is a column, or a mapping of each entity column to its features. `missing` allows a
+    missing as_of, whose cells stay empty: older snapshots have such rows. Raises InvalidFrame or
+    InvalidTime.
     """
     owners = _owners(entity, features)
-    frame = Frame(_from_pairs(source, entity, as_of), text=IDENTIFIERS | owners.keys())
+    frame = Frame(
+        _from_pairs(source, entity, as_of),
+        text=IDENTIFIERS | owners.keys(),
+        keys={*owners, as_of},
+    )
     taken = sorted(set(features) & set(frame.names))
     if taken:
         raise InvalidFrame(f"the spine already has columns named as features: {', '.join(taken)}")
-    times = column_micros(frame.column(as_of), as_of, missing=True)
+    times = column_micros(frame.column(as_of), as_of, missing=missing)
     groups = [
         Group(*labels(frame.column(name), name), positions) for name, positions in owners.items()
     ]
@@ -97,11 +108,14 @@ def _from_pairs(source: Any, entity: EntityColumns, as_of: str) -> Any:
     pairs = list(source)
     if not all(isinstance(pair, (tuple, list, np.ndarray)) for pair in pairs):
         return pairs
+    odd = next((pair for pair in pairs if len(pair) != 2), None)
+    if odd is not None:
+        raise InvalidFrame(f"{odd!r} is no (entity, as_of) pair; give a frame for other columns")
     if not isinstance(entity, str):
         raise InvalidFrame("pairs have one entity column; give a frame for several")
-    moments = [to_micros(moment, f"as_of in row {i},") for i, (_, moment) in enumerate(pairs)]
+    moments = object_micros([moment for _, moment in pairs], "as_of")
     return {
-        entity: pa.array([name for name, _ in pairs], type=pa.string()),
+        entity: as_column([name for name, _ in pairs]),
         as_of: pa.array(moments, type=pa.timestamp("us", "UTC")),
     }
 

@@ -5,4 +5,4 @@ returns JSON.
 """
 
 # The modules that other rooms may import.
-__all__ = ["categories", "encoding", "points", "stored"]
+__all__ = ["categories", "encoding", "names", "points", "stored"]

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlflow_timescale.common.frames import is_structure
+from mlflow_timescale.common.text import refusal
 
 from ..errors import InvalidValue
 from . import categories
@@ -217,7 +218,11 @@ def _without_nulls(value: Any, kind: pa.DataType) -> Any:
 
 def _plain(value: Any, what: str) -> Any:
     """A structure of what JSON has. Times and big integers, which numpy would convert, raise."""
+    if type(value) is float:  # most values, and json refuses those that are not finite
+        return value
     if isinstance(value, np.ndarray):
+        if value.dtype == np.float64:
+            return value.tolist()
         if value.dtype.kind in "mM":
             raise TypeError(f"{value.dtype} is neither a number nor a text")
         return _plain(value.tolist(), what)
@@ -232,7 +237,17 @@ def _plain(value: Any, what: str) -> Any:
     if isinstance(value, (int, np.integer, np.floating, Decimal)):
         number = to_number(value, what)
         return int(value) if isinstance(value, (int, np.integer)) else number
+    if isinstance(value, str):
+        return _storable(value)
     return None if type(value).__name__ == "NAType" else value
+
+
+def _storable(text: str) -> str:
+    """The text; raises ValueError for what PostgreSQL cannot hold."""
+    reason = refusal(text)
+    if reason is not None:
+        raise ValueError(f"a text {reason}")
+    return text
 
 
 def _with_text_keys(mapping: Mapping[Any, Any], what: str) -> dict[str, Any]:
@@ -244,7 +259,7 @@ def _with_text_keys(mapping: Mapping[Any, Any], what: str) -> dict[str, Any]:
 
 def _key(key: Any) -> str:
     if isinstance(key, str):
-        return key
+        return _storable(key)
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         return str(int(key))
     raise TypeError(f"its key {key!r} is neither text nor an integer")

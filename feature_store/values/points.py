@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,7 @@ from .encoding import (
     to_number,
     unwrapped,
 )
+from .names import check_names
 
 Codes = npt.NDArray[np.int32]
 LAYOUTS = ("wide", "long")
@@ -31,16 +32,53 @@ LAYOUTS = ("wide", "long")
 
 @dataclass(frozen=True)
 class FrameLayout:
-    """Which columns of a frame mean what."""
+    """Which columns of a frame mean what.
+
+    `features` are the columns to write, of which a mapping gives the feature names; `allowed` are
+    the names that a view has, and other columns are ignored. None means all columns.
+    """
 
     layout: str = "wide"
     entity: str = "entity_key"
     event_time: str = "event_time"
     ingest_time: str | None = None
+    features: Sequence[str] | Mapping[str, str] | None = None
+    allowed: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise InvalidFrame(f"layout {self.layout!r} is neither 'wide' nor 'long'")
+        if self.layout == "long" and self.features is not None:
+            raise InvalidFrame("features names columns of wide frames; filter a long frame instead")
+        if self.features is not None:
+            _refuse_repeated(list(self._named().values()))
+
+    @property
+    def keys(self) -> set[str]:
+        """The columns that may be levels of an index."""
+        names = {self.entity, self.event_time, self.ingest_time} - {None}
+        if self.layout == "long":
+            names.add("feature_name")
+        return {str(name) for name in names}
+
+    def chosen(self, columns: Columns) -> dict[str, str]:
+        """The columns of a wide frame that are written, and the feature of each."""
+        if self.features is not None:
+            return self._named()
+        others = [name for name in columns if name not in self.keys]
+        return {name: name for name in others if self.allowed is None or name in self.allowed}
+
+    def ignored(self, columns: Columns) -> list[str]:
+        """The columns of a wide frame that the view does not have."""
+        if self.layout == "long" or self.features is not None:
+            return []
+        return [name for name in columns if name not in self.keys | self.chosen(columns).keys()]
+
+    def _named(self) -> dict[str, str]:
+        if isinstance(self.features, Mapping):
+            return dict(self.features)
+        names = [self.features] if isinstance(self.features, str) else self.features or []
+        return {name: name for name in names}
 
     @property
     def identifiers(self) -> set[str]:
@@ -85,6 +123,7 @@ class Points:
 def points(columns: Columns, layout: FrameLayout) -> Points:
     """The points of one batch; raises InvalidFrame, InvalidTime or InvalidValue."""
     entities, entity = labels(columns[layout.entity], layout.entity)
+    check_names(entities, layout.entity)
     event = column_micros(columns[layout.event_time], layout.event_time)
     ingest = None
     if layout.ingest_time is not None:
@@ -97,8 +136,8 @@ def one_row(
     entity: str, timestamp: datetime, features: Mapping[str, Any], ingest: datetime | None
 ) -> Points:
     """The points of one entity at one event time; raises like `points`."""
-    if not isinstance(entity, str) or not entity:
-        raise InvalidFrame(f"entity_key is {entity!r}, not a text")
+    check_names([entity], "entity_key")
+    check_names(features, "a feature name")
     count = len(features)
     texts = np.full(count, None, dtype=object)
     numbers = np.full(count, np.nan)
@@ -127,6 +166,12 @@ def one_row(
     )
 
 
+def _refuse_repeated(names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        raise InvalidFrame(f"features is empty or repeats a name: {', '.join(twice) or '{}'}")
+
+
 def check_order(event: Micros, ingest: Micros | int, forecast: bool, slack: int = 0) -> None:
     """Raise InvalidTime where an event is after its ingest time, unless `forecast` is True."""
     early = event > ingest + slack
@@ -147,6 +192,7 @@ _Keys = tuple[list[str], Codes, Micros, "Micros | None"]
 def _long(columns: Columns, layout: FrameLayout, keys: _Keys) -> Points:
     entities, entity, event, ingest = keys
     features, feature = labels(columns["feature_name"], "feature_name")
+    check_names(features, "feature_name")
     values = column_values(columns["value"], "value")
     found = Points(entities, features, entity, feature, event, ingest, values.number, values.json)
     return found if values.present.all() else found.take(values.present)
@@ -154,11 +200,13 @@ def _long(columns: Columns, layout: FrameLayout, keys: _Keys) -> Points:
 
 def _wide(columns: Columns, layout: FrameLayout, keys: _Keys) -> Points:
     entities, entity, event, ingest = keys
-    named = {layout.entity, layout.event_time, layout.ingest_time}
-    features = [name for name in columns if name not in named]
-    if not features:
-        raise InvalidFrame(f"the frame has no feature column beside {', '.join(columns)}")
-    values = [column_values(columns[name], f"feature {name!r}") for name in features]
+    chosen = layout.chosen(columns)
+    if not chosen:
+        of_view = f" of the view ({', '.join(sorted(layout.allowed))})" if layout.allowed else ""
+        raise InvalidFrame(f"the frame has no feature column{of_view} beside {', '.join(columns)}")
+    features = list(chosen.values())
+    check_names(features, "the name of a feature column")
+    values = [column_values(columns[name], f"feature {name!r}") for name in chosen]
     count = len(features)
     melted = Points(
         entities,

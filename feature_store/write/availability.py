@@ -9,7 +9,7 @@ from typing import Protocol
 from mlflow_timescale import db
 from mlflow_timescale.common.calendar_overrides import read_calendar
 from mlflow_timescale.common.calendars import TradingCalendar, UnknownCalendar
-from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.micros import LAST, Micros
 from mlflow_timescale.common.time import (
     InvalidTime,
     SessionCount,
@@ -50,7 +50,7 @@ class FixedLag:
     lag: timedelta
 
     def known_at(self, event: Micros) -> Micros:
-        return event + duration_micros(self.lag, "availability_lag")
+        return _later(event, duration_micros(self.lag, "availability_lag"))
 
     def __str__(self) -> str:
         return f"event_time + {self.lag}"
@@ -135,7 +135,7 @@ class SessionRule:
         if isinstance(calendar, str):
             calendar = TradingCalendar(calendar)
         following = calendar.next_opens if self.at == "open" else calendar.next_closes
-        return following(event, self.sessions) + duration_micros(self.delay, "delay")
+        return _later(following(event, self.sessions), duration_micros(self.delay, "delay"))
 
     def __str__(self) -> str:
         name = self.calendar if isinstance(self.calendar, str) else self.calendar.name
@@ -184,6 +184,13 @@ def on_calendar(conn: db.Connection, rule: Availability | None) -> Availability 
     if isinstance(rule, SessionRule) and isinstance(rule.calendar, str):
         return replace(rule, calendar=read_calendar(conn, rule.calendar))
     return rule
+
+
+def _later(moments: Micros, delay: int) -> Micros:
+    """Moments and a delay in microseconds; raises InvalidTime beyond the year 9999."""
+    if moments.size and int(moments.max()) + delay > LAST:
+        raise InvalidTime("availability_lag leads beyond the year 9999; give a shorter one")
+    return moments + delay if moments.size else moments
 
 
 def _parse(text: str) -> Availability:

@@ -18,6 +18,7 @@ import psycopg
 
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import from_micros, to_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 from mlflow_timescale.db.rows import mappings, scalar
@@ -38,7 +39,7 @@ _TWICE = "Nothing was written: the frame itself gives two values for one key"
 
 @dataclass(frozen=True)
 class WriteSpec:
-    """How to write, and on whose account."""
+    """How to write, and on whose account. Raises InvalidText."""
 
     version: int = 1
     availability: Availability | None = None
@@ -47,6 +48,10 @@ class WriteSpec:
     producer: str | None = None
     producer_version: str | None = None
     run_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("producer", "producer_version", "run_id"):
+            check_text(getattr(self, name), name)
 
     @property
     def assumed_lag(self) -> str | None:

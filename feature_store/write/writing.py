@@ -11,17 +11,37 @@ from itertools import chain
 import psycopg
 
 from mlflow_timescale import db
+from mlflow_timescale.common.frames import Columns
 
 from ..catalogue import categories, definitions
 from ..catalogue.definitions import FeatureView
 from ..catalogue.series import SeriesWriter
 from ..errors import InvalidFrame, WriteContention
-from ..values.points import Points, check_order
+from ..values.points import FrameLayout, Points, check_order
+from ..values.points import points as points_of
 from .availability import on_calendar
 from .batch import make_batch
 from .transaction import WriteSpec, WriteTransaction
 
 _log = logging.getLogger("feature_store")
+
+
+def frame_points(
+    parts: Iterator[Columns], layout: FrameLayout, view: FeatureView | None
+) -> Iterator[Points]:
+    """The points of each part of a frame.
+
+    One line in the log names the columns of a wide frame that the view does not have: they are not
+    written.
+    """
+    if view is not None:
+        layout = replace(layout, allowed=frozenset(view.features))
+    for number, part in enumerate(parts):
+        ignored = layout.ignored(part) if not number else []
+        if view is not None and ignored:
+            names = ", ".join(ignored)
+            _log.warning("not written, because view %r has no such feature: %s", view.name, names)
+        yield points_of(part, layout)
 
 
 def write_batches(

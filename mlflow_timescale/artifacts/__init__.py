@@ -5,4 +5,15 @@
 """
 
 # The modules that other rooms may import.
-__all__ = ["adopt", "databases", "ledger", "locations", "opening", "removal", "runs", "verify"]
+__all__ = [
+    "adopt",
+    "boundaries",
+    "databases",
+    "ledger",
+    "locations",
+    "opening",
+    "refusals",
+    "removal",
+    "runs",
+    "verify",
+]

@@ -26,6 +26,7 @@ from mlflow_timescale.common.schedules import (
     Instants,
     Override,
     Schedule,
+    canonical_name,
     session_clock,
     to_date,
     to_datetime,
@@ -42,6 +43,7 @@ __all__ = [
     "Override",
     "TradingCalendar",
     "UnknownCalendar",
+    "canonical_name",
 ]
 
 Direction = Literal["next", "previous", "none"]
@@ -81,7 +83,7 @@ class TradingCalendar:
     """
 
     def __init__(self, name: str, overrides: Iterable[Override] = ()) -> None:
-        self.name = schedules.canonical_name(name)
+        self.name = canonical_name(name)
         self.overrides = tuple(sorted(overrides, key=lambda override: override.session))
         today = datetime.now(timezone.utc).date()
         self._schedule = self._build(_FIRST, today + _AHEAD)
@@ -366,11 +368,31 @@ class TradingCalendar:
         >>> age // 3_600_000_000  # hours
         array([24])
         """
-        now = np.array([to_micros(as_of, "as_of")])
-        first, last = int(events.min(initial=now[0])), int(events.max(initial=now[0]))
+        return self.ages(events, np.array([to_micros(as_of, "as_of")]), tz)
+
+    def ages(self, events: Micros, as_of: Micros, tz: str | None = None) -> Micros:
+        """The `age` of each event at a moment of its own.
+
+        Parameters
+        ----------
+        events, as_of
+            Microseconds since 1970 in UTC; shapes (n,), or (1,) for one moment of all events.
+        tz
+            As in `age`.
+
+        Examples
+        --------
+        >>> friday, monday = np.array(["2024-01-05T21", "2024-01-08T21"], "M8[us]").astype(np.int64)
+        >>> ages = TradingCalendar("XNYS").ages(np.array([friday]), np.array([monday]))
+        >>> ages // 3_600_000_000  # hours
+        array([24])
+        """
+        start = int(as_of[0])
+        first = min(int(events.min(initial=start)), int(as_of.min()))
+        last = max(int(events.max(initial=start)), int(as_of.max()))
         table = self._covering(_epoch_day(first) - 2, _epoch_day(last) + 2)
         zone = tz or table.zone
-        age: Micros = session_clock(table, now, zone) - session_clock(table, events, zone)
+        age: Micros = session_clock(table, as_of, zone) - session_clock(table, events, zone)
         return age
 
     def day_start(self, day: date, tz: str | None = None) -> datetime:

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mlflow_timescale.common.errors import in_rows
 from mlflow_timescale.common.time import (
     EPOCH,
     MICROSECOND,
@@ -25,12 +25,21 @@ from mlflow_timescale.common.time import (
     to_micros,
 )
 
-__all__ = ["MISSING", "Micros", "check_range", "check_zone", "column_micros", "object_micros"]
+__all__ = [
+    "FIRST",
+    "LAST",
+    "MISSING",
+    "Micros",
+    "check_range",
+    "check_zone",
+    "column_micros",
+    "object_micros",
+]
 
 Micros = npt.NDArray[np.int64]
 MISSING = np.iinfo(np.int64).min  # NaT, as pandas and numpy store it
-_FIRST = (datetime.min.replace(tzinfo=timezone.utc) - EPOCH) // MICROSECOND
-_LAST = (datetime.max.replace(tzinfo=timezone.utc) - EPOCH) // MICROSECOND
+FIRST = (datetime.min.replace(tzinfo=timezone.utc) - EPOCH) // MICROSECOND
+LAST = (datetime.max.replace(tzinfo=timezone.utc) - EPOCH) // MICROSECOND
 _FIXED_OFFSET = re.compile(r"[+-]\d\d:?\d\d\Z")
 _LOCALIZE = ".dt.tz_localize('America/New_York') in pandas, .dt.replace_time_zone(...) in polars"
 
@@ -65,8 +74,7 @@ def column_micros(column: Any, what: str, *, missing: bool = False) -> Micros:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if not missing and column.null_count:
-        row = pc.index(pc.is_null(column), value=True).as_py()
-        raise InvalidTime(f"{what} is missing in row {row}")
+        raise _missing(column.is_null().to_numpy(zero_copy_only=False), what)
     if pa.types.is_null(column.type):
         return np.full(len(column), MISSING, dtype=np.int64)
     if not pa.types.is_timestamp(column.type):
@@ -100,12 +108,10 @@ def object_micros(values: Any, what: str, *, missing: bool = False) -> Micros:
     """
     micros = np.empty(len(values), dtype=np.int64)
     for row, value in enumerate(values):
-        if value is None or value != value:  # NaT and NaN differ from themselves
-            if not missing:
-                raise InvalidTime(f"{what} is missing in row {row}")
-            micros[row] = MISSING
-        else:
-            micros[row] = to_micros(value, f"{what} in row {row},")
+        is_missing = value is None or value != value  # NaT and NaN differ from themselves
+        micros[row] = MISSING if is_missing else to_micros(value, f"{what} in row {row},")
+    if not missing and (micros == MISSING).any():
+        raise _missing(micros == MISSING, what)
     return micros
 
 
@@ -148,8 +154,14 @@ def check_range(micros: Micros, what: str) -> None:
     Traceback (most recent call last):
     mlflow_timescale.common.errors.InvalidTime: known_at is infinite or outside the years 1 to 9999
     """
-    if micros.size and (micros.min() < _FIRST or micros.max() > _LAST):
+    if micros.size and (micros.min() < FIRST or micros.max() > LAST):
         raise InvalidTime(f"{what} is infinite or outside the years 1 to 9999")
+
+
+def _missing(is_missing: npt.NDArray[np.bool_], what: str) -> InvalidTime:
+    rows = np.flatnonzero(is_missing).tolist()
+    where = f"in {len(rows)} rows: {in_rows(rows)}" if len(rows) > 1 else f"in row {rows[0]}"
+    return InvalidTime(f"{what} is missing {where}")
 
 
 def _as_micros(column: pa.Array, what: str) -> pa.Array:

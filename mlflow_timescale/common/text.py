@@ -8,11 +8,12 @@ from typing import Any
 
 from mlflow_timescale.common.errors import InvalidText
 
-_REFUSED = re.compile("[\0\ud800-\udfff]")
+REFUSED = re.compile("[\0\ud800-\udfff]")
+SURROGATES = re.compile("[\ud800-\udfff]")
 _SHOWN = 20  # characters on each side of the refused one
 
 
-def refusal(text: str) -> str | None:
+def refusal(text: str, refused: re.Pattern[str] = REFUSED) -> str | None:
     r"""Which character of a text PostgreSQL refuses, and where; None if it takes the text.
 
     >>> refusal("AAPL")
@@ -21,7 +22,7 @@ def refusal(text: str) -> str | None:
     >>> refusal("cut \ud83d")
     "holds the lone surrogate U+D83D at character 4: 'cut \\ud83d'"
     """
-    match = None if text.isascii() and "\0" not in text else _REFUSED.search(text)
+    match = None if text.isascii() and "\0" not in text else refused.search(text)
     if match is None:
         return None
     position, code = match.start(), ord(match[0])
@@ -44,8 +45,12 @@ def check_text(value: Any, field: str) -> None:
         )
 
 
-def refusals(value: Any, path: str) -> Iterator[tuple[str, str]]:
+def refusals(
+    value: Any, path: str, refused: re.Pattern[str] = REFUSED
+) -> Iterator[tuple[str, str]]:
     r"""The place and reason of each text that cannot be stored, in containers and in attributes.
+
+    With SURROGATES, NUL is allowed: JSON holds it as an escape.
 
     >>> list(refusals({"a": [1, "\0"]}, "tags"))
     [("tags['a'][1]", "holds NUL at character 0: '\\x00'")]
@@ -55,7 +60,7 @@ def refusals(value: Any, path: str) -> Iterator[tuple[str, str]]:
     while stack:
         path, value = stack.pop()
         if isinstance(value, str):
-            if reason := refusal(value):
+            if reason := refusal(value, refused):
                 yield path, reason
         elif id(value) not in visited:
             visited.add(id(value))

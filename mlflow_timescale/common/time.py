@@ -241,13 +241,13 @@ def fixed_duration(value: str | Duration, what: str = "duration") -> timedelta:
     return duration
 
 
-def optional_duration(value: str | Duration | None, what: str = "duration") -> timedelta | None:
-    """A duration that needs no calendar, or None for no duration.
+def optional_duration(value: str | Duration | None, what: str = "duration") -> Duration | None:
+    """A duration as `parse_duration` reads it, or None for no duration.
 
     Parameters
     ----------
     value
-        As of `fixed_duration`, or None. Raises InvalidTime.
+        As of `parse_duration`, or None. Raises InvalidTime.
     what
         What the error calls it.
 
@@ -256,7 +256,7 @@ def optional_duration(value: str | Duration | None, what: str = "duration") -> t
     >>> optional_duration("5d", "max_age"), optional_duration(None)
     (datetime.timedelta(days=5), None)
     """
-    return None if value is None else fixed_duration(value, what)
+    return None if value is None else parse_duration(value, what)
 
 
 def format_duration(duration: Duration) -> str:
@@ -292,8 +292,8 @@ def to_micros(moment: datetime, what: str = "time") -> int:
     Parameters
     ----------
     moment
-        An aware datetime. Raises InvalidTime if it is naive, finer than a microsecond (pandas), or
-        an hour that daylight saving skips.
+        An aware datetime. Raises InvalidTime if it is naive, finer than a microsecond (pandas),
+        outside the years 1 to 9999 in UTC, or an hour that daylight saving skips.
     what
         What the error calls it.
 
@@ -307,8 +307,14 @@ def to_micros(moment: datetime, what: str = "time") -> int:
         raise InvalidTime(
             f"{what} {moment.isoformat()} is finer than a microsecond; round it yourself"
         )
-    utc = moment.astimezone(timezone.utc)
-    if utc.astimezone(moment.tzinfo).replace(tzinfo=None) != moment.replace(tzinfo=None):
+    try:
+        utc = moment.astimezone(timezone.utc)
+        local = utc.astimezone(moment.tzinfo)
+    except (OverflowError, ValueError) as exc:
+        raise InvalidTime(
+            f"{what} {moment.isoformat()} lies outside the years 1 to 9999 in UTC"
+        ) from exc
+    if local.replace(tzinfo=None) != moment.replace(tzinfo=None):
         raise InvalidTime(
             f"{what} {moment.isoformat()} does not exist: "
             f"daylight saving skips it in {moment.tzinfo}"

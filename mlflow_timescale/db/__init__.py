@@ -12,6 +12,7 @@ from mlflow_timescale.db.errors import (
     Error,
     InvalidURI,
     MigrationError,
+    Refused,
 )
 from mlflow_timescale.db.locks import LocksHeld, time_limits, with_short_waits
 from mlflow_timescale.db.migrations import ensure, exclusively, migrate
@@ -31,6 +32,7 @@ __all__ = [
     "InvalidURI",
     "LocksHeld",
     "MigrationError",
+    "Refused",
     "connect",
     "ensure",
     "exclusively",

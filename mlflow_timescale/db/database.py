@@ -23,6 +23,7 @@ from mlflow_timescale.db.errors import ConnectionFailed
 from mlflow_timescale.db.migrations import ensure
 from mlflow_timescale.db.opening import connection_failed, connection_lost
 from mlflow_timescale.db.queries import load
+from mlflow_timescale.db.refusals import refused
 from mlflow_timescale.db.rehearsal import is_rehearsal, rehearsed
 from mlflow_timescale.db.revisions import no_schema, read_state
 from mlflow_timescale.db.uri import DatabaseURI
@@ -52,6 +53,8 @@ class Database:
         Begins the name of the connections in `pg_stat_activity`.
     setup
         Called with each new connection, to register adapters; it must not change the session.
+    translate
+        Whether psycopg's errors leave a block as `Refused`, for those whom people call directly.
     prepare
         Sets up or checks the schema, and remembers that it did; by default our part of the schema.
 
@@ -71,10 +74,12 @@ class Database:
         application: str = "mlflow-timescale",
         setup: Setup | None = None,
         prepare: Callable[[DatabaseURI], None] | None = None,
+        translate: bool = False,
     ) -> None:
         self.uri = DatabaseURI.parse(uri)
         self._prepare = prepare or _ensure
         self._prepared = False
+        self._translate = translate
         self._connector = _Connector(self.uri, application, setup)
         self._lock = threading.Lock()
         self._several = threading.Lock()
@@ -187,9 +192,11 @@ class Database:
         conn = self._take(pool, wait)
         try:
             yield conn
-        except psycopg.OperationalError as exc:
-            if conn.closed:
+        except psycopg.Error as exc:
+            if conn.closed and isinstance(exc, psycopg.OperationalError):
                 raise connection_lost(exc, self.uri) from exc
+            if self._translate:
+                raise refused(exc, self.uri) from exc
             raise
         finally:
             self._give_back(pool, conn)

@@ -12,6 +12,7 @@ from mlflow.protos.databricks_pb2 import INVALID_STATE, RESOURCE_DOES_NOT_EXIST
 
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.common.attribution import because
+from mlflow_timescale.common.rows import Rows
 from mlflow_timescale.db import Connection, load, one_of
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry import history as registry_history
@@ -99,7 +100,7 @@ class Aliases:
         if alias is not None:
             kind, subject = kind or "alias", subject or alias
         with connection(self.uri) as conn:
-            return registry_history.history(conn, model, kind=kind, subject=subject)
+            return Rows(registry_history.history(conn, model, kind=kind, subject=subject))
 
     def alias_history(self, name: str, alias: str | None = None) -> list[Change]:
         """The versions that an alias (by default every alias) pointed at, oldest first.
@@ -116,7 +117,7 @@ class Aliases:
         """
         model, chosen = self._model(name, alias)
         with connection(self.uri) as conn:
-            return registry_history.history(conn, model, kind="alias", subject=chosen)
+            return Rows(registry_history.history(conn, model, kind="alias", subject=chosen))
 
     def state_at(
         self, name: str, alias: str | None = None, as_of: datetime | None = None

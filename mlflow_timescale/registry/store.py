@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -20,6 +20,7 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 from mlflow.utils.search_utils import SearchModelUtils, SearchModelVersionUtils, SearchUtils
 
+from mlflow_timescale.artifacts import boundaries
 from mlflow_timescale.db import load
 from mlflow_timescale.registry.guard import AuditedRegistry
 from mlflow_timescale.registry.search import find_models, find_versions
@@ -46,13 +47,16 @@ class TimescaleRegistry(AuditedRegistry):
         super().__init__(db_uri, read_db_uri=read_db_uri)
         self.ManagedSessionMaker = joined(self.ManagedSessionMaker, self.engine, self.read_engine)
 
-    def create_model_version(self, name: str, *arguments: Any, **keywords: Any) -> ModelVersion:
+    def create_model_version(
+        self, name: str, source: str, run_id: str | None = None, *arguments: Any, **keywords: Any
+    ) -> ModelVersion:
+        boundaries.check_source(source, lambda: _locations(run_id, keywords.get("model_id")))
         # MLflow counts up without a lock, and gives up after three collisions.
         with self.ManagedSessionMaker(read_only=False) as session:
             values = {"name": name, "workspace": self._get_active_workspace()}
             with translated():
                 driver(session).execute(_queries.serialize_versions, values)
-            return super().create_model_version(name, *arguments, **keywords)
+            return super().create_model_version(name, source, run_id, *arguments, **keywords)
 
     @classmethod
     def _get_or_create_engine(cls, db_uri: str) -> Engine:
@@ -135,3 +139,14 @@ class TimescaleRegistryStore(TimescaleRegistry, SqlAlchemyStore):
 @guarded
 class WorkspaceAwareTimescaleRegistryStore(TimescaleRegistry, WorkspaceAwareSqlAlchemyStore):
     """The same where MLFLOW_ENABLE_WORKSPACES is on."""
+
+
+def _locations(run_id: str | None, model_id: str | None) -> Iterator[str]:
+    """Where a server's tracking store has the artifacts of a run and of a logged model."""
+    from mlflow.server.handlers import _get_tracking_store
+
+    tracking = _get_tracking_store()
+    if run_id:
+        yield tracking.get_run(run_id).info.artifact_uri
+    if model_id:
+        yield tracking.get_logged_model(model_id).artifact_location

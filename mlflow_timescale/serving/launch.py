@@ -15,7 +15,8 @@ UVICORN_OPTS = "MLFLOW_UVICORN_OPTS"
 _GRACE_OPTION, _GRACE = "--timeout-graceful-shutdown", 6  # seconds; see `bounds`
 _OTHER_SERVERS = {"--dev", "--gunicorn-opts", "--waitress-opts"}
 _GUNICORN_OPTS = "MLFLOW_GUNICORN_OPTS"
-_JOBS = "_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN"
+_JOBS_TOKEN = "_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN"
+_HAS_ADMIN = "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED"
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,10 @@ class Application:
         if self.name and self.name != NAME:
             variables[WRAPPED] = self.name
         if self.name == BASIC_AUTH:
-            # `mlflow server` makes this token only where it knows the application by its name. With
-            # it, MLflow's jobs may call the server's gateway.
-            variables[_JOBS] = secrets.token_hex(32)
+            # `mlflow server` sets both only where it knows the application by its name. With the
+            # token MLflow's jobs may call the server's gateway; the command creates the users.
+            variables[_JOBS_TOKEN] = secrets.token_hex(32)
+            variables[_HAS_ADMIN] = "true"
         return variables
 
 

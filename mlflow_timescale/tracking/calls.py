@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import psycopg
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm.exc import StaleDataError
 
-from mlflow_timescale.common.text import refusals
+from mlflow_timescale.common.text import SURROGATES
+from mlflow_timescale.tracking import refused_text
 
 Store = TypeVar("Store")
 _ATTEMPTS = 10
@@ -29,6 +29,8 @@ _CONFLICTS = (
 )
 # Of Python (UnicodeEncodeError, "embedded null byte") and of the driver or the server.
 _REFUSED_TEXT = (ValueError, psycopg.DataError)
+# They store text as JSON, which takes a lone surrogate as an escape; no answer with it can be sent.
+_JSON_CALLS = {"create_assessment", "update_assessment", "upsert_dataset_records"}
 
 
 def guarded(store: type[Store]) -> type[Store]:
@@ -57,10 +59,13 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(*arguments, **keywords)
         _thread.guarded = True
         try:
+            refused_text.check_request()
+            if method.__name__ in _JSON_CALLS:
+                refused_text.check_json(method, arguments, keywords)
             return _retried(method, arguments, keywords)
         except Exception as exc:
-            if _has_cause(exc, _REFUSED_TEXT):
-                _name_refused_text(exc, method, arguments, keywords)
+            if _may_be_text(exc):
+                refused_text.raise_with_field(exc, method, arguments, keywords)
             raise
         finally:
             _thread.guarded = False
@@ -84,8 +89,21 @@ def _retried(method: Callable[..., Any], arguments: Any, keywords: Any) -> Any:
 
 
 def _is_conflict(exc: Exception) -> bool:
-    expected = isinstance(exc, MlflowException) and exc.error_code not in _UNEXPECTED
-    return not expected and _has_cause(exc, _CONFLICTS)
+    return _is_unexpected(exc) and _has_cause(exc, _CONFLICTS)
+
+
+def _is_unexpected(exc: Exception) -> bool:
+    return not isinstance(exc, MlflowException) or exc.error_code in _UNEXPECTED
+
+
+def _may_be_text(exc: Exception) -> bool:
+    """Whether a failure can come from text that cannot be stored, or cannot be sent as it is."""
+    if not isinstance(exc, MlflowException):
+        return _has_cause(exc, _REFUSED_TEXT)
+    # A message that repeats a lone surrogate cannot be encoded into an answer.
+    if exc.error_code == "INTERNAL_ERROR" or SURROGATES.search(exc.message):
+        return True
+    return exc.error_code == "BAD_REQUEST" and _has_cause(exc, _REFUSED_TEXT)
 
 
 def _has_cause(exc: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
@@ -98,16 +116,3 @@ def _causes(exc: BaseException | None) -> Iterator[BaseException]:
         if isinstance(exc, DBAPIError) and exc.orig is not None:
             yield exc.orig
         exc = exc.__cause__ or exc.__context__
-
-
-def _name_refused_text(
-    exc: Exception, method: Callable[..., Any], arguments: Any, keywords: Any
-) -> None:
-    """Raise INVALID_PARAMETER_VALUE for the first argument with text that cannot be stored."""
-    given = inspect.signature(method).bind(*arguments, **keywords).arguments
-    for name, value in list(given.items())[1:]:
-        for field, reason in refusals(value, name):
-            raise MlflowException(
-                f"{field} {reason}. PostgreSQL stores no NUL, UTF-8 no lone surrogate: remove it",
-                INVALID_PARAMETER_VALUE,
-            ) from exc

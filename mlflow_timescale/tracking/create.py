@@ -52,6 +52,11 @@ def name_and_tags(run_name: str | None, tags: Sequence[RunTag] | None) -> tuple[
     return name, tags
 
 
+def all_locations(conn: Connection) -> list[str]:
+    """Where all experiments have their artifacts."""
+    return [location for (location,) in conn.execute(_queries.artifact_locations)]
+
+
 def create_run(
     conn: Connection,
     roots: dict[int, str],

@@ -31,7 +31,7 @@ from mlflow.utils.validation import (
     _validate_tag,
 )
 
-from mlflow_timescale.artifacts import removal
+from mlflow_timescale.artifacts import boundaries, removal
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.schema import prepare, wait_for
@@ -80,6 +80,20 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         """Run statements as one transaction."""
         with autocommit(self.engine) as conn:
             writes.send(conn, statements)
+
+    def create_experiment(
+        self, name: str, artifact_location: str | None = None, tags: Any = None
+    ) -> str:
+        boundaries.check_location(artifact_location, self._all_locations)
+        return super().create_experiment(name, artifact_location, tags)
+
+    def _all_locations(self) -> list[str]:
+        with self.ManagedSessionMaker() as session:
+            return create.all_locations(driver(session))
+
+    def set_trace_tag(self, trace_id: str, key: str, value: str) -> None:
+        boundaries.check_trace_tag(key)
+        super().set_trace_tag(trace_id, key, value)
 
     def log_batch(
         self, run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]

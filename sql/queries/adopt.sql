@@ -526,7 +526,7 @@ FROM target
 JOIN pg_publication_rel ON prrelid = target.oid
 JOIN pg_publication ON pg_publication.oid = prpubid
 UNION ALL
--- Its rows come when the tables have changed places: a query under the lock would hold up everybody.
+-- Its rows come when the tables have changed places: a query under the lock would hold up all others.
 SELECT 'after', 11, 'materialized view', view.oid::regclass::text,
     format(
         'DROP MATERIALIZED VIEW %%1$s; CREATE MATERIALIZED VIEW %%1$s%%2$s AS %%3$s WITH NO DATA;',

@@ -437,6 +437,11 @@ FROM mlops.drift_references
 WHERE strategy_id = %(strategy_id)s AND role = %(role)s
 RETURNING reference_id;
 
+-- name: drop_provisional
+-- An accepted window replaces the provisional ones.
+DELETE FROM mlops.drift_references
+WHERE strategy_id = %(strategy_id)s AND role = 'provisional';
+
 -- name: add_distribution
 -- Keep what one feature looked like in an accepted window.
 INSERT INTO mlops.drift_reference_distributions (reference_id, dimension, distribution)
@@ -484,20 +489,23 @@ SELECT to_regclass('mlops.feature_points') IS NOT NULL;
 
 -- name: feature_window
 -- What was written of each feature in a time, and known by its end? One row a feature, arrays in no
--- order. The bound on ingest_time lets the rows be found where they lie, in order of writing.
+-- order. A category is -Infinity among the values, which no number is, and its text is in `labels`, in
+-- the order of these; NULL where there is none. The bound on ingest_time lets the rows be found where
+-- they lie, in order of writing.
 SELECT
     s.feature_name, s.feature_version,
     array_agg(coalesce(e.entity_id, -s.series_id)) AS entities,
     array_agg(p.event_time) AS events,
     array_agg(p.ingest_time) AS ingests,
-    array_agg(p.value_double) AS values
+    array_agg(coalesce(p.value_double, '-Infinity')) AS values,
+    array_agg(p.value_json #>> '{}') FILTER (WHERE p.value_double IS NULL) AS labels
 FROM mlops.feature_points AS p
 JOIN mlops.feature_series AS s USING (series_id)
 LEFT JOIN mlops.drift_entities AS e ON e.entity_key = s.entity_key
 WHERE p.event_time > %(after)s AND p.event_time <= %(as_of)s
     AND p.ingest_time > %(after)s::timestamptz - %(foreknowledge)s
     AND p.ingest_time <= %(known_by)s
-    AND p.value_double IS NOT NULL
+    AND (p.value_double IS NOT NULL OR jsonb_typeof(p.value_json) = 'string')
     AND (%(features)s::text[] IS NULL OR s.feature_name = ANY (%(features)s))
     AND (%(entities)s::integer[] IS NULL OR e.entity_id = ANY (%(entities)s))
 GROUP BY s.feature_name, s.feature_version

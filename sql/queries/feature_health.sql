@@ -12,7 +12,8 @@ SELECT DISTINCT ON (s.feature_name, s.entity_key)
     s.feature_version,
     v.name AS view,
     v.owner,
-    v.max_staleness,
+    coalesce(v.max_staleness, make_interval(days => v.max_sessions)) AS max_staleness,
+    v.calendar,
     p.event_time,
     p.ingest_time
 FROM mlops.feature_series AS s
@@ -35,7 +36,8 @@ ORDER BY s.feature_name, s.entity_key, (p.event_time IS NULL), s.feature_version
 -- name: never_written
 -- Which features are defined but have no value at all?
 SELECT DISTINCT ON (d.feature_name)
-    d.feature_name, d.version AS feature_version, v.name AS view, v.owner, v.max_staleness
+    d.feature_name, d.version AS feature_version, v.name AS view, v.owner,
+    coalesce(v.max_staleness, make_interval(days => v.max_sessions)) AS max_staleness
 FROM mlops.feature_definitions AS d
 JOIN mlops.feature_views AS v ON v.name = d.view_name AND v.version = d.version
 WHERE (%(features)s::text[] IS NULL OR d.feature_name = ANY (%(features)s::text[]))

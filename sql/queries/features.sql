@@ -449,10 +449,11 @@ LOCK TABLE mlops.feature_views IN SHARE ROW EXCLUSIVE MODE;
 -- name: insert_view
 -- Register a view.
 INSERT INTO mlops.feature_views
-    (name, version, description, entity_kind, owner, max_staleness, code_reference)
+    (name, version, description, entity_kind, owner, max_staleness, max_sessions, calendar,
+    code_reference)
 VALUES (
     %(name)s, %(version)s, %(description)s, %(entity_kind)s, %(owner)s, %(max_staleness)s,
-    %(code_reference)s
+    %(max_sessions)s, %(calendar)s, %(code_reference)s
 );
 
 -- name: insert_definitions
@@ -470,6 +471,8 @@ SELECT
     v.entity_kind,
     v.owner,
     v.max_staleness,
+    v.max_sessions,
+    v.calendar,
     v.code_reference,
     (
         SELECT json_object_agg(d.feature_name, d.value_type ORDER BY d.ordinal)

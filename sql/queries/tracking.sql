@@ -164,3 +164,7 @@ LIMIT %(limit)s;
 -- name: max_step
 -- The greatest step of a series: the latest point is the one of the greatest step.
 SELECT step FROM latest_metrics WHERE run_uuid = %(run_id)s AND key = %(key)s;
+
+-- name: artifact_locations
+-- Where do all experiments have their artifacts, those of other workspaces and deleted ones too?
+SELECT artifact_location FROM experiments WHERE artifact_location IS NOT NULL;

@@ -20,7 +20,7 @@ TINY: dict[str, str | None] = {
     "benchmarks.drift.daily": "backfill --sessions 3 --names 20 --features 2",
     "benchmarks.drift.faults": "--names 20 --seeds 1",
     "benchmarks.drift.numerics": "--features 2 --names 500 --signals 3",
-    "benchmarks.drift.planted": '--seeds 1 --calendars XSHG --faults "f+ clock late"',
+    "benchmarks.drift.planted": "--seeds 1 --calendars XSHG --faults f+",
     "benchmarks.drift.replay": None,  # minutes: tests/drift/test_replay.py runs it
     "benchmarks.features": "--rows 20000 --rounds 1 --spines 100 --write-rows 20000 --wide 5",
     "benchmarks.features.feast": None,  # needs an environment with Feast

@@ -101,6 +101,7 @@ def test_the_name_tag_renames_the_run_unless_it_is_empty(pair):
     assert pair.call("get_run", run).info.run_name == "third!"
 
 
+@pytest.mark.slow
 def test_ten_thousand_params_come_back(pair):
     run = pair.run("ten thousand")
     for start in range(0, 10_000, 100):

@@ -174,6 +174,7 @@ keys = st.sampled_from(
 orders = st.lists(st.tuples(keys, st.sampled_from(["ASC", "DESC"])), unique_by=lambda o: o[0])
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60,
     deadline=None,

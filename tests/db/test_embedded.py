@@ -111,6 +111,7 @@ def test_processes_that_start_at_once_share_one_server_that_stops_with_the_last(
     assert until(lambda: stopped(directory))
 
 
+@pytest.mark.slow
 def test_killing_a_process_neither_stops_the_server_for_others_nor_leaks_it(
     directory: Path,
 ) -> None:

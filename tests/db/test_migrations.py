@@ -171,6 +171,7 @@ def prepare_at_once(uri: DatabaseURI, barrier: multiprocessing.synchronize.Barri
     assert _get_store(uri.url).get_experiment("0").name == "Default"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [migrate_at_once, prepare_at_once])
 def test_four_processes_at_once_on_an_empty_database_all_come_up(
     empty_database: DatabaseURI, what: Callable[..., None]

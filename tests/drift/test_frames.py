@@ -77,3 +77,24 @@ def test_an_empty_name_is_refused(monitor: DriftMonitor, tmp_path: Path) -> None
     path = csv(tmp_path / "said.csv", "entity_key,session,signal", ",2024-01-12,1")
     with pytest.raises(InvalidFrame, match="'entity_key' has 1 empty"):
         monitor.record_predictions(path)
+
+
+@pytest.mark.parametrize(
+    ("time", "entity", "signal"), [("datetime", "instrument", "score"), ("date", "asset", "factor")]
+)
+def test_frames_of_qlib_and_alphalens_are_recorded_by_the_names_of_their_columns(
+    monitor: DriftMonitor, time: str, entity: str, signal: str
+) -> None:
+    index = pd.MultiIndex.from_product([[pd.Timestamp(SESSION)], ["A", "B"]], names=[time, entity])
+    frame = pd.DataFrame({signal: [1.0, 2.0], "label": 0.1}, index=index)
+    names = {"entity_key": entity, "session": time, "signal": signal}
+    assert monitor.record_predictions(frame, columns=names) == 2
+    assert monitor.record_predictions(frame[signal], columns=names) == 0
+    assert recorded(monitor, "entity_key, signal, session") == [
+        ("A", 1.0, SESSION),
+        ("B", 2.0, SESSION),
+    ]
+    returns = {"entity_key": entity, "session": time, "value": "label"}
+    assert monitor.record_returns(frame, columns=returns) == 2
+    with pytest.raises(InvalidFrame, match="columns has no 'entity'; it maps any of entity_key"):
+        monitor.record_predictions(frame, columns={"entity": entity})

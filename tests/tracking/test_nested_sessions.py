@@ -175,7 +175,12 @@ def test_many_threads_share_two_connections(
     store = TimescaleTrackingStore(database.url, "/artifacts")
     # MLflow's settings cannot express "no overflow".
     store.engine.pool = QueuePool(
-        store.engine.pool._creator, pool_size=2, max_overflow=0, timeout=20, pre_ping=True
+        store.engine.pool._creator,
+        pool_size=2,
+        max_overflow=0,
+        timeout=20,
+        pre_ping=True,
+        dialect=store.engine.dialect,
     )
     runs = [new_run(store) for _ in range(THREADS)]
     start = threading.Barrier(THREADS)

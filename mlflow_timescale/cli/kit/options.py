@@ -17,7 +17,7 @@ import click
 
 from mlflow_timescale.cli.kit.printing import print_message
 from mlflow_timescale.cli.kit.servers import require_server
-from mlflow_timescale.cli.kit.types import Day, Duration, Moment, Names, URIType
+from mlflow_timescale.cli.kit.types import Age, Day, Moment, Names, URIType
 from mlflow_timescale.common.settings import URI, embedded_directory
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -129,7 +129,7 @@ as_of_option = click.option(
     "--as-of", type=Moment(), help="Use what was known at this time; default: now."
 )
 max_age_option = click.option(
-    "--max-age", type=Duration(), help="Ignore values older than this, such as 5d or 4h."
+    "--max-age", type=Age(), help="Ignore values older than this: 5d, 4h, or 1 session."
 )
 calendar_option = click.option(
     "--calendar", metavar="NAME", help="Trading calendar: XNYS, 24/7, weekdays, ..."

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from mlflow_timescale.common.errors import InvalidFrame, in_rows
 from mlflow_timescale.common.frames.structures import JSON, structure_column
+from mlflow_timescale.common.text import refusal
 
 Column: TypeAlias = Any  # a pyarrow.Array, or a numpy array of Python objects
 _ADVICE = "keep identifiers as text, for example with pandas.read_csv(..., dtype={...: str})"
@@ -55,7 +56,8 @@ def as_column(values: Any, what: str = "column") -> Column:
     if library == "polars":
         return polars_column(values)
     if library == "pandas":
-        return pandas_column(values)
+        is_index = hasattr(values, "to_series")
+        return pandas_column(values.to_series() if is_index else values)
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise InvalidFrame(f"{what} is {values!r}, not a list of values")
     array = values if isinstance(values, np.ndarray) else objects(values)
@@ -122,6 +124,8 @@ def as_field(column: Column, name: str, what: str) -> tuple[pa.Field, pa.Array]:
 def _of_scalars(column: npt.NDArray[Any], what: str) -> pa.Array:
     try:
         return _array(column.tolist()) if column.dtype == object else pa.array(column)
+    except UnicodeError as exc:
+        raise InvalidFrame(f"{what} holds a lone surrogate, which Arrow cannot hold") from exc
     except (pa.ArrowException, OverflowError) as exc:
         raise InvalidFrame(
             f"{what} holds values of several types, which Arrow has no column for: {exc}"
@@ -206,7 +210,7 @@ def _converted(values: Any, native: Any) -> Any:
     """An Arrow array of values; their objects where Arrow has no type, as for complex numbers."""
     try:
         return pa.array(values)
-    except pa.ArrowException:
+    except (pa.ArrowException, UnicodeError):
         return np.asarray(native).astype(object)
 
 
@@ -219,7 +223,10 @@ def _array(values: list[Any]) -> pa.Array:
 
 def _texts_or_objects(values: npt.NDArray[np.object_]) -> Column:
     if len(values) and all(isinstance(value, str) for value in values):
-        return pa.array(values, type=pa.string())
+        try:
+            return pa.array(values, type=pa.string())
+        except UnicodeError:  # a lone surrogate, which is refused where the text is stored
+            return values
     return values
 
 
@@ -229,6 +236,8 @@ def _text_of_objects(values: npt.NDArray[np.object_], what: str) -> pa.Array:
         if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
             texts.append(None)
         elif isinstance(value, str):
+            if reason := refusal(value):
+                raise InvalidFrame(f"{what} in row {row} {reason}: PostgreSQL cannot hold it")
             texts.append(value)
         elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
             texts.append(str(value))
@@ -254,6 +263,10 @@ def _distinct(
         raise InvalidFrame(
             f"{what} is empty in some row: {in_rows(np.flatnonzero(empty).tolist())}"
         )
-    if any("\x00" in name for name in kept if name):
-        raise InvalidFrame(f"{what} has a NUL character in some row, which PostgreSQL cannot hold")
+    refused = [reason for name in kept if name and (reason := refusal(name))]
+    if refused:
+        character = "NUL character" if "NUL" in refused[0] else "lone surrogate"
+        raise InvalidFrame(
+            f"{what} has a {character} in some row, which PostgreSQL cannot hold: it {refused[0]}"
+        )
     return [str(name) for name in kept], (np.cumsum(used) - 1)[codes].astype(np.int32)

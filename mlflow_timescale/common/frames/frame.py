@@ -23,14 +23,17 @@ class Frame:
     Parameters
     ----------
     source
-        A pandas or polars frame (also a LazyFrame); an Arrow table, batch, reader or dataset; any
-        object with `__arrow_c_stream__`, such as a DuckDB relation, or with `to_arrow`, such as a
-        snapshot; any other frame that narwhals reads, such as a Dask frame; a mapping of names to
-        lists; the path of a CSV file (also compressed), of a Parquet or Feather file, or of a
-        directory of them; an iterable of any of these.
+        A pandas frame or series; a polars frame (also a LazyFrame); an Arrow table, batch, reader
+        or dataset; any object with `__arrow_c_stream__`, such as a DuckDB relation, or with
+        `to_arrow`, such as a snapshot; any other frame that narwhals reads, such as a Dask frame; a
+        mapping of names to lists; the path of a CSV file (also compressed), of a Parquet or Feather
+        file, or of a directory of them; an iterable of any of these.
     text
         The columns that hold identifiers. A CSV file, or a directory `name=value`, gives them as
         they are written: 000001, 1.10, TRUE and NA are texts. Other sources have types already.
+    keys
+        The columns that may be levels of the index of a pandas frame, as alphalens and qlib have
+        them. They are read like columns; results keep the index.
 
     Reading raises InvalidFrame for any other source, and for a file that cannot be read.
 
@@ -41,9 +44,10 @@ class Frame:
     [[62.5], [40.0]]
     """
 
-    def __init__(self, source: Any, *, text: Iterable[str] = ()) -> None:
+    def __init__(self, source: Any, *, text: Iterable[str] = (), keys: Iterable[str] = ()) -> None:
         self._source = nw.to_native(source, pass_through=True)
         self._text = frozenset(text)
+        self._keys = frozenset(keys)
 
     def __len__(self) -> int:
         return len(self._memory)
@@ -58,7 +62,7 @@ class Frame:
         >>> [len(batch["a"]) for batch in Frame(table).batches(values=4)]
         [2, 2, 1]
         """
-        for part in parts(self._source, self._text, values):
+        for part in parts(self._source, self._text, values, self._keys):
             yield from part.batches(values)
 
     @property
@@ -120,7 +124,7 @@ class Frame:
 
     @cached_property
     def _collected(self) -> tuple[InMemory, str]:
-        return collect(self._source, self._text)
+        return collect(self._source, self._text, self._keys)
 
     @property
     def _memory(self) -> InMemory:

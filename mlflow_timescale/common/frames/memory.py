@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from mlflow_timescale.common.frames.columns import (
     refuse_duplicates,
 )
 from mlflow_timescale.common.frames.structures import JSON, load_json
+from mlflow_timescale.common.text import refusal
 
 
 class InMemory(ABC):
@@ -79,22 +80,37 @@ class InMemory(ABC):
 
 
 class PandasFrame(InMemory):
-    """A pandas frame."""
+    """A pandas frame. Levels of its index that are among `keys` are its first columns."""
 
     library = "pandas"
 
+    def __init__(self, native: Any, keys: Collection[str] = ()) -> None:
+        self._keys = keys
+        super().__init__(native)
+
     def _names(self) -> list[str]:
-        self.index = tuple(str(name) for name in self.native.index.names if name is not None)
-        return [str(name) for name in self.native.columns]
+        own = [str(name) for name in self.native.columns]
+        levels = [str(name) for name in self.native.index.names]
+        self._levels = [
+            i for i, name in enumerate(levels) if name in self._keys and name not in own
+        ]
+        named = enumerate(self.native.index.names)
+        self.index = tuple(
+            str(name) for i, name in named if name is not None and i not in self._levels
+        )
+        return [*(levels[i] for i in self._levels), *own]
 
     def batches(self, values: int) -> Iterator[Columns]:
         """Slices by position, whatever the index is."""
         rows = max(1, values // max(1, len(self.names)))
         for first in range(0, max(1, len(self)), rows):
-            yield PandasFrame(self.native.iloc[first : first + rows]).columns()
+            yield PandasFrame(self.native.iloc[first : first + rows], self._keys).columns()
 
     def read(self, position: int) -> Column:
-        return pandas_column(self.native.iloc[:, position])
+        if position < len(self._levels):
+            level = self.native.index.get_level_values(self._levels[position])
+            return pandas_column(level.to_series(index=range(len(level))))
+        return pandas_column(self.native.iloc[:, position - len(self._levels)])
 
     def join(self, columns: Mapping[str, Any]) -> Any:
         return joining.join_pandas(self.native, columns)
@@ -172,6 +188,14 @@ class MappingFrame(InMemory):
         return joining.join_pandas(pd.DataFrame(own), columns)
 
 
+def _named(series: Any) -> Any:
+    if series.name is None:
+        raise InvalidFrame(
+            "cannot read the Series: it has no name for its column; give it one: .rename('factor')"
+        )
+    return series
+
+
 def _structures(column: pa.Array) -> Column:
     values = np.empty(len(column), dtype=object)
     values[:] = [None if text is None else load_json(text) for text in column.to_pylist()]
@@ -182,13 +206,32 @@ def _pandas_values(native: Any, column: Column) -> Any:
     """A column of a mapping for pandas; what Arrow has no type for is kept as it is."""
     if isinstance(column, pa.Array):
         return column.to_pandas()
-    return native if isinstance(native, np.ndarray) else column
+    if isinstance(native, np.ndarray):
+        return native
+    return _as_objects(column) if _has_surrogate(column) else column
 
 
-def in_memory(source: Any) -> InMemory | None:
-    """The frame of an object that holds its columns in memory; None for any other object."""
+def _has_surrogate(column: Column) -> bool:
+    texts = (value for value in column if isinstance(value, str) and not value.isascii())
+    return any(refusal(text) for text in texts)
+
+
+def _as_objects(column: Column) -> Any:
+    """A series of objects: the texts of pandas hold no lone surrogates."""
+    import pandas as pd
+
+    return pd.Series(column, dtype=object)
+
+
+def in_memory(source: Any, keys: Collection[str] = ()) -> InMemory | None:
+    """The frame of an object that holds its columns in memory; None for any other object.
+
+    Levels of a pandas index that are among `keys` are columns.
+    """
     if dependencies.is_pandas_dataframe(source):
-        return PandasFrame(source)
+        return PandasFrame(source, keys)
+    if dependencies.is_pandas_series(source):
+        return PandasFrame(_named(source).to_frame(), keys)
     if dependencies.is_polars_dataframe(source):
         return PolarsFrame(source)
     if isinstance(source, (pa.Table, pa.RecordBatch)):

@@ -24,13 +24,15 @@ from mlflow_timescale.common.frames.memory import (
 _AT_ONCE = 2_000_000  # values that are read at a time where all of them are collected
 
 
-def parts(source: Any, text: Collection[str], values: int) -> Iterator[InMemory]:
+def parts(
+    source: Any, text: Collection[str], values: int, keys: Collection[str] = ()
+) -> Iterator[InMemory]:
     """The frames in memory that a source consists of, read one after the other.
 
     Queries, files and streams give frames of about `values` values. Raises InvalidFrame for an
     object that is no frame.
     """
-    memory = in_memory(source)
+    memory = in_memory(source, keys)
     if memory is not None:
         yield memory
     elif dependencies.is_polars_lazyframe(source):
@@ -42,10 +44,10 @@ def parts(source: Any, text: Collection[str], values: int) -> Iterator[InMemory]
     elif (frame := _of_narwhals(source)) is not None:
         yield ArrowFrame(frame.lazy().collect("pyarrow").to_native())
     elif hasattr(source, "to_arrow"):
-        yield from parts(source.to_arrow(), text, values)
+        yield from parts(source.to_arrow(), text, values, keys)
     elif isinstance(source, Iterable) and not isinstance(source, bytes):
         for part in source:
-            yield from parts(part, text, values)
+            yield from parts(part, text, values, keys)
     else:
         raise InvalidFrame(
             f"cannot read a {type(source).__name__}; give a pandas, polars or Arrow frame, a "
@@ -53,18 +55,18 @@ def parts(source: Any, text: Collection[str], values: int) -> Iterator[InMemory]
         )
 
 
-def collect(source: Any, text: Collection[str]) -> tuple[InMemory, str]:
+def collect(source: Any, text: Collection[str], keys: Collection[str] = ()) -> tuple[InMemory, str]:
     """A source as one frame in memory, and the library that its results are returned in.
 
     Frames keep their library. Streams give Arrow, files pandas, and an iterable of frames gives
     the library of the first of them.
     """
-    memory = in_memory(source)
+    memory = in_memory(source, keys)
     if dependencies.is_polars_lazyframe(source):
         memory = PolarsFrame(source.collect())
     if memory is not None:
         return memory, memory.library
-    collected = list(parts(source, text, _AT_ONCE))
+    collected = list(parts(source, text, _AT_ONCE, keys))
     is_file = isinstance(source, (str, PathLike)) or not collected
     return _joined(collected), "pandas" if is_file else collected[0].library
 

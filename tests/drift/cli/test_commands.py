@@ -98,8 +98,9 @@ def test_a_mistyped_strategy_does_not_become_a_new_one(shell: Shell, recorded: S
 
 def test_alerts_are_acknowledged_and_silenced(shell: Shell, recorded: Strategy) -> None:
     shell("drift", "backfill", "--no-mlflow", *MOMENTUM, str(recorded.days[0]), "2024-06-14")
-    [alert] = shell.json("drift", "alerts", *MOMENTUM)
-    assert alert["rule"] == "no signals"
+    alert, profits = shell.json("drift", "alerts", *MOMENTUM)
+    assert (alert["rule"], profits["rule"]) == ("no signals", "strategy returns missing")
+    shell("drift", "ack", *MOMENTUM, str(profits["alert_id"]), "--by", "ann")
     shell("drift", "ack", *MOMENTUM, str(alert["alert_id"]), "--by", "ann", "--note", "on it")
     assert shell.json("drift", "alerts", *MOMENTUM)[0]["state"] == "acknowledged"
     shell("drift", "status", *MOMENTUM)
@@ -184,6 +185,7 @@ def test_another_strategys_features_are_not_this_ones_concern(
     assert (found["features"], shell.code) == ([], 0)
 
 
+@pytest.mark.slow
 def test_the_daily_job_names_the_model(
     monitor: DriftMonitor, strategy: Strategy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

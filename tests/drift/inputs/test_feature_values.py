@@ -13,6 +13,7 @@ from support.strategies import NAMES, Strategy
 from drift import DriftMonitor
 from drift.inputs import feature_values
 from drift.inputs.feature_values import FeatureWindow
+from drift.results.references import References
 from feature_store import FeatureStore
 
 HOUR = timedelta(hours=1)
@@ -265,8 +266,8 @@ def test_a_feature_nobody_writes_any_more_is_no_data(watched: Watched) -> None:
         {"entity_key": NAMES, "session": [after] * 40, "signal": [float(i) for i in range(40)]}
     )
     metrics = watched.monitor.run_daily(after)
-    # The predictions' own distribution is the third: only that one has values.
-    assert metrics.value("n_features") == 1.0
+    # The predictions have values, and are no feature.
+    assert metrics.value("n_features") == 0.0
     assert metrics.value("psi", "rsi") is None
     assert "feature missing" in [alert.rule for alert in watched.monitor.alerts()]
 
@@ -294,3 +295,35 @@ def test_the_fixed_reference_keeps_hearing_what_the_accepted_one_no_longer_does(
     assert (last.value("psi_ratio") or 0) <= 1
     assert (last.value("psi_fixed_ratio") or 0) > 1
     assert [window.role for window in monitor.references()] == ["accepted", "accepted", "fixed"]
+
+
+def test_categories_are_counted_a_bucket_each_and_unseen_ones_together(
+    monitor: DriftMonitor, store: FeatureStore
+) -> None:
+    days = monitor.calendar.sessions_in_range(date(2024, 1, 2), date(2024, 1, 31))
+    strategy = Strategy.of(days)
+    monitor.record_predictions(strategy.predictions())
+    monitor.record_returns(strategy.realized())
+    for day in days:
+        event = monitor.calendar.session_close(day) - HOUR
+        sectors = {name: ["TECH", "FIN"][i % 2] for i, name in enumerate(NAMES)}
+        if day == days[-1]:
+            sectors = dict.fromkeys(NAMES, "CRYPTO")
+        store.write_frame(
+            {
+                "entity_key": list(sectors),
+                "event_time": [event] * len(sectors),
+                "sector": list(sectors.values()),
+            },
+            availability_lag=timedelta(0),
+        )
+    monitor.backfill(days[0], days[-1])
+    monitor.accept(days[0], days[-2], "test", min_sessions=10)
+    window = monitor.references()[0]
+    with monitor.connect() as conn:
+        reference = References(conn, monitor.strategy_id).distributions(window)["sector"]
+    assert reference.kind == "categories"
+    assert set(reference.labels) == {"TECH", "FIN", "other", "missing"}
+    last = monitor.backfill(days[-1], days[-1])[0]
+    assert last.psi is not None
+    assert last.psi > 1

@@ -179,7 +179,6 @@ def test_structures_are_those_of_the_database(store, tmp_path):
         store.write_features("E0", at, {"curve": curve}, ingest_time=at, feature_version=version)
         export_lake(store.database, tmp_path)
     rows = pd.DataFrame({"entity_key": "E0", "as_of": pd.date_range(START, periods=6, unit="us")})
-    rows.loc[4, "as_of"] = pd.NaT
     answer = Lake(tmp_path).training_frame(rows, ["curve"])
     pd.testing.assert_frame_equal(answer, store.training_frame(rows, ["curve"]))
     assert answer["curve"].tolist()[:4] == [[1, 2.5], {"a": None}, 3.0, [9]]

@@ -131,20 +131,23 @@ def test_the_order_and_library_of_the_spine_make_no_difference(store, tmp_path):
     assert shuffled.manifest.spine_hash == first.manifest.spine_hash
 
 
-def test_a_spine_without_rows_or_with_missing_times_is_kept(store, tmp_path):
+def test_a_spine_without_rows_is_kept_and_one_with_missing_times_refused(store, tmp_path):
     empty = take(store, tmp_path / "a", spine=spine().iloc[:0])
     assert load_snapshot(tmp_path / "a").to_pandas().columns.tolist() == [*spine(), *FEATURES]
     holes = spine()
     holes.loc[[3, 7], "as_of"] = pd.NaT
-    snapshot = take(store, tmp_path / "b", spine=holes)
+    assert empty.manifest.rows == 0
+    with pytest.raises(InvalidTime, match="as_of is missing in 2 rows: 3, 7"):
+        take(store, tmp_path / "b", spine=holes)
+
+
+def test_an_older_snapshot_with_missing_times_can_be_rebuilt(store, tmp_path):
+    holes = spine()
+    holes.loc[[3, 7], "as_of"] = pd.NaT
+    query = PointInTimeQuery(FEATURES, recorded={})  # what `rebuild` allows
+    snapshot = snapshots.write_snapshot(store.database, holes, query, tmp_path / "b")
     assert load_snapshot(tmp_path / "b").to_pandas()["as_of"].isna().sum() == 2
     assert rebuild(store.database, snapshot) == snapshot.fingerprint
-    assert empty.manifest.rows == 0
-    timeless = take(
-        store, tmp_path / "c", spine=spine().assign(as_of=spine()["as_of"].where(spine().index < 0))
-    )
-    assert load_snapshot(tmp_path / "c") == timeless
-    assert [feature.nulls for feature in timeless.manifest.features] == [200, 200]
 
 
 def test_structures_come_back_as_objects(store, tmp_path):

@@ -101,7 +101,7 @@ def test_point_in_time_gives_each_value_with_its_times(filled):
 
 def spine(**columns) -> pd.DataFrame:
     rows = [("MSFT", at(30)), ("AAPL", at(50)), ("AAPL", at(30)), ("nobody", at(50))]
-    rows += [("AAPL", at(30)), ("AAPL", at(-1000)), ("AAPL", None)]
+    rows += [("AAPL", at(30)), ("AAPL", at(-1000)), ("AAPL", at(-2000))]
     frame = pd.DataFrame(rows, columns=["entity_key", "as_of"], index=list("gfedcba"))
     return frame.astype({"as_of": "datetime64[us, UTC]"}).assign(**columns)
 
@@ -179,7 +179,7 @@ def test_every_cell_says_where_it_comes_from_or_why_it_is_missing(filled):
     cells = filled.explain(asked, ["rsi", "mom"], max_age=timedelta(hours=30))
     assert cells["row"].tolist() == [i for i in range(7) for _ in range(2)]
     why = {(row.row, row.feature_name): row.reason for row in cells.itertuples()}
-    assert [why[i, "rsi"] for i in (3, 5, 6)] == ["never written", "not yet known", "no as_of"]
+    assert [why[i, "rsi"] for i in (3, 5, 6)] == ["never written", "not yet known", "not yet known"]
     assert [why[i, "mom"] for i in (0, 1, 2)] == [
         "never written",
         "expired",

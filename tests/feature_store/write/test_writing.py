@@ -334,6 +334,7 @@ def test_an_empty_frame_writes_nothing(store):
     assert store.write_features("AAPL", at(0), {}) == 0
 
 
+@pytest.mark.slow
 def test_ten_thousand_features_are_written_and_read(store):
     names = [f"f{i:05d}" for i in range(10_000)]
     frame = pd.DataFrame([np.arange(10_000.0)], columns=names)

@@ -1,0 +1,91 @@
+"""A strategy for which no reference was accepted: judged provisionally, and shown as such."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date, datetime, timezone
+from typing import Any
+
+import pytest
+from support.strategies import Strategy
+
+from drift import DriftMonitor
+from mlflow_timescale.cli import main
+from mlflow_timescale.common.calendars import TradingCalendar
+
+YEAR = TradingCalendar("XNYS").sessions_in_range(date(2023, 1, 3), date(2023, 12, 29))
+TURN = 160
+
+
+@pytest.fixture
+def turned(monitor: DriftMonitor, make: Callable[..., Strategy]) -> Strategy:
+    """A skill of 0.3 that becomes -0.3."""
+    strategy = make(YEAR[:180], [0.3] * TURN + [-0.3] * 20)
+    strategy.record(monitor)
+    return strategy
+
+
+def ic_alerts(monitor: DriftMonitor) -> list[date]:
+    return [alert.session for alert in monitor.alerts() if alert.rule == "ic drift"]
+
+
+def test_the_first_sessions_judge_until_a_window_is_accepted(
+    monitor: DriftMonitor, turned: Strategy
+) -> None:
+    monitor.backfill(YEAR[0], YEAR[179])
+    features, level = monitor.references()
+    assert (features.role, features.window_end, features.ic_mean) == ("provisional", YEAR[19], None)
+    assert (level.window_start, level.window_end, level.ic_n) == (YEAR[0], YEAR[119], 120)
+    [opened] = ic_alerts(monitor)
+    assert YEAR[TURN] <= opened <= YEAR[TURN + 4]
+    [caution] = monitor.cautions(datetime.combine(YEAR[180], datetime.min.time(), timezone.utc))
+    assert "no reference has been accepted: judged provisionally" in caution
+    assert "mean IC 0.277" in caution
+
+
+def test_day_by_day_it_is_the_same(monitor: DriftMonitor, turned: Strategy) -> None:
+    monitor.backfill(YEAR[0], YEAR[117])
+    for session in YEAR[118:122]:
+        monitor.run_daily(session)
+    assert [window.window_end for window in monitor.references()] == [YEAR[19], YEAR[119]]
+
+
+def test_an_accepted_window_replaces_the_provisional_ones(
+    monitor: DriftMonitor, turned: Strategy
+) -> None:
+    monitor.backfill(YEAR[0], YEAR[179])
+    monitor.accept(YEAR[160], YEAR[179], "the new normal", min_sessions=20)
+    monitor.run_daily(YEAR[179])
+    assert [window.role for window in monitor.references()] == ["accepted", "fixed"]
+    assert not monitor.alerts(states=["open"])
+    [alert] = [alert for alert in monitor.alerts() if alert.rule == "ic drift"]
+    assert alert.note == "its session belongs to a window that was accepted since"
+    assert not monitor.cautions(datetime.combine(YEAR[180], datetime.min.time(), timezone.utc))
+
+
+def test_daily_and_status_say_it_without_changing_their_exit_code(
+    monitor: DriftMonitor, strategy: Strategy, capsys: Any
+) -> None:
+    strategy.record(monitor, slice(3))
+    monitor.backfill(strategy.days[0], strategy.days[2])
+    day = str(strategy.days[2])
+    arguments = ["daily", "--uri", monitor.uri.url, "--no-mlflow", "--session", day]
+    with pytest.raises(SystemExit) as left:
+        main([*arguments, "--json"])
+    [result] = json.loads(capsys.readouterr().out)
+    assert (left.value.code, result["healthy"]) == (0, True)
+    assert "no reference has been accepted" in result["cautions"][0]
+    with pytest.raises(SystemExit) as left:
+        main(["drift", "status", "--uri", monitor.uri.url, "-s", "momentum"])
+    assert left.value.code == 0
+    assert "Caution: no reference has been accepted" in capsys.readouterr().out
+
+
+def test_a_stopped_job_and_a_gap_are_told(monitor: DriftMonitor, strategy: Strategy) -> None:
+    monitor.run_daily(strategy.days[0])
+    monitor.run_daily(strategy.days[20])
+    now = monitor.calendar.session_close(strategy.days[23])
+    _, gap, stopped = monitor.cautions(now)
+    assert f"19 sessions from {strategy.days[1]} to {strategy.days[19]}" in gap
+    assert f"{strategy.days[20]}, 3 before {strategy.days[23]}" in stopped
