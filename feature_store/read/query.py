@@ -23,7 +23,7 @@ class PointInTimeQuery:
 
     `entity` and `as_of` name columns of the spine. Values with an event_time before
     as_of - max_age are left out, and those that were written after `written_by`. `recorded` are the
-    limits of a snapshot, which replace all others.
+    limits of a snapshot, which replace all others. Cells outside of `universe` are empty.
     """
 
     features: Features
@@ -35,6 +35,7 @@ class PointInTimeQuery:
     calendar: Calendar | None = None
     max_staleness: Duration | str | None = OF_VIEW
     recorded: Limits | None = None
+    universe: Any = None
 
     @cached_property
     def selection(self) -> FeatureSelection:
