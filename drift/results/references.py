@@ -47,6 +47,11 @@ class AcceptedWindow:
     accepted_by: str
     reason: str
 
+    @property
+    def is_short(self) -> bool:
+        """Whether it is provisional, and of too few sessions to know how features vary."""
+        return self.role == "provisional" and self.ic_n == 0
+
 
 class References:
     """The accepted windows of a strategy; their distributions are read on first use."""
