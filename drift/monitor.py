@@ -45,7 +45,9 @@ class DriftMonitor(StrategyReview):
         several versions, the champion's is judged, else the one that covers most names, else the
         one that judged the session before.
     features
-        Names of features to watch; by default those of the reference, `()` for none.
+        Names of features to watch; by default those of the reference, `()` for none. "ranked"
+        compares their ranks across names, which a shock to all of them does not move, from the next
+        `accept` on; "raw", the default, compares their values.
     min_n
         A session with fewer names has no IC.
     periods_per_year

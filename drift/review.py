@@ -19,7 +19,7 @@ from .alerts.headroom import Headroom, headroom
 from .alerts.lifecycle import Alert
 from .alerts.simulation import RuleSimulation
 from .cautions import cautions
-from .computation import reference_fit
+from .computation import healthy_history, reference_fit
 from .computation.history import History
 from .inputs.champions import Champions, Championship
 from .metrics import cusum
@@ -289,7 +289,11 @@ class StrategyReview(WatchedStrategy):
             return report.render(reporting.gather(conn, self.strategy, day, history))
 
     def simulate(
-        self, rules: strategies.Rules | None = None, *, n_paths: int = 4000
+        self,
+        rules: strategies.Rules | None = None,
+        *,
+        n_paths: int = 4000,
+        features: str | None = None,
     ) -> list[RuleSimulation]:
         """False-alarm rates and detection delays of rules, from the strategy's own healthy history.
 
@@ -299,11 +303,13 @@ class StrategyReview(WatchedStrategy):
             As in the constructor; by default those in force.
         n_paths
             Simulated years.
+        features
+            "raw" or "ranked" simulates the rules on features so; by default as configured.
 
         Returns
         -------
         list of RuleSimulation
-            One for each rule.
+            One for each rule; one that cannot be simulated has a `reason`.
 
         Raises
         ------
@@ -317,27 +323,22 @@ class StrategyReview(WatchedStrategy):
             ...
         ValueError: ...
         """
-        from .alerts.simulation import simulate
-        from .report import contents as reporting
+        from .alerts.simulation import RuleSimulation, simulate
 
+        chosen = self.rules if rules is None else strategies.as_rules(rules)
+        ranked = self.strategy.ranked if features is None else features == "ranked"
         with self._connect() as conn:
-            history = reporting.read_history(conn, self.strategy)
-            accepted = references.References(conn, self.strategy_id).accepted
-        levels = [level for level in history.levels if level is not None]
-        healthy = slice(None)
-        if accepted:
-            ends = [day for day in history.sessions if day <= accepted[-1].window_end]
-            healthy = slice(len(ends))
-        series = {name: array[healthy] for name, array in history.arrays.items()}
-        return simulate(
-            self.rules
-            if rules is None
-            else strategies.rules_from_json(strategies.rules_as_json(rules)),
-            {name: array for name, array in series.items() if np.isfinite(array).any()},
-            {"ic": levels[-1]} if levels else None,
+            series, level = healthy_history.read(conn, self.strategy, chosen, ranked=ranked)
+        simulations = simulate(
+            chosen,
+            series,
+            {"ic": level} if level else None,
             n_paths=n_paths,
             periods_per_year=self.strategy.periods_per_year,
         )
+        done = {simulation.rule.name for simulation in simulations}
+        missing = [rule for rule in chosen if rule.name not in done]
+        return [*simulations, *(RuleSimulation.impossible(rule) for rule in missing)]
 
     def onset(self) -> tuple[Onset, list[date]] | None:
         """The beginning of the latest fall of the IC, as a change point.

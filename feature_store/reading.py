@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -17,12 +17,12 @@ from mlflow_timescale.common.time import Duration
 from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
+from .catalogue import definitions
 from .catalogue.selection import Features, Versions, feature_names_of
 from .errors import InvalidFrame
 from .read import changes, explain, revisions, watermarks
-from .read.ages import Limits
 from .read.point_in_time import FeatureValue, Options, latest, read_cells
-from .read.query import OF_VIEW, PointInTimeQuery, age_limits
+from .read.query import OF_VIEW, PointInTimeQuery
 from .read.spine import EntityColumns
 
 EVENT_TIME = "__event_time"  # ends the name of a column of event times
@@ -97,20 +97,20 @@ class FeatureReader:
         """
         entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
         check_text(entities, "entity_key")
-        if feature_names is None:
-            names, versions = None, feature_version
-            limits: Limits = defaultdict(lambda: age_limits(None, max_age, calendar, max_staleness))
-        else:
-            query = PointInTimeQuery(
-                feature_names,
-                feature_version=feature_version,
-                max_age=max_age,
-                calendar=calendar,
-                max_staleness=max_staleness,
-            )
-            names, versions, limits = query.selection.names, query.versions, query.limits
+        query = self._query(
+            () if feature_names is None else feature_names,
+            feature_version=feature_version,
+            max_age=max_age,
+            calendar=calendar,
+            max_staleness=max_staleness,
+        )
+        names, versions = None, feature_version
+        if feature_names is not None:
+            names, versions = query.selection.names, query.versions
         with self.connection() as conn:
-            by_entity = latest(conn, entities, names, as_of=as_of, versions=versions, limits=limits)
+            by_entity = latest(
+                conn, entities, names, as_of=as_of, versions=versions, limits=query.limits_of
+            )
         return by_entity[entity_key] if isinstance(entity_key, str) else by_entity
 
     def get_point_in_time(
@@ -156,7 +156,7 @@ class FeatureReader:
                 names = feature_names_of(conn, sorted({entity for entity, _ in pairs}))
             if not names:
                 return []
-            query = PointInTimeQuery(
+            query = self._query(
                 names,
                 feature_version=feature_version,
                 max_age=max_age,
@@ -212,13 +212,13 @@ class FeatureReader:
         >>> store.training_frame(spine, "ret_5d", max_age=timedelta(hours=12))["ret_5d"].tolist()
         [nan, nan, nan]
         """
-        query = PointInTimeQuery(
+        query = self._query(
             features,
-            entity,
-            as_of,
-            feature_version,
-            max_age,
-            written_by,
+            entity=entity,
+            as_of=as_of,
+            feature_version=feature_version,
+            max_age=max_age,
+            written_by=written_by,
             calendar=calendar,
             max_staleness=max_staleness,
         )
@@ -279,13 +279,13 @@ class FeatureReader:
         >>> store.explain(early, "ret_5d")["reason"].tolist()
         ['not yet known']
         """
-        query = PointInTimeQuery(
+        query = self._query(
             features,
-            entity,
-            as_of,
-            feature_version,
-            max_age,
-            written_by,
+            entity=entity,
+            as_of=as_of,
+            feature_version=feature_version,
+            max_age=max_age,
+            written_by=written_by,
             calendar=calendar,
             max_staleness=max_staleness,
         )
@@ -472,6 +472,14 @@ class FeatureReader:
         """
         with self.connection() as conn:
             return watermarks.watermark(conn)
+
+    def _query(self, features: Features, **options: Any) -> PointInTimeQuery:
+        """A query; where it counts sessions, with the calendars of the registered views."""
+        query = PointInTimeQuery(features, **options)
+        if not query.counts_sessions:
+            return query
+        with self.connection() as conn:
+            return replace(query, calendars=definitions.calendars(conn))
 
 
 def _refuse_collisions(names: list[str]) -> None:

@@ -30,6 +30,11 @@ from .monitors import open_monitor
 @click.option(
     "--min-sessions", default=120, show_default=True, help="Sessions with an IC that are required."
 )
+@click.option(
+    "--features",
+    type=click.Choice(["raw", "ranked"]),
+    help="Compare values, or ranks across names; default: as before.",
+)
 @reason_option
 @by_option
 @rehearsal_option
@@ -39,11 +44,14 @@ def accept(
     start: date,
     end: date,
     min_sessions: int,
+    features: str | None,
     reason: str,
     by: str,
 ) -> None:
     """Accept the sessions from START to END as the reference."""
     monitor = open_monitor(uri, strategy)
+    if features is not None:
+        monitor.configure(features=features, create=False)
     version = monitor.accept(start, end, reason, accepted_by=by, min_sessions=min_sessions)
     print_message(f"reference {version} accepted: {start} to {end}")
 

@@ -66,7 +66,11 @@ def keep_due(conn: Connection, strategy: Strategy, training: Training) -> bool:
 
 def _with_buckets(own: Reference, trained: Reference | None) -> Reference:
     """The buckets of the training set, with the habits and the clock of the first sessions."""
-    return own if trained is None else replace(trained, habits=own.habits, clock=own.clock)
+    if (
+        trained is None or own.ranked
+    ):  # a snapshot has values, not ranks among the names of a session
+        return own
+    return replace(trained, habits=own.habits, clock=own.clock)
 
 
 def _judged_model(conn: Connection, strategy: Strategy, session: date) -> tuple[str, str]:
