@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_timescale.db import Database, DatabaseURI, Error, load
 
+from .alerts.headroom import Headroom
 from .alerts.lifecycle import Alert
 from .inputs import feature_values
 from .monitor import DriftMonitor
 from .results import values
 from .results.drift_metrics import DriftMetrics
+from .results.limits import outlook
 from .strategies import names as recorded_strategies
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Daily:
     decision: tuple[str, ...]
     closed_at: datetime
     computed_at: datetime
+    limits: tuple[Headroom, ...] = ()
     cautions: tuple[str, ...] = ()
 
     @property
@@ -95,7 +98,7 @@ def daily_job(
     read) becomes an `Unchecked`; the others are computed all the same. `options` go to
     `DriftMonitor`. Raises Error if no strategy is recorded, ConnectionFailed without a database.
     """
-    database = Database.of(uri, application="drift")
+    database = Database.of(uri, application="drift", translate=True)
     if strategies is None:
         with database.connection() as conn:
             strategies = recorded_strategies(conn)
@@ -120,7 +123,7 @@ def _by_itself(
 
 def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) -> Daily:
     metrics = monitor.run_daily(session, now=now)
-    alerts = tuple(a for a in monitor.alerts(states=["open"]) if not a.inhibited)
+    limits = tuple(monitor.headroom(metrics.date))
     fresh = _freshness(monitor, metrics.date, now)
     return Daily(
         strategy_id=monitor.strategy_id,
@@ -128,10 +131,11 @@ def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) ->
         features=fresh,
         model=_model(monitor, metrics.date),
         metrics=metrics,
-        alerts=alerts,
-        decision=tuple(_decide(alerts, fresh)),
+        alerts=metrics.alerts,
+        decision=tuple(_decide(metrics.alerts, fresh, outlook(limits))),
         closed_at=monitor.calendar.session_close(metrics.date),
         computed_at=now or datetime.now(timezone.utc),
+        limits=limits,
         cautions=tuple(monitor.cautions(now)),
     )
 
@@ -193,7 +197,7 @@ def _registered(monitor: DriftMonitor, name: str, version: str) -> Model:
     return Model(name, str(found.version), created, own)
 
 
-def _decide(found: Sequence[Alert], fresh: Sequence[Freshness]) -> Iterator[str]:
+def _decide(found: Sequence[Alert], fresh: Sequence[Freshness], near: str) -> Iterator[str]:
     stale = [feature.feature_name for feature in fresh if feature.is_stale]
     if stale:
         yield f"Check the feature job: nothing new of {', '.join(stale[:10])}."
@@ -201,4 +205,4 @@ def _decide(found: Sequence[Alert], fresh: Sequence[Freshness]) -> Iterator[str]
         note = f" {alert.note}." if alert.note else ""
         yield f"{alert.severity}: {alert.rule} since {alert.session}.{note} {alert.action}".strip()
     if not stale and not found:
-        yield HEALTHY
+        yield f"{HEALTHY} But {near}" if near else HEALTHY

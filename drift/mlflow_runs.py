@@ -13,6 +13,7 @@ import logging
 import re
 import socket
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -27,6 +28,7 @@ from mlflow.entities import (
     DatasetInput,
     Experiment,
     InputTag,
+    LoggedModelInput,
     Metric,
     Param,
     RunTag,
@@ -38,7 +40,14 @@ from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Connection, Database, load
 from mlflow_timescale.db.rows import records, scalar
 
+from . import mlflow_pages
+from .alerts import lifecycle
+from .alerts.headroom import headroom
+from .alerts.lifecycle import Alert
+from .alerts.rules import Evaluation
 from .computation.history import History
+from .mlflow_pages import EXPERIMENT_TAGS, NOTE, SessionPage
+from .results import values
 from .results.references import References
 from .results.values import Run, Value
 from .strategies import Strategy
@@ -47,6 +56,7 @@ _queries = load("drift")
 logger = logging.getLogger(__name__)
 
 REACH_TIMEOUT = 5.0
+REPORTED = "drift.report"
 BATCH = 1000  # MLflow's limit of metrics in a call
 GROUP = 20  # sessions that share a call for the parent's series
 PARENT_FEATURES = 100  # beyond these, features are drawn in their sessions' runs only
@@ -83,6 +93,30 @@ class Log:
 
         return reporting.read_history(self.conn, self.strategy)
 
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """The rules over all sessions."""
+        return self.history.judge(self.strategy.rules)
+
+    @cached_property
+    def alerts(self) -> Sequence[Alert]:
+        """All stored alerts."""
+        return lifecycle.find(self.conn, self.strategy.strategy_id)
+
+    def page(self, run: Run, run_id: str, *, has_report: bool) -> SessionPage:
+        """What a session's description shows."""
+        strategy, session = self.strategy, run.session
+        return SessionPage(
+            session=session,
+            experiment_id=self.experiment_id,
+            run_id=run_id,
+            values=values.of_sessions(self.conn, strategy.strategy_id, session, session),
+            alerts=lifecycle.loud(lifecycle.as_of(self.alerts, strategy.rules, session)),
+            rooms=headroom(self.evaluation, self.history.sessions.index(session)),
+            model=f"{run.model_name}/{run.model_version}".strip("/"),
+            has_report=has_report,
+        )
+
 
 def log_pending(
     database: Database,
@@ -111,6 +145,7 @@ def log_pending(
                 group = pending[start : start + GROUP]
                 _log_sessions(log, group, group if reports else [pending[-1]])
                 done += len(group)
+            _describe_strategy(log, pending[-1])
             log.client.set_terminated(log.parent_id, "FINISHED")
             if pending:
                 _tag_version(log, pending[-1])
@@ -136,7 +171,12 @@ def _open(conn: Connection, strategy: Strategy, tracking_uri: str) -> Log:
     client = MlflowClient(tracking_uri=tracking_uri)
     name = f"drift/{strategy.strategy_id}"
     experiment = client.get_experiment_by_name(name)
-    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
+    if experiment is None:
+        experiment_id = client.create_experiment(name, tags=EXPERIMENT_TAGS)
+    else:
+        experiment_id = experiment.experiment_id
+        for key in set(EXPERIMENT_TAGS) - set(experiment.tags):
+            client.set_experiment_tag(experiment_id, key, EXPERIMENT_TAGS[key])
     parent = _parent(client, str(experiment_id), strategy, experiment)
     references = References(conn, strategy.strategy_id).accepted
     newest = references[-1] if references else None
@@ -217,12 +257,14 @@ def _log_sessions(log: Log, runs: Sequence[Run], reported: Sequence[Run]) -> Non
         series += [_metric(log, v, run) for v in changed if _belongs_to_series(v, changed)]
         if run in reported:
             _report(log, run.session, child)
+        _describe_session(log, run, child, is_reported=run in reported)
     _log_metrics(log, log.parent_id, series)
     for run in runs:
         _note_logged(log, run)
 
 
 def _log_child(log: Log, run: Run, changed: Sequence[Value]) -> str:
+    started = time.monotonic()
     tags = _tags(run, open_status(log.conn, log.strategy.strategy_id, run.session), changed)
     params: list[Param] = []
     child = run.mlflow_run_id
@@ -232,8 +274,35 @@ def _log_child(log: Log, run: Run, changed: Sequence[Value]) -> str:
     run_tags = [RunTag(key, value) for key, value in tags.items()]
     log.client.log_batch(child, metrics[:BATCH], params=params, tags=run_tags)
     _log_metrics(log, child, metrics[BATCH:])
-    log.client.set_terminated(child, "FINISHED")
+    # The run starts at the session's close; it lasts as long as its computation, not until today.
+    elapsed = int(1000 * (time.monotonic() - started))
+    end = _millis(log.strategy.calendar.session_close(run.session)) + elapsed
+    log.client.set_terminated(child, "FINISHED", end)
     return child
+
+
+def _describe_session(log: Log, run: Run, child: str, *, is_reported: bool) -> None:
+    if not is_reported and run.mlflow_run_id is not None:
+        is_reported = REPORTED in log.client.get_run(child).data.tags
+    note = mlflow_pages.session_note(log.page(run, child, has_report=is_reported))
+    tags = {NOTE: note, **({REPORTED: "report.html"} if is_reported else {})}
+    log.client.log_batch(child, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def _describe_strategy(log: Log, logged: Run) -> None:
+    """Put the last session's status and report on the strategy's run, which is opened first."""
+    last = values.runs(log.conn, log.strategy.strategy_id)[-1]
+    if last.session != logged.session or last.mlflow_run_id is None:
+        return
+    page = log.page(last, last.mlflow_run_id, has_report=True)
+    tags = {
+        NOTE: mlflow_pages.strategy_note(page),
+        "drift.status": page.status,
+        "drift.alerts": ", ".join(alert.rule for alert in page.alerts),
+        "drift.session": last.session.isoformat(),
+    }
+    log.client.log_batch(log.parent_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    _report(log, last.session, log.parent_id)
 
 
 def _log_metrics(log: Log, run_id: str, metrics: Sequence[Metric]) -> None:
@@ -268,8 +337,25 @@ def _create_child(log: Log, run: Run) -> str:
         _queries.claim_run,
         {"strategy_id": log.strategy.strategy_id, "session": run.session, "run_id": child_id},
     )
-    log.client.log_inputs(child_id, datasets=_datasets(log, run))
+    log.client.log_inputs(child_id, datasets=_datasets(log, run), models=_models(log, run))
     return child_id
+
+
+def _models(log: Log, run: Run) -> list[LoggedModelInput]:
+    """The logged model behind the version that was judged; MLflow links the run to it."""
+    if not run.model_version:
+        return []
+    try:
+        version = log.client.get_model_version(run.model_name, run.model_version)
+        # The registry keeps no model_id; a version of a logged model has it in its source.
+        source = version.source or ""
+        model_id = version.model_id or source.removeprefix("models:/")
+        if not model_id.startswith("m-"):
+            return []
+        log.client.get_logged_model(model_id)
+    except MlflowException:
+        return []  # not registered, or the logged model is deleted
+    return [LoggedModelInput(model_id)]
 
 
 def _params(log: Log, run: Run) -> list[Param]:
@@ -310,11 +396,12 @@ def _changed(log: Log, run: Run) -> list[Value]:
 
 
 def _belongs_to_series(value: Value, among: Sequence[Value]) -> bool:
-    if value.value is None or value.metric in ("psi_limit", "missing"):
+    if value.value is None:
         return False
     if value.metric == "psi" and value.dimension:
         return sum(v.metric == "psi" for v in among) <= PARENT_FEATURES
-    return True
+    # Others with a dimension exist on some sessions only, and would be charts of single dots.
+    return not value.dimension or value.metric == "ic"
 
 
 def metric_name(metric: str, dimension: str) -> str:

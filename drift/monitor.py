@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import parse_day, require_zone
-from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db import Connection, is_rehearsal, load
 
 from .alerts import lifecycle, notify
 from .computation import pipeline, provisional
+from .metrics.psi import Reference
 from .results import values
 from .results.drift_metrics import DriftMetrics
 from .review import StrategyReview
+from .training import training_references
 
 _queries = load("drift")
 TOGETHER = 250  # sessions computed in one transaction by a backfill
@@ -43,7 +45,9 @@ class DriftMonitor(StrategyReview):
         several versions, the champion's is judged, else the one that covers most names, else the
         one that judged the session before.
     features
-        Names of features to watch; by default those of the reference, `()` for none.
+        Names of features to watch; by default those of the reference, `()` for none. "ranked"
+        compares their ranks across names, which a shock to all of them does not move, from the next
+        `accept` on; "raw", the default, compares their values.
     min_n
         A session with fewer names has no IC.
     periods_per_year
@@ -118,7 +122,12 @@ class DriftMonitor(StrategyReview):
             batch = pipeline.compute(conn, self.strategy, [day])
         values = [value for value in batch.values if value.session == day]
         run = next((run for run in batch.runs if run.session == day), None)
-        metrics = DriftMetrics.of(self.strategy_id, day, values, run)
+        alerts = lifecycle.loud(
+            lifecycle.of_episode(episode, day)
+            for episode in batch.episodes
+            if episode.opened <= day <= episode.last
+        )
+        metrics = DriftMetrics.of(self.strategy_id, day, values, run, alerts)
         self._computed[id(metrics)] = batch
         weakref.finalize(metrics, self._computed.pop, id(metrics), None)
         return metrics
@@ -270,7 +279,11 @@ class DriftMonitor(StrategyReview):
 
     def _judge_without_acceptance(self, conn: Connection) -> None:
         """Keep the provisional references that are due, and judge the later sessions by them."""
-        while provisional.keep_due(conn, self.strategy):
+
+        def training(model: str, version: str) -> Mapping[str, Reference]:
+            return training_references(self.tracking_uri, model, version, provisional.BINS)
+
+        while provisional.keep_due(conn, self.strategy, training):
             self._compute(conn, sorted(self._stale(conn)), set())
 
     @contextmanager
@@ -312,7 +325,7 @@ class DriftMonitor(StrategyReview):
 
     def _tell(self, conn: Connection, day: date) -> None:
         pending = lifecycle.to_notify(conn, self.strategy_id)
-        if not pending:
+        if not pending or is_rehearsal():
             return
         message = notify.Message.of(self.strategy_id, day, pending)
         try:
@@ -324,7 +337,7 @@ class DriftMonitor(StrategyReview):
 
     def _log(self, conn: Connection, *, reports: bool = False) -> None:
         uri = self.tracking_uri
-        if uri is not None:
+        if uri is not None and not is_rehearsal():
             from .mlflow_runs import log_pending
 
             log_pending(self.database, conn, self.strategy, uri, reports=reports)

@@ -8,16 +8,18 @@ from datetime import date, datetime, timezone
 import numpy as np
 
 from mlflow_timescale.common.calendars import NotASession
+from mlflow_timescale.common.rows import Rows
 from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Connection, load
 
 from . import strategies
 from .alerts import lifecycle
+from .alerts.headroom import Headroom, headroom
 from .alerts.lifecycle import Alert
 from .alerts.simulation import RuleSimulation
 from .cautions import cautions
-from .computation import reference_fit
+from .computation import healthy_history, reference_fit
 from .computation.history import History
 from .inputs.champions import Champions, Championship
 from .metrics import cusum
@@ -139,7 +141,31 @@ class StrategyReview(WatchedStrategy):
         [('no signals', 'critical')]
         """
         with self._connect() as conn:
-            return lifecycle.find(conn, self.strategy_id, states=states, since=since)
+            return Rows(lifecycle.find(conn, self.strategy_id, states=states, since=since))
+
+    def headroom(self, session: date | None = None) -> list[Headroom]:
+        """How far each rule was from opening at a session, by default the last computed one.
+
+        Returns
+        -------
+        list of Headroom
+            One for each rule that has values; `Headroom.text` is its limit in words.
+
+        Examples
+        --------
+        >>> quiet = monitor.run_daily(date(2024, 2, 1))
+        >>> [room.text for room in monitor.headroom() if room.rule.name == "no signals"]
+        ['critical from 1 sessions without a value: open']
+        """
+        with self._connect() as conn:
+            accepted = references.References(conn, self.strategy_id)
+            history = History.read(conn, self.strategy, accepted)
+        if not history.sessions:
+            return []
+        day = history.sessions[-1] if session is None else self._session(session)
+        if day not in history.computed:
+            raise NotASession(f"session {day} of {self.strategy_id!r} has not been computed yet")
+        return headroom(history.judge(self.rules), history.sessions.index(day))
 
     def acknowledge(self, alert_id: int, *, by: str, note: str = "") -> None:
         """Record that a person handles an alert.
@@ -211,7 +237,7 @@ class StrategyReview(WatchedStrategy):
         Returns
         -------
         list of DriftMetrics
-            One for each session that was computed.
+            One for each session that was computed; `to_frame()` returns a frame of them.
 
         Examples
         --------
@@ -220,7 +246,7 @@ class StrategyReview(WatchedStrategy):
         """
         with self._connect() as conn:
             days = [run.session for run in values.runs(conn, self.strategy_id, start, end)]
-            return [self._stored_metrics(conn, day) for day in days]
+            return Rows(self._stored_metrics(conn, day) for day in days)
 
     def last_session(self) -> date | None:
         """The last session that was computed; None before any.
@@ -263,7 +289,11 @@ class StrategyReview(WatchedStrategy):
             return report.render(reporting.gather(conn, self.strategy, day, history))
 
     def simulate(
-        self, rules: strategies.Rules | None = None, *, n_paths: int = 4000
+        self,
+        rules: strategies.Rules | None = None,
+        *,
+        n_paths: int = 4000,
+        features: str | None = None,
     ) -> list[RuleSimulation]:
         """False-alarm rates and detection delays of rules, from the strategy's own healthy history.
 
@@ -273,11 +303,13 @@ class StrategyReview(WatchedStrategy):
             As in the constructor; by default those in force.
         n_paths
             Simulated years.
+        features
+            "raw" or "ranked" simulates the rules on features so; by default as configured.
 
         Returns
         -------
         list of RuleSimulation
-            One for each rule.
+            One for each rule; one that cannot be simulated has a `reason`.
 
         Raises
         ------
@@ -291,27 +323,22 @@ class StrategyReview(WatchedStrategy):
             ...
         ValueError: ...
         """
-        from .alerts.simulation import simulate
-        from .report import contents as reporting
+        from .alerts.simulation import RuleSimulation, simulate
 
+        chosen = self.rules if rules is None else strategies.as_rules(rules)
+        ranked = self.strategy.ranked if features is None else features == "ranked"
         with self._connect() as conn:
-            history = reporting.read_history(conn, self.strategy)
-            accepted = references.References(conn, self.strategy_id).accepted
-        levels = [level for level in history.levels if level is not None]
-        healthy = slice(None)
-        if accepted:
-            ends = [day for day in history.sessions if day <= accepted[-1].window_end]
-            healthy = slice(len(ends))
-        series = {name: array[healthy] for name, array in history.arrays.items()}
-        return simulate(
-            self.rules
-            if rules is None
-            else strategies.rules_from_json(strategies.rules_as_json(rules)),
-            {name: array for name, array in series.items() if np.isfinite(array).any()},
-            {"ic": levels[-1]} if levels else None,
+            series, level = healthy_history.read(conn, self.strategy, chosen, ranked=ranked)
+        simulations = simulate(
+            chosen,
+            series,
+            {"ic": level} if level else None,
             n_paths=n_paths,
             periods_per_year=self.strategy.periods_per_year,
         )
+        done = {simulation.rule.name for simulation in simulations}
+        missing = [rule for rule in chosen if rule.name not in done]
+        return [*simulations, *(RuleSimulation.impossible(rule) for rule in missing)]
 
     def onset(self) -> tuple[Onset, list[date]] | None:
         """The beginning of the latest fall of the IC, as a change point.
@@ -382,4 +409,6 @@ class StrategyReview(WatchedStrategy):
     def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
         stored = values.of_sessions(conn, self.strategy_id, day, day)
         runs = values.runs(conn, self.strategy_id, day, day)
-        return DriftMetrics.of(self.strategy_id, day, stored, runs[0] if runs else None)
+        then = lifecycle.loud(lifecycle.open_at(conn, self.strategy_id, self.rules, day))
+        run = runs[0] if runs else None
+        return DriftMetrics.of(self.strategy_id, day, stored, run, then)

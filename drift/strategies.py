@@ -26,6 +26,7 @@ _STORED = (
     "model_name",
     "model_version",
     "features",
+    "ranked",
     "min_n",
     "periods_per_year",
     "rules",
@@ -51,6 +52,7 @@ class Strategy:
     """A recorded strategy.
 
     `features` are the names of the features to watch; None stands for those of the reference.
+    `ranked` compares their ranks across names, from the next accepted reference on.
     `min_n` is the number of names below which a session has no IC.
     """
 
@@ -61,6 +63,7 @@ class Strategy:
     model_name: str = ""
     model_version: str = ""
     features: tuple[str, ...] | None = None
+    ranked: bool = False
     min_n: int = 20
     periods_per_year: float = 252
 
@@ -140,6 +143,11 @@ def rules_as_json(rules: Rules) -> Any:
     return [rule.to_dict() for rule in rules]
 
 
+def as_rules(rules: Rules) -> tuple[Rule, ...]:
+    """Rules in any form. Raises ValueError for an unknown preset."""
+    return rules_from_json(rules_as_json(rules))
+
+
 def rules_from_json(rules: Any) -> tuple[Rule, ...]:
     """The rules that `rules_as_json` gave."""
     if isinstance(rules, str):
@@ -150,10 +158,22 @@ def rules_from_json(rules: Any) -> tuple[Rule, ...]:
 def options_as_json(
     *, rules: Rules | None, features: Sequence[str] | None, **options: Any
 ) -> dict[str, Any]:
-    """The options that are given, as they are stored. Raises ValueError for an unknown preset."""
+    """The options that are given, as they are stored.
+
+    Raises ValueError for an unknown preset, and for features that are neither "raw", "ranked" nor
+    names.
+    """
+    if isinstance(features, str):
+        options["ranked"], features = _is_ranked(features), None
     options["features"] = None if features is None else list(features)
     options["rules"] = None if rules is None else rules_as_json(rules)
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _is_ranked(features: str) -> bool:
+    if features not in ("raw", "ranked"):
+        raise ValueError(f'features is {features!r}, want "raw", "ranked", or a list of names')
+    return features == "ranked"
 
 
 def notification_targets(targets: Sequence[str] | None) -> tuple[str, ...]:

@@ -48,7 +48,9 @@ class WatchedStrategy:
         conninfo: str | None = None,
         dsn: str | None = None,
     ) -> None:
-        self.database = db.Database.of(db.one_of(uri, conninfo, dsn), application="drift")
+        self.database = db.Database.of(
+            db.one_of(uri, conninfo, dsn), application="drift", translate=True
+        )
         self.uri = self.database.uri
         check_text(strategy_id, "strategy_id")
         self.strategy_id = strategy_id

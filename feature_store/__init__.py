@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from .read.point_in_time import FeatureValue, MixedVersions
     from .store import FeatureStore
     from .write.availability import SessionRule
+    from .write.forward_returns import forward_returns
 
 # Imported when first used: `import feature_store` loads neither numpy nor a database driver.
 _HOMES = {
     "FeatureStore": "store",
+    "forward_returns": "write.forward_returns",
     "FeatureValue": "read.point_in_time",
     "MixedVersions": "read.point_in_time",
     "FeatureView": "catalogue.definitions",
@@ -62,6 +64,7 @@ __all__ = [
     "UnknownCalendar",
     "UnknownFeature",
     "WriteContention",
+    "forward_returns",
     "load_snapshot",
 ]
 

@@ -13,6 +13,7 @@ from mlflow_timescale import db
 from mlflow_timescale.common.calendar_overrides import read_calendar
 from mlflow_timescale.common.calendars import EVERY_DAY, TradingCalendar
 from mlflow_timescale.common.micros import Micros
+from mlflow_timescale.common.rows import Rows
 from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import (
     Duration,
@@ -123,6 +124,21 @@ class Health:
     statistics: list[SessionStatistics]
     write_lag: list[WriteLag]
     never_written: list[NeverWritten]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Health as of {self.as_of.isoformat()}: {len(self.freshness)} series, "
+            f"{len(self.stale)} stale, {len(self.gaps)} with gaps, "
+            f"{len(self.never_written)} never written; .to_frame() shows them>"
+        )
+
+    def to_frame(self, part: str = "freshness", output: str = "pandas") -> Any:
+        """One part of the report as a frame, with a row for each entry.
+
+        `part` is "freshness", "gaps", "statistics", "write_lag" or "never_written"; ages are
+        durations, write lags are in seconds, statistics in the unit of the feature.
+        """
+        return Rows(getattr(self, part)).to_frame(output)
 
     @property
     def stale(self) -> list[Freshness]:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import make_frame
+from mlflow_timescale.common.rows import Rows
 from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import Duration
 from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
+from .catalogue import definitions
 from .catalogue.selection import Features, Versions, feature_names_of
 from .errors import InvalidFrame
-from .read import explain, revisions, watermarks
-from .read.ages import Limits
+from .read import changes, explain, revisions, watermarks
 from .read.point_in_time import FeatureValue, Options, latest, read_cells
-from .read.query import OF_VIEW, PointInTimeQuery, age_limits
+from .read.query import OF_VIEW, PointInTimeQuery
 from .read.spine import EntityColumns
 
 EVENT_TIME = "__event_time"  # ends the name of a column of event times
@@ -32,7 +33,9 @@ class FeatureReader:
     """The part of `FeatureStore` that reads; it holds the connections."""
 
     def __init__(self, uri: str | DatabaseURI | db.Database, *, readers: int | None = None) -> None:
-        self.database = db.Database.of(uri, application="feature_store", setup=arrays.register)
+        self.database = db.Database.of(
+            uri, application="feature_store", setup=arrays.register, translate=True
+        )
         self.uri = self.database.uri
         self._readers = readers or min(_MOST_READERS, os.cpu_count() or 1)
 
@@ -94,20 +97,20 @@ class FeatureReader:
         """
         entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
         check_text(entities, "entity_key")
-        if feature_names is None:
-            names, versions = None, feature_version
-            limits: Limits = defaultdict(lambda: age_limits(None, max_age, calendar, max_staleness))
-        else:
-            query = PointInTimeQuery(
-                feature_names,
-                feature_version=feature_version,
-                max_age=max_age,
-                calendar=calendar,
-                max_staleness=max_staleness,
-            )
-            names, versions, limits = query.selection.names, query.versions, query.limits
+        query = self._query(
+            () if feature_names is None else feature_names,
+            feature_version=feature_version,
+            max_age=max_age,
+            calendar=calendar,
+            max_staleness=max_staleness,
+        )
+        names, versions = None, feature_version
+        if feature_names is not None:
+            names, versions = query.selection.names, query.versions
         with self.connection() as conn:
-            by_entity = latest(conn, entities, names, as_of=as_of, versions=versions, limits=limits)
+            by_entity = latest(
+                conn, entities, names, as_of=as_of, versions=versions, limits=query.limits_of
+            )
         return by_entity[entity_key] if isinstance(entity_key, str) else by_entity
 
     def get_point_in_time(
@@ -130,7 +133,8 @@ class FeatureReader:
         Returns
         -------
         list of FeatureValue
-            In the order of the pairs, then of the features; missing values are left out.
+            In the order of the pairs, then of the features; missing values are left out. Its
+            method `to_frame()` returns a frame.
 
         Raises
         ------
@@ -152,14 +156,14 @@ class FeatureReader:
                 names = feature_names_of(conn, sorted({entity for entity, _ in pairs}))
             if not names:
                 return []
-            query = PointInTimeQuery(
+            query = self._query(
                 names,
                 feature_version=feature_version,
                 max_age=max_age,
                 calendar=calendar,
                 max_staleness=max_staleness,
             )
-            return explain.values(conn, query.spine(pairs), query)
+            return Rows(explain.values(conn, query.spine(pairs), query))
 
     def training_frame(
         self,
@@ -208,13 +212,13 @@ class FeatureReader:
         >>> store.training_frame(spine, "ret_5d", max_age=timedelta(hours=12))["ret_5d"].tolist()
         [nan, nan, nan]
         """
-        query = PointInTimeQuery(
+        query = self._query(
             features,
-            entity,
-            as_of,
-            feature_version,
-            max_age,
-            written_by,
+            entity=entity,
+            as_of=as_of,
+            feature_version=feature_version,
+            max_age=max_age,
+            written_by=written_by,
             calendar=calendar,
             max_staleness=max_staleness,
         )
@@ -275,13 +279,13 @@ class FeatureReader:
         >>> store.explain(early, "ret_5d")["reason"].tolist()
         ['not yet known']
         """
-        query = PointInTimeQuery(
+        query = self._query(
             features,
-            entity,
-            as_of,
-            feature_version,
-            max_age,
-            written_by,
+            entity=entity,
+            as_of=as_of,
+            feature_version=feature_version,
+            max_age=max_age,
+            written_by=written_by,
             calendar=calendar,
             max_staleness=max_staleness,
         )
@@ -328,6 +332,8 @@ class FeatureReader:
         *,
         entities: Sequence[str] | None = None,
         features: Sequence[str] | None = None,
+        change: str | None = None,
+        summary: bool = False,
         output: str = "pandas",
     ) -> Any:
         """What became known after one moment and up to another: new values and revisions.
@@ -338,6 +344,11 @@ class FeatureReader:
             The moments (aware), the earlier one first.
         entities
             A list of entities; by default all.
+        change
+            "new" or "revised"; by default both.
+        summary
+            True gives one row for each feature, version and kind of change: the numbers of values
+            and entities, and of revised numbers the mean and the largest absolute difference.
 
         Returns
         -------
@@ -349,17 +360,23 @@ class FeatureReader:
         ------
         InvalidTime
             A moment is naive, or the second is earlier than the first.
+        InvalidValue
+            `change` is unknown.
 
         Examples
         --------
         >>> changes = store.diff(dates[0], dates[1])
         >>> changes[["feature_name", "change", "value"]].values.tolist()
         [['ret_5d', 'new', 0.01]]
+        >>> store.diff(dates[0], dates[1], summary=True)[["change", "values"]].values.tolist()
+        [['new', 1]]
         """
+        changes.check_change(change)
         check_text({"entities": entities, "features": features}, "diff")
         with self.connection() as conn:
             rows = revisions.diff(conn, as_of_1, as_of_2, entities, features)
-        return make_frame(rows, output)
+        chosen = changes.only(rows, change)
+        return make_frame(changes.summary(chosen) if summary else chosen, output)
 
     def leak_report(
         self,
@@ -455,6 +472,14 @@ class FeatureReader:
         """
         with self.connection() as conn:
             return watermarks.watermark(conn)
+
+    def _query(self, features: Features, **options: Any) -> PointInTimeQuery:
+        """A query; where it counts sessions, with the calendars of the registered views."""
+        query = PointInTimeQuery(features, **options)
+        if not query.counts_sessions:
+            return query
+        with self.connection() as conn:
+            return replace(query, calendars=definitions.calendars(conn))
 
 
 def _refuse_collisions(names: list[str]) -> None:

@@ -19,7 +19,7 @@ from .catalogue.definitions import FeatureView
 from .catalogue.provenance import active_run_id, default_producer
 from .catalogue.selection import Features, Versions
 from .files import lake_export, snapshots
-from .read.query import OF_VIEW, PointInTimeQuery
+from .read.query import OF_VIEW
 from .read.spine import EntityColumns
 from .reading import FeatureReader
 from .values.points import FrameLayout, one_row
@@ -72,7 +72,7 @@ class FeatureStore(FeatureReader):
         event_time is older than as_of - max_age. Sessions need a calendar.
     calendar
         A trading calendar such as "XNYS", on whose session days alone `max_age` counts. By default
-        sessions are counted by the calendar of the view that is read.
+        sessions are counted by the calendar of the feature's view.
     max_staleness
         The limit of the view that is read, by the view's calendar, which holds beside `max_age`. A
         duration replaces it, None lifts it.
@@ -394,13 +394,13 @@ class FeatureStore(FeatureReader):
         >>> snapshot.to_pandas()["ret_5d"].tolist()
         [0.01, 0.02, 0.03]
         """
-        query = PointInTimeQuery(
+        query = self._query(
             features,
-            entity,
-            as_of,
-            feature_version,
-            max_age,
-            written_by,
+            entity=entity,
+            as_of=as_of,
+            feature_version=feature_version,
+            max_age=max_age,
+            written_by=written_by,
             calendar=calendar,
             max_staleness=max_staleness,
         )

@@ -9,7 +9,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,25 @@ def test_the_guide_to_drift(guide: Callable[..., Guide], recorded: dict[str, pd.
     assert {window.window_start.year for window in windows} == {2018, 2019}
 
 
+def test_the_first_hour(guide: Callable[..., Guide], capsys: pytest.CaptureFixture[str]) -> None:
+    sessions = TradingCalendar("XNYS").sessions_in_range(date(2023, 10, 2), date(2024, 2, 29))
+    names = ["000001", "AAPL", "BRK.B", "NA"]
+    walk = np.random.default_rng(7).normal(0, 0.02, (len(sessions), len(names))).cumsum(axis=0)
+    table = pd.DataFrame(100 * np.exp(walk), index=sessions, columns=names)
+    rows = table.rename_axis("date").reset_index().melt("date", var_name="ticker")
+    rows.rename(columns={"value": "close"}).to_csv("prices.csv", index=False)
+    page = guide("docs/first-hour.md")
+    with closing_store(page):
+        page.run()
+    assert sorted(set(page.names["train"]["entity_key"])) == names
+    assert page.names["best"].metrics == {"ic_test": page.names["ic"]}
+    expected = page.names["model"].predict(page.names["test"][page.names["FEATURES"]].tail(3))
+    assert page.names["champion"].predict(
+        page.names["test"][page.names["FEATURES"]].tail(3)
+    ) == pytest.approx(expected)
+    assert "the database gives the same again" in capsys.readouterr().out
+
+
 def test_the_guide_to_the_differences(guide: Callable[..., Guide]) -> None:
     page = guide("docs/differences.md")
     with closing_store(page):
@@ -217,6 +236,8 @@ def test_the_guide_to_features(guide: Callable[..., Guide]) -> None:
     spine.to_parquet("spine.parquet")
     Path("views.json").write_text(json.dumps({"name": "oscillators", "features": ["rsi_21"]}))
     page = guide("docs/features.md", {"frame": frame, "spine": spine, "yesterday": at(72)})
+    closes = {"entity_key": "AAPL.NASDAQ", "event_time": frame["event_time"]}
+    page.names["prices"] = pd.DataFrame({**closes, "close": [100.0, 101.0, 99.0, 98.0, 102.0]})
     # The file has no column of its own for each feature, which the shell's example expects.
     page.replace = {"features.parquet --lag 4h": "wide.parquet --lag 4h"}
     frame.assign(rsi_14=50.0)[["entity_key", "event_time", "rsi_14"]].to_parquet("wide.parquet")

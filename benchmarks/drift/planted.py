@@ -105,6 +105,11 @@ def late_feature(served: Market) -> None:
     served.features["rsi_14"][_WHILE] = true[FAULT - 1 : REPAIR - 1]
 
 
+def late_until_fixed(served: Market) -> None:
+    """a-: the same, and the repair corrects no past session."""
+    late_feature(served)
+
+
 def unit(served: Market) -> None:
     """d: one feature comes in another unit."""
     served.features["ret_20d"] = served.features["ret_20d"].copy()
@@ -130,6 +135,7 @@ def clock_early(served: Market) -> None:
 
 FAULTS: dict[str, Fault | None] = {
     "a": late_feature,
+    "a-": late_until_fixed,
     "d": unit,
     "e": stopped,
     "f+": clock_late,

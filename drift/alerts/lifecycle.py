@@ -7,9 +7,9 @@ state in `mlops.drift_alert_events`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db import Connection, Error, load
 from mlflow_timescale.db.rows import mappings, records
 
-from .rules import Evaluation, Rule, RuleStates
+from .rules import SEVERITIES, Evaluation, Rule, RuleStates
 
 _queries = load("drift")
 REVISED_AWAY = "no longer so after a revision"
@@ -117,6 +117,63 @@ def find(
         "since": since,
     }
     return records(conn, Alert, _queries.alerts, parameters)
+
+
+def open_at(
+    conn: Connection, strategy_id: str, rules: Sequence[Rule], session: date
+) -> list[Alert]:
+    """The alerts as of a session: those that were open then, whatever became of them later.
+
+    What people did about them since then counts: an alert acknowledged today is acknowledged.
+    """
+    return as_of(find(conn, strategy_id, since=session), rules, session)
+
+
+def as_of(found: Sequence[Alert], rules: Sequence[Rule], session: date) -> list[Alert]:
+    """Of stored alerts, those that were open at a session, as they were then."""
+    then = [
+        alert
+        for alert in found
+        if alert.session <= session <= alert.last_session and alert.note != REVISED_AWAY
+    ]
+    names = {alert.rule for alert in then}
+    muted = {muted for rule in rules if rule.name in names for muted in rule.inhibits}
+    return [_as_then(alert, alert.rule in muted) for alert in then]
+
+
+def _as_then(alert: Alert, inhibited: bool) -> Alert:
+    if alert.state != "resolved":
+        return replace(alert, inhibited=inhibited)
+    return replace(alert, state="open", resolved_session=None, inhibited=inhibited)
+
+
+def loud(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
+    """The alerts that need a person: open, and not inhibited by a more severe one; worst first."""
+    heard = [alert for alert in alerts if alert.state == "open" and not alert.inhibited]
+    return tuple(sorted(heard, key=lambda a: (-SEVERITIES.index(a.severity), a.session)))
+
+
+def of_episode(episode: Episode, session: date) -> Alert:
+    """The alert that an episode will be; its number is 0 until it is stored."""
+    rule, now = episode.rule, datetime.now(timezone.utc)
+    return Alert(
+        alert_id=0,
+        session=episode.opened,
+        rule=rule.name,
+        severity=rule.severity,
+        state="open",
+        metric=rule.metric,
+        value=episode.value,
+        action=rule.action,
+        note="",
+        last_session=session,
+        resolved_session=None,
+        silenced_until=None,
+        changed_by="",
+        inhibited=episode.inhibited,
+        notified_state=None,
+        opened_at=now,
+    )
 
 
 def history(conn: Connection, strategy_id: str) -> list[dict[str, Any]]:

@@ -73,6 +73,8 @@ class RuleSimulation:
         Median session of the first, over all healthy years; None where most have none.
     delays
         By change, "fade" and "flip"; empty for a rule on a metric that skill does not move.
+    reason
+        Why the rule could not be simulated; "" if it was. The shares are then NaN.
     """
 
     rule: Rule
@@ -80,6 +82,17 @@ class RuleSimulation:
     false_alarms_per_year: float
     first_false_alarm: float | None
     delays: Mapping[str, Delay]
+    reason: str = ""
+
+    @classmethod
+    def impossible(cls, rule: Rule) -> RuleSimulation:
+        """The result for a rule whose metric the history does not have.
+
+        >>> RuleSimulation.impossible(Rule("low", "ic", "<", 0.0)).reason
+        'the healthy history has no ic'
+        """
+        nan = float("nan")
+        return cls(rule, nan, nan, None, {}, f"the healthy history has no {rule.metric}")
 
 
 def simulate(

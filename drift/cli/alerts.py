@@ -15,6 +15,7 @@ from mlflow_timescale.cli.kit import (
     print_json,
     print_message,
     reason_option,
+    rehearsal_option,
     strategy_option,
 )
 from mlflow_timescale.db import DatabaseURI
@@ -47,6 +48,7 @@ def alerts(
 @click.argument("alert_id", type=int)
 @click.option("--note", default="", help="What is known about it.")
 @by_option
+@rehearsal_option
 def ack(uri: DatabaseURI, strategy: str, alert_id: int, by: str, note: str) -> None:
     """Acknowledge the open alert ALERT_ID: someone works on it."""
     open_monitor(uri, strategy).acknowledge(alert_id, by=by, note=note)
@@ -63,6 +65,7 @@ def ack(uri: DatabaseURI, strategy: str, alert_id: int, by: str, note: str) -> N
 @click.option("--until", type=Moment(), required=True, help="Last session, by its close.")
 @reason_option
 @by_option
+@rehearsal_option
 def silence(
     uri: DatabaseURI,
     strategy: str,
@@ -82,15 +85,14 @@ def silence(
 @database_option
 @strategy_option()
 @click.argument("feature")
-@click.option(
-    "--from", "session", type=Day(), required=True, help="The first session that was right again."
-)
+@click.argument("session", type=Day())
 @reason_option
 @by_option
+@rehearsal_option
 def repaired(
     uri: DatabaseURI, strategy: str, feature: str, session: date, reason: str, by: str
 ) -> None:
-    """Confirm that a late FEATURE ("all" for every one) is right again."""
+    """Confirm that a late FEATURE ("all" for each) is right from SESSION on."""
     monitor = open_monitor(uri, strategy)
     name = "" if feature == "all" else feature
     monitor.confirm_repair(session, feature=name, by=by, reason=reason)

@@ -14,6 +14,7 @@ from mlflow_timescale.cli.kit import (
     json_option,
     mlflow_option,
     print_json,
+    rehearsal_option,
     session_option,
     strategy_option,
 )
@@ -27,6 +28,7 @@ from .monitors import require_strategies
 @strategy_option(multiple=True)
 @session_option("the last one closed")
 @mlflow_option
+@rehearsal_option
 @json_option
 def daily(
     uri: DatabaseURI,

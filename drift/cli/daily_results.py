@@ -8,7 +8,7 @@ from typing import Any
 from mlflow_timescale.cli.kit import Exit, print_message, print_table
 
 from ..daily import Daily, Unchecked
-from .tables import metric_rows, metrics_json
+from .tables import headroom_json, metric_rows, metrics_json
 
 
 def print_results(results: Sequence[Daily | Unchecked]) -> None:
@@ -52,10 +52,12 @@ def _rows(result: Daily | Unchecked) -> Iterator[tuple[str, str]]:
     yield "features", _explained(f"{fresh} of {len(result.features)} fresh", _stale(result))
     model = f"{result.model.name} {result.model.version}".strip() or "unknown"
     yield "model", _explained(model, _registered(result))
-    for name, value, reason in metric_rows(result.metrics):
+    for name, value, reason in metric_rows(result.metrics, result.limits):
         yield name, _explained(value or "none", reason)
     for index, line in enumerate(result.cautions):
         yield "" if index else "caution", line
+    for index, line in enumerate(result.metrics.remarks):
+        yield "" if index else "note", line
     for index, line in enumerate(result.decision):
         yield "" if index else "decision", line
 
@@ -94,6 +96,7 @@ def as_json(result: Daily | Unchecked) -> dict[str, Any]:
         "features": [feature.to_dict() for feature in result.features],
         "model": result.model,
         "metrics": metrics_json(result.metrics),
+        "limits": headroom_json(result.limits),
         "alerts": result.alerts,
         "cautions": result.cautions,
         "decision": result.decision,

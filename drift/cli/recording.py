@@ -12,6 +12,7 @@ from mlflow_timescale.cli.kit import (
     calendar_option,
     database_option,
     print_message,
+    rehearsal_option,
     strategy_option,
 )
 from mlflow_timescale.db import DatabaseURI
@@ -23,6 +24,7 @@ from mlflow_timescale.db import DatabaseURI
 @calendar_option
 @click.argument("what", type=click.Choice(["predictions", "returns", "strategy-returns"]))
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@rehearsal_option
 def record(uri: DatabaseURI, strategy: str, calendar: str | None, what: str, file: Path) -> None:
     """Record predictions or returns from a CSV or Parquet FILE.
 

@@ -12,6 +12,7 @@ from mlflow_timescale.cli.kit import (
     print_json,
     print_message,
     print_table,
+    rehearsal_option,
     strategy_option,
 )
 from mlflow_timescale.db import DatabaseURI
@@ -45,6 +46,7 @@ def list_rules(uri: DatabaseURI, strategy: str, as_json: bool) -> None:
 @database_option
 @strategy_option()
 @click.argument("preset", type=PRESETS)
+@rehearsal_option
 def use_rules(uri: DatabaseURI, strategy: str, preset: str) -> None:
     """Judge the strategy by the rules of PRESET from now on."""
     open_monitor(uri, strategy).configure(rules=preset, create=False)
@@ -66,15 +68,45 @@ def simulate_rules(
     them with a false alarm. "fade" and "flip" are the median number of sessions until a fall of the
     IC to zero, or to its negative, is detected.
     """
-    simulations = open_monitor(uri, strategy).simulate(preset, n_paths=paths)
+    monitor = open_monitor(uri, strategy)
+    simulations = monitor.simulate(preset, n_paths=paths)
     if as_json:
-        print_json(simulations)
+        print_json([_plain(simulation) for simulation in simulations])
         return
     header = ("rule", "severity", "alarmed years", "alarms a year", "fade", "flip")
     print_table(header, [_simulation_row(simulation) for simulation in simulations])
+    if any(_is_of_features(simulation) for simulation in simulations):
+        other = "raw" if monitor.strategy.ranked else "ranked"
+        _compare(simulations, monitor.simulate(preset, n_paths=paths, features=other), other)
+
+
+def _is_of_features(simulation: Any) -> bool:
+    return bool(simulation.rule.metric.startswith("psi") and not simulation.reason)
+
+
+def _compare(simulations: Any, others: Any, other: str) -> None:
+    """Recommend the other way to compare features if it sends less than half of the alarms."""
+    here, there = (
+        sum(s.false_alarms_per_year for s in each if _is_of_features(s))
+        for each in (simulations, others)
+    )
+    kind = "raw" if other == "ranked" else "ranked"
+    text = f"rules on {kind} features: {here:.1f} alarms a year; on {other} ones: {there:.1f}"
+    if here > 0.5 and there < here / 2:
+        text += f"; recommended: `drift accept --features {other}`"
+    print_message(text)
+
+
+def _plain(simulation: Any) -> dict[str, Any]:
+    fields = {name: getattr(simulation, name) for name in simulation.__dataclass_fields__}
+    if simulation.reason:
+        fields |= {"false_alarm_share": None, "false_alarms_per_year": None}
+    return fields
 
 
 def _simulation_row(simulation: Any) -> tuple[Any, ...]:
+    if simulation.reason:
+        return simulation.rule.name, simulation.rule.severity, simulation.reason, "", "", ""
     return (
         simulation.rule.name,
         simulation.rule.severity,

@@ -18,13 +18,14 @@ from mlflow_timescale.cli.kit import (
     output_option,
     print_json,
     print_message,
+    rehearsal_option,
     session_option,
     strategy_option,
 )
 from mlflow_timescale.db import DatabaseURI, Error
 
 from .monitors import open_monitor
-from .tables import metrics_json, print_alerts, print_metrics, served
+from .tables import headroom_json, metrics_json, print_alerts, print_metrics, served
 
 if TYPE_CHECKING:
     from ..monitor import DriftMonitor
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @strategy_option()
 @session_option("the last one closed")
 @mlflow_option
+@rehearsal_option
 @json_option
 def run(uri: DatabaseURI, strategy: str, session: date | None, mlflow: bool, as_json: bool) -> None:
     """Compute a session, send alerts, log to MLflow; run it daily.
@@ -54,6 +56,7 @@ def run(uri: DatabaseURI, strategy: str, session: date | None, mlflow: bool, as_
 @click.option("--notify", is_flag=True, help="Send messages for the alerts.")
 @click.option("--reports", is_flag=True, help="Draw pictures for every session, not only the last.")
 @mlflow_option
+@rehearsal_option
 def backfill(
     uri: DatabaseURI,
     strategy: str,
@@ -98,13 +101,13 @@ def report(uri: DatabaseURI, strategy: str, session: date | None, output: Path) 
 
 
 def _show(monitor: DriftMonitor, metrics: DriftMetrics, as_json: bool) -> None:
-    alerts = [alert for alert in monitor.alerts(states=["open"]) if not alert.inhibited]
+    alerts, rooms = metrics.alerts, monitor.headroom(metrics.date)
     if as_json:
-        cautions = monitor.cautions()
-        print_json({**metrics_json(metrics), "alerts": alerts, "cautions": cautions})
+        content = {"limits": headroom_json(rooms), "cautions": monitor.cautions()}
+        print_json({**metrics_json(metrics), **content, "alerts": alerts})
     else:
         print_message(f"{monitor.strategy_id} {metrics.date}{served(metrics, monitor.champion())}")
-        print_metrics(metrics)
+        print_metrics(metrics, rooms)
         for caution in monitor.cautions():
             print_message(f"Caution: {caution}", style="yellow")
         print_alerts(alerts, none="No open alerts.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_timescale.cli.kit import print_message, print_table
 
 if TYPE_CHECKING:
+    from ..alerts.headroom import Headroom
     from ..alerts.lifecycle import Alert
     from ..inputs.champions import Championship
     from ..results.drift_metrics import DriftMetrics
@@ -20,7 +21,13 @@ def metrics_json(metrics: DriftMetrics) -> dict[str, Any]:
     keys = ("date", "strategy_id", "model_name", "model_version", *SHOWN)
     values = {name: getattr(metrics, name) for name in keys}
     flags = {name: getattr(metrics, name) for name in ("ic_alert", "psi_alert", "sharpe_alert")}
-    return {**values, **flags, "statuses": metrics.statuses}
+    return {
+        **values,
+        **flags,
+        "status": metrics.status,
+        "statuses": metrics.statuses,
+        "remarks": metrics.remarks,
+    }
 
 
 def served(metrics: DriftMetrics, champion: Championship | None) -> str:
@@ -35,15 +42,46 @@ def served(metrics: DriftMetrics, champion: Championship | None) -> str:
     return f", served by {version}, but champion is {champion}"
 
 
-def metric_rows(metrics: DriftMetrics) -> Iterator[tuple[str, str, str]]:
-    """Name, value and the reason why it is missing."""
+def metric_rows(metrics: DriftMetrics, rooms: Sequence[Headroom]) -> Iterator[tuple[str, str, str]]:
+    """Name, value, and its limit or the reason why it is missing."""
     for name in SHOWN:
-        yield name, number(getattr(metrics, name)), _missing_because(metrics, name)
+        missing = getattr(metrics, name) is None
+        reason = _missing_because(metrics, name) if missing else _limit(name, metrics, rooms)
+        yield name, number(getattr(metrics, name)), reason
 
 
-def print_metrics(metrics: DriftMetrics) -> None:
-    """Print one session's metrics."""
-    print_table(("metric", "value", ""), list(metric_rows(metrics)))
+def headroom_json(rooms: Sequence[Headroom]) -> list[dict[str, Any]]:
+    """Each rule with its value, limit, and the bad sessions until it opens."""
+    return [
+        {
+            "rule": room.rule.name,
+            "severity": room.rule.severity,
+            "condition": room.rule.condition,
+            "value": room.value,
+            "limit": room.rule.threshold,
+            "open": room.open,
+            "bad_sessions_away": room.sessions_away,
+        }
+        for room in rooms
+    ]
+
+
+def print_metrics(metrics: DriftMetrics, rooms: Sequence[Headroom]) -> None:
+    """Print one session's metrics beside their limits, and what else should be known of it."""
+    from ..results.limits import outlook
+
+    print_table(("metric", "value", "limit"), list(metric_rows(metrics, rooms)))
+    for remark in metrics.remarks:
+        print_message(f"Note: {remark}", style="yellow")
+    if near := outlook(rooms):
+        print_message(f"Near: {near}", style="yellow")
+
+
+def _limit(name: str, metrics: DriftMetrics, rooms: Sequence[Headroom]) -> str:
+    from ..results.limits import limit_of, limit_of_psi
+
+    limit = limit_of(name, rooms)
+    return limit_of_psi(metrics.values, rooms) if name == "psi" and not limit else limit
 
 
 def print_alerts(alerts: Sequence[Alert], none: str) -> None:

@@ -6,4 +6,4 @@ one session, and those that follow from the series), `history`, `reference_fit`,
 """
 
 # The modules that other rooms may import.
-__all__ = ["computed", "history", "pipeline", "provisional", "reference_fit"]
+__all__ = ["computed", "healthy_history", "history", "pipeline", "provisional", "reference_fit"]

@@ -84,8 +84,11 @@ class History:
 
     def judge(self, rules: Sequence[Rule]) -> Evaluation:
         """Evaluate the rules over all sessions."""
-        series = {name: self._present(name, array) for name, array in self.arrays.items()}
-        return evaluate(rules, series, {"ic": self.levels})
+        return evaluate(rules, self.presented(), {"ic": self.levels})
+
+    def presented(self) -> dict[str, Floats]:
+        """The series as rules see them."""
+        return {name: self._present(name, array) for name, array in self.arrays.items()}
 
     def _present(self, metric: str, array: Floats) -> Floats:
         """A count without absences where nothing was due, or that were not computed.

@@ -2,8 +2,9 @@
 
 A feed that becomes late by a session shows it on one day only: it repeats the values of an earlier
 session, and then moves on, one session behind. It stays late until a session catches up. That is
-seen where the late sessions are corrected in the feature store, where the event times give the
-delay, and where a person confirms it (`DriftMonitor.confirm_repair`).
+seen where the late sessions are corrected in the feature store, where the feature changes together
+with others again, where the event times give the delay, and where a person confirms it
+(`DriftMonitor.confirm_repair`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..results import values
 from ..results.references import References
 from ..results.values import Value
 from ..strategies import Strategy
-from . import observing
+from . import catching_up, observing
 from .computed import ComputedSessions
 from .session_values import PREDICTIONS
 
@@ -85,6 +86,8 @@ def late_values(
     if not references or not sessions:
         return []
     facts = _facts(conn, strategy, batch, sessions)
+    judge = references.at(sessions[-1])
+    watched = sorted(references.distributions(judge)) if facts and judge else []
     confirmed: dict[str, set[date]] = {}
     for feature, session in conn.execute(_queries.repairs, {"strategy_id": strategy.strategy_id}):
         confirmed.setdefault(feature, set()).add(session)
@@ -94,7 +97,9 @@ def late_values(
         lateness.right |= confirmed.get(feature, set()) | confirmed.get("", set())
         if feature == PREDICTIONS:
             _follow_features(lateness, behind)
-        _look_for_repairs(conn, strategy, batch, feature, lateness)
+        # A feature that is late itself cannot show that another one is not.
+        others = [name for name in watched if name not in facts]
+        _look_for_repairs(conn, strategy, batch, feature, lateness, others)
         behind[feature] = [
             max(lag, lateness.behind.get(session, 0))
             for lag, session in zip(lateness.lags(), sessions, strict=True)
@@ -133,8 +138,9 @@ def _look_for_repairs(
     batch: ComputedSessions,
     feature: str,
     lateness: Lateness,
+    others: Sequence[str],
 ) -> None:
-    """Look, at each computed session at which a feature is late, whether it was corrected since."""
+    """Look, at each computed session at which a feature is late, whether it is right again."""
     if feature == PREDICTIONS or not feature_values.exist(conn):
         return
     complete = {run.session: run for run in batch.runs}
@@ -142,15 +148,16 @@ def _look_for_repairs(
         if session not in complete or session in lateness.repeats:
             continue
         if lateness.lags()[index] and session not in lateness.right:
-            late_since = lateness.onset(index)
-            step = lateness.repeats.get(lateness.sessions[late_since], 0)
-            if 0 < step <= late_since and _is_corrected(
-                conn,
-                strategy,
-                feature,
-                lateness.sessions[late_since - step],
-                lateness.sessions[late_since],
-                complete[session].as_of,
+            since = lateness.onset(index)
+            step = lateness.repeats.get(lateness.sessions[since], 0)
+            if not 0 < step <= since:
+                continue
+            repeated, late = lateness.sessions[since - step], lateness.sessions[since]
+            known_by = complete[session].as_of
+            if _is_corrected(
+                conn, strategy, feature, repeated, late, known_by
+            ) or catching_up.is_in_step(
+                conn, strategy, feature, others, late, session, lateness.lags()[index]
             ):
                 lateness.right.add(session)
                 batch.values.append(Value(session, "caught_up", feature, 1.0, 1, "ok"))

@@ -98,14 +98,17 @@ def note(episode: lifecycle.Episode, batch: ComputedSessions) -> str:
 
 
 def _features_behind(episode: lifecycle.Episode, found: Sequence[Value]) -> str:
-    at_opening = {(v.metric, v.dimension): v.value for v in found if v.session == episode.opened}
     metric = episode.rule.metric
-    ranked_by = "psi" if metric.startswith("psi") else metric
-    if ranked_by != "psi" and not metric.endswith("_excess"):
+    if not metric.startswith("psi") and not metric.endswith("_excess"):
         return ""
-    values = {n: v for (m, n), v in at_opening.items() if m == ranked_by and n and v is not None}
-    limits = {
-        n: at_opening.get(("psi_limit", n)) or 1.0 if ranked_by == "psi" else 0.0 for n in values
-    }
-    worst = sorted(values, key=lambda n: -values[n] / (limits[n] or 1.0))[:5]
-    return ", ".join(f"{name} {values[name]:.2f}" for name in worst if values[name] > limits[name])
+    at_opening = [v for v in found if v.session == episode.opened and v.dimension]
+    by_feature = "psi" if metric in ("psi_max", "psi_fixed_max") else metric
+    values = {v.dimension: v.value for v in at_opening if v.metric == by_feature and v.value}
+    least = episode.rule.threshold if by_feature == "psi" else 0.0
+    worst = sorted((n for n in values if values[n] > least), key=lambda n: -values[n])[:5]
+    unit = " of its limit" if metric.startswith("psi_") and by_feature == metric else ""
+    return ", ".join(f"{name} {_share(values[name], bool(unit))}{unit}" for name in worst)
+
+
+def _share(value: float, of_limit: bool) -> str:
+    return f"{value:.0%}" if of_limit else f"{value:.2f}"

@@ -22,6 +22,7 @@ from .arrays import Counts, Floats
 from .categories import labels_of
 from .clock import Clock
 from .feed_quality import Habits
+from .ranks import cross_sectional
 from .spread import ROUNDING, is_constant
 
 _TUPLES = ("edges", "values", "counts", "names")
@@ -70,6 +71,8 @@ class Reference:
         The usual hour of the events; None where it was not recorded.
     names
         The texts of `values` where these are codes of categories.
+    ranked
+        Whether values are ranked across the names of a session before they are counted.
     """
 
     kind: str
@@ -81,6 +84,7 @@ class Reference:
     habits: Habits | None = None
     clock: Clock | None = None
     names: tuple[str, ...] = ()
+    ranked: bool = False
 
     @classmethod
     def fit_categories(cls, codes: ArrayLike, names: Mapping[float, str]) -> Reference:
@@ -230,6 +234,8 @@ def count(reference: Reference, values: ArrayLike) -> Counts:
     array([0, 2, 1, 1])
     """
     row = np.ascontiguousarray(values, dtype=np.float64).ravel()
+    if reference.ranked:
+        row = cross_sectional(row)
     return _count_row(reference, row, np.empty(len(row), dtype=bool))
 
 
@@ -243,7 +249,8 @@ def count_batch(references: Sequence[Reference], matrix: ArrayLike) -> Counts:
         raise ValueError(f"{len(references)} references need as many rows, got shape {rows.shape}")
     table = np.zeros((len(rows), max((r.buckets for r in references), default=0)), dtype=np.int64)
     scratch = np.empty(rows.shape[1], dtype=bool)
-    for reference, row, counts in zip(references, rows, table, strict=True):
+    for reference, values, counts in zip(references, rows, table, strict=True):
+        row = cross_sectional(values) if reference.ranked else values
         counts[: reference.buckets] = _count_row(reference, row, scratch)
     return table
 

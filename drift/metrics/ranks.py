@@ -31,6 +31,21 @@ def average_ranks(ordered: Floats, order: NDArray[np.intp]) -> Floats:
     return ranks
 
 
+def cross_sectional(values: Floats) -> Floats:
+    """Ranks between 0 and 1 of a row of values, ties averaged; NaN for values that are not finite.
+
+    >>> cross_sectional(np.array([10.0, np.nan, 30.0, 10.0])).round(2).tolist()
+    [0.33, nan, 0.83, 0.33]
+    """
+    result = np.full(len(values), np.nan)
+    finite = np.isfinite(values)
+    known = values[finite]
+    if len(known):
+        order = np.argsort(known, kind="stable")
+        result[finite] = (average_ranks(known[order], order) - 0.5) / len(known)
+    return result
+
+
 def rank_correlation(signal: Floats, target: Floats, target_order: NDArray[np.intp]) -> float:
     """Spearman correlation of two finite rows; NaN where one is constant.
 

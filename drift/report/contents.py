@@ -16,6 +16,7 @@ from ..metrics.arrays import Floats
 from ..metrics.psi import PSIResult, Reference, psi_from_counts
 from ..results import values
 from ..results.references import AcceptedWindow, References
+from ..results.remarks import remarks
 from ..strategies import Strategy
 from .page import Report
 
@@ -69,6 +70,7 @@ def gather(conn: Connection, strategy: Strategy, session: date, history: History
         facts=_facts(strategy, runs[0], judge),
         periods_per_year=strategy.periods_per_year,
         judged=history.sessions[:end],
+        remarks=remarks(values.of_sessions(conn, strategy.strategy_id, session, session)),
     )
 
 

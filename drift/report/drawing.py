@@ -15,6 +15,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from ..alerts.rules import Evaluation, Rule, RuleStates
@@ -104,16 +105,16 @@ def psi_heatmap(sessions: Sequence[date], ratios: Mapping[str, ArrayLike]) -> Fi
 
 
 def distributions(
-    features: Sequence[tuple[str, Reference, Sequence[int]]], *, columns: int = 3
+    features: Sequence[tuple[str, Reference, Sequence[int]]], *, columns: int = 2
 ) -> Figure:
     """Reference and current shares per bucket, one small picture for each feature.
 
     `features` are (name, reference, current counts), the worst first.
     """
     rows = max(1, -(-len(features) // columns))
-    height = 2.2 * rows
+    height = 2.3 * rows
     figure = Figure(figsize=(WIDTH, height), dpi=DPI)
-    figure.subplots_adjust(0.04, 0.55 / height, 0.99, 1 - 0.25 / height, 0.15, 0.55)
+    figure.subplots_adjust(0.05, 0.6 / height, 0.99, 1 - 0.25 / height, 0.12, 0.6)
     for number, (name, reference, counts) in enumerate(features, start=1):
         axes = figure.add_subplot(rows, columns, number)
         _shares(axes, reference, counts)
@@ -151,6 +152,24 @@ def sharpe_figure(
     axes.set_ylim(*_reach(main, reach))
     _finish(axes, "Sharpe, annualised")
     _date_axis(axes, days)
+    return figure
+
+
+def equity_figure(sessions: Sequence[date], returns: ArrayLike) -> Figure:
+    """The compounded returns of a strategy, shape (sessions,), above its drawdown."""
+    figure, (top, bottom) = _figure(2, 3.6)
+    days, data = _days(sessions), np.nan_to_num(_array(returns))
+    wealth = np.cumprod(1.0 + data)
+    peak = np.maximum.accumulate(np.maximum(wealth, 1.0))
+    top.plot(days, wealth, color=BLUE, linewidth=1.8, label="one unit, compounded")
+    top.axhline(1.0, color=INK, linewidth=0.8)
+    bottom.fill_between(days, wealth / peak - 1.0, 0, color=BLUE, alpha=0.3, linewidth=0)
+    _finish(top, "capital")
+    _plain(bottom)
+    bottom.grid(color="#eef1f4")
+    bottom.set_ylabel("drawdown", fontsize=9)
+    bottom.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _date_axis(bottom, days)
     return figure
 
 
@@ -299,20 +318,24 @@ def _shares(axes: Axes, reference: Reference, counts: Sequence[int]) -> None:
     labels = [_upper_end(x) for x, keep in zip(reference.labels, used, strict=True) if keep]
     axes.set_xticks(at, labels)
     _plain(axes)
-    axes.tick_params(labelsize=6)
-    axes.tick_params(axis="x", labelrotation=45)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.tick_params(labelsize=7)
+    axes.tick_params(axis="x", labelrotation=40)
+    for tick in axes.get_xticklabels():
+        tick.set_horizontalalignment("right")
+        tick.set_rotation_mode("anchor")
 
 
 def _upper_end(label: str) -> str:
     """An interval by its upper end, as neighbours share the other.
 
-    >>> _upper_end("(-0.5, 0.25]"), _upper_end("(0.25, inf]"), _upper_end("missing")
-    ('≤ 0.25', '> 0.25', 'missing')
+    >>> _upper_end("(-0.5, 0.2513]"), _upper_end("(0.25, inf]"), _upper_end("missing")
+    ('≤ 0.251', '> 0.25', 'missing')
     """
     if not label.startswith("("):
         return label
-    low, high = label.strip("(]").split(", ")
-    return f"> {low}" if high == "inf" else f"≤ {high}"
+    low, high = (float(end) for end in label.strip("(]").split(", "))
+    return f"> {low:.3g}" if high == np.inf else f"≤ {high:.3g}"
 
 
 def _short(name: str) -> str:

@@ -17,16 +17,43 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from ..alerts.headroom import Headroom, headroom
 from ..alerts.rules import SEVERITIES, Evaluation, Rule
 from ..metrics.buckets import Reference
 from ..metrics.cusum import Baseline, Onset
 from ..metrics.psi import PSIResult, session_psi
+from ..results.limits import limit_of, outlook
 from . import drawing
 
 __all__ = ["Report", "figures", "render"]
 
 WORST = 6
 MOST_FEATURES = 15
+AGO = (0, 5, 20)  # sessions
+COUNTS = ("n_signals", "n_returns", "n_features")
+LABELS = {
+    "ic": "IC of the session",
+    "ic_5d_avg": "mean IC, 5 sessions",
+    "ic_60d_avg": "mean IC, 60 sessions",
+    "ic_cusum": "fall of the IC (CUSUM, sd)",
+    "psi_max": "largest PSI of a feature",
+    "psi_ratio": "the same, in units of its limit",
+    "psi_5d_ratio": "five sessions pooled, in units",
+    "psi_fixed_ratio": "against the first reference, in units",
+    "sharpe_20d": "Sharpe ratio, 20 sessions",
+    "sharpe_60d": "Sharpe ratio, 60 sessions",
+    "drawdown": "below the highest point",
+    "strategy_return": "return of the strategy",
+    "n_signals": "names with a signal",
+    "n_returns": "names with a return that was due",
+    "n_features": "features with a value",
+}
+# A short window swings widely where nothing has changed, so no rule watches it.
+NO_LIMIT = {
+    "ic": "none: one session is noise",
+    "ic_5d_avg": "none: five sessions are noise",
+    "sharpe_20d": "none: swings by 4 without a change",
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +82,8 @@ class Report:
     judged
         The sessions that the rules looked at, which end with those drawn; by default the same.
         An alert may have been open for longer than the pictures reach back.
+    remarks
+        Sentences on implausible inputs.
     """
 
     strategy: str
@@ -69,12 +98,13 @@ class Report:
     facts: Mapping[str, str] = field(default_factory=dict)
     periods_per_year: float = 252
     judged: Sequence[date] = ()
+    remarks: Sequence[str] = ()
 
 
 def figures(report: Report) -> dict[str, bytes]:
     """The pictures that the report has data for, as PNG files by name.
 
-    Names: "ic", "psi", "distributions", "sharpe", "alerts".
+    Names: "ic", "psi", "distributions", "equity", "sharpe", "alerts".
     """
     return {name: drawing.png(figure) for name, figure in _figures(report)}
 
@@ -85,6 +115,7 @@ def render(report: Report, pictures: Mapping[str, bytes] | None = None) -> str:
     alerts = list(_open_alerts(report))
     status = alerts[0]["rule"].severity if alerts else "ok"
     features = list(_features(report))
+    rooms = headroom(report.evaluation)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
     environment.filters["number"] = _number
     template = environment.from_string(
@@ -93,9 +124,10 @@ def render(report: Report, pictures: Mapping[str, bytes] | None = None) -> str:
     return template.render(
         report=report,
         status=status,
-        headline=_headline(report, alerts),
+        headline=_headline(alerts, outlook(rooms)),
         alerts=alerts,
-        numbers=list(_numbers(report)),
+        days=[report.sessions[-1 - ago] if len(report.sessions) > ago else "" for ago in AGO],
+        numbers=list(_numbers(report, rooms)),
         pictures=[_picture(report, name, data) for name, data in drawn.items()],
         features=features[:MOST_FEATURES],
         more=max(len(features) - MOST_FEATURES, 0),
@@ -110,6 +142,8 @@ def _figures(report: Report) -> Iterator[tuple[str, Figure]]:
         yield "psi", drawing.psi_heatmap(report.sessions, report.psi_ratios)
     if report.features:
         yield "distributions", drawing.distributions(_worst(report))
+    if np.isfinite(np.asarray(series.get("strategy_return", []), dtype=np.float64)).any():
+        yield "equity", drawing.equity_figure(report.sessions, series["strategy_return"])
     if windows := _by_window(series, "sharpe_", "d"):
         levels = [rule for rule in rules if rule.metric == f"sharpe_{max(windows)}d"]
         yield (
@@ -155,6 +189,7 @@ TITLES = {
     "ic": "Information coefficient",
     "psi": "Feature drift",
     "distributions": "The features that moved most",
+    "equity": "Growth of one unit of capital",
     "sharpe": "Rolling Sharpe ratio",
     "alerts": "Alerts",
 }
@@ -164,6 +199,8 @@ NOTES = {
     "psi": "Above 1 the feature is beyond what its reference sessions and chance explain.",
     "distributions": "Share of values in each bucket of the reference; the last bucket, if there "
     "is one named missing, holds values that are not finite.",
+    "equity": "Returns of the strategy, compounded from the first session drawn; below, the loss "
+    "since the highest point. A session without a return counts as zero.",
     "sharpe": "The interval is for independent returns (Lo 2002). Short windows swing several "
     "times as far where nothing has changed.",
     "alerts": "Thin: open under a louder alert, and not notified of.",
@@ -217,18 +254,30 @@ def _loudness(alert: Mapping[str, Any]) -> tuple[bool, int]:
     return alert["inhibited"], -SEVERITIES.index(alert["rule"].severity)
 
 
-def _headline(report: Report, alerts: Sequence[Mapping[str, Any]]) -> str:
+def _headline(alerts: Sequence[Mapping[str, Any]], near: str) -> str:
     loud = [alert["rule"].name for alert in alerts if not alert["inhibited"]]
     if not loud:
-        return "Nothing is out of its accepted range."
+        calm = "Nothing is out of its accepted range."
+        return f"{calm} But {near}" if near else calm
     return f"{len(loud)} open: {', '.join(loud)}."
 
 
-def _numbers(report: Report) -> Iterator[dict[str, Any]]:
+def _numbers(report: Report, rooms: Sequence[Headroom]) -> Iterator[dict[str, Any]]:
     for name, values in report.series.items():
         array = np.asarray(values, dtype=np.float64)
-        recent = [float(array[-1 - ago]) if len(array) > ago else np.nan for ago in (0, 5, 20)]
-        yield {"name": name, "known": recent}
+        yield {
+            "name": name,
+            "label": LABELS.get(name, name),
+            "known": [float(array[-1 - ago]) if len(array) > ago else np.nan for ago in AGO],
+            "limit": _limit(name, report, rooms) if np.isfinite(array[-1:]).any() else "",
+        }
+
+
+def _limit(name: str, report: Report, rooms: Sequence[Headroom]) -> str:
+    usual = np.asarray(report.series[name], dtype=np.float64)[-21:-1]
+    if name in COUNTS and np.isfinite(usual).any():
+        return f"usual {np.nanmedian(usual):g}"
+    return limit_of(name, rooms) or NO_LIMIT.get(name, "")
 
 
 def _features(report: Report) -> Iterator[dict[str, Any]]:

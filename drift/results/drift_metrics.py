@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..alerts import presets
+from ..alerts.lifecycle import Alert
 from ..alerts.rules import Rule
 from .remarks import remarks
 from .values import Run, Value
@@ -90,6 +91,8 @@ class DriftMetrics:
         Whether a critical alert on IC, PSI or Sharpe is open.
     values
         Everything, by metric and dimension.
+    alerts
+        The alerts that were open at the session and need a person, worst first.
 
     Examples
     --------
@@ -114,6 +117,7 @@ class DriftMetrics:
     model_name: str = ""
     model_version: str = ""
     values: tuple[Value, ...] = field(default=(), repr=False)
+    alerts: tuple[Alert, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def of(
@@ -122,6 +126,7 @@ class DriftMetrics:
         day: datetime.date,
         found: Sequence[Value],
         run: Run | None = None,
+        alerts: Sequence[Alert] = (),
     ) -> DriftMetrics:
         """The metrics of a session, from its values.
 
@@ -133,6 +138,8 @@ class DriftMetrics:
             Values by metric and dimension.
         run
             The session as computed, for its model.
+        alerts
+            Those that were open at the session, worst first.
 
         Examples
         --------
@@ -153,7 +160,19 @@ class DriftMetrics:
             model_name=run.model_name if run else "",
             model_version=run.model_version if run else "",
             values=tuple(found),
+            alerts=tuple(alerts),
         )
+
+    @property
+    def status(self) -> str:
+        """The worst severity among `alerts`: "warning", "critical", "emergency"; else "ok".
+
+        Examples
+        --------
+        >>> DriftMetrics(datetime.date(2024, 1, 2), "momentum", ic=0.031).status
+        'ok'
+        """
+        return self.alerts[0].severity if self.alerts else "ok"
 
     @property
     def statuses(self) -> dict[str, str]:

@@ -190,6 +190,16 @@ def check(
             _check_type(points, code, kinds[name][version])
 
 
+def calendars(conn: db.Connection) -> dict[str, str]:
+    """The calendar of each feature whose view has one; that of the newest version counts."""
+    return {
+        name: view.calendar
+        for view in views(conn)
+        if view.calendar is not None
+        for name in view.features
+    }
+
+
 def _with_sessions(row: dict[str, Any]) -> dict[str, Any]:
     sessions = row.pop("max_sessions")
     return row if sessions is None else row | {"max_staleness": SessionCount(sessions)}

@@ -13,6 +13,7 @@ from mlflow_timescale.cli.kit import (
     print_json,
     print_message,
     print_table,
+    rehearsal_option,
 )
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -65,6 +66,7 @@ def lineage(feature: str, feature_version: int | None, uri: DatabaseURI, as_json
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @database_option
+@rehearsal_option
 @json_option
 def register(file: Path, uri: DatabaseURI, as_json: bool) -> None:
     """Register the feature views of a JSON FILE.

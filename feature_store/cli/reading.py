@@ -95,17 +95,35 @@ def history(
 @database_option
 @features_option()
 @entity_option
+@click.option(
+    "--change",
+    type=click.Choice(["new", "revised", "all"]),
+    help="List the values of this kind; by default their numbers and sizes.",
+)
 @json_option
 def diff(
     earlier: datetime,
     later: datetime,
     names: list[str] | None,
     entities: list[str] | None,
+    change: str | None,
     uri: DatabaseURI,
     as_json: bool,
 ) -> None:
-    """Show values that became known after EARLIER and by LATER."""
+    """Show what became known after EARLIER and by LATER, by kind of change.
+
+    Sizes are absolute differences of a revised number from the one before, in the unit of the
+    feature. With --json every value is listed.
+    """
     from ..store import FeatureStore
 
     with FeatureStore(uri) as store:
-        print_columns(store.diff(earlier, later, entities=entities, features=names), as_json)
+        changes = store.diff(
+            earlier,
+            later,
+            entities=entities,
+            features=names,
+            change=None if change == "all" else change,
+            summary=change is None and not as_json,
+        )
+    print_columns(changes, as_json)

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from mlflow_timescale.cli.kit import database_option, features_option, print_message, progress
+from mlflow_timescale.cli.kit import (
+    database_option,
+    features_option,
+    print_message,
+    progress,
+    rehearsal_option,
+)
 from mlflow_timescale.db.uri import DatabaseURI
 
 from .options import Lag
@@ -57,6 +63,7 @@ from .options import Lag
 @click.option("--run-id", metavar="ID", help="MLflow run that computed the values.")
 @click.option("--restate", is_flag=True, help="Store different values as revisions known from now.")
 @click.option("--forecast", is_flag=True, help="Allow values that are known before their event.")
+@rehearsal_option
 def write(
     file: Path,
     names: list[str] | None,

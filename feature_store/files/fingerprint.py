@@ -37,9 +37,20 @@ _EXPONENT = 10**16  # from here on Python writes a float with an exponent
 _ROWS = 65_536
 _VALUES = 2_000_000  # read at once from a file or a stream
 _WIDTH = 17  # of a cell: its kind, and a number or half of a SHA-256
-_NOTHING, _NUMBER, _INTEGER, _BOOLEAN, _MOMENT, _NAIVE, _DATE, _DURATION, _TEXT, _BYTES, _JSON = (
-    range(11)
-)
+(
+    _NOTHING,
+    _NUMBER,
+    _INTEGER,
+    _BOOLEAN,
+    _MOMENT,
+    _NAIVE,
+    _DATE,
+    _DURATION,
+    _TEXT,
+    _BYTES,
+    _JSON,
+    _CLOCK,
+) = range(12)
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -136,6 +147,8 @@ def _canonical(column: Column, name: str, version: int) -> Bytes:
         return _canonical_objects(_as_objects(column, version), name, version)
     if _is_text(column.type):
         return _texts(column, version)
+    if version > 1 and (pa.types.is_decimal(column.type) or column.type == pa.uint64()):
+        return _exact(column, name)
     for is_kind, encode in _ENCODERS:
         if is_kind(column.type):
             return encode(column, name)
@@ -181,6 +194,26 @@ def _integers(column: pa.Array, name: str) -> Bytes:
     return _fixed(tags, bits)
 
 
+def _exact(column: pa.Array, name: str) -> Bytes:
+    """Decimals and unsigned integers; those beyond 2**53 by their digits."""
+    cells = _floats(column, name)
+    ends = pc.min_max(column).as_py()
+    if ends["min"] is None or max(-ends["min"], ends["max"]) <= _EXACT:
+        return cells
+    for row, value in enumerate(column.to_pylist()):
+        if value is not None and abs(value) > _EXACT:
+            cells[row] = _digits(value, name)
+    return cells
+
+
+def _digits(value: int | Decimal, name: str) -> Bytes:
+    whole = int(value)
+    if whole == value and -(2**63) <= whole < 2**63:
+        cell: Bytes = _integers(pa.array([whole], pa.int64()), name)[0]
+        return cell
+    return _hashed(_INTEGER, str(whole) if whole == value else str(Decimal(value).normalize()))
+
+
 def _booleans(column: pa.Array, name: str) -> Bytes:
     values = column.cast(pa.uint8()).cast(pa.int64())
     return _fixed(_present(column, _BOOLEAN), _int64(values))
@@ -204,12 +237,16 @@ def _durations(column: pa.Array, name: str) -> Bytes:
     return _fixed(_present(column, _DURATION), _int64(micros))
 
 
+def _clock_times(column: pa.Array, name: str) -> Bytes:
+    return _fixed(_present(column, _CLOCK), _int64(column.cast(pa.time64("us")).cast(pa.int64())))
+
+
 def _int64(column: pa.Array) -> npt.NDArray[np.int64]:
     return np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _texts(column: pa.Array, version: int) -> Bytes:
-    tag = _BYTES if pa.types.is_binary(column.type) else _TEXT
+    tag = _BYTES if _is_binary(column.type) else _TEXT
     codes = column.cast(_plain_text(column.type)).dictionary_encode()
     hashes = [_hashed_text(tag, value, version) for value in codes.dictionary.to_pylist()]
     table = np.stack([*hashes, np.zeros(_WIDTH, dtype=np.uint8)])
@@ -219,7 +256,7 @@ def _texts(column: pa.Array, version: int) -> Bytes:
 
 
 def _plain_text(kind: pa.DataType) -> pa.DataType:
-    return pa.large_binary() if pa.types.is_binary(kind) else pa.large_string()
+    return pa.large_binary() if _is_binary(kind) else pa.large_string()
 
 
 def _hashed(tag: int, value: str | bytes) -> Bytes:
@@ -260,7 +297,7 @@ def _read_json(column: Column) -> Column:
 
 
 def _has_structure(column: pa.Array) -> bool:
-    return not pa.types.is_binary(column.type) and any(
+    return not _is_binary(column.type) and any(
         pc.any(pc.starts_with(column.cast(pa.large_string()), start)).as_py() for start in "{["
     )
 
@@ -285,22 +322,32 @@ def _object(value: Any, name: str, version: int) -> Bytes:
             return _hashed(_JSON, canonical_json(value, version))
         if isinstance(value, str):
             return _hashed_text(_TEXT, value, version)
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            return _digits(value, name)
         cell: Bytes = _canonical(pa.array([value]), name, version)[0]
         return cell
     except (TypeError, ValueError, pa.ArrowInvalid) as exc:
         raise InvalidFrame(f"column {name!r} holds {value!r}, which has no fingerprint") from exc
 
 
+def _is_binary(kind: pa.DataType) -> bool:
+    return any(is_kind(kind) for is_kind in _BINARIES)
+
+
 def _is_text(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in _TEXTS)
 
 
+_BINARIES: tuple[Callable[[Any], bool], ...] = (
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+)
 _TEXTS: tuple[Callable[[Any], bool], ...] = (
     pa.types.is_string,
     pa.types.is_large_string,
     pa.types.is_string_view,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
+    *_BINARIES,
 )
 _ENCODERS: tuple[tuple[Callable[[Any], bool], Callable[[Any, str], Bytes]], ...] = (
     (pa.types.is_null, _nothing),
@@ -311,6 +358,7 @@ _ENCODERS: tuple[tuple[Callable[[Any], bool], Callable[[Any, str], Bytes]], ...]
     (pa.types.is_timestamp, _moments),
     (pa.types.is_date, _dates),
     (pa.types.is_duration, _durations),
+    (pa.types.is_time, _clock_times),
 )
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlflow_timescale.common.frames import load_json
+from mlflow_timescale.common.frames import Frame, load_json
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.time import Duration
 
@@ -101,7 +101,7 @@ class LakeManifest:
                 for entry in plain["files"]
             ]
             return cls(**plain)
-        except (KeyError, TypeError, ValueError) as exc:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
             raise LakeError(f"{where} has a damaged {FILE}: {exc!r}") from exc
 
 
@@ -172,6 +172,12 @@ class Lake:
             raise LakeError(f"{self.url} is no lake: it has no {FILE}") from exc
         self.manifest = LakeManifest.from_json(text, self.url)
 
+    def __repr__(self) -> str:
+        return (
+            f"<Lake at {self.url}: {self.rows} rows of {len(self.manifest.versions)} features, "
+            f"written by {self.manifest.written_by}>"
+        )
+
     @property
     def written_by(self) -> datetime:
         """The watermark: the lake holds everything written up to this moment, and nothing later.
@@ -226,6 +232,26 @@ class Lake:
         tables = [self._folder.read_parquet(entry.file, columns) for entry in self._entries(bucket)]
         empty = SCHEMA.empty_table()
         return pa.concat_tables(tables or [empty if columns is None else empty.select(columns)])
+
+    def to_frame(self, output: str = "pandas") -> Any:
+        """The rows of the lake as a frame.
+
+        Parameters
+        ----------
+        output
+            "pandas", "arrow" or "polars".
+
+        Raises
+        ------
+        CorruptFile
+            A file differs from its hash in the manifest.
+
+        Examples
+        --------
+        >>> lake.to_frame()["value"].tolist()
+        [0.01, 0.02, 0.03]
+        """
+        return Frame(self.table()).join({}, output)
 
     def verify(self) -> None:
         """Check that every file is as it was written, and that there are no others.

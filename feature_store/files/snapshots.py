@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlflow_timescale.common.frames import JSON, Frame
+from mlflow_timescale.common.frames import JSON, Frame, joining
 from mlflow_timescale.db import Database
 
 from ..read.ages import AgeLimit, Limits
@@ -87,6 +87,33 @@ class Snapshot:
 
     url: str
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        manifest, names = self.manifest, self.feature_names
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        return (
+            f"<Snapshot {manifest.name!r} at {self.url}: {manifest.rows} rows, {len(names)} "
+            f"features ({shown}), fingerprint {self.fingerprint[:12]}>"
+        )
+
+    def to_frame(self, output: str = "pandas") -> Any:
+        """All rows as a frame; structures are Python objects in pandas, else JSON text.
+
+        Parameters
+        ----------
+        output
+            "pandas", "arrow" or "polars".
+
+        Examples
+        --------
+        >>> snapshot.to_frame().shape
+        (3, 3)
+        >>> snapshot
+        <Snapshot 'momentum-2024' at ...: 3 rows, 1 features (ret_5d), fingerprint ...>
+        """
+        readers = {"arrow": self.to_arrow, "polars": self.to_polars}
+        joining.check_output(output)
+        return readers.get(output, self.to_pandas)()
 
     @property
     def name(self) -> str:

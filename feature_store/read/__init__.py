@@ -8,6 +8,7 @@ Entry points: `query` (one point-in-time question), `point_in_time` (its answer)
 __all__ = [
     "ages",
     "cells",
+    "changes",
     "explain",
     "frontier",
     "plans",

@@ -12,6 +12,7 @@ __all__ = [
     "ledger",
     "locations",
     "opening",
+    "refusals",
     "removal",
     "runs",
     "verify",

@@ -14,8 +14,8 @@ import posixpath
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from functools import cache
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -50,6 +50,7 @@ from mlflow_timescale.artifacts.paths import (
     require_tree,
     tree,
 )
+from mlflow_timescale.artifacts.refusals import ArtifactFrozen
 from mlflow_timescale.artifacts.repository import LedgeredRepository, walk
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db.uri import DatabaseURI
@@ -84,7 +85,7 @@ class CheckedRepository(LedgeredRepository):
         """Log one file; its bytes are hashed during the upload."""
         path = destination(local_file, artifact_path)
         require_regular(Path(local_file))
-        self._admit([path])
+        self._admit({path: Path(local_file)})
         if isinstance(self.inner, StreamUploadMixin):
             with Path(local_file).open("rb") as stream:
                 self._stream(stream, path, local_file, artifact_path)
@@ -103,12 +104,25 @@ class CheckedRepository(LedgeredRepository):
                 self.inner.log_artifact(str(file), posixpath.dirname(path) or None)
         self._record((path, fingerprints[file].result()) for path, file in files.items())
 
-    def _admit(self, paths: Iterable[str]) -> None:
-        """Refuse paths that are a file on one side and a directory on the other, before uploads."""
-        paths = sorted(paths)
-        require_tree(paths)
+    def _admit(self, files: Mapping[str, Path | None]) -> None:
+        """Refuse files before their upload, since the wrapped store takes any.
+
+        Raises MlflowException for a path that is a file on one side and a directory on the other,
+        and for other bytes where a registered version is (None: bytes that are not here yet).
+        """
+        require_tree(files)
+        by_location = {join(self.location, path): file for path, file in files.items()}
         with self.connection() as conn:
-            ledger.require_no_clash(conn, [join(self.location, path) for path in paths])
+            ledger.require_no_clash(conn, sorted(by_location))
+            frozen = ledger.frozen(conn, by_location)
+        for location, entry in frozen.items():
+            file = by_location[location]
+            if file is None or hash_file(file).sha256 != entry.sha256:
+                raise ArtifactFrozen.of(location, entry.version, "logged with other bytes")
+
+    def _is_frozen(self, path: str) -> bool:
+        with self.connection() as conn:
+            return bool(ledger.frozen(conn, [join(self.location, path)]))
 
     def _stream(self, stream: Any, path: str, file_name: str, artifact_path: str | None) -> None:
         reader = HashingReader(stream)
@@ -193,7 +207,10 @@ class _Streams(StreamUploadMixin):  # type: ignore[misc]
         self: Any, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
         path = destination(artifact_file_name, artifact_path)
-        self._admit([path])
+        if self._is_frozen(path):
+            _log_spooled(self, stream, artifact_file_name, artifact_path)
+            return
+        self._admit({path: None})
         self._stream(stream, path, artifact_file_name, artifact_path)
 
     async def log_artifact_from_async_stream(
@@ -203,8 +220,17 @@ class _Streams(StreamUploadMixin):  # type: ignore[misc]
         artifact_path: str | None = None,
     ) -> None:
         path, hasher = destination(artifact_file_name, artifact_path), Hasher()
-        await streams.in_thread(self._admit, [path])
         with attribution.uploading(chunks):
+            if await streams.in_thread(self._is_frozen, path):
+                store = partial(
+                    _log_spooled,
+                    self,
+                    artifact_file_name=artifact_file_name,
+                    artifact_path=artifact_path,
+                )
+                await streams.store(chunks, store)
+                return
+            await streams.in_thread(self._admit, {path: None})
             await self.inner.log_artifact_from_async_stream(
                 _hashed(chunks, hasher), artifact_file_name, artifact_path
             )
@@ -212,20 +238,12 @@ class _Streams(StreamUploadMixin):  # type: ignore[misc]
 
 
 class _SpooledStreams(StreamUploadMixin):  # type: ignore[misc]
-    """Streams into repositories that take files only: hashed on the way into a temporary one."""
+    """Streams into repositories that take files only: by way of a temporary one."""
 
     def log_artifact_from_stream(
         self: Any, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
-        path = destination(artifact_file_name, artifact_path)
-        self._admit([path])
-        reader = HashingReader(stream)
-        with tempfile.TemporaryDirectory() as directory:
-            file = Path(directory, Path(artifact_file_name).name)
-            with file.open("wb") as target:
-                shutil.copyfileobj(reader, target, BLOCK)
-            self.inner.log_artifact(str(file), artifact_path)
-        self._record([(path, reader.fingerprint)])
+        _log_spooled(self, stream, artifact_file_name, artifact_path)
 
     async def log_artifact_from_async_stream(
         self: Any,
@@ -233,14 +251,12 @@ class _SpooledStreams(StreamUploadMixin):  # type: ignore[misc]
         artifact_file_name: str,
         artifact_path: str | None = None,
     ) -> None:
-        path, hasher = destination(artifact_file_name, artifact_path), Hasher()
-        await streams.in_thread(self._admit, [path])
+        destination(artifact_file_name, artifact_path)
         with attribution.uploading(chunks), tempfile.TemporaryDirectory() as directory:
             file = Path(directory, Path(artifact_file_name).name)
             with file.open("wb") as target:
-                await streams.receive(_hashed(chunks, hasher), target)
-            await streams.in_thread(self.inner.log_artifact, str(file), artifact_path)
-            await streams.in_thread(self._record, [(path, hasher.fingerprint)])
+                await streams.receive(chunks, target)
+            await streams.in_thread(self.log_artifact, str(file), artifact_path)
 
 
 class _MultipartUploads(MultipartUploadMixin):  # type: ignore[misc]
@@ -249,7 +265,7 @@ class _MultipartUploads(MultipartUploadMixin):  # type: ignore[misc]
     def create_multipart_upload(
         self: Any, local_file: str, num_parts: int = 1, artifact_path: str | None = None
     ) -> Any:
-        self._admit([destination(local_file, artifact_path)])
+        self._admit({destination(local_file, artifact_path): None})
         return self.inner.create_multipart_upload(local_file, num_parts, artifact_path)
 
     def complete_multipart_upload(
@@ -305,6 +321,21 @@ def wrap(
     return cast(
         "CheckedRepository", make(inner, artifact_uri, database, tracking_uri, registry_uri)
     )
+
+
+def _log_spooled(
+    repository: CheckedRepository,
+    stream: BinaryIO,
+    artifact_file_name: str,
+    artifact_path: str | None,
+) -> None:
+    """Log a stream as a file, so that its bytes are known before the wrapped store gets them."""
+    destination(artifact_file_name, artifact_path)
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, Path(artifact_file_name).name)
+        with file.open("wb") as target:
+            shutil.copyfileobj(stream, target, BLOCK)
+        repository.log_artifact(str(file), artifact_path)
 
 
 def _local(repository: LocalArtifactRepository, path: str) -> Path:

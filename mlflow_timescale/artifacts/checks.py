@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import DATA_LOSS, INVALID_PARAMETER_VALUE, INVALID_STATE
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, INVALID_STATE
 
 from mlflow_timescale.artifacts import ledger
 from mlflow_timescale.artifacts.hashing import FileDigest
+from mlflow_timescale.artifacts.refusals import ArtifactMismatch, ArtifactRefused
 from mlflow_timescale.common import attribution
 from mlflow_timescale.common.settings import UNKNOWN_ARTIFACTS
 from mlflow_timescale.db import Connection, load
@@ -19,27 +20,6 @@ from mlflow_timescale.db import Connection, load
 _POLICIES = ("warn", "refuse", "adopt")
 _logger = logging.getLogger(__name__)
 _queries = load("artifacts")
-
-
-class ArtifactRefused(MlflowException):  # type: ignore[misc]
-    """A file that must not be used. HTTP 409, because MLflow's client retries a 500 for minutes."""
-
-    def get_http_status_code(self) -> int:
-        return 409
-
-
-class ArtifactMismatch(ArtifactRefused):
-    """The stored bytes differ from those that were logged."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, DATA_LOSS)
-
-    @classmethod
-    def of(cls, location: str, expected: FileDigest, found: FileDigest | str) -> ArtifactMismatch:
-        return cls(
-            f"artifact {location} is not what was logged: expected {expected}, found {found}. It "
-            f"was changed, truncated or swapped since; log it again, or restore it from a backup"
-        )
 
 
 class UnknownArtifact(ArtifactRefused):
@@ -50,19 +30,6 @@ class UnknownArtifact(ArtifactRefused):
             f"artifact {location} is not in the ledger, so its bytes cannot be checked, and "
             f"{UNKNOWN_ARTIFACTS.name}=refuse. Check it, then run: "
             f"mlflow-timescale artifacts adopt",
-            INVALID_STATE,
-        )
-
-
-class ArtifactFrozen(ArtifactRefused):
-    """A change of files that a registered version consists of."""
-
-    @classmethod
-    def of(cls, location: str, version: str, change: str) -> ArtifactFrozen:
-        return cls(
-            f"artifact {location} belongs to version {version}, so it cannot be {change}: register "
-            f"a new version, or override it on the record: mlflow_timescale.because(reason, "
-            f"override=True)",
             INVALID_STATE,
         )
 

@@ -23,7 +23,6 @@ from mlflow.store.artifact.artifact_repo import StreamUploadMixin
 from mlflow.utils.uri import validate_path_within_directory
 
 from mlflow_timescale.artifacts import contents, ledger, streams
-from mlflow_timescale.artifacts.checks import ArtifactMismatch
 from mlflow_timescale.artifacts.hashing import BackgroundHasher, FileDigest, Hasher
 from mlflow_timescale.artifacts.locations import IN_DATABASE, join
 from mlflow_timescale.artifacts.paths import (
@@ -34,6 +33,7 @@ from mlflow_timescale.artifacts.paths import (
     require_tree,
     tree,
 )
+from mlflow_timescale.artifacts.refusals import ArtifactMismatch
 from mlflow_timescale.artifacts.repository import LedgeredRepository
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db import Connection, load

@@ -12,6 +12,7 @@ import psycopg
 from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.artifacts.locations import guess_type, owner
 from mlflow_timescale.artifacts.paths import clash, parents
+from mlflow_timescale.artifacts.refusals import translated
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db import Connection, load
 
@@ -65,7 +66,11 @@ class Entry:
 def record(
     conn: Connection, files: Iterable[tuple[str, FileDigest]], *, origin: str = "logged"
 ) -> None:
-    """Enter files by location; earlier rows of the same locations are closed."""
+    """Enter files by location; earlier rows of the same locations are closed.
+
+    Raises ArtifactFrozen for other bytes, or a new file, where a registered version is, unless it
+    is overridden (`mlflow_timescale.because(reason, override=True)`).
+    """
     files = sorted(files)
     if not files:
         return
@@ -78,6 +83,7 @@ def record(
         "origin": origin,
         "mlflow_user": attribution.current().user,
     }
+    _pass_override(conn)
     for _attempt in range(_ATTEMPTS):
         try:
             with conn.transaction():
@@ -87,7 +93,17 @@ def record(
         except psycopg.errors.UniqueViolation as exc:
             # Another writer logged the same path between our two statements: close its row too.
             conflict = exc
+        except psycopg.Error as exc:
+            raise translated(exc) from exc
     raise conflict
+
+
+def _pass_override(conn: Connection) -> None:
+    """Tell the trigger, for the rest of the transaction, that its refusals are overridden."""
+    current = attribution.current()
+    if current.override:
+        values = {"user": current.user or "", "reason": current.reason}
+        conn.execute(_queries.override, values)
 
 
 def require_no_clash(conn: Connection, locations: Sequence[str]) -> None:
@@ -105,8 +121,31 @@ def current(conn: Connection, location: str) -> dict[str, Entry]:
 
 
 def forget(conn: Connection, location: str, kept: Iterable[str] = ()) -> None:
-    """Close the rows of a deleted file or directory, except those of the locations kept."""
-    conn.execute(_queries.end_under, {"location": location, "kept": list(kept)})
+    """Close the rows of a deleted file or directory, except those of the locations kept.
+
+    Raises ArtifactFrozen for a file of a registered version, unless it is overridden.
+    """
+    _pass_override(conn)
+    try:
+        conn.execute(_queries.end_under, {"location": location, "kept": list(kept)})
+    except psycopg.Error as exc:
+        raise translated(exc) from exc
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The version at whose place a file is; `sha256` is None for a file that it does not have."""
+
+    version: str
+    sha256: str | None
+
+
+def frozen(conn: Connection, locations: Iterable[str]) -> dict[str, Frozen]:
+    """The locations among these that registered versions freeze, unless that is overridden."""
+    if attribution.current().override:
+        return {}
+    rows = conn.execute(_queries.frozen, {"locations": list(locations)}).fetchall()
+    return {location: Frozen(version, sha256) for location, version, sha256 in rows}
 
 
 def needed(conn: Connection, location: str) -> dict[str, str]:

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 IN_DATABASE = "timescaledb-artifacts"
 CHECKED = "sha256+"
-_OWNER = re.compile(r"/(?:models/(?P<model>m-[0-9a-f]{32})|(?P<run>[0-9a-f]{32}))/artifacts(?:/|$)")
+_OWNER = re.compile(
+    r"/(?:models/(?P<model>m-[0-9a-f]{32})|(?P<run>[0-9a-f]{32}))/artifacts(?:/|\Z)"
+)
 
 
 def inner_uri(uri: str) -> str:

@@ -15,15 +15,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from mlflow_timescale.artifacts import checks, ledger
-from mlflow_timescale.artifacts.checks import (
-    ArtifactFrozen,
-    ArtifactMismatch,
-    ArtifactRefused,
-    Check,
-)
+from mlflow_timescale.artifacts.checks import Check
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.artifacts.locations import canonical, join, owner
+from mlflow_timescale.artifacts.refusals import ArtifactFrozen, ArtifactMismatch, ArtifactRefused
 from mlflow_timescale.common import attribution
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.uri import DatabaseURI

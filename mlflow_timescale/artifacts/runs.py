@@ -25,7 +25,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 from mlflow.utils.file_utils import create_tmp_dir
 
-from mlflow_timescale.artifacts.checks import ArtifactRefused
+from mlflow_timescale.artifacts.refusals import ArtifactRefused
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)

@@ -25,7 +25,8 @@ from mlflow_timescale.db.uri import DatabaseURI
 _queries = load("artifacts")
 _BATCH = 64
 _BY_ID = re.compile(
-    r"(?:runs:/(?P<run>[0-9a-f]{32})|models:/(?P<model>m-[0-9a-f]{32}))(?:/(?P<path>.+))?"
+    r"(?:runs:/(?P<run>[0-9a-f]{32})|models:/(?P<model>m-[0-9a-f]{32}))(?:/(?P<path>.+))?",
+    re.DOTALL,
 )
 
 
@@ -115,7 +116,8 @@ def audit(
     """Check every selected file, or the `sample` files that were checked least recently.
 
     Checks are stored in batches; with `resume` an interrupted audit of the same selection
-    continues.
+    continues. An audit of everything also compares the ledger with the files of each registered
+    version, as they were at its registration.
     """
     with connection(database) as conn:
         report, entries = _begin(conn, selection, sample, resume)
@@ -128,7 +130,23 @@ def audit(
         report.failures += [item for item in batch if item.outcome != "match"]
     with connection(database) as conn:
         conn.execute(_queries.finish_audit, {"audit_id": report.audit_id})
+        changes = changed_versions(conn) if selection == Selection() else []
+    report.outcomes.update(item.outcome for item in changes)
+    report.failures += changes
     return report
+
+
+def changed_versions(conn: Connection) -> list[Check]:
+    """Files of registered versions that are not what was registered, by the ledger."""
+    return [
+        Check(
+            location,
+            "missing" if change == "missing" else "mismatch",
+            detail=f"{change} since the registration of version {version}: registered "
+            f"{registered or 'without it'}, now {current or 'gone'}",
+        )
+        for location, change, version, registered, current in conn.execute(_queries.version_changes)
+    ]
 
 
 def _begin(

@@ -213,7 +213,7 @@ def list_artifacts(
 @yes_option
 @json_option
 def prune(uri: DatabaseURI, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Delete files of runs, models and traces that are gone, and free space.
+    """Delete files of what is gone, and free disk space.
 
     `mlflow gc` deletes the files of what it removes; this finds those that were left: by older
     versions, by gc while a registered version needed them, by a store that could not be reached.

@@ -10,6 +10,7 @@ from mlflow_timescale.cli.kit import (
     Exit,
     Moment,
     database_option,
+    dry_run_option,
     exit_with,
     json_option,
     print_json,
@@ -111,7 +112,10 @@ def _at(uri: DatabaseURI, name: str, alias: str, text: str, as_json: bool) -> No
 @click.argument("alias", required=False)
 @click.option("--override", is_flag=True, help="Even if the version's artifacts do not verify.")
 @reason_option
-def rollback(uri: DatabaseURI, name: str, alias: str | None, reason: str, override: bool) -> None:
+@dry_run_option
+def rollback(
+    uri: DatabaseURI, name: str, alias: str | None, reason: str, override: bool, dry_run: bool
+) -> None:
     """Point ALIAS of model NAME (or NAME@ALIAS) back at its previous version."""
     from mlflow_timescale.registry.model_registry import ModelRegistry
     from mlflow_timescale.registry.naming import required_alias
@@ -119,6 +123,10 @@ def rollback(uri: DatabaseURI, name: str, alias: str | None, reason: str, overri
     model = ModelRegistry(uri)
     name, alias = required_alias(name, alias)
     before = model.version_at(name, alias, datetime.now(timezone.utc))
+    if dry_run:
+        version = model.rollback_target(name, alias)
+        print_message(f"{name}@{alias}: would go from version {before} to {version}.")
+        return
     version = model.rollback(name, alias, reason=reason, override=override)
     print_message(f"{name}@{alias}: version {before} -> {version}.")
 

@@ -14,6 +14,7 @@ __all__ = [
     "git",
     "micros",
     "packages",
+    "rows",
     "schemes",
     "settings",
     "text",

@@ -12,11 +12,13 @@ from mlflow_timescale.db.errors import (
     Error,
     InvalidURI,
     MigrationError,
+    Refused,
 )
 from mlflow_timescale.db.locks import LocksHeld, time_limits, with_short_waits
 from mlflow_timescale.db.migrations import ensure, exclusively, migrate
 from mlflow_timescale.db.names_of_uri import one_of
 from mlflow_timescale.db.queries import load
+from mlflow_timescale.db.rehearsal import is_rehearsal, rehearsal
 from mlflow_timescale.db.revisions import read_state
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -30,13 +32,16 @@ __all__ = [
     "InvalidURI",
     "LocksHeld",
     "MigrationError",
+    "Refused",
     "connect",
     "ensure",
     "exclusively",
+    "is_rehearsal",
     "load",
     "migrate",
     "one_of",
     "read_state",
+    "rehearsal",
     "time_limits",
     "with_short_waits",
 ]

@@ -23,6 +23,9 @@ from mlflow_timescale.db.errors import ConnectionFailed
 from mlflow_timescale.db.migrations import ensure
 from mlflow_timescale.db.opening import connection_failed, connection_lost
 from mlflow_timescale.db.queries import load
+from mlflow_timescale.db.refusals import refused
+from mlflow_timescale.db.rehearsal import is_rehearsal, rehearsed
+from mlflow_timescale.db.revisions import no_schema, read_state
 from mlflow_timescale.db.uri import DatabaseURI
 
 _WAIT_SECONDS = 30.0  # for a connection of a pool that is in full use
@@ -50,6 +53,8 @@ class Database:
         Begins the name of the connections in `pg_stat_activity`.
     setup
         Called with each new connection, to register adapters; it must not change the session.
+    translate
+        Whether psycopg's errors leave a block as `Refused`, for those whom people call directly.
     prepare
         Sets up or checks the schema, and remembers that it did; by default our part of the schema.
 
@@ -69,10 +74,12 @@ class Database:
         application: str = "mlflow-timescale",
         setup: Setup | None = None,
         prepare: Callable[[DatabaseURI], None] | None = None,
+        translate: bool = False,
     ) -> None:
         self.uri = DatabaseURI.parse(uri)
         self._prepare = prepare or _ensure
         self._prepared = False
+        self._translate = translate
         self._connector = _Connector(self.uri, application, setup)
         self._lock = threading.Lock()
         self._several = threading.Lock()
@@ -175,17 +182,34 @@ class Database:
 
     @contextmanager
     def _lent(self, wait: float) -> Iterator[Connection]:
+        if is_rehearsal():
+            with rehearsed(self.uri, self._unprepared) as conn:
+                self._connector.set_up(conn)
+                yield conn
+            return
         self.prepare()
         pool = self._pool or self._opened()
         conn = self._take(pool, wait)
         try:
             yield conn
-        except psycopg.OperationalError as exc:
-            if conn.closed:
+        except psycopg.Error as exc:
+            if conn.closed and isinstance(exc, psycopg.OperationalError):
                 raise connection_lost(exc, self.uri) from exc
+            if self._translate:
+                raise refused(exc, self.uri) from exc
             raise
         finally:
             self._give_back(pool, conn)
+
+    def _unprepared(self) -> Connection:
+        """A connection to a database that has a schema already: a rehearsal makes none."""
+        conn = self._connector.connect("")
+        state = read_state(conn)
+        if state is None:
+            conn.close()
+            raise no_schema(str(self.uri))
+        state.check(str(self.uri))
+        return conn
 
     def _opened(self) -> ConnectionPool[Connection]:
         with self._lock:
@@ -279,12 +303,15 @@ class _Connector:
     def connect(self, conninfo: str, **keywords: Any) -> Connection:
         try:
             conn = connect_driver(self._uri, self._application, autocommit=True)
-            if self._setup is not None:
-                self._setup(conn)
+            self.set_up(conn)
         except Exception as exc:
             self._failure = (time.monotonic(), exc)
             raise
         return conn
+
+    def set_up(self, conn: Connection) -> None:
+        if self._setup is not None:
+            self._setup(conn)
 
     def failure_since(self, begin: float) -> Exception | None:
         moment, exc = self._failure or (0.0, None)

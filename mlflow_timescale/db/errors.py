@@ -24,5 +24,9 @@ class ConnectionFailed(Error, ConnectionError):
     permanent = False
 
 
+class Refused(Error):
+    """The database, or its driver, did not accept a statement; `__cause__` is psycopg's error."""
+
+
 class MigrationError(Error):
     """The schema in the database and the files in `sql/` cannot be brought together."""

@@ -64,3 +64,8 @@ def read_state(conn: psycopg.Connection[Any]) -> SchemaState | None:
         return None
     with conn.cursor(row_factory=class_row(SchemaState)) as cursor:
         return cursor.execute(_queries.read_state).fetchone()
+
+
+def no_schema(uri: str) -> MigrationError:
+    """The error for a database that has none of our tables, where none may be made."""
+    return MigrationError(f"{uri} has no schema of this mlflow-timescale: run `{MIGRATE}` first")

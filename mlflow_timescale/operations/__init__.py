@@ -1,4 +1,4 @@
-"""Operations on a whole database: adopt, import, doctor, pack, reproduce.
+"""Operations on a whole database: adopt, import, doctor, pack, prune, reproduce.
 
 One module for each operation; the commands of `mlflow_timescale.cli` call them. They stand on all
 rooms below, and no room below imports them.

@@ -12,6 +12,7 @@ from mlflow.protos.databricks_pb2 import INVALID_STATE, RESOURCE_DOES_NOT_EXIST
 
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.common.attribution import because
+from mlflow_timescale.common.rows import Rows
 from mlflow_timescale.db import Connection, load, one_of
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry import history as registry_history
@@ -99,7 +100,7 @@ class Aliases:
         if alias is not None:
             kind, subject = kind or "alias", subject or alias
         with connection(self.uri) as conn:
-            return registry_history.history(conn, model, kind=kind, subject=subject)
+            return Rows(registry_history.history(conn, model, kind=kind, subject=subject))
 
     def alias_history(self, name: str, alias: str | None = None) -> list[Change]:
         """The versions that an alias (by default every alias) pointed at, oldest first.
@@ -116,7 +117,7 @@ class Aliases:
         """
         model, chosen = self._model(name, alias)
         with connection(self.uri) as conn:
-            return registry_history.history(conn, model, kind="alias", subject=chosen)
+            return Rows(registry_history.history(conn, model, kind="alias", subject=chosen))
 
     def state_at(
         self, name: str, alias: str | None = None, as_of: datetime | None = None
@@ -192,6 +193,21 @@ class Aliases:
         >>> registry.rollback("momentum", "champion", reason="IC below 0.01 for a week")
         1
         """
+        target = self.rollback_target(name, alias)
+        model, chosen = required_alias(*self._model(name, alias))
+        self.set_alias(model, chosen, target, reason=reason, override=override)
+        return target
+
+    def rollback_target(self, name: str, alias: str | None = None) -> int:
+        """The version that `rollback` would point an alias at. Raises what it raises.
+
+        Examples
+        --------
+        >>> _ = registry.register_model("momentum")
+        >>> registry.set_alias("momentum", "champion", 2)
+        >>> registry.rollback_target("momentum", "champion")
+        1
+        """
         model, chosen = required_alias(*self._model(name, alias))
         existing = {version.version for version in self._versions(model)}
         states = [change for change in self.alias_history(model, chosen) if change.version]
@@ -202,7 +218,6 @@ class Aliases:
                 f"{[state.version for state in states]}, versions that exist: {sorted(existing)}",
                 INVALID_STATE,
             )
-        self.set_alias(model, chosen, target, reason=reason, override=override)
         return target
 
     def _model(self, name: str, alias: str | None = None) -> tuple[str, str | None]:

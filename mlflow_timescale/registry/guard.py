@@ -14,6 +14,7 @@ from sqlalchemy import event
 from mlflow_timescale.common import attribution
 from mlflow_timescale.common.settings import PROTECTED_ALIASES
 from mlflow_timescale.db import load
+from mlflow_timescale.tracking.session import driver
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection as SQLConnection
@@ -46,6 +47,25 @@ class AuditedRegistry(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ig
         if alias in protected_aliases() and not attribution.current().override:
             self._require_verified(name, alias, version)
         super().set_registered_model_alias(name, alias, version)
+
+    def get_model_version_download_uri(self, name: str, version: str) -> str:
+        """Where the files of a version are: what every `models:/` download begins with.
+
+        Raises ArtifactMismatch if they are not those that were registered.
+        """
+        from mlflow_timescale.artifacts.refusals import ArtifactMismatch
+
+        uri: str = super().get_model_version_download_uri(name, version)
+        with self.ManagedSessionMaker() as session:
+            values = {"workspace": self._get_active_workspace(), "name": name, "version": version}
+            changes = driver(session).execute(_queries.version_changes, values).fetchall()
+        if changes:
+            raise ArtifactMismatch(
+                f"version {version} of {name} is not what was registered: {len(changes)} of its "
+                f"files differ, the first is {changes[0][0]} ({changes[0][1]}); register the "
+                f"present files as a new version, or restore the old ones"
+            )
+        return uri
 
     def _require_verified(self, name: str, alias: str, version: str) -> None:
         from mlflow_timescale.artifacts import verify

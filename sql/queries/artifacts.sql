@@ -101,6 +101,11 @@ WHERE finished_at IS NULL AND selection = %(selection)s ORDER BY audit_id DESC L
 -- End an audit.
 UPDATE mlops.artifact_audits SET finished_at = clock_timestamp() WHERE audit_id = %(audit_id)s;
 
+-- name: version_changes
+-- Which files of registered versions are not what was registered?
+SELECT location, change, name || '/' || version, registered, current FROM mlops.version_changes
+ORDER BY name, version, location;
+
 -- name: audit_outcomes
 -- What has an audit found so far?
 SELECT outcome, count(*) FROM mlops.artifact_checks WHERE audit_id = %(audit_id)s GROUP BY outcome;
@@ -219,6 +224,26 @@ SELECT path, content_id
 FROM unnest(%(paths)s::text[], %(content_ids)s::bigint[]) AS file (path, content_id)
 ORDER BY path COLLATE "C"
 ON CONFLICT (path) DO UPDATE SET content_id = excluded.content_id;
+
+-- name: override
+-- Let the rest of this transaction change files of registered versions, on the record.
+SELECT set_config('mlops.override', 'true', true), set_config('mlops.user', %(user)s, true),
+    set_config('mlops.reason', %(reason)s, true);
+
+-- name: frozen
+-- Which of these files belong to the place of a registered version, and with which bytes?
+SELECT file.location, min(version.name || '/' || version.version), min(version.checksum)
+FROM unnest(%(locations)s::text[]) AS file (location)
+CROSS JOIN LATERAL (
+    SELECT DISTINCT f.name, f.version, (
+        SELECT own.checksum FROM mlops.version_files AS own
+        WHERE (own.workspace, own.name, own.version) = (f.workspace, f.name, f.version)
+            AND own.location = file.location
+    ) AS checksum
+    FROM mlops.version_files AS f
+    WHERE f.place = ANY (mlops.places_above(file.location))
+) AS version
+GROUP BY file.location;
 
 -- name: recorded
 -- Below which of these places does the ledger have current files?

@@ -101,6 +101,12 @@ SELECT EXISTS (
     SELECT FROM mlops.artifact_files
     WHERE path = %(path)s OR path >= %(path)s || '/' AND path < %(path)s || '0');
 
+-- name: version_changes
+-- Which files of a version are not what was registered?
+SELECT location, change, registered, current FROM mlops.version_changes
+WHERE workspace = %(workspace)s AND name = %(name)s AND version = %(version)s
+ORDER BY location;
+
 -- name: children_of_versions
 -- The tags and aliases of these model versions, a row each in their order. One look into the index
 -- for each version, in every plan.

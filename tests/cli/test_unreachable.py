@@ -41,7 +41,7 @@ COMMANDS = {
     "drift rules simulate": [],
     "drift rules use": ["classic"],
     "drift run": [],
-    "drift repaired": ["rsi", "--reason", "rerun", "--from", "2024-01-02"],
+    "drift repaired": ["rsi", "2024-01-02", "--reason", "rerun"],
     "drift silence": ["ic", "--reason", "calm", "--until", "2024-01-02T00:00Z"],
     "drift status": [],
     "features describe": ["momentum"],

@@ -115,6 +115,20 @@ def test_a_pandas_frame_gets_its_results_with_index_and_columns_untouched() -> N
     assert joined["f"].tolist()[:2] == [1.0, 2.0]
 
 
+def test_a_mapping_may_hold_an_index_of_pandas() -> None:
+    times = pd.date_range("2024-01-02", periods=2, tz="America/New_York", unit="us")
+    frame = Frame({"as_of": times, "entity_key": pd.Index(["A", "B"])})
+    assert frame.column("as_of").to_pylist() == list(times)
+    assert frame.column("entity_key").to_pylist() == ["A", "B"]
+
+
+def test_a_mapping_keeps_columns_that_arrow_has_no_type_for() -> None:
+    waves, mixed = np.array([1 + 2j, 0]), [1, "x"]
+    joined = Frame({"waves": waves, "mixed": mixed}).join({"f": np.array([1.0, 2.0])})
+    assert joined["waves"].dtype == waves.dtype
+    assert joined["mixed"].tolist() == mixed
+
+
 def test_a_polars_frame_keeps_its_types() -> None:
     frame = pl.DataFrame(
         {

@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from support.strategies import NAMES, Strategy
 
 from drift import DriftMonitor
+from drift.mlflow_pages import NOTE
 from drift.mlflow_runs import metric_name
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -203,6 +204,66 @@ def test_the_judged_version_carries_its_drift_status(
     run = runs(client, "session")[1]
     assert run.data.tags["drift.alerts"] == "no signals"
     assert run.data.tags["drift.status"] == "no_data"
+
+
+def test_a_past_session_lasts_as_long_as_its_computation(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    strategy.record(logged, slice(2))
+    logged.backfill(strategy.days[0], strategy.days[1])
+    logged.record_returns(flipped(strategy.realized(slice(0, 1))))
+    logged.run_daily(strategy.days[1])  # the first session is logged again
+    for run in runs(client, "session"):
+        assert 0 <= run.info.end_time - run.info.start_time < 600_000
+
+
+def test_a_session_is_linked_to_the_model_that_it_judged(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    mlflow.set_tracking_uri(logged.uri.url)
+    model = mlflow.initialize_logged_model(name="lasso")
+    client.create_registered_model("lasso")
+    client.finalize_logged_model(model.model_id, "READY")
+    version = client.create_model_version("lasso", f"models:/{model.model_id}").version
+    named = {"model_name": ["lasso"] * 40, "model_version": [str(version)] * 40}
+    logged.record_predictions(strategy.predictions(slice(1), **named))
+    logged.run_daily(strategy.days[0])
+    [run] = runs(client, "session")
+    inputs = client.get_run(run.info.run_id).inputs
+    assert [used.model_id for used in inputs.model_inputs] == [model.model_id]
+    assert f"[lasso/{version}](#/models/lasso/versions/{version})" in run.data.tags[NOTE]
+
+
+def test_the_pages_of_a_strategy_and_a_session_say_how_it_is(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    strategy.record(logged, slice(3))
+    logged.backfill(strategy.days[0], strategy.days[2])
+    [parent] = runs(client, "series")
+    assert parent.data.tags["drift.status"] == "ok"
+    assert parent.data.tags[NOTE].startswith(f"**ok** on {strategy.days[2]}.")
+    logged.run_daily(strategy.days[3])  # no predictions
+    [parent], child = runs(client, "series"), runs(client, "session")[-1]
+    assert parent.data.tags["drift.status"] == "critical"
+    assert parent.data.tags["drift.alerts"] == "no signals"
+    for run in (parent, child):
+        assert run.data.tags[NOTE].startswith(f"**critical** on {strategy.days[3]}. 1 open:")
+        assert f"runs/{child.info.run_id}/artifacts/report.html" in run.data.tags[NOTE]
+        assert "report.html" in {item.path for item in client.list_artifacts(run.info.run_id)}
+    experiment = client.get_experiment_by_name("drift/momentum")
+    assert experiment is not None
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_an_older_session_logged_again_leaves_the_strategys_page_alone(
+    logged: DriftMonitor, client: MlflowClient, strategy: Strategy
+) -> None:
+    strategy.record(logged, slice(3))
+    logged.backfill(strategy.days[0], strategy.days[2])
+    logged.backfill(strategy.days[0], strategy.days[0])
+    logged.record_returns(flipped(strategy.realized(slice(0, 1))))
+    logged.backfill(strategy.days[0], strategy.days[0])
+    assert runs(client, "series")[0].data.tags["drift.session"] == str(strategy.days[2])
 
 
 def test_a_model_that_is_not_registered_is_no_error(

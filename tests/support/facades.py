@@ -31,6 +31,7 @@ CLASSES = {
 FUNCTIONS = {
     "because": "mlflow_timescale.common.attribution",
     "load_snapshot": "feature_store.files.snapshots",
+    "forward_returns": "feature_store.write.forward_returns",
     "calculate_ic": "drift.metrics.ic",
     "calculate_psi": "drift.metrics.psi",
     "calculate_sharpe": "drift.metrics.sharpe",

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from mlflow_timescale.cli.kit.printing import print_message
 from mlflow_timescale.cli.kit.servers import require_server
 from mlflow_timescale.cli.kit.types import Age, Day, Moment, Names, URIType
 from mlflow_timescale.common.settings import URI, embedded_directory
@@ -165,5 +166,34 @@ def output_option(*, required: bool = False) -> Decorator:
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Show what would be done; change nothing."
 )
+
+
+def rehearsal_option(command: Command) -> Command:
+    """--dry-run, for a command that changes databases only through `Database`.
+
+    It does everything, prints what it always prints, and all of it is rolled back.
+    """
+
+    @functools.wraps(command)
+    def rehearsed(*args: Any, dry_run: bool, **kwargs: Any) -> Any:
+        if not dry_run:
+            return command(*args, **kwargs)
+        from mlflow_timescale.db import rehearsal
+
+        try:
+            with rehearsal():
+                command(*args, **kwargs)
+        except click.exceptions.Exit:
+            _print_unchanged()
+            raise
+        return _print_unchanged()
+
+    return dry_run_option(rehearsed)
+
+
+def _print_unchanged() -> None:
+    print_message("dry run: nothing was changed", stderr=True)
+
+
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

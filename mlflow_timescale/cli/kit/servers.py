@@ -64,11 +64,10 @@ def require_schema(conn: Connection, uri: DatabaseURI, *, exists: bool = True) -
         False allows a database without our schema.
     """
     from mlflow_timescale import db
+    from mlflow_timescale.db.revisions import no_schema
 
     state = db.read_state(conn)
     if state is not None:
         state.check(str(uri))
     elif exists:
-        raise db.MigrationError(
-            f"{uri} has no schema of this mlflow-timescale: run `mlflow-timescale migrate` first"
-        )
+        raise no_schema(str(uri))

@@ -56,7 +56,8 @@ def as_column(values: Any, what: str = "column") -> Column:
     if library == "polars":
         return polars_column(values)
     if library == "pandas":
-        return pandas_column(values)
+        is_index = hasattr(values, "to_series")
+        return pandas_column(values.to_series() if is_index else values)
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise InvalidFrame(f"{what} is {values!r}, not a list of values")
     array = values if isinstance(values, np.ndarray) else objects(values)

@@ -18,9 +18,11 @@ DECLARE
         WHEN now_subject IS NOT NULL THEN coalesce(now_is ->> 'workspace', 'default') END;
 BEGIN
     IF was_subject IS NULL AND now_subject IS NULL
-        OR (was_workspace, was_name, was_subject, mlops.registry_value(kind, was))
+        OR (was_workspace, was_name, was_subject, mlops.registry_value(kind, was),
+            mlops.registry_detail(kind, was))
             IS NOT DISTINCT FROM
-            (now_workspace, now_name, now_subject, mlops.registry_value(kind, now_is)) THEN
+            (now_workspace, now_name, now_subject, mlops.registry_value(kind, now_is),
+            mlops.registry_detail(kind, now_is)) THEN
         RETURN NULL;
     END IF;
     PERFORM mlops.registry_change(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -155,3 +156,21 @@ def test_fingerprints_are_equal_exactly_if_the_rows_are_the_same_multiset(left, 
 
     same = fingerprint(table(left)) == fingerprint(table(right))
     assert same == (canonical(left) == canonical(right))
+
+
+def test_numbers_beyond_a_double_count_by_their_digits():
+    big = 2**53 + 1
+    columns = [
+        pa.array([Decimal(big)]), pa.array([Decimal(big)], pa.decimal256(40, 2)), pa.array([big]),
+        pa.array([big], pa.uint64()), pl.Series([big], dtype=pl.Int128), [big],
+    ]  # fmt: skip
+    assert len({fingerprint({"x": column}) for column in columns}) == 1
+    others = [[Decimal(2**53)], [Decimal(big) + Decimal("0.5")], [2**64 - 1], [2**70], [-1], [big]]
+    assert len({fingerprint({"x": pd.Series(values, dtype=object)}) for values in others}) == 6
+    assert fingerprint({"x": pa.array([Decimal("0.1")])}) == fingerprint({"x": pa.array([0.1])})
+
+
+def test_texts_bytes_and_times_of_day_are_the_same_in_every_library():
+    for values in (["a", None], [b"a", None], [time(16, 30), None], [timedelta(1), None]):
+        frames = [pd.DataFrame({"x": values}), pa.table({"x": values}), pl.DataFrame({"x": values})]
+        assert len({fingerprint(frame) for frame in frames}) == 1
