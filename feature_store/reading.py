@@ -179,6 +179,7 @@ class FeatureReader:
         event_times: bool = False,
         output: str | None = None,
         written_by: datetime | None = None,
+        universe: Any = None,
         plan: str | None = None,
     ) -> Any:
         """The spine with a column for each feature: its value as it was known at the row's as_of.
@@ -221,6 +222,7 @@ class FeatureReader:
             written_by=written_by,
             calendar=calendar,
             max_staleness=max_staleness,
+            universe=universe,
         )
         spine = query.spine(spine_frame)
         names = query.selection.names
@@ -254,6 +256,7 @@ class FeatureReader:
         max_staleness: str | Duration | None = OF_VIEW,
         output: str = "pandas",
         written_by: datetime | None = None,
+        universe: Any = None,
     ) -> Any:
         """The origin of every cell of a training set, and the reason where a value is missing.
 
@@ -263,7 +266,7 @@ class FeatureReader:
             One row for each row of the spine and feature: row, entity_key, as_of, feature_name,
             feature_version, value, event_time, ingest_time, producer, producer_version, run_id,
             assumed_lag (null if the ingest time was observed) and reason: "never written", "not yet
-            known", "expired" or "written as undefined".
+            known", "expired", "outside of the universe" or "written as undefined".
 
         Raises
         ------
@@ -288,6 +291,7 @@ class FeatureReader:
             written_by=written_by,
             calendar=calendar,
             max_staleness=max_staleness,
+            universe=universe,
         )
         spine = query.spine(spine_frame)
         with self.connection() as conn:
