@@ -39,6 +39,7 @@ def rehearsal() -> Iterator[None]:
 
     Examples
     --------
+    >>> from mlflow_timescale.db import Database
     >>> database = Database(uri)
     >>> with rehearsal(), database.connection() as conn:
     ...     _ = conn.execute("CREATE TABLE public.draft ()")
