@@ -69,7 +69,8 @@ class PointInTimeQuery:
     @cached_property
     def views(self) -> dict[str, FeatureView]:
         """The view of each feature that is read through one."""
-        parts = [self.features] if isinstance(self.features, (str, FeatureView)) else self.features
+        given = self.features or ()
+        parts = [given] if isinstance(given, (str, FeatureView)) else given
         return {
             name: part for part in parts if isinstance(part, FeatureView) for name in part.features
         }
