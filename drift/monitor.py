@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
 
@@ -14,9 +14,11 @@ from mlflow_timescale.db import Connection, is_rehearsal, load
 
 from .alerts import lifecycle, notify
 from .computation import pipeline, provisional
+from .metrics.psi import Reference
 from .results import values
 from .results.drift_metrics import DriftMetrics
 from .review import StrategyReview
+from .training import training_references
 
 _queries = load("drift")
 TOGETHER = 250  # sessions computed in one transaction by a backfill
@@ -277,7 +279,11 @@ class DriftMonitor(StrategyReview):
 
     def _judge_without_acceptance(self, conn: Connection) -> None:
         """Keep the provisional references that are due, and judge the later sessions by them."""
-        while provisional.keep_due(conn, self.strategy):
+
+        def training(model: str, version: str) -> Mapping[str, Reference]:
+            return training_references(self.tracking_uri, model, version, provisional.BINS)
+
+        while provisional.keep_due(conn, self.strategy, training):
             self._compute(conn, sorted(self._stale(conn)), set())
 
     @contextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -17,13 +17,14 @@ from mlflow_timescale.common.time import Duration
 from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
-from .catalogue.selection import Features, Versions, feature_names_of
-from .errors import InvalidFrame
+from .catalogue import definitions
+from .catalogue.selection import Features, Versions, feature_names_of, version_of
+from .errors import InvalidName
 from .read import changes, explain, revisions, watermarks
-from .read.ages import Limits
 from .read.point_in_time import FeatureValue, Options, latest, read_cells
-from .read.query import OF_VIEW, PointInTimeQuery, age_limits
+from .read.query import OF_VIEW, PointInTimeQuery
 from .read.spine import EntityColumns
+from .values.names import entity_keys
 
 EVENT_TIME = "__event_time"  # ends the name of a column of event times
 _MOST_READERS = 4  # beyond that they wait for each other in the database
@@ -95,22 +96,21 @@ class FeatureReader:
         >>> store.get_latest(["AAPL", "MSFT"], ["ret_5d"])["MSFT"]
         {}
         """
-        entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
-        check_text(entities, "entity_key")
-        if feature_names is None:
-            names, versions = None, feature_version
-            limits: Limits = defaultdict(lambda: age_limits(None, max_age, calendar, max_staleness))
-        else:
-            query = PointInTimeQuery(
-                feature_names,
-                feature_version=feature_version,
-                max_age=max_age,
-                calendar=calendar,
-                max_staleness=max_staleness,
-            )
-            names, versions, limits = query.selection.names, query.versions, query.limits
+        entities = entity_keys(entity_key)
+        query = self._query(
+            () if feature_names is None else feature_names,
+            feature_version=feature_version,
+            max_age=max_age,
+            calendar=calendar,
+            max_staleness=max_staleness,
+        )
+        names, versions = None, feature_version
+        if feature_names is not None:
+            names, versions = query.selection.names, query.versions
         with self.connection() as conn:
-            by_entity = latest(conn, entities, names, as_of=as_of, versions=versions, limits=limits)
+            by_entity = latest(
+                conn, entities, names, as_of=as_of, versions=versions, limits=query.limits_of
+            )
         return by_entity[entity_key] if isinstance(entity_key, str) else by_entity
 
     def get_point_in_time(
@@ -156,7 +156,7 @@ class FeatureReader:
                 names = feature_names_of(conn, sorted({entity for entity, _ in pairs}))
             if not names:
                 return []
-            query = PointInTimeQuery(
+            query = self._query(
                 names,
                 feature_version=feature_version,
                 max_age=max_age,
@@ -179,6 +179,7 @@ class FeatureReader:
         event_times: bool = False,
         output: str | None = None,
         written_by: datetime | None = None,
+        universe: Any = None,
         plan: str | None = None,
     ) -> Any:
         """The spine with a column for each feature: its value as it was known at the row's as_of.
@@ -212,20 +213,21 @@ class FeatureReader:
         >>> store.training_frame(spine, "ret_5d", max_age=timedelta(hours=12))["ret_5d"].tolist()
         [nan, nan, nan]
         """
-        query = PointInTimeQuery(
+        query = self._query(
             features,
-            entity,
-            as_of,
-            feature_version,
-            max_age,
-            written_by,
+            entity=entity,
+            as_of=as_of,
+            feature_version=feature_version,
+            max_age=max_age,
+            written_by=written_by,
             calendar=calendar,
             max_staleness=max_staleness,
+            universe=universe,
         )
         spine = query.spine(spine_frame)
         names = query.selection.names
-        added_names = [*names, *(f"{name}{EVENT_TIME}" for name in names if event_times)]
-        _refuse_collisions(added_names)
+        times = [f"{name}{EVENT_TIME}" for name in names if event_times]
+        _refuse_collisions([*names, *times], spine.frame.names)
         options = Options(
             warn_of_mixes=feature_version is None,
             plan=plan,
@@ -254,6 +256,7 @@ class FeatureReader:
         max_staleness: str | Duration | None = OF_VIEW,
         output: str = "pandas",
         written_by: datetime | None = None,
+        universe: Any = None,
     ) -> Any:
         """The origin of every cell of a training set, and the reason where a value is missing.
 
@@ -263,7 +266,7 @@ class FeatureReader:
             One row for each row of the spine and feature: row, entity_key, as_of, feature_name,
             feature_version, value, event_time, ingest_time, producer, producer_version, run_id,
             assumed_lag (null if the ingest time was observed) and reason: "never written", "not yet
-            known", "expired" or "written as undefined".
+            known", "expired", "outside of the universe" or "written as undefined".
 
         Raises
         ------
@@ -279,15 +282,16 @@ class FeatureReader:
         >>> store.explain(early, "ret_5d")["reason"].tolist()
         ['not yet known']
         """
-        query = PointInTimeQuery(
+        query = self._query(
             features,
-            entity,
-            as_of,
-            feature_version,
-            max_age,
-            written_by,
+            entity=entity,
+            as_of=as_of,
+            feature_version=feature_version,
+            max_age=max_age,
+            written_by=written_by,
             calendar=calendar,
             max_staleness=max_staleness,
+            universe=universe,
         )
         spine = query.spine(spine_frame)
         with self.connection() as conn:
@@ -321,6 +325,7 @@ class FeatureReader:
         [[1.0, 0.01], [1.0, 0.02], [1.0, 0.03]]
         """
         check_text({"entity_key": entity_key, "feature": feature}, "history")
+        feature_version = version_of(feature, feature_version) or None
         with self.connection() as conn:
             rows = revisions.history(conn, entity_key, feature, feature_version)
         return make_frame(rows, output)
@@ -451,6 +456,7 @@ class FeatureReader:
         [['notebook', 'next XNYS open', 3]]
         """
         check_text(feature, "feature")
+        feature_version = version_of(feature, feature_version) or None
         with self.connection() as conn:
             return make_frame(revisions.lineage(conn, feature, feature_version), output)
 
@@ -473,12 +479,23 @@ class FeatureReader:
         with self.connection() as conn:
             return watermarks.watermark(conn)
 
+    def _query(self, features: Features, **options: Any) -> PointInTimeQuery:
+        """A query; where it counts sessions, with the calendars of the registered views."""
+        query = PointInTimeQuery(features, **options)
+        if not query.counts_sessions:
+            return query
+        with self.connection() as conn:
+            return replace(query, calendars=definitions.calendars(conn))
 
-def _refuse_collisions(names: list[str]) -> None:
-    """Raise InvalidFrame where two columns of a result would have one name."""
+
+def _refuse_collisions(names: list[str], taken: list[str]) -> None:
+    """Raise InvalidName where two columns of a result would have one name."""
+    both = sorted(set(names) & set(taken))
+    if both:
+        raise InvalidName(f"the frame has columns named {', '.join(both)} already; rename them")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InvalidFrame(
+        raise InvalidName(
             f"the result would have two columns {', '.join(map(repr, twice))}: a feature is named "
             f"as the event times of another; leave event_times out, or read them separately"
         )

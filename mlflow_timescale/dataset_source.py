@@ -12,8 +12,21 @@ from typing import Any
 from mlflow.data.dataset_source import DatasetSource
 
 from mlflow_timescale.common import packages
+from mlflow_timescale.common.settings import SNAPSHOT_STORES
 
 _MODULE = "feature_store.files.snapshots"
+
+
+def is_allowed(url: str) -> bool:
+    """Whether a snapshot's URL, which a run names, may be opened.
+
+    >>> is_allowed("/srv/snapshots/momentum"), is_allowed("http://169.254.169.254/latest")
+    (True, False)
+    """
+    if "::" not in url and ("://" not in url or url.startswith("file:///")):
+        return True
+    stores = (store.rstrip("/") for store in SNAPSHOT_STORES.get())
+    return ".." not in url.split("/") and any(url.startswith(f"{store}/") for store in stores)
 
 
 class SnapshotSource(DatasetSource):  # type: ignore[misc]
@@ -28,7 +41,18 @@ class SnapshotSource(DatasetSource):  # type: ignore[misc]
         return "feature_snapshot"
 
     def load(self) -> Any:
-        """Open and verify the snapshot; raises SnapshotError for other content than was logged."""
+        """Open and verify the snapshot.
+
+        Raises SnapshotError for other content than was logged, and for a store that the setting
+        MLFLOW_TIMESCALE_SNAPSHOT_STORES does not list: who may log a run must not decide which
+        hosts its readers connect to, with their network and credentials.
+        """
+        if not is_allowed(self.url):
+            raise packages.load("feature_store.files.manifest").SnapshotError(
+                f"{self.url!r} is not opened: a run names it, and it is neither a local folder nor "
+                f"below a store that {SNAPSHOT_STORES.name} lists. If you trust it, add its store "
+                f"there, or open it yourself: feature_store.load_snapshot(url)"
+            )
         snapshot = packages.load(_MODULE).load_snapshot(self.url)
         if snapshot.fingerprint != self.fingerprint:
             raise packages.load("feature_store.files.manifest").SnapshotError(

@@ -222,7 +222,9 @@ def _feature_values(
         ]
         alike = [h for h in batch.recent if h.references is accepted.references]
         batch.recent = [*alike, accepted][-POOLED_SESSIONS:]
-        yield from session_values.of_features(accepted, None if same else fixed, batch.recent)
+        moved = session_values.of_features(accepted, None if same else fixed, batch.recent)
+        is_short = judges[session][0][0].is_short
+        yield from session_values.of_short_reference(moved) if is_short else moved
         watched = [name for name in accepted.references if _is_watched(strategy, name)]
         expected = bool(len(observed.entities))
         past = earlier_sessions(strategy.calendar, session, EARLIER)

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -163,6 +163,27 @@ def _drifted(
     """The features beyond their limit, by name: what an alert on them is about."""
     for name in found.drifted:
         yield Value(session, metric, name, results[name].ratio, results[name].n, "ok")
+
+
+def of_short_reference(values: Iterable[Value]) -> Iterator[Value]:
+    """The values of `of_features` against a reference of few sessions.
+
+    It has seen a part of what common shocks do to features that are not standardised: slow drifts
+    are not judged, and a feature breaks at twice its limit.
+
+    >>> day = date(2024, 1, 3)
+    >>> metrics = ("psi_ratio", "psi_5d_ratio")
+    >>> ratios = [Value(day, metric, "", 4.0, 3, "ok") for metric in metrics]
+    >>> [(value.metric, value.value, value.status) for value in of_short_reference(ratios)]
+    [('psi_ratio', 2.0, 'ok'), ('psi_5d_ratio', None, 'short_reference')]
+    """
+    for v in values:
+        if v.metric == "psi_ratio" and v.value is not None:
+            yield replace(v, value=v.value / 2)
+        elif v.metric in ("psi_5d_ratio", "psi_fixed_ratio"):
+            yield replace(v, value=None, status="short_reference")
+        else:
+            yield v
 
 
 def of_feeds(

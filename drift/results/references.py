@@ -25,6 +25,7 @@ from ..metrics.spread import mean_and_sd
 
 _queries = load("drift")
 MIN_SESSIONS = 120
+TRAINED = "features as in the training snapshot"  # ends the reason of a provisional window
 
 
 class NotAcceptable(Error, ValueError):
@@ -46,6 +47,12 @@ class AcceptedWindow:
     accepted_at: datetime
     accepted_by: str
     reason: str
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is provisional, and of too few sessions to know how features vary."""
+        of_training = self.reason.endswith(TRAINED)
+        return self.role == "provisional" and self.ic_n == 0 and not of_training
 
 
 class References:

@@ -61,19 +61,17 @@ def snapshot(
     SPINE is a Parquet or CSV file with an entity and a time in each row; its other columns are
     kept. PATH is a new directory or any fsspec URL.
     """
-    from ..files.snapshots import write_snapshot
-    from ..read.query import PointInTimeQuery
     from ..store import FeatureStore
 
-    query = PointInTimeQuery(names, written_by=written_by, **options)
     with FeatureStore(uri) as store:
-        written = write_snapshot(
-            store.database,
+        written = store.snapshot(
             spine,
-            query,
+            names,
             path,
+            written_by=written_by,
             name=name,
             partition=None if partition == "none" else partition,
+            **options,
         )
     manifest = written.manifest
     if as_json:

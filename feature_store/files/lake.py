@@ -101,7 +101,7 @@ class LakeManifest:
                 for entry in plain["files"]
             ]
             return cls(**plain)
-        except (KeyError, TypeError, ValueError) as exc:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
             raise LakeError(f"{where} has a damaged {FILE}: {exc!r}") from exc
 
 

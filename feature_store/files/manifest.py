@@ -98,7 +98,7 @@ class Manifest:
                 )
             names = [name for name in _NAMES if _is_known(plain, name)]
             return cls(**_typed({name: plain[name] for name in names}))
-        except (KeyError, TypeError, ValueError) as exc:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
             raise SnapshotError(f"{where} has a damaged {FILE}: {exc!r}") from exc
 
 

@@ -29,12 +29,20 @@ class CorruptFile(StorageError):
 
 @dataclass(frozen=True)
 class DataFile:
-    """A Parquet file: its path inside the folder, and what it must contain."""
+    """A Parquet file: its path inside the folder, and what it must contain.
+
+    Raises ValueError for a path that leads out of the folder: manifests come from elsewhere.
+    """
 
     path: str
     rows: int
     bytes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        names = str(self.path).split("/")
+        if "://" in self.path or "\x00" in self.path or {"", ".", ".."} & {*names}:
+            raise ValueError(f"file {self.path!r} is outside of the folder")
 
     def as_dict(self) -> dict[str, Any]:
         """For a manifest."""

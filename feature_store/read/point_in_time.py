@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -27,7 +27,8 @@ from ..catalogue.selection import (
     version_of,
 )
 from ..values.stored import json_cursor
-from .ages import Limits, common_age, on_calendars
+from . import membership
+from .ages import AgeLimit, common_age, on_calendars
 from .cells import Cells
 from .lookups import Bounds, SeriesLookup
 from .plans import fill
@@ -102,7 +103,7 @@ def latest(
     *,
     as_of: datetime | None,
     versions: Versions,
-    limits: Limits,
+    limits: Callable[[str], tuple[AgeLimit, ...]],
 ) -> dict[str, dict[str, FeatureValue]]:
     """The values of some entities as known at one moment, by entity and feature."""
     parameters = {
@@ -135,13 +136,13 @@ def latest(
 def _drop_expired(
     conn: db.Connection,
     by_entity: dict[str, dict[str, FeatureValue]],
-    limits: Limits,
+    limits: Callable[[str], tuple[AgeLimit, ...]],
 ) -> None:
     entities: dict[str, list[str]] = {}
     for entity, values in by_entity.items():
         for name in values:
             entities.setdefault(name, []).append(entity)
-    rules = on_calendars(conn, {name: limits[name] for name in entities})
+    rules = on_calendars(conn, {name: limits(name) for name in entities})
     for name, owners in entities.items():
         found = [by_entity[entity][name] for entity in owners]
         event, as_of = (
@@ -176,7 +177,13 @@ def read_cells(
             fill(readers, cells, lookups, Bounds(push, written_by), options.plan)
     if several and options.warn_of_mixes:
         _warn_of_mixed_versions(cells, selection)
-    return cells, cells.expire(spine.as_of, rules) if any(rules) else None
+    expired = cells.expire(spine.as_of, rules) if any(rules) else None
+    if query.universe is not None:
+        mask = membership.outside(conn, spine, query.universe, len(selection.names))
+        cells.empty_out(mask)
+        if options.warn_of_mixes:
+            membership.warn(mask, query.universe)
+    return cells, expired
 
 
 def lookups_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -23,7 +24,9 @@ class PointInTimeQuery:
 
     `entity` and `as_of` name columns of the spine. Values with an event_time before
     as_of - max_age are left out, and those that were written after `written_by`. `recorded` are the
-    limits of a snapshot, which replace all others.
+    limits of a snapshot, which replace all others. `calendars` are those of the registered views by
+    feature, for sessions that neither the call nor a view that is read counts. Cells
+    outside of `universe` are empty.
     """
 
     features: Features
@@ -35,6 +38,8 @@ class PointInTimeQuery:
     calendar: Calendar | None = None
     max_staleness: Duration | str | None = OF_VIEW
     recorded: Limits | None = None
+    universe: Any = None
+    calendars: Mapping[str, str] | None = None
 
     @cached_property
     def selection(self) -> FeatureSelection:
@@ -52,11 +57,44 @@ class PointInTimeQuery:
         """The limits on the age of each feature's values. Raises InvalidTime."""
         if self.recorded is not None:
             return {name: self.recorded.get(name, ()) for name in self.selection.names}
-        views = _views(self.features)
+        return {name: self.limits_of(name) for name in self.selection.names}
+
+    @property
+    def counts_sessions(self) -> bool:
+        """Whether the call has a number of sessions, and no calendar for it. Raises InvalidTime."""
+        given = [self.max_age, None if self.max_staleness == OF_VIEW else self.max_staleness]
+        ages = [parse_duration(age, "max_age") for age in given if age is not None]
+        return self.calendar is None and any(isinstance(age, SessionCount) for age in ages)
+
+    @cached_property
+    def views(self) -> dict[str, FeatureView]:
+        """The view of each feature that is read through one."""
+        given = self.features or ()
+        parts = [given] if isinstance(given, (str, FeatureView)) else given
         return {
-            name: age_limits(views.get(name), self.max_age, self.calendar, self.max_staleness)
-            for name in self.selection.names
+            name: part for part in parts if isinstance(part, FeatureView) for name in part.features
         }
+
+    def limits_of(self, feature: str) -> tuple[AgeLimit, ...]:
+        """The limits on the age of one feature: of the call, and of the view that is read.
+
+        Raises InvalidTime for sessions that no calendar counts.
+        """
+        view = self.views.get(feature)
+        registered = (self.calendars or {}).get(feature)
+        of_view = view.calendar if view is not None and view.calendar else registered
+        limits = []
+        if self.max_age is not None:
+            age = parse_duration(self.max_age, "max_age")
+            counted = of_view if isinstance(age, SessionCount) else None
+            limits.append(AgeLimit(age, self.calendar or counted))
+        if self.max_staleness == OF_VIEW:
+            if view is not None and view.max_staleness is not None:
+                limits.append(AgeLimit(view.max_staleness, view.calendar))
+        elif self.max_staleness is not None:
+            limit = parse_duration(self.max_staleness, "max_staleness")
+            limits.append(AgeLimit(limit, self.calendar or of_view))
+        return tuple(limits)
 
     def spine(self, frame: Any, *, missing: bool = False) -> Spine:
         """Read a spine: a frame of any kind, or (entity, as_of) pairs.
@@ -64,35 +102,3 @@ class PointInTimeQuery:
         Raises InvalidFrame or InvalidTime; for a missing as_of unless `missing` allows it.
         """
         return read_spine(frame, self.selection.names, self.entity, self.as_of, missing=missing)
-
-
-def age_limits(
-    view: FeatureView | None,
-    max_age: Duration | str | None,
-    calendar: Calendar | None = None,
-    max_staleness: Duration | str | None = OF_VIEW,
-) -> tuple[AgeLimit, ...]:
-    """The limits on the age of one feature: of the call, and of the view that is read.
-
-    `calendar` is that of the call; sessions are counted by the view's where the call has none.
-    Raises InvalidTime.
-    """
-    of_view = None if view is None else view.calendar
-    limits = []
-    if max_age is not None:
-        age = parse_duration(max_age, "max_age")
-        is_fixed = not isinstance(age, SessionCount)
-        limits.append(AgeLimit(age, calendar or (None if is_fixed else of_view)))
-    if max_staleness == OF_VIEW:
-        max_staleness = None if view is None else view.max_staleness
-        calendar = of_view
-    if max_staleness is not None:
-        limit = parse_duration(max_staleness, "max_staleness")
-        limits.append(AgeLimit(limit, calendar or of_view))
-    return tuple(limits)
-
-
-def _views(features: Features) -> dict[str, FeatureView]:
-    """The view of each feature that is read through one."""
-    parts = [features] if isinstance(features, (str, FeatureView)) else features
-    return {name: part for part in parts if isinstance(part, FeatureView) for name in part.features}

@@ -108,6 +108,9 @@ def _from_pairs(source: Any, entity: EntityColumns, as_of: str) -> Any:
     pairs = list(source)
     if not all(isinstance(pair, (tuple, list, np.ndarray)) for pair in pairs):
         return pairs
+    odd = next((pair for pair in pairs if len(pair) != 2), None)
+    if odd is not None:
+        raise InvalidFrame(f"{odd!r} is no (entity, as_of) pair; give a frame for other columns")
     if not isinstance(entity, str):
         raise InvalidFrame("pairs have one entity column; give a frame for several")
     moments = object_micros([moment for _, moment in pairs], "as_of")

@@ -218,7 +218,11 @@ def _without_nulls(value: Any, kind: pa.DataType) -> Any:
 
 def _plain(value: Any, what: str) -> Any:
     """A structure of what JSON has. Times and big integers, which numpy would convert, raise."""
+    if type(value) is float:  # most values, and json refuses those that are not finite
+        return value
     if isinstance(value, np.ndarray):
+        if value.dtype == np.float64:
+            return value.tolist()
         if value.dtype.kind in "mM":
             raise TypeError(f"{value.dtype} is neither a number nor a text")
         return _plain(value.tolist(), what)

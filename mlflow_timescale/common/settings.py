@@ -152,6 +152,15 @@ CLIENT_TIMEOUT: Setting[float] = Setting(
     "take those of an answer; 0 waits without limit.",
     "60",
 )
+SNAPSHOT_STORES: Setting[tuple[str, ...]] = Setting(
+    _PREFIX + "SNAPSHOT_STORES",
+    "URLs, separated by spaces",
+    _words,
+    (),
+    "Stores (such as `s3://bucket/snapshots`) below which `reproduce`, and the source of a logged "
+    "data set, may open the snapshot that a run names; local folders always may.",
+    "none",
+)
 SETTINGS: tuple[Setting[Any], ...] = (
     URI,
     HOME,
@@ -163,6 +172,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     MIGRATE,
     NOTIFY,
     CLIENT_TIMEOUT,
+    SNAPSHOT_STORES,
 )
 
 

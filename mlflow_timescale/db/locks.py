@@ -29,7 +29,7 @@ from mlflow_timescale.db.errors import Error
 from mlflow_timescale.db.queries import load
 
 WAIT_SECONDS = 0.2  # for one lock; others wait behind us for as long
-LONGEST_WAIT_SECONDS = 0.9
+LONGEST_WAIT_SECONDS = 0.6
 PATIENCE_SECONDS = 600.0  # until the attempts end
 READ_SECONDS = 30.0  # for a lock that a read needs: no session waits behind a read
 _GROWTH = 1.5  # of the wait, from an attempt to the next
@@ -115,7 +115,11 @@ def limit_transaction(conn: Connection, wait: float, statement: float) -> None:
 
 
 def with_short_waits(
-    conn: Connection, work: Callable[[], T], *, patience: float = PATIENCE_SECONDS
+    conn: Connection,
+    work: Callable[[], T],
+    *,
+    patience: float = PATIENCE_SECONDS,
+    longest: float = LONGEST_WAIT_SECONDS,
 ) -> T:
     """Run `work` in a transaction in which no wait for a lock is long; repeat it until it succeeds.
 
@@ -127,6 +131,8 @@ def with_short_waits(
         Takes its strongest locks first. It is called again after an attempt that was rolled back.
     patience
         Seconds until the attempts end. Raises LocksHeld, which names the session in the way.
+    longest
+        Seconds that a wait may grow to.
 
     Examples
     --------
@@ -146,7 +152,7 @@ def with_short_waits(
             if time.monotonic() > end:
                 raise held(conn, patience) from exc
         time.sleep(wait * random.uniform(*_PAUSE))
-        wait = _next_wait(conn, wait)
+        wait = min(_next_wait(conn, wait), longest)
 
 
 def limit_waits(conn: Connection, seconds: float = WAIT_SECONDS) -> None:

@@ -212,12 +212,17 @@ def define_area(conn: Connection, area: str) -> None:
     _define(conn, outdated, schema)
 
 
-def drop_definitions(conn: Connection, area: str) -> None:
-    """Drop every function, view and trigger that the definitions of an area made."""
+def drop_definitions(conn: Connection, area: str, *, keep: Collection[str] = ()) -> None:
+    """Drop every function, view and trigger that the definitions of an area made.
+
+    With `keep`, some objects stay and the area stays recorded, for a call without it.
+    """
     for (text,) in conn.execute(_queries.objects_of_area, {"area": area}).fetchall():
         kind, _, rest = text.partition(" ")
-        conn.execute(sql.SQL("DROP {} IF EXISTS {}").format(sql.SQL(kind), sql.SQL(rest)))
-    conn.execute(_queries.forget_definitions, {"area": area})
+        if text not in keep:
+            conn.execute(sql.SQL("DROP {} IF EXISTS {}").format(sql.SQL(kind), sql.SQL(rest)))
+    if not keep:
+        conn.execute(_queries.forget_definitions, {"area": area})
 
 
 def facts(conn: Connection) -> frozenset[str]:

@@ -9,7 +9,11 @@ next call continues after the last run that was copied, and `abort` gives up.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+
+from psycopg import sql
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection, rows, with_short_waits
@@ -23,6 +27,8 @@ _migrations = db.load("migrations")
 _SPEED = 60_000
 # A point in MLflow's layout with its three indexes, in bytes (ours takes half of it, or less).
 _MLFLOW_POINT = 420
+# For the last step, which keeps readers of `runs` out and is not urgent.
+_PATIENCE_SECONDS = 30.0
 # The migrations of tracking that make its tables, as the definitions expect them.
 _TABLES = ("tracking/004_metric_marks", "tracking/007_last_writes")
 
@@ -123,6 +129,8 @@ def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) ->
         rebuild.mark(conn)
     db.migrate(conn, rebuild_metrics=True)
     with_short_waits(conn, lambda: carrying.open_to_users(conn))
+    with db.exclusively(conn), suppress(db.LocksHeld):  # `doctor` reports what is left
+        rebuild.drop_previous(conn, _PATIENCE_SECONDS)
     _finish(conn)
 
 
@@ -139,9 +147,11 @@ def release(conn: Connection, *, progress: Progress = lambda done, total: None) 
             _rebuild(conn, before, progress, to_ours=False)
         else:
             _give_up_the_other_way(conn, to_ours=True)
-            if db.read_state(conn) is not None:
-                with_short_waits(conn, lambda: _drop_tracking(conn))
         rebuild.finish_release(conn, before.schema)
+        if db.read_state(conn) is not None:
+            with suppress(db.LocksHeld):  # `doctor` reports what is left
+                work = partial(drop_definitions, conn, "tracking")
+                rebuild.when_runs_are_free(conn, work, _PATIENCE_SECONDS)
     _finish(conn)
 
 
@@ -179,12 +189,12 @@ def _rebuild(conn: Connection, before: Layout, progress: Progress, *, to_ours: b
     if rebuild.direction(conn) not in (None, to_ours) or rebuild.is_outdated(conn):
         rebuild.give_up(conn)
     rebuild.begin(conn, before.schema, to_ours=to_ours)
+    work = _become_mlflows if not to_ours else _become_hypertable if before.ours else _become_ours
     try:
         rebuild.copy(conn, before.runs, progress)
+        with_short_waits(conn, lambda: rebuild.exchange(conn, before.schema, work))
     except rebuild.CopyDiffers as exc:
         raise AdoptionError(str(exc)) from exc
-    work = _become_mlflows if not to_ours else _become_hypertable if before.ours else _become_ours
-    with_short_waits(conn, lambda: rebuild.exchange(conn, before.schema, work))
 
 
 def _become_ours(conn: Connection) -> None:
@@ -206,14 +216,14 @@ def _become_ours(conn: Connection) -> None:
 def _become_hypertable(conn: Connection) -> None:
     """Ranges and marks stay right: the triggers of the table before went on with them."""
     conn.execute(_queries.drop_list)
-    # The triggers went with that table.
-    conn.execute(_migrations.forget_definitions, {"area": "tracking"})
     _define_and_record(conn, {LAYOUT[-1]})
 
 
 def _define_and_record(conn: Connection, done: set[str]) -> None:
     # A hypertable's triggers are made as its owner, who must find their functions.
     carrying.open_to_users(conn)
+    # Triggers went with the table before; a release may have left others, disabled.
+    conn.execute(_migrations.forget_definitions, {"area": "tracking"})
     define_area(conn, "tracking")
     for migration in shipped():
         if migration.name in done:
@@ -222,13 +232,12 @@ def _define_and_record(conn: Connection, done: set[str]) -> None:
 
 
 def _become_mlflows(conn: Connection) -> None:
+    """Leave nothing of ours but disabled triggers on `runs`, which `release` drops afterwards."""
     conn.execute(_queries.add_foreign_key)
     conn.execute(_queries.drop_list)
-    _drop_tracking(conn)
-
-
-def _drop_tracking(conn: Connection) -> None:
-    drop_definitions(conn, "tracking")
+    drop_definitions(conn, "tracking", keep=rows.scalars(conn, _queries.objects_on_runs))
+    for trigger in rows.scalars(conn, _queries.triggers_on_runs):
+        conn.execute(_queries.disable_trigger.format(trigger=sql.Identifier(trigger)))
     conn.execute(_queries.drop_tables_of_tracking)
     names = [migration.name for migration in shipped() if migration.area == "tracking"]
     conn.execute(_migrations.forget, {"names": names})

@@ -274,6 +274,17 @@ def conversion(patient: Patient) -> Iterator[Finding]:
             "mlflow-timescale adopt",
             {"interrupted": "adopt"},
         )
+    elif left in ("table", "triggers"):
+        command = "adopt" if left == "table" else "release"
+        yield Finding(
+            "conversion",
+            "note",
+            f"{command} left an empty table of before, mlops_before.metrics"
+            if left == "table"
+            else f"{command} left disabled triggers on runs, and functions of ours",
+            f"mlflow-timescale {command}, when few runs are logged: it needs a moment without any.",
+            {"left": left},
+        )
     elif left:
         yield Finding(
             "conversion",

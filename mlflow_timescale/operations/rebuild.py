@@ -8,15 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
 
 from mlflow_timescale import db
-from mlflow_timescale.db import Connection, rows, with_short_waits
-from mlflow_timescale.db.locks import limit_waits
+from mlflow_timescale.db import Connection, read_state, rows, with_short_waits
+from mlflow_timescale.db.locks import PATIENCE_SECONDS, WAIT_SECONDS, limit_waits, time_limits
 from mlflow_timescale.db.migrations import LAYOUT, facts
 from mlflow_timescale.operations import carrying
 
@@ -39,12 +38,22 @@ def direction(conn: Connection) -> bool | None:
     return is_to_ours
 
 
-def debris(conn: Connection) -> Literal["adopt", "release", "marks"] | None:
-    """What an interrupted command left: half of an adoption, of a release, or marks to be made."""
+def debris(conn: Connection) -> Literal["adopt", "release", "marks", "table", "triggers"] | None:
+    """What an interrupted command left.
+
+    Half of an adoption or of a release, marks to be made, an empty table that was replaced, or
+    disabled triggers.
+    """
     is_to_ours = direction(conn)
     if is_to_ours is not None:
         return "adopt" if is_to_ours else "release"
-    return "marks" if rows.scalar(conn, _queries.list_exists) else None
+    if rows.scalar(conn, _queries.list_exists):
+        return "marks"
+    if rows.scalar(conn, _queries.previous_exists):
+        return "table"
+    state = read_state(conn)
+    is_released = state is not None and state.released
+    return "triggers" if is_released and rows.scalar(conn, _queries.rests_of_tracking) else None
 
 
 def makes_hypertables(conn: Connection) -> bool:
@@ -65,6 +74,7 @@ def is_outdated(conn: Connection) -> bool:
 
 def begin(conn: Connection, schema: str, *, to_ours: bool) -> None:
     """Make the next table, and write to both from now on; what is made already stays."""
+    drop_previous(conn)
     if direction(conn) is None:
         carried = carrying.additions(conn, schema)
         with_short_waits(conn, lambda: _create_next(conn, carried, to_ours))
@@ -94,8 +104,7 @@ def exchange(conn: Connection, schema: str, after: Callable[[Connection], None])
     `after` runs in it when the old table is gone.
     """
     identifier = sql.SQL(schema)  # quoted by the server
-    # Writers come to `runs` first: from here on only readers of `metrics` can be in the way.
-    conn.execute(_queries.lock_all_runs)
+    conn.execute(_queries.stop_runs)
     limit_waits(conn)
     conn.execute(_queries.lock_tables)
     while run_ids := _to_copy(conn, _MOST_RUNS_AT_ONCE):  # started since the last look
@@ -105,9 +114,33 @@ def exchange(conn: Connection, schema: str, after: Callable[[Connection], None])
     carried = carrying.additions(conn, schema)
     conn.execute(_queries.exchange.format(schema=identifier))
     carrying.apply(conn, carried, "after")
-    conn.execute(_queries.drop_previous)
+    _leave_previous(conn)
     after(conn)
     conn.execute(_queries.drop_since)
+
+
+def _leave_previous(conn: Connection) -> None:
+    if readers := rows.scalars(conn, _queries.readers_of_previous):
+        raise CopyDiffers(f"{readers[0]} cannot be pointed at the new table; nothing was changed")
+    if rows.scalar(conn, _queries.previous_has_foreign_keys):
+        conn.execute(_queries.empty_previous)
+    else:
+        conn.execute(_queries.drop_previous)
+
+
+def drop_previous(conn: Connection, patience: float = PATIENCE_SECONDS) -> None:
+    """Drop the empty table that `adopt` left; raises LocksHeld."""
+    if rows.scalar(conn, _queries.previous_exists):
+        when_runs_are_free(conn, lambda: conn.execute(_queries.drop_previous), patience)
+
+
+def when_runs_are_free(conn: Connection, work: Callable[[], Any], patience: float) -> None:
+    """Run `work`, which keeps readers of `runs` out.
+
+    A call of MLflow's store that reads runs on a second connection cannot end while it waits for
+    us, so a longer wait would help nothing. Raises LocksHeld after `patience` seconds.
+    """
+    with_short_waits(conn, work, patience=patience, longest=WAIT_SECONDS)
 
 
 def mark(conn: Connection) -> None:
@@ -125,8 +158,10 @@ def mark(conn: Connection) -> None:
 def finish_release(conn: Connection, schema: str) -> None:
     """What needs no lock beside that of the exchange: old indexes, and the check of the key."""
     identifier = sql.SQL(schema)  # quoted by the server
-    for query in (_queries.drop_runs_by_start, _queries.drop_version_tags, _queries.drop_list):
-        with_short_waits(conn, partial(conn.execute, query.format(schema=identifier)))
+    with time_limits(conn, wait=PATIENCE_SECONDS):  # no session waits behind this wait
+        for query in (_queries.drop_runs_by_start, _queries.drop_version_tags):
+            conn.execute(query.format(schema=identifier))
+    with_short_waits(conn, lambda: conn.execute(_queries.drop_list))
     if rows.scalar(conn, _queries.foreign_key_is_unchecked):
         with_short_waits(conn, lambda: conn.execute(_queries.validate_foreign_key))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from mlflow_timescale.run_context import DIRTY, PACKAGES, PYTHON, SEEDS
 
 _COMMIT = "mlflow.source.git.commit"
 _SNAPSHOT = "feature_snapshot"
+SNAPSHOT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,30 @@ def _problem_with(dataset: Any) -> str:
     from mlflow.data import get_source
 
     try:
-        get_source(dataset).load()
+        _within(SNAPSHOT_SECONDS, get_source(dataset).load)
     except Exception as exc:
         return f"{dataset.name}: {' '.join(str(exc).split())}"
     return ""
+
+
+def _within(seconds: float, call: Callable[[], object]) -> None:
+    """Call a function; raise its error, or TimeoutError if it takes longer."""
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as exc:
+            errors.append(exc)
+
+    # A daemon: a store that never answers must not keep the process from ending.
+    thread = threading.Thread(target=run, name="reproduce", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"the store of the snapshot did not deliver it within {seconds:.0f} s")
+    for error in errors:
+        raise error
 
 
 def parameters(context: Context) -> Item:

@@ -199,12 +199,14 @@ ON CONFLICT (run_uuid) DO NOTHING;
 -- How many runs are copied?
 SELECT count(*) FROM mlops.metrics_copied;
 
--- name: lock_all_runs
--- Stop writers while the tables change places. A writer locks its run first, so `runs` comes first.
-LOCK TABLE runs IN ACCESS EXCLUSIVE MODE;
+-- name: stop_runs
+-- No run is started, changed or deleted while the tables change places. Reads of runs go on: a call of MLflow's
+-- store reads them on a second connection while its first one holds a lock on them, so that a lock which keeps
+-- readers out waits for a call that waits for the lock.
+LOCK TABLE runs IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: lock_tables
--- Stop readers, too.
+-- Stop readers and writers of points.
 LOCK TABLE metrics, mlops.metrics_next IN ACCESS EXCLUSIVE MODE;
 
 -- name: lock_metrics
@@ -234,15 +236,60 @@ WHERE run_uuid IN (
 -- name: exchange
 -- The next table takes the place of `metrics`, which waits in a schema of its own until nothing refers to
 -- it: names of keys and indexes are the same on both.
-CREATE SCHEMA mlops_before;
+CREATE SCHEMA IF NOT EXISTS mlops_before;
 ALTER TABLE {schema}.metrics SET SCHEMA mlops_before;
 ALTER TABLE mlops.metrics_next SET SCHEMA {schema};
 ALTER TABLE {schema}.metrics_next RENAME TO metrics;
+
+-- name: readers_of_previous
+-- What still refers to the table before?
+SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend
+WHERE classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass)
+    AND refclassid = 'pg_class'::regclass
+    AND refobjid = 'mlops_before.metrics'::regclass;
+
+-- name: previous_has_foreign_keys
+-- Does the table before refer to others? To drop it then needs a lock on those that keeps readers out.
+SELECT EXISTS (
+    SELECT FROM pg_constraint WHERE conrelid = 'mlops_before.metrics'::regclass AND contype = 'f'
+);
+
+-- name: empty_previous
+-- Without rows its foreign keys hold up no deletion of a run.
+TRUNCATE mlops_before.metrics;
+
+-- name: previous_exists
+-- Is the table before still there?
+SELECT to_regclass('mlops_before.metrics') IS NOT NULL;
 
 -- name: drop_previous
 -- Nothing refers to the table before.
 DROP TABLE mlops_before.metrics;
 DROP SCHEMA mlops_before;
+
+-- name: rests_of_tracking
+-- Is something of a released database's tracking still there?
+SELECT EXISTS (SELECT FROM mlops.definitions WHERE area = 'tracking');
+
+-- name: triggers_on_runs
+-- Which triggers of ours are on `runs`?
+SELECT tgname FROM pg_trigger WHERE tgrelid = 'runs'::regclass AND tgname LIKE 'mlops\_%';
+
+-- name: objects_on_runs
+-- The same triggers and their functions, as the list of definitions names them.
+SELECT format('TRIGGER %I ON %I.%I', tgname, nspname, relname)
+FROM pg_trigger
+JOIN pg_class ON pg_class.oid = tgrelid
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE tgrelid = 'runs'::regclass AND tgname LIKE 'mlops\_%'
+UNION
+SELECT format('FUNCTION mlops.%I()', proname)
+FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
+WHERE tgrelid = 'runs'::regclass AND tgname LIKE 'mlops\_%';
+
+-- name: disable_trigger
+-- To drop a trigger needs a lock that keeps readers of `runs` out.
+ALTER TABLE runs DISABLE TRIGGER {trigger};
 
 -- name: fill_ranges
 -- The range of time of each run, rounded outwards as the trigger on metrics does.
@@ -296,12 +343,12 @@ DROP TABLE IF EXISTS mlops.metric_marks;
 DROP TABLE IF EXISTS mlops.run_ranges;
 
 -- name: drop_runs_by_start
--- Remove an index that the migrations of tracking added.
-DROP INDEX IF EXISTS {schema}.mlops_runs_by_start;
+-- Remove an index that the migrations of tracking added; readers of `runs` go on meanwhile.
+DROP INDEX CONCURRENTLY IF EXISTS {schema}.mlops_runs_by_start;
 
 -- name: drop_version_tags
--- Remove an index that the migrations of tracking added.
-DROP INDEX IF EXISTS {schema}.mlops_version_tags;
+-- The same, on tags of model versions.
+DROP INDEX CONCURRENTLY IF EXISTS {schema}.mlops_version_tags;
 
 -- name: analyze
 -- New tables have no statistics.

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
+import mlflow
+import numpy as np
+import pandas as pd
 import pytest
-from support.strategies import Strategy
+from mlflow import MlflowClient
+from support.strategies import NAMES, Strategy
 
 from drift import DriftMonitor
+from feature_store import FeatureStore
 from mlflow_timescale.cli import main
 from mlflow_timescale.common.calendars import TradingCalendar
+from mlflow_timescale.db.uri import DatabaseURI
 
 YEAR = TradingCalendar("XNYS").sessions_in_range(date(2023, 1, 3), date(2023, 12, 29))
 TURN = 160
@@ -89,3 +96,43 @@ def test_a_stopped_job_and_a_gap_are_told(monitor: DriftMonitor, strategy: Strat
     _, gap, stopped = monitor.cautions(now)
     assert f"19 sessions from {strategy.days[1]} to {strategy.days[19]}" in gap
     assert f"{strategy.days[20]}, 3 before {strategy.days[23]}" in stopped
+
+
+def test_the_training_snapshot_of_the_version_gives_the_distributions(
+    database: DatabaseURI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first sessions have another mean than the training set: a drift since training."""
+    monkeypatch.chdir(tmp_path)
+    days, store = YEAR[:45], FeatureStore(database)
+    monitor = DriftMonitor(database, "momentum", tracking_uri=database.url, notify=())
+    closes = [monitor.configure().calendar.session_close(day) for day in days]
+    values = np.random.default_rng(0).normal(size=(45, 40))
+    values[20:] += 3.0
+    times = [close for close in closes for _ in NAMES]
+    frame = {"entity_key": NAMES * 45, "event_time": times, "rsi": values.ravel()}
+    store.write_frame(frame, availability_lag=timedelta(minutes=1))
+    later = [close + timedelta(hours=1) for close in closes]
+    spine = {"entity_key": NAMES * 20, "as_of": [time for time in later[:20] for _ in NAMES]}
+    snapshot = store.snapshot(pd.DataFrame(spine), ["rsi"], "training")
+    client = MlflowClient(tracking_uri=database.url)
+    mlflow.set_tracking_uri(database.url)
+    with mlflow.start_run() as run:
+        mlflow.log_input(snapshot.to_mlflow())
+    client.create_registered_model("mom")
+    client.create_model_version("mom", "file:///models/mom", run.info.run_id)
+    served = slice(20, 45)
+    signals = [time for time in later[served] for _ in NAMES]
+    named = {"model_name": ["mom"] * 1000, "model_version": ["1"] * 1000}
+    monitor.record_predictions(
+        {
+            "entity_key": NAMES * 25,
+            "signal_time": signals,
+            "signal": values[served].ravel(),
+            **named,
+        }
+    )
+    last = monitor.backfill(days[20], days[-1])[-1]
+    [reference] = monitor.references()
+    assert reference.reason.endswith("features as in the training snapshot")
+    assert (last.value("psi", "rsi") or 0) > 1
+    assert "feature drift" in [alert.rule for alert in monitor.alerts(states=["open"])]

@@ -119,6 +119,13 @@ def test_pairs_of_any_iterable_are_a_spine(store: FeatureStore) -> None:
         assert store.training_frame(spine, ["a"])["a"].fillna(0).tolist() == [1.0, 0.0]
 
 
+def test_a_pair_of_another_length_is_refused(store: FeatureStore) -> None:
+    store.write_features("AAPL", START, {"a": 1.0}, availability_lag=NOW)
+    with pytest.raises(InvalidFrame, match=r"is no \(entity, as_of\) pair"):
+        store.training_frame([("AAPL", START, 1)], ["a"])
+    assert store.training_frame([(600519, START)], ["a"])["entity_key"].tolist() == [600519]
+
+
 def test_the_stores_error_covers_those_of_the_edge(store: FeatureStore) -> None:
     for frame in (42, "/no/such/file.csv", {"entity_key": ["A"]}, {"entity_key": [1.5]}):
         with pytest.raises(FeatureError):

@@ -73,6 +73,17 @@ def test_sessions_need_a_calendar_of_the_call_or_of_the_view(filled: FeatureStor
     assert answers(filled, MONDAY, ONE_SESSION, max_age="1 session") == {True}
 
 
+def test_a_feature_is_counted_by_the_calendar_of_its_registered_view(filled: FeatureStore) -> None:
+    filled.register(ONE_SESSION)
+    assert answers(filled, MONDAY, "x", max_age="1 session") == {True}
+    assert answers(filled, MONDAY_EVENING, "x", max_age="1 session") == {False}
+    assert "x" in filled.get_latest("A", as_of=MONDAY, max_age="1 session")
+    assert "x" not in filled.get_latest("A", as_of=MONDAY_EVENING, max_age="1 session")
+    filled.write_features("A", FRIDAY, {"y": 1.0}, availability_lag=NOW)
+    with pytest.raises(InvalidTime, match="has no fixed length without a calendar"):
+        filled.training_frame([("A", MONDAY)], ["x", "y"], max_age="1 session")
+
+
 def test_the_maximum_staleness_of_a_view_holds_when_the_view_is_read(filled: FeatureStore) -> None:
     assert answers(filled, MONDAY, ONE_SESSION) == {True}
     assert answers(filled, MONDAY_EVENING, ONE_SESSION) == {False}
