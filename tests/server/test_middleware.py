@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from mlflow_timescale.serving.bodies import LengthRequired
-from mlflow_timescale.serving.launch import Application
-from mlflow_timescale.serving.prefix import ArtifactsUnderPrefix
-from mlflow_timescale.serving.silence import WholeRequests
+from mlflow_timescale.server.bodies import LengthRequired
+from mlflow_timescale.server.launch import Application
+from mlflow_timescale.server.prefix import ArtifactsUnderPrefix
+from mlflow_timescale.server.silence import WholeRequests
 
 Message = dict[str, Any]
 HANG_UP: Message = {"type": "http.disconnect"}
@@ -204,7 +204,7 @@ def test_errors_of_the_application_are_raised() -> None:
 def test_a_thread_that_does_not_end_does_not_keep_the_process() -> None:
     program = """
 import asyncio, threading
-from mlflow_timescale.serving.bounds import BoundedExit
+from mlflow_timescale.server.bounds import BoundedExit
 
 async def app(scope, receive, send):
     await receive()

@@ -9,7 +9,7 @@ import anyio
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlflow_timescale.serving.answers import refuse
+from mlflow_timescale.server.answers import refuse
 
 _logger = logging.getLogger(__name__)
 
