@@ -18,6 +18,7 @@ __all__ = [
     "DefinitionError",
     "FeatureError",
     "InvalidFrame",
+    "InvalidName",
     "InvalidTime",
     "InvalidValue",
     "UnknownCalendar",
@@ -34,6 +35,10 @@ FeatureError = InvalidInput
 
 class InvalidValue(FeatureError, ValueError):
     """A value that is neither a finite number, NaN, nor a JSON structure."""
+
+
+class InvalidName(InvalidFrame):
+    """A name of an entity, a feature or a column that cannot be kept, or stands for two things."""
 
 
 class UnknownFeature(FeatureError, KeyError):

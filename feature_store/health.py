@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from mlflow_timescale.common.time import (
     Duration,
     InvalidTime,
     SessionCount,
+    from_micros,
     parse_duration,
     to_micros,
 )
@@ -26,6 +27,7 @@ from mlflow_timescale.db import Database
 from mlflow_timescale.db.arrays import Int4Array
 from mlflow_timescale.db.rows import mappings, scalar
 
+from .catalogue import universes
 from .errors import InvalidValue, unknown_feature
 
 _queries = db.load("feature_health")
@@ -113,6 +115,17 @@ class NeverWritten:
 
 
 @dataclass(frozen=True)
+class OutsideEntity:
+    """An entity that is not part of its universe at the report's time, and is not examined.
+
+    `valid_to` is when it ended; None for one that has not begun, or is no member at all.
+    """
+
+    entity_key: str
+    valid_to: datetime | None
+
+
+@dataclass(frozen=True)
 class Health:
     """The whole report. Ages count only session days where the view or the call has a calendar."""
 
@@ -124,6 +137,7 @@ class Health:
     statistics: list[SessionStatistics]
     write_lag: list[WriteLag]
     never_written: list[NeverWritten]
+    outside: list[OutsideEntity] = field(default_factory=list)
 
     def __repr__(self) -> str:
         return (
@@ -167,6 +181,7 @@ def check_health(
     zone: str | None = None,
     sessions: int = 20,
     max_staleness: str | Duration | None = None,
+    universe: str | None = None,
 ) -> Health:
     """Look at features as they were known at `as_of` (default: now).
 
@@ -177,6 +192,8 @@ def check_health(
     has them. `zone` is where days begin, if not at the exchange:
     "UTC" for daily data that is stamped at midnight in UTC. `max_staleness` is for features
     without a definition: a timedelta or a text such as "5d"; with a calendar also "3 sessions".
+    Entities whose recorded intervals have ended are left out and listed in `outside`; with
+    `universe` only the members of that universe are examined.
 
     Raises UnknownFeature for a name that is neither written nor defined, UnknownCalendar and
     InvalidTime.
@@ -190,6 +207,7 @@ def check_health(
         to_micros(now, "as_of")
         wanted = {"features": _list(features), "entities": _list(entities), "as_of": now}
         rows = mappings(conn, _queries.freshness, wanted, binary=True)
+        rows, outside = _members(conn, rows, now, universe)
         never = [
             NeverWritten(**row)
             for row in mappings(conn, _queries.never_written, wanted, binary=True)
@@ -205,7 +223,23 @@ def check_health(
         lags = [WriteLag(**row) for row in mappings(conn, _queries.write_lag, window, binary=True)]
         expected = _expected(freshness, statistics, calendar, last)
         gaps = [Gap(**row) for row in mappings(conn, _queries.gaps, window | expected, binary=True)]
-    return Health(now, calendar, last, freshness, gaps, statistics, lags, never)
+    return Health(now, calendar, last, freshness, gaps, statistics, lags, never, outside)
+
+
+def _members(
+    conn: db.Connection, rows: list[dict[str, Any]], now: datetime, universe: str | None
+) -> tuple[list[dict[str, Any]], list[OutsideEntity]]:
+    """The rows of entities that are part of the universe now, and the other entities."""
+    known = universes.everything(conn) if universe is None else universes.find(conn, universe)
+    moment = np.array([to_micros(now)])
+    gone: dict[str, OutsideEntity] = {}
+    for entity in {row["entity_key"] for row in rows}:
+        is_listed = universe is not None or entity in known.intervals
+        if is_listed and not known.contains(entity, moment)[0]:
+            ends = [part.end for part in known.intervals.get(entity, []) if part.end <= moment[0]]
+            gone[entity] = OutsideEntity(entity, from_micros(max(ends)) if ends else None)
+    kept = [row for row in rows if row["entity_key"] not in gone]
+    return kept, [gone[entity] for entity in sorted(gone)]
 
 
 def newest(

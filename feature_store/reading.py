@@ -18,12 +18,12 @@ from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
 from .catalogue import definitions
-from .catalogue.selection import Features, Versions, feature_names_of
-from .errors import InvalidFrame
+from .catalogue.selection import Features, Versions, feature_names_of, version_of
 from .read import changes, explain, revisions, watermarks
 from .read.point_in_time import FeatureValue, Options, latest, read_cells
 from .read.query import OF_VIEW, PointInTimeQuery
 from .read.spine import EntityColumns
+from .values.names import check_columns, entity_keys
 
 EVENT_TIME = "__event_time"  # ends the name of a column of event times
 _MOST_READERS = 4  # beyond that they wait for each other in the database
@@ -95,8 +95,7 @@ class FeatureReader:
         >>> store.get_latest(["AAPL", "MSFT"], ["ret_5d"])["MSFT"]
         {}
         """
-        entities = [entity_key] if isinstance(entity_key, str) else list(entity_key)
-        check_text(entities, "entity_key")
+        entities = entity_keys(entity_key)
         query = self._query(
             () if feature_names is None else feature_names,
             feature_version=feature_version,
@@ -179,6 +178,7 @@ class FeatureReader:
         event_times: bool = False,
         output: str | None = None,
         written_by: datetime | None = None,
+        universe: Any = None,
         plan: str | None = None,
     ) -> Any:
         """The spine with a column for each feature: its value as it was known at the row's as_of.
@@ -221,11 +221,12 @@ class FeatureReader:
             written_by=written_by,
             calendar=calendar,
             max_staleness=max_staleness,
+            universe=universe,
         )
         spine = query.spine(spine_frame)
         names = query.selection.names
-        added_names = [*names, *(f"{name}{EVENT_TIME}" for name in names if event_times)]
-        _refuse_collisions(added_names)
+        times = [f"{name}{EVENT_TIME}" for name in names if event_times]
+        check_columns([*names, *times], spine.frame.names)
         options = Options(
             warn_of_mixes=feature_version is None,
             plan=plan,
@@ -254,6 +255,7 @@ class FeatureReader:
         max_staleness: str | Duration | None = OF_VIEW,
         output: str = "pandas",
         written_by: datetime | None = None,
+        universe: Any = None,
     ) -> Any:
         """The origin of every cell of a training set, and the reason where a value is missing.
 
@@ -263,7 +265,7 @@ class FeatureReader:
             One row for each row of the spine and feature: row, entity_key, as_of, feature_name,
             feature_version, value, event_time, ingest_time, producer, producer_version, run_id,
             assumed_lag (null if the ingest time was observed) and reason: "never written", "not yet
-            known", "expired" or "written as undefined".
+            known", "expired", "outside of the universe" or "written as undefined".
 
         Raises
         ------
@@ -288,6 +290,7 @@ class FeatureReader:
             written_by=written_by,
             calendar=calendar,
             max_staleness=max_staleness,
+            universe=universe,
         )
         spine = query.spine(spine_frame)
         with self.connection() as conn:
@@ -321,6 +324,7 @@ class FeatureReader:
         [[1.0, 0.01], [1.0, 0.02], [1.0, 0.03]]
         """
         check_text({"entity_key": entity_key, "feature": feature}, "history")
+        feature_version = version_of(feature, feature_version) or None
         with self.connection() as conn:
             rows = revisions.history(conn, entity_key, feature, feature_version)
         return make_frame(rows, output)
@@ -451,6 +455,7 @@ class FeatureReader:
         [['notebook', 'next XNYS open', 3]]
         """
         check_text(feature, "feature")
+        feature_version = version_of(feature, feature_version) or None
         with self.connection() as conn:
             return make_frame(revisions.lineage(conn, feature, feature_version), output)
 
@@ -480,13 +485,3 @@ class FeatureReader:
             return query
         with self.connection() as conn:
             return replace(query, calendars=definitions.calendars(conn))
-
-
-def _refuse_collisions(names: list[str]) -> None:
-    """Raise InvalidFrame where two columns of a result would have one name."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InvalidFrame(
-            f"the result would have two columns {', '.join(map(repr, twice))}: a feature is named "
-            f"as the event times of another; leave event_times out, or read them separately"
-        )

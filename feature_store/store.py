@@ -18,10 +18,10 @@ from .catalogue import definitions
 from .catalogue.definitions import FeatureView
 from .catalogue.provenance import active_run_id, default_producer
 from .catalogue.selection import Features, Versions
+from .defining import FeatureCatalogue
 from .files import lake_export, snapshots
 from .read.query import OF_VIEW
 from .read.spine import EntityColumns
-from .reading import FeatureReader
 from .values.points import FrameLayout, one_row
 from .write import writing
 from .write.availability import Lag, availability
@@ -31,7 +31,7 @@ BATCH_POINTS = 2_000_000  # what a write holds in memory at once: some 150 MB
 LONG_COLUMNS = 5  # a long frame has about this many for each value
 
 
-class FeatureStore(FeatureReader):
+class FeatureStore(FeatureCatalogue):
     """Features with two clocks: the time a value describes, and the time it became known.
 
     Parameters
@@ -79,6 +79,10 @@ class FeatureStore(FeatureReader):
     written_by
         Leave out what was written after this moment, even if it claims to have been known before (a
         backfill). With a past `watermark()` the same call always returns the same frame.
+    universe
+        The name of a recorded universe, or a frame as `record_universe` takes it: cells whose
+        entity is not part of it at their as_of are empty, a warning counts their rows, and
+        `explain` names them.
     output
         "pandas", "arrow" or "polars".
     availability_lag
@@ -286,66 +290,6 @@ class FeatureStore(FeatureReader):
         with self.database.connections(2) as (conn, aside):
             return writing.write_batches(conn, aside, batches, spec, view, progress)
 
-    def register(self, view: FeatureView) -> bool:
-        """Register a feature view.
-
-        Parameters
-        ----------
-        view
-            The definition. A change to a registered view needs a new version.
-
-        Returns
-        -------
-        bool
-            False if the same view is registered already.
-
-        Raises
-        ------
-        DefinitionError
-            The version is registered with another content, or a feature belongs to another view.
-
-        Examples
-        --------
-        >>> store.register(FeatureView("momentum", ["ret_5d", "rsi_14"], owner="alpha team"))
-        True
-        """
-        with self.connection() as conn:
-            return definitions.register(conn, view)
-
-    def views(self) -> list[FeatureView]:
-        """All registered views, by name and version.
-
-        Examples
-        --------
-        >>> _ = store.register(FeatureView("momentum", ["ret_5d"]))
-        >>> [(view.name, view.version) for view in store.views()]
-        [('momentum', 1)]
-        """
-        with self.connection() as conn:
-            return definitions.views(conn)
-
-    def view(self, name: str, version: int | None = None) -> FeatureView:
-        """One registered view.
-
-        Parameters
-        ----------
-        name, version
-            By default the newest version.
-
-        Raises
-        ------
-        DefinitionError
-            There is no such view.
-
-        Examples
-        --------
-        >>> _ = store.register(FeatureView("momentum", ["ret_5d"], owner="alpha team"))
-        >>> store.view("momentum").owner
-        'alpha team'
-        """
-        with self.connection() as conn:
-            return definitions.find(conn, name, version)
-
     # Files and health
 
     def snapshot(
@@ -455,7 +399,7 @@ class FeatureStore(FeatureReader):
         calendar
             An exchange, such as "XNYS": weekends and holidays then do not age a value.
         **options
-            zone, sessions and max_staleness of `feature_store.health.check_health`.
+            zone, sessions, max_staleness and universe of `feature_store.health.check_health`.
 
         Returns
         -------

@@ -219,6 +219,7 @@ def store(database: DatabaseURI) -> Iterator[FeatureStore]:
 
 
 @pytest.mark.filterwarnings("ignore::feature_store.MixedVersions")
+@pytest.mark.filterwarnings("ignore:.*outside of universe")
 def test_the_guide_to_features(guide: Callable[..., Guide]) -> None:
     frame = pd.DataFrame(
         {
@@ -237,6 +238,7 @@ def test_the_guide_to_features(guide: Callable[..., Guide]) -> None:
     Path("views.json").write_text(json.dumps({"name": "oscillators", "features": ["rsi_21"]}))
     page = guide("docs/features.md", {"frame": frame, "spine": spine, "yesterday": at(72)})
     closes = {"entity_key": "AAPL.NASDAQ", "event_time": frame["event_time"]}
+    Path("universe.csv").write_text("entity_key,valid_to\nAAPL.NASDAQ,\n")
     page.names["prices"] = pd.DataFrame({**closes, "close": [100.0, 101.0, 99.0, 98.0, 102.0]})
     # The file has no column of its own for each feature, which the shell's example expects.
     page.replace = {"features.parquet --lag 4h": "wide.parquet --lag 4h"}

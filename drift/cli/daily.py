@@ -39,9 +39,9 @@ def daily(
 ) -> None:
     """Check every strategy: features, model, drift, decision.
 
-    For cron, after the close and the feature jobs: `30 22 * * 1-5  mlflow-timescale daily`. Exit
-    code of the worst strategy, 1: it could not be checked; 4: an alert is open; 3: only a feature
-    is stale.
+    For cron, after the close and the feature jobs, with the path of the program (docs/drift.md):
+    `30 22 * * 1-5  /opt/venv/bin/mlflow-timescale daily`. Exit code of the worst strategy, 1: it
+    could not be checked; 4: an alert is open; 3: only a feature is stale.
     """
     from ..daily import daily_job
     from . import daily_results

@@ -5,4 +5,12 @@ named by a caller), `series` (the integer of an entity, feature and version).
 """
 
 # The modules that other rooms may import.
-__all__ = ["categories", "definitions", "provenance", "selection", "series", "view_files"]
+__all__ = [
+    "categories",
+    "definitions",
+    "provenance",
+    "selection",
+    "series",
+    "universes",
+    "view_files",
+]

@@ -18,7 +18,7 @@ from mlflow_timescale.db.rows import mappings
 
 from ..errors import DefinitionError
 from ..values.encoding import Floats, is_there
-from ..values.names import check_names
+from ..values.names import check_names, check_version
 from ..values.points import Points
 from . import categories
 
@@ -94,13 +94,14 @@ class FeatureView:
                     f"feature {name!r} of view {self.name!r} has type {kind!r}; "
                     f"the types are {', '.join(TYPES)}"
                 )
-        if not features or not self.name or self.version < 1:
-            raise DefinitionError("a view needs a name, a version from 1, and a feature")
+        if not features or not self.name:
+            raise DefinitionError("a view needs a name and a feature")
         self._check_texts()
 
     def _check_texts(self) -> None:
         values = [(field.name, getattr(self, field.name)) for field in fields(self)]
         try:
+            object.__setattr__(self, "version", check_version(self.version))
             check_names([self.name], "the name of a view")
             check_names(self.features, "the name of a feature")
             check_text({name: v for name, v in values if isinstance(v, str)}, "view")

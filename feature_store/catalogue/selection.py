@@ -11,7 +11,8 @@ import numpy.typing as npt
 from mlflow_timescale import db
 from mlflow_timescale.common.text import check_text
 
-from ..errors import FeatureError, UnknownFeature, unknown_feature
+from ..errors import UnknownFeature, unknown_feature
+from ..values.names import check_version
 from .definitions import FeatureView
 
 _queries = db.load("features")
@@ -42,7 +43,7 @@ def select(features: Features, versions: Versions) -> FeatureSelection:
     >>> select(["rsi_14", "ret_5d"], {"ret_5d": 2})
     FeatureSelection(names=['rsi_14', 'ret_5d'], versions=[0, 2])
     """
-    parts = [features] if isinstance(features, (str, FeatureView)) else list(features)
+    parts = [features] if isinstance(features, (str, FeatureView)) else list(features or ())
     chosen: dict[str, int] = {}
     for part in parts:
         if isinstance(part, FeatureView):
@@ -62,12 +63,7 @@ def version_of(feature: str, versions: Versions) -> int:
     version = versions.get(feature) if isinstance(versions, Mapping) else versions
     if version is None or version == "newest":
         return ANY_VERSION
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise FeatureError(
-            f"feature_version {version!r} is not a version: give a number from 1, 'newest', "
-            f"or a mapping of feature to version"
-        )
-    return version
+    return check_version(version)
 
 
 def series_table(

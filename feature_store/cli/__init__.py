@@ -22,6 +22,7 @@ COMMANDS = {
     "register": "feature_store.cli.catalogue:register",
     "snapshot": "feature_store.cli.snapshots:snapshot",
     "training": "feature_store.cli.training:training",
+    "universe": "feature_store.cli.universe:universe",
     "verify": "feature_store.cli.snapshots:verify",
     "watermark": "feature_store.cli.catalogue:watermark",
     "write": "feature_store.cli.writing:write",

@@ -24,6 +24,8 @@ from mlflow_timescale.cli.kit import (
 )
 from mlflow_timescale.db.uri import DatabaseURI
 
+from .options import universe_option
+
 if TYPE_CHECKING:
     from mlflow_timescale.common.time import Duration
 
@@ -47,6 +49,7 @@ _LIMIT = 10
     help="Number of sessions to examine.",
 )
 @click.option("--max-staleness", type=Age(), help="Allowed age of features without a definition.")
+@universe_option
 @json_option
 def health(
     names: list[str] | None,
@@ -56,6 +59,7 @@ def health(
     zone: str | None,
     sessions: int,
     max_staleness: Duration | None,
+    universe: str | None,
     as_json: bool,
     uri: DatabaseURI,
 ) -> None:
@@ -76,6 +80,7 @@ def health(
             zone=zone,
             sessions=sessions,
             max_staleness=max_staleness,
+            universe=universe,
         )
     if as_json:
         print_json(report.to_dict())
@@ -91,6 +96,9 @@ def _print(report: Health) -> None:
     names = sorted({entry.feature_name for entry in report.freshness})
     header = ("feature", "entities", "oldest", "allowed", "stale", "gaps", "NaN", "lag p50/p99")
     print_table(header, [_row(report, name) for name in names])
+    if report.outside:
+        gone = ", ".join(entry.entity_key for entry in report.outside[:_LIMIT])
+        print_message(f"outside of the universe: {len(report.outside)} entities, such as {gone}")
     for entry in sorted(report.stale, key=lambda e: e.age or timedelta.max, reverse=True)[:_LIMIT]:
         print_message(
             f"stale: {entry.feature_name} of {entry.entity_key} is {_span(entry.age)} old "

@@ -53,6 +53,10 @@ def _versions(ctx: Any, param: Any, value: tuple[tuple[str | None, int | str], .
     return {str(name): version for name, version in value}
 
 
+universe_option = click.option(
+    "--universe", metavar="NAME", help="Only entities while they are part of this universe."
+)
+
 version_option = click.option(
     "--feature-version",
     type=Version(),

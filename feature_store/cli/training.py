@@ -19,7 +19,7 @@ from mlflow_timescale.cli.kit import (
 )
 from mlflow_timescale.db.uri import DatabaseURI
 
-from .options import column_options, spine_argument, version_option
+from .options import column_options, spine_argument, universe_option, version_option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @max_age_option
 @calendar_option
 @version_option
+@universe_option
 @click.option("--event-times", is_flag=True, help="Add the event time of every value.")
 @click.option("--explain", is_flag=True, help="Show a row for each cell: its source or why none.")
 @output_option()

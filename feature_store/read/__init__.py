@@ -11,6 +11,7 @@ __all__ = [
     "changes",
     "explain",
     "frontier",
+    "membership",
     "plans",
     "point_in_time",
     "query",

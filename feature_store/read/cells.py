@@ -84,6 +84,13 @@ class Cells:
             structures[expired[feature]] = None
         return expired
 
+    def empty_out(self, mask: npt.NDArray[np.bool_]) -> None:
+        """Drop the winners of these cells."""
+        self.value[mask] = np.nan
+        self.event[mask] = MISSING
+        for feature, structures in self.structures.items():
+            structures[mask[feature]] = None
+
     def pending(self) -> list[Winners]:
         """Winners whose values may be structures, which are fetched separately."""
         return self._pending

@@ -14,6 +14,7 @@ from mlflow_timescale.db.arrays import Int4Array
 
 from ..catalogue.selection import FeatureSelection, series_table
 from ..values.encoding import is_there
+from . import membership
 from .cells import Cells
 from .point_in_time import FeatureValue, Options, part_of, read_cells
 from .query import PointInTimeQuery
@@ -23,6 +24,7 @@ _queries = db.load("features")
 NEVER_WRITTEN = "never written"
 NOT_YET_KNOWN = "not yet known"
 EXPIRED = "expired"
+OUTSIDE = "outside of the universe"
 UNDEFINED = "written as undefined"
 _WITH_DETAILS = Options(details=True, warn_of_mixes=False)
 _PROVENANCE = ("producer", "producer_version", "run_id", "assumed_lag")
@@ -37,6 +39,8 @@ def explain(conn: db.Connection, spine: Spine, query: PointInTimeQuery) -> dict[
     selection = query.selection
     cells, expired = read_cells(conn, spine, query, _WITH_DETAILS)
     why = _reasons(conn, spine, selection, cells, expired)
+    if query.universe is not None:
+        why[membership.outside(conn, spine, query.universe, len(selection.names))] = OUTSIDE
     count = len(selection.names)
     return {
         "row": np.repeat(np.arange(len(spine)), count),

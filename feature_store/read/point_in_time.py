@@ -27,6 +27,7 @@ from ..catalogue.selection import (
     version_of,
 )
 from ..values.stored import json_cursor
+from . import membership
 from .ages import AgeLimit, common_age, on_calendars
 from .cells import Cells
 from .lookups import Bounds, SeriesLookup
@@ -176,7 +177,13 @@ def read_cells(
             fill(readers, cells, lookups, Bounds(push, written_by), options.plan)
     if several and options.warn_of_mixes:
         _warn_of_mixed_versions(cells, selection)
-    return cells, cells.expire(spine.as_of, rules) if any(rules) else None
+    expired = cells.expire(spine.as_of, rules) if any(rules) else None
+    if query.universe is not None:
+        mask = membership.outside(conn, spine, query.universe, len(selection.names))
+        cells.empty_out(mask)
+        if options.warn_of_mixes:
+            membership.warn(mask, query.universe)
+    return cells, expired
 
 
 def lookups_of(

@@ -25,7 +25,8 @@ class PointInTimeQuery:
     `entity` and `as_of` name columns of the spine. Values with an event_time before
     as_of - max_age are left out, and those that were written after `written_by`. `recorded` are the
     limits of a snapshot, which replace all others. `calendars` are those of the registered views by
-    feature, for sessions that neither the call nor a view that is read counts.
+    feature, for sessions that neither the call nor a view that is read counts. Cells
+    outside of `universe` are empty.
     """
 
     features: Features
@@ -37,6 +38,7 @@ class PointInTimeQuery:
     calendar: Calendar | None = None
     max_staleness: Duration | str | None = OF_VIEW
     recorded: Limits | None = None
+    universe: Any = None
     calendars: Mapping[str, str] | None = None
 
     @cached_property
@@ -67,7 +69,8 @@ class PointInTimeQuery:
     @cached_property
     def views(self) -> dict[str, FeatureView]:
         """The view of each feature that is read through one."""
-        parts = [self.features] if isinstance(self.features, (str, FeatureView)) else self.features
+        given = self.features or ()
+        parts = [given] if isinstance(given, (str, FeatureView)) else given
         return {
             name: part for part in parts if isinstance(part, FeatureView) for name in part.features
         }

@@ -163,6 +163,8 @@ def availability(rule: Lag) -> Availability | None:
         return _parse(rule)
     if isinstance(rule, timedelta):
         return FixedLag(fixed_duration(rule, "availability_lag"))
+    if rule is not None and not hasattr(rule, "known_at"):
+        raise _unreadable(rule)
     return rule
 
 
@@ -206,7 +208,7 @@ def _parse(text: str) -> Availability:
     return FixedLag(lag)
 
 
-def _unreadable(text: str) -> UnknownCalendar:
+def _unreadable(text: object) -> UnknownCalendar:
     return UnknownCalendar(
         f"cannot read the availability rule {text!r}; write it as 'XNYS next open' or "
         f"'XNYS next close', or as a lag such as '4h'"

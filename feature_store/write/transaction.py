@@ -25,6 +25,7 @@ from mlflow_timescale.db.rows import mappings, scalar
 
 from ..catalogue.series import Ids
 from ..errors import ConflictingValues
+from ..values.names import check_version
 from ..values.points import check_order
 from .availability import Availability
 from .batch import Batch
@@ -39,7 +40,7 @@ _TWICE = "Nothing was written: the frame itself gives two values for one key"
 
 @dataclass(frozen=True)
 class WriteSpec:
-    """How to write, and on whose account. Raises InvalidText."""
+    """How to write, and on whose account. Raises FeatureError."""
 
     version: int = 1
     availability: Availability | None = None
@@ -50,6 +51,7 @@ class WriteSpec:
     run_id: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "version", check_version(self.version))
         for name in ("producer", "producer_version", "run_id"):
             check_text(getattr(self, name), name)
 

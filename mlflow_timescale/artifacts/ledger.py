@@ -14,7 +14,7 @@ from mlflow_timescale.artifacts.locations import guess_type, owner
 from mlflow_timescale.artifacts.paths import clash, parents
 from mlflow_timescale.artifacts.refusals import translated
 from mlflow_timescale.common import attribution
-from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db import Connection, load, rows
 
 _queries = load("artifacts")
 _ATTEMPTS = 20
@@ -144,8 +144,8 @@ def frozen(conn: Connection, locations: Iterable[str]) -> dict[str, Frozen]:
     """The locations among these that registered versions freeze, unless that is overridden."""
     if attribution.current().override:
         return {}
-    rows = conn.execute(_queries.frozen, {"locations": list(locations)}).fetchall()
-    return {location: Frozen(version, sha256) for location, version, sha256 in rows}
+    found = rows.if_migrated(conn, _queries.frozen, {"locations": list(locations)})
+    return {location: Frozen(version, sha256) for location, version, sha256 in found}
 
 
 def needed(conn: Connection, location: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.artifacts.ledger import Entry, Selection
 from mlflow_timescale.artifacts.locations import canonical, owner, split_root
 from mlflow_timescale.artifacts.opening import open_stored
-from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db import Connection, load, rows
 from mlflow_timescale.db.uri import DatabaseURI
 
 _queries = load("artifacts")
@@ -145,7 +145,9 @@ def changed_versions(conn: Connection) -> list[Check]:
             detail=f"{change} since the registration of version {version}: registered "
             f"{registered or 'without it'}, now {current or 'gone'}",
         )
-        for location, change, version, registered, current in conn.execute(_queries.version_changes)
+        for location, change, version, registered, current in rows.if_migrated(
+            conn, _queries.version_changes
+        )
     ]
 
 

@@ -20,7 +20,13 @@ from mlflow_timescale.cli.kit import URIType, default_uri, print_message, requir
 from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.plugin import IN_DATABASE_ROOT
-from mlflow_timescale.serving.launch import BASIC_AUTH, UVICORN_OPTS, Application, is_wrapped
+from mlflow_timescale.server.launch import (
+    BASIC_AUTH,
+    UVICORN_OPTS,
+    Application,
+    application_names,
+    is_wrapped,
+)
 
 _BACKEND = "MLFLOW_BACKEND_STORE_URI"
 _DESTINATION = "MLFLOW_ARTIFACTS_DESTINATION"
@@ -35,6 +41,13 @@ def _backend() -> DatabaseURI:
 
 def _default_workers() -> int:
     return min(4, os.cpu_count() or 1)
+
+
+def _installed(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    """The name of an application; a worker could not refuse it, it would be started again."""
+    if name and name not in (names := application_names()):
+        raise click.BadParameter(f"{name!r} is not installed; there are {', '.join(names)}")
+    return name
 
 
 @click.command(
@@ -78,6 +91,7 @@ def _default_workers() -> int:
 @click.option(
     "--app-name",
     metavar="NAME",
+    callback=_installed,
     help="An application of MLflow, such as basic-auth.",
 )
 @click.option(

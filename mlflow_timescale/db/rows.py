@@ -74,3 +74,20 @@ def mappings(
     """
     with conn.cursor(row_factory=dict_row, binary=binary) as cursor:
         return cursor.execute(query, parameters).fetchall()
+
+
+def if_migrated(
+    conn: AnyConnection, query: Query, parameters: Parameters | None = None
+) -> list[tuple[Any, ...]]:
+    """Every row of a query on what a later revision added; none on a schema without it.
+
+    For checks that begin with a migration: until then a newer client works as the older ones do.
+
+    >>> if_migrated(conn, "SELECT * FROM mlops.not_there_yet")
+    []
+    """
+    try:
+        with conn.transaction():  # a savepoint, so that the caller's transaction survives
+            return conn.execute(query, parameters).fetchall()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction):
+        return []

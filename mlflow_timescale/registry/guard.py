@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from mlflow_timescale.common import attribution
 from mlflow_timescale.common.settings import PROTECTED_ALIASES
-from mlflow_timescale.db import load
+from mlflow_timescale.db import load, rows
 from mlflow_timescale.tracking.session import driver
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class AuditedRegistry(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ig
         uri: str = super().get_model_version_download_uri(name, version)
         with self.ManagedSessionMaker() as session:
             values = {"workspace": self._get_active_workspace(), "name": name, "version": version}
-            changes = driver(session).execute(_queries.version_changes, values).fetchall()
+            changes = rows.if_migrated(driver(session), _queries.version_changes, values)
         if changes:
             raise ArtifactMismatch(
                 f"version {version} of {name} is not what was registered: {len(changes)} of its "

@@ -527,6 +527,31 @@ WHERE NOT EXISTS (
 ORDER BY new.category COLLATE "C"
 ON CONFLICT DO NOTHING;
 
+-- name: record_universe
+-- Record in which intervals entities are part of a universe. The same interval again changes nothing.
+INSERT INTO mlops.feature_universes AS stored (universe, entity_key, valid_from, valid_to)
+SELECT %(universe)s, new.entity_key, coalesce(new.valid_from, '-infinity'), new.valid_to
+FROM unnest(%(entities)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+    AS new (entity_key, valid_from, valid_to)
+ON CONFLICT (universe, entity_key, valid_from) DO UPDATE
+SET valid_to = excluded.valid_to, recorded_at = clock_timestamp(), recorded_by = session_user
+WHERE stored.valid_to IS DISTINCT FROM excluded.valid_to;
+
+-- name: universe
+-- The intervals of a universe (of all, if none is named), in the order of their start.
+SELECT entity_key, CASE WHEN isfinite(valid_from) THEN valid_from END, valid_to
+FROM mlops.feature_universes
+WHERE %(universe)s::text IS NULL OR universe = %(universe)s
+ORDER BY entity_key, valid_from;
+
+-- name: universes
+-- Which universes are recorded?
+SELECT DISTINCT universe FROM mlops.feature_universes ORDER BY universe;
+
+-- name: universes_exist
+-- Has the schema a table of universes? An older one has not.
+SELECT to_regclass('mlops.feature_universes') IS NOT NULL;
+
 -- name: count_categories
 -- How many distinct texts does this feature have?
 SELECT count(*) FROM mlops.feature_categories

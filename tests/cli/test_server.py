@@ -80,6 +80,15 @@ def test_options_of_mlflow_server_are_handed_on(
     assert became[2] == database.url
 
 
+def test_an_application_that_is_not_installed_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["server", "--app-name", "basic-oauth"])
+    assert end.value.code == 2
+    assert "'basic-oauth' is not installed; there are basic-auth, " in capsys.readouterr().err
+
+
 def test_artifacts_go_into_the_database_unless_told_otherwise() -> None:
     for uri in (DatabaseURI("mlflow", embedded=Path("/quant")), DatabaseURI("mlflow", host="db")):
         assert environment(uri, {})["MLFLOW_ARTIFACTS_DESTINATION"] == "timescaledb-artifacts:/"

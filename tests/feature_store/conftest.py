@@ -13,7 +13,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 
 TABLES = (
     "feature_points, feature_series, feature_writes, feature_views, feature_definitions, "
-    "feature_categories"
+    "feature_categories, feature_universes"
 )
 
 

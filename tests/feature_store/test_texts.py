@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -100,3 +101,33 @@ def test_the_longest_names_are_kept(store: FeatureStore) -> None:
     entity, feature = "é" * 500, "ü" * 500
     store.write_features(entity, DAY, {feature: 1.0}, availability_lag=NOW)
     assert store.get_latest(entity)[feature].value == 1.0
+
+
+@pytest.mark.parametrize("version", [0, -1, 2**31, 2**70, True, 1.5, "1"])
+def test_a_version_that_is_none_is_refused(store: FeatureStore, version: Any) -> None:
+    store.write_features("A", DAY, {"x": 1.0}, availability_lag=NOW)
+    calls: list[Callable[[], Any]] = [
+        lambda: store.write_features("A", DAY, {"y": 1.0}, feature_version=version),
+        lambda: store.write_frame({"entity_key": ["A"], "event_time": [DAY], "y": [1.0]},
+                                  feature_version=version),
+        lambda: store.training_frame([("A", DAY)], "x", feature_version=version),
+        lambda: store.get_latest("A", ["x"], feature_version=version),
+        lambda: store.history("A", "x", feature_version=version),
+        lambda: store.lineage("x", feature_version=version),
+        lambda: FeatureView("v", ["x"], version=version),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(FeatureError, match="is not a version: give a number from 1"):
+            call()
+    assert store.history("A", "x", feature_version=np.int64(1))["value"].tolist() == [1.0]
+
+
+def test_arguments_of_another_kind_are_refused(store: FeatureStore) -> None:
+    for entity in (5, None, [1], ["A", None]):
+        with pytest.raises(InvalidFrame, match="entities are texts"):
+            store.get_latest(entity)
+    with pytest.raises(FeatureError, match="name at least one feature"):
+        store.training_frame([("A", DAY)], None)
+    for lag in (5, 1.5, [], "1 session", ""):
+        with pytest.raises(FeatureError, match="cannot read the availability rule"):
+            store.write_features("A", DAY, {"x": 1.0}, availability_lag=lag)

@@ -20,7 +20,7 @@ def test_several_workers_answer_a_kept_connection_as_fast_as_one(
     # Without uvloop, the socket that workers share has no TCP_NODELAY: each answer then waits about
     # 40 ms for an acknowledgement, ten times what the request takes.
     one, four = (least_time(shared_database, tmp_path, workers) for workers in (1, 4))
-    assert four < 4 * one
+    assert four < 3 * one
 
 
 def least_time(database: DatabaseURI, directory: Path, workers: int) -> float:
@@ -38,5 +38,5 @@ def least_time(database: DatabaseURI, directory: Path, workers: int) -> float:
 
 def timed(server: Server) -> float:
     begin = time.perf_counter()
-    assert server.get("/api/2.0/mlflow/experiments/get?experiment_id=0").ok
+    assert server.get("/health").ok
     return time.perf_counter() - begin

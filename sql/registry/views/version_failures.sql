@@ -4,7 +4,9 @@ SELECT place.workspace, place.name, place.version, failed.*
 FROM mlops.mlflow_version_places() AS place
 CROSS JOIN LATERAL mlops.source_failures(place.place, place.run_id) AS failed
 UNION ALL
-SELECT changed.workspace, changed.name, changed.version, changed.location,
+SELECT changed.workspace, changed.name, changed.version,
+    -- A view keeps the collations of its columns; the ledger has another one.
+    changed.location COLLATE "default",
     CASE changed.change WHEN 'missing' THEN 'missing' ELSE 'mismatch' END, now()
 FROM mlops.version_changes AS changed;
 

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 
 NAME = "timescale"  # of our entry point in the group `mlflow.app`
 # Names the application that ours is wrapped around: `mlflow server` takes one name only.
@@ -68,6 +69,15 @@ def _with_grace(uvicorn_opts: str) -> str:
     if _GRACE_OPTION in uvicorn_opts:
         return uvicorn_opts
     return f"{uvicorn_opts} {_GRACE_OPTION} {_GRACE}".strip()
+
+
+def application_names() -> list[str]:
+    """The applications that installed packages offer to `mlflow server`.
+
+    >>> {"basic-auth", "timescale"} <= set(application_names())
+    True
+    """
+    return sorted(entry_points(group="mlflow.app").names)
 
 
 def is_wrapped(options: Sequence[str]) -> bool:
