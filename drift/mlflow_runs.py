@@ -121,9 +121,11 @@ def _open(conn: Connection, strategy: Strategy, tracking_uri: str) -> Log:
         for key in set(EXPERIMENT_TAGS) - set(experiment.tags):
             client.set_experiment_tag(experiment_id, key, EXPERIMENT_TAGS[key])
     parent = _parent(client, str(experiment_id), strategy, experiment)
-    references = References(conn, strategy.strategy_id).accepted
-    newest = references[-1] if references else None
+    judging = References(conn, strategy.strategy_id).judging
+    newest = judging[-1] if judging else None
     reference = f"{newest.version}: {newest.window_start} to {newest.window_end}" if newest else ""
+    if newest and newest.role == "provisional":
+        reference = f"provisional {reference}"
     return Log(conn, strategy, client, str(experiment_id), parent, reference)
 
 
