@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 
 from mlflow_timescale.db import Connection
 
@@ -18,8 +18,9 @@ def cautions(conn: Connection, strategy: Strategy, now: datetime) -> list[str]:
 
     A caution opens no alert, and changes no exit code.
     """
-    runs = values.runs(conn, strategy.strategy_id)
-    return [*_reference(conn, strategy), *_sessions(runs, strategy, now)]
+    closed = strategy.calendar.last_sessions(1, now)[-1]
+    runs = values.runs(conn, strategy.strategy_id, end=closed)
+    return [*_reference(conn, strategy), *_sessions(runs, strategy, closed)]
 
 
 def _reference(conn: Connection, strategy: Strategy) -> Iterator[str]:
@@ -43,12 +44,11 @@ def _reference(conn: Connection, strategy: Strategy) -> Iterator[str]:
     )
 
 
-def _sessions(runs: list[values.Run], strategy: Strategy, now: datetime) -> Iterator[str]:
+def _sessions(runs: list[values.Run], strategy: Strategy, closed: date) -> Iterator[str]:
     if not runs:
         return
     first, last = runs[0].session, runs[-1].session
     computed = {run.session for run in runs}
-    closed = strategy.calendar.last_sessions(1, now)[-1]
     gaps = [day for day in strategy.calendar.sessions_in_range(first, last) if day not in computed]
     if gaps:
         yield (

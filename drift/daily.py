@@ -136,8 +136,16 @@ def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) ->
         closed_at=monitor.calendar.session_close(metrics.date),
         computed_at=now or datetime.now(timezone.utc),
         limits=limits,
-        cautions=tuple(monitor.cautions(now)),
+        cautions=tuple(monitor.cautions(_moment(monitor, session, now))),
     )
+
+
+def _moment(monitor: DriftMonitor, session: date | None, now: datetime | None) -> datetime | None:
+    """The present, or the next open after a session that is asked for: later ones are not known."""
+    if session is None:
+        return now
+    over = monitor.calendar.session_open(monitor.calendar.next_session(session))
+    return min(now or datetime.now(timezone.utc), over)
 
 
 def _freshness(monitor: DriftMonitor, session: date, now: datetime | None) -> tuple[Freshness, ...]:

@@ -19,12 +19,11 @@ from mlflow_timescale.db.uri import DatabaseURI
 
 from .catalogue import definitions
 from .catalogue.selection import Features, Versions, feature_names_of, version_of
-from .errors import InvalidName
 from .read import changes, explain, revisions, watermarks
 from .read.point_in_time import FeatureValue, Options, latest, read_cells
 from .read.query import OF_VIEW, PointInTimeQuery
 from .read.spine import EntityColumns
-from .values.names import entity_keys
+from .values.names import check_columns, entity_keys
 
 EVENT_TIME = "__event_time"  # ends the name of a column of event times
 _MOST_READERS = 4  # beyond that they wait for each other in the database
@@ -227,7 +226,7 @@ class FeatureReader:
         spine = query.spine(spine_frame)
         names = query.selection.names
         times = [f"{name}{EVENT_TIME}" for name in names if event_times]
-        _refuse_collisions([*names, *times], spine.frame.names)
+        check_columns([*names, *times], spine.frame.names)
         options = Options(
             warn_of_mixes=feature_version is None,
             plan=plan,
@@ -486,16 +485,3 @@ class FeatureReader:
             return query
         with self.connection() as conn:
             return replace(query, calendars=definitions.calendars(conn))
-
-
-def _refuse_collisions(names: list[str], taken: list[str]) -> None:
-    """Raise InvalidName where two columns of a result would have one name."""
-    both = sorted(set(names) & set(taken))
-    if both:
-        raise InvalidName(f"the frame has columns named {', '.join(both)} already; rename them")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InvalidName(
-            f"the result would have two columns {', '.join(map(repr, twice))}: a feature is named "
-            f"as the event times of another; leave event_times out, or read them separately"
-        )

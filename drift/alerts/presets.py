@@ -22,6 +22,7 @@ n_returns          signals with a known return, at the session on which it was d
 n_features         features with a value
 stopped            features without a value for any name
 late               sessions by which the worst feature is behind (`computation.lateness`)
+unit_shift         powers of ten by which a feature's median size is beyond the reference's days
 clock_shift        hours by which event times have left their usual hour, of the worst feature
 few_names          1 if fewer names than `min_n` have a signal and, once due, a return
 constant           1 if all signals, or all returns, are alike
@@ -159,6 +160,7 @@ def _feeds() -> tuple[Rule, ...]:
     same = "Check the job of these features: most names have one and the same value."
     frozen = "Check the dates of these features: they repeat the session before."
     late = "Check the job of these features; confirm a repair with `drift repaired`."
+    unit = "Check the unit of these features: their size is beyond every day of the reference."
     hour = "Check the time zone of these features' event times: they left their usual hour."
     stopped = broken("feature stopped", "stopped", 0.0, 1, "Check that the feature job runs.")
     behind = broken("feature late", "late", 0.0, 1, late)
@@ -166,6 +168,7 @@ def _feeds() -> tuple[Rule, ...]:
     return (
         replace(stopped, inhibits=others),
         replace(behind, inhibits=("feature frozen",)),
+        broken("feature unit", "unit_shift", 0.7, 1, unit),
         broken("feature clock", "clock_shift", 0.5, 1, hour),
         broken("feature missing", "missing_excess", 0.1, 1, source),
         broken("feature constant", "repeated_excess", 0.5, 1, same),

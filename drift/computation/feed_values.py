@@ -9,7 +9,7 @@ import numpy as np
 
 from ..inputs.signals_and_returns import Observed
 from ..metrics.clock import shift
-from ..metrics.feed_quality import Shares, excess
+from ..metrics.feed_quality import Shares, excess, unit_shift
 from ..metrics.psi import Reference
 from ..results.values import Value
 from .computed import ComputedSessions
@@ -39,6 +39,33 @@ def of_clocks(
     yield Value(session, "clock_shift", "", worst, len(moved), status)
     listed = ", ".join(f"{name} {hours:+.1f} h" for name, hours in moved.items() if hours)
     batch.notes["clock_shift", session] = f"event times against their usual hour: {listed}"
+
+
+def of_units(
+    session: date,
+    shares: Mapping[str, Shares],
+    references: Mapping[str, Reference],
+    batch: ComputedSessions,
+) -> Iterator[Value]:
+    """How far, in powers of ten, each feature's size is beyond every day of its reference."""
+    moved = {}
+    for name, now in shares.items():
+        habits = references[name].habits
+        if habits is not None and references[name].kind != "categories":
+            moved[name] = unit_shift(now.magnitude, habits)
+    known = {name: value for name, value in moved.items() if np.isfinite(value)}
+    for name, value in known.items():
+        if value:
+            yield Value(session, "unit_shift", name, value, len(known), "ok")
+    worst = max(map(abs, known.values()), default=None)
+    status = "no_data" if worst is None else "ok"
+    yield Value(session, "unit_shift", "", worst, len(known), status)
+    listed = ", ".join(
+        f"{name} is x{10 ** (shares[name].magnitude - (habits.magnitude or 0.0)):.3g}"
+        for name in sorted(known, key=lambda name: -abs(known[name]))
+        if known[name] and (habits := references[name].habits) is not None
+    )
+    batch.notes["unit_shift", session] = f"median size against the reference: {listed}"
 
 
 def of_repeats(

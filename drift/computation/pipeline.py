@@ -230,6 +230,7 @@ def _feature_values(
         past = earlier_sessions(strategy.calendar, session, EARLIER)
         shares = batch.feeds.of(session, past[0], watched, expected=expected)
         yield from session_values.of_feeds(session, shares, accepted.references)
+        yield from feed_values.of_units(session, shares, accepted.references, batch)
         yield from feed_values.of_clocks(observed, watched, accepted.references, batch)
         yield from feed_values.of_repeats(session, past, watched, accepted.references, batch)
         yield from feed_values.of_stopped(observed, shares, accepted.references, batch)

@@ -10,39 +10,61 @@ change, without being faults.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .labels import require_same
 
-__all__ = ["KINDS", "Habits", "Shares", "excess", "prints", "repeated", "shares", "unchanged"]
+__all__ = [
+    "KINDS",
+    "Habits",
+    "Shares",
+    "excess",
+    "magnitude",
+    "prints",
+    "repeated",
+    "shares",
+    "unchanged",
+    "unit_shift",
+]
 
 Prints = NDArray[np.int32]
 KINDS = ("missing", "repeated", "unchanged")
 GROUPS = 64
 _LEAST_ROOM = 0.2
+_LEAST_DAYS = 5
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _MIX_MORE = np.uint64(0xBF58476D1CE4E5B9)
 
 
 @dataclass(frozen=True)
 class Shares:
-    """The three shares of one feature in one session, between 0 and 1; NaN if unknown."""
+    """The three shares of one feature in one session, between 0 and 1; NaN if unknown.
+
+    `magnitude` is log10 of the median size of its values.
+    """
 
     missing: float
     repeated: float = float("nan")
     unchanged: float = float("nan")
+    magnitude: float = float("nan")
 
 
 @dataclass(frozen=True)
 class Habits:
-    """The 99% points of the shares over the days of a reference; 1 where no day has one."""
+    """The 99% points of the shares over the days of a reference; 1 where no day has one.
+
+    `magnitude` is the median of the days' magnitudes, `magnitude_reach` the largest distance from
+    it; None where too few days have one.
+    """
 
     missing: float
     repeated: float
     unchanged: float
+    magnitude: float | None = field(default=None, repr=False)
+    magnitude_reach: float = field(default=0.0, repr=False)
 
     @classmethod
     def fit(cls, days: Sequence[Shares]) -> Habits:
@@ -51,7 +73,16 @@ class Habits:
         >>> Habits.fit([Shares(0.0), Shares(0.05)])
         Habits(missing=0.05, repeated=1.0, unchanged=1.0)
         """
-        return cls(*(_high([getattr(day, kind) for day in days]) for kind in KINDS))
+        missing, repeated, unchanged = (
+            _high([getattr(day, kind) for day in days]) for kind in KINDS
+        )
+        magnitudes = np.array([day.magnitude for day in days])
+        magnitudes = magnitudes[np.isfinite(magnitudes)]
+        if len(magnitudes) < _LEAST_DAYS:
+            return cls(missing, repeated, unchanged)
+        center = float(np.median(magnitudes))
+        reach = float(np.abs(magnitudes - center).max())
+        return cls(missing, repeated, unchanged, center, reach)
 
 
 def excess(share: float, habit: float) -> float:
@@ -81,7 +112,33 @@ def shares(values: ArrayLike, own: Prints, before: Prints | None) -> Shares:
     data = np.asarray(values, dtype=np.float64)
     finite = data[np.isfinite(data)]
     absent = 1.0 - len(finite) / len(data) if len(data) else float("nan")
-    return Shares(absent, repeated(finite), unchanged(before, own))
+    return Shares(absent, repeated(finite), unchanged(before, own), magnitude(finite))
+
+
+def magnitude(values: ArrayLike) -> float:
+    """log10 of the median size of finite values that are not zero; NaN for fewer than five.
+
+    >>> round(magnitude([100.0, -100.0, 100.0, 0.0, 100.0, 100.0]), 6)
+    2.0
+    """
+    sizes = np.abs(np.asarray(values, dtype=np.float64))
+    sizes = sizes[sizes > 0]
+    return float(np.log10(np.median(sizes))) if len(sizes) >= 5 else float("nan")
+
+
+def unit_shift(share: float, habits: Habits) -> float:
+    """How far, in powers of ten, a magnitude lies beyond every day of the reference; signed.
+
+    NaN where one of them is not known.
+
+    >>> habits = Habits.fit([Shares(0.0, magnitude=m) for m in (0.0, 0.1, -0.1, 0.0, 0.1)])
+    >>> round(unit_shift(2.0, habits), 6), unit_shift(0.05, habits)
+    (1.9, 0.0)
+    """
+    if habits.magnitude is None or not np.isfinite(share):
+        return float("nan")
+    moved = share - habits.magnitude
+    return float(np.sign(moved) * max(abs(moved) - habits.magnitude_reach, 0.0))
 
 
 def repeated(values: ArrayLike) -> float:

@@ -156,11 +156,13 @@ def _window_ratios(rows: Floats, window: int) -> Floats:
     return ratio
 
 
-def probabilistic(returns: ArrayLike, benchmark: float = 0.0) -> float | None:
-    """Probability that the true Sharpe ratio exceeds `benchmark` (per period, not annualised) [2]_.
+def probabilistic(returns: ArrayLike, benchmark_per_period: float = 0.0) -> float | None:
+    """Probability that the true Sharpe ratio exceeds `benchmark_per_period` [2]_.
 
     PSR = Phi((SR - SR*) sqrt(n - 1) / sqrt(1 - g3 SR + (g4 - 1)/4 SR^2)) with skewness g3 and
     kurtosis g4 (3 for a normal law). None where there is no Sharpe ratio, or its variance is zero.
+    The benchmark is a ratio per period (of one return): an annual one of 1.0 is 1.0 / sqrt(252) for
+    daily returns.
 
     >>> round(probabilistic([0.01, -0.005, 0.02, 0.0, 0.003]), 3)
     0.903
@@ -172,26 +174,26 @@ def probabilistic(returns: ArrayLike, benchmark: float = 0.0) -> float | None:
     factor = _shape_factor(data, ratio)
     if factor <= ROUNDING:
         return None
-    return float(ndtr((ratio - benchmark) * ((len(data) - 1) / factor) ** 0.5))
+    return float(ndtr((ratio - benchmark_per_period) * ((len(data) - 1) / factor) ** 0.5))
 
 
 def minimum_track_record(
-    returns: ArrayLike, benchmark: float = 0.0, confidence: float = 0.95
+    returns: ArrayLike, benchmark_per_period: float = 0.0, confidence: float = 0.95
 ) -> float | None:
-    """Periods needed before a Sharpe ratio like this one beats `benchmark` with `confidence` [2]_.
+    """Periods needed before such a Sharpe ratio beats a benchmark with `confidence` [2]_.
 
     MinTRL = 1 + (1 - g3 SR + (g4 - 1)/4 SR^2) (z / (SR - SR*))^2. None where the ratio is not above
-    the benchmark: no length would do.
+    the benchmark, a ratio per period as in `probabilistic`: no length would do.
 
     >>> round(minimum_track_record([0.01, -0.005, 0.02, 0.0, 0.003]), 1)
     7.4
     """
     data = _finite(returns)
-    ratio = _ratio(data)
-    if np.isnan(ratio) or is_rounding(ratio - benchmark, ratio, benchmark):
+    ratio, target = _ratio(data), benchmark_per_period
+    if np.isnan(ratio) or is_rounding(ratio - target, ratio, target):
         return None
     z = float(ndtri(confidence))
-    return 1 + _shape_factor(data, ratio) * (z / (ratio - benchmark)) ** 2
+    return 1 + _shape_factor(data, ratio) * (z / (ratio - target)) ** 2
 
 
 def expected_maximum(trials: int, variance: float) -> float:

@@ -169,10 +169,11 @@ def check(
     InvalidValue is raised where a feature without a definition would mix texts with numbers.
     `stored` keeps what the earlier batches of the same write brought.
     """
-    values = {"features": points.features, "version": version}
+    stored = {} if stored is None else stored
+    unknown = [name for name in points.features if name not in stored]
+    values = {"features": points.features, "version": version, "unknown": unknown}
     rows = conn.execute(_queries.definitions_of, values).fetchall()
     kinds: dict[str, dict[int, str]] = {}
-    stored = {} if stored is None else stored
     for name, defined, kind in rows:
         if defined is None:
             stored[name] = kind

@@ -61,3 +61,16 @@ def check_version(version: Any) -> int:
             f"or a mapping of feature to version"
         )
     return int(version)
+
+
+def check_columns(names: list[str], taken: list[str]) -> None:
+    """Raise InvalidName where two columns of a result would have one name."""
+    both = sorted(set(names) & set(taken))
+    if both:
+        raise InvalidName(f"the frame has columns named {', '.join(both)} already; rename them")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidName(
+            f"the result would have two columns {', '.join(map(repr, twice))}: a feature is named "
+            f"as the event times of another; leave event_times out, or read them separately"
+        )

@@ -20,7 +20,7 @@ from mlflow_timescale.cli.kit import URIType, default_uri, print_message, requir
 from mlflow_timescale.db import embedded
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.plugin import IN_DATABASE_ROOT
-from mlflow_timescale.serving.launch import (
+from mlflow_timescale.server.launch import (
     BASIC_AUTH,
     UVICORN_OPTS,
     Application,

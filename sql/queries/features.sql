@@ -483,15 +483,15 @@ FROM mlops.feature_views AS v
 ORDER BY v.name, v.version;
 
 -- name: definitions_of
--- How are these features defined? Of those without a definition: what does a stored value look like,
--- with a version of NULL? One value is enough, because a feature never mixes texts with numbers; NaN
+-- How are these features defined? Of the unknown ones without a definition: what does a stored value
+-- look like, with a version of NULL? One value is enough, because a feature never mixes texts with numbers; NaN
 -- is skipped, because it has any type. The nested LATERALs keep the planner from reading all points.
 SELECT feature_name, version, value_type
 FROM mlops.feature_definitions
 WHERE feature_name = ANY (%(features)s::text[])
 UNION ALL
 SELECT f.name, NULL, stored.kind
-FROM unnest(%(features)s::text[]) AS f (name)
+FROM unnest(%(unknown)s::text[]) AS f (name)
 CROSS JOIN LATERAL (
     SELECT point.kind
     FROM mlops.feature_series AS s

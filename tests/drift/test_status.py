@@ -28,6 +28,9 @@ def test_the_result_of_a_session_has_its_alerts_and_the_worst_severity(
     for result in (metrics, calculated, monitor.metrics(strategy.days[5], strategy.days[5])[0]):
         assert result.status == "critical"
         assert [alert.rule for alert in result.alerts] == ["no signals"]
+    with monitor.connect() as conn:
+        rows = conn.execute("SELECT status FROM mlops.drift_metrics ORDER BY date").fetchall()
+    assert [status for [status] in rows] == ["ok"] * 5 + ["critical"]
 
 
 def test_a_past_session_is_shown_as_it_was(monitor: DriftMonitor, strategy: Strategy) -> None:

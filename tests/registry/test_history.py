@@ -7,10 +7,12 @@ from datetime import datetime, timedelta, timezone
 import psycopg
 import pytest
 from mlflow import MlflowClient
+from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias
 
 from mlflow_timescale.common.attribution import because
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry import history as registry_history
+from mlflow_timescale.registry.store import TimescaleRegistryStore
 
 NAME = "momentum"
 
@@ -68,6 +70,19 @@ def test_setting_an_alias_to_where_it_is_changes_nothing(
     for _ in range(3):
         client.set_registered_model_alias(NAME, "live", "1")
     assert versions(conn) == [1]
+
+
+def test_a_write_that_mlflow_repeats_in_one_session_keeps_its_reason(
+    client: MlflowClient, database: DatabaseURI, conn: psycopg.Connection
+) -> None:
+    store = TimescaleRegistryStore(database.url)
+    with because("a collision"), store.ManagedSessionMaker(read_only=False) as session:
+        session.rollback()  # as create_model_version does before it counts again
+        session.add(
+            SqlRegisteredModelAlias(workspace="default", name=NAME, alias="live", version=1)
+        )
+    [state] = registry_history.history(conn, NAME, kind="alias")
+    assert state.reason == "a collision"
 
 
 def test_deleting_a_version_ends_its_alias_and_keeps_where_it_came_from(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mlflow_timescale.serving.answers import refuse
+from mlflow_timescale.server.answers import refuse
 
 
 class LengthRequired:

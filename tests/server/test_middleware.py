@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from mlflow_timescale.serving.bodies import LengthRequired
-from mlflow_timescale.serving.launch import Application
-from mlflow_timescale.serving.prefix import ArtifactsUnderPrefix
-from mlflow_timescale.serving.silence import WholeRequests
+from mlflow_timescale.server.bodies import LengthRequired
+from mlflow_timescale.server.launch import Application
+from mlflow_timescale.server.prefix import ArtifactsUnderPrefix
+from mlflow_timescale.server.silence import WholeRequests
 
 Message = dict[str, Any]
 HANG_UP: Message = {"type": "http.disconnect"}
@@ -26,6 +26,9 @@ HANG_UP: Message = {"type": "http.disconnect"}
 
 def piece(body: bytes, more: bool = True) -> Message:
     return {"type": "http.request", "body": body, "more_body": more}
+
+
+WITH_BODY = [(b"content-length", b"8")]
 
 
 def request(
@@ -145,7 +148,9 @@ class Handler:
 
 def test_a_silent_client_is_answered_408() -> None:
     handler = Handler()
-    start, body = request(WholeRequests(handler, 0.02), messages=[piece(b"half")])
+    start, body = request(
+        WholeRequests(handler, 0.02), headers=WITH_BODY, messages=[piece(b"half")]
+    )
     assert (start["status"], handler.bodies) == (408, [])
     assert (b"connection", b"close") in start["headers"]
     assert "silent for 0.02 s" in json.loads(body["body"])["message"]
@@ -153,14 +158,16 @@ def test_a_silent_client_is_answered_408() -> None:
 
 def test_a_handler_does_not_run_on_half_a_body() -> None:
     handler = Handler()
-    assert request(WholeRequests(handler, 60), messages=[piece(b"half"), HANG_UP]) == []
+    messages = [piece(b"half"), HANG_UP]
+    assert request(WholeRequests(handler, 60), headers=WITH_BODY, messages=messages) == []
     assert handler.bodies == []
 
 
 def test_a_whole_body_arrives() -> None:
     handler = Handler()
     messages = [piece(b"a"), piece(b"b"), piece(b"c", more=False)]
-    assert request(WholeRequests(handler, 60), messages=messages)[0]["status"] == 200
+    sent = request(WholeRequests(handler, 60), headers=CHUNKED, messages=messages)
+    assert sent[0]["status"] == 200
     assert handler.bodies == [b"abc"]
 
 
@@ -173,6 +180,14 @@ def test_a_client_may_wait_for_its_answer() -> None:
         await PlainTextResponse("done")(scope, receive, send)
 
     assert request(WholeRequests(slow, 0.02))[0]["status"] == 200
+
+
+def test_a_request_without_a_body_sees_the_end_of_its_connection() -> None:
+    async def watches(scope: Message, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "http.disconnect"
+        await PlainTextResponse("done")(scope, receive, send)
+
+    assert request(WholeRequests(watches, 60), messages=[HANG_UP])[0]["status"] == 200
 
 
 def test_an_answer_that_is_not_taken_ends() -> None:
@@ -190,7 +205,8 @@ async def silent_for_ever() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    await WholeRequests(Handler(), 0)({"type": "http"}, receive, print)
+    scope = {"type": "http", "headers": WITH_BODY}
+    await WholeRequests(Handler(), 0)(scope, receive, print)
 
 
 def test_errors_of_the_application_are_raised() -> None:
@@ -204,7 +220,7 @@ def test_errors_of_the_application_are_raised() -> None:
 def test_a_thread_that_does_not_end_does_not_keep_the_process() -> None:
     program = """
 import asyncio, threading
-from mlflow_timescale.serving.bounds import BoundedExit
+from mlflow_timescale.server.bounds import BoundedExit
 
 async def app(scope, receive, send):
     await receive()

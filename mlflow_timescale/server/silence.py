@@ -9,7 +9,7 @@ import anyio
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlflow_timescale.serving.answers import refuse
+from mlflow_timescale.server.answers import refuse
 
 _logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class _Request:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
         self._scope, self._receive, self._send, self._seconds = scope, receive, send, seconds
-        self._is_whole, self._is_answered = False, False
+        self._is_whole, self._is_answered = not _has_body(scope), False
         self._is_gone, self._is_silent = False, False
 
     async def run(self, app: ASGIApp) -> None:
@@ -93,3 +93,8 @@ class _Request:
     def _give_up(self, silent: bool = False) -> NoReturn:
         self._is_gone, self._is_silent = True, silent
         raise ClientDisconnect
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = dict(scope["headers"])
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"

@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any
 
 from mlflow_timescale.common.settings import CLIENT_TIMEOUT
-from mlflow_timescale.serving.launch import WRAPPED
+from mlflow_timescale.server.launch import WRAPPED
 
 
 def create_app() -> Any:
@@ -21,10 +21,10 @@ def create_app() -> Any:
 
     if _MLFLOW_SGI_NAME.get() != "uvicorn":
         return _wrapped("mlflow.server:app")
-    from mlflow_timescale.serving.bodies import LengthRequired
-    from mlflow_timescale.serving.bounds import BoundedExit
-    from mlflow_timescale.serving.prefix import ArtifactsUnderPrefix
-    from mlflow_timescale.serving.silence import WholeRequests
+    from mlflow_timescale.server.bodies import LengthRequired
+    from mlflow_timescale.server.bounds import BoundedExit
+    from mlflow_timescale.server.prefix import ArtifactsUnderPrefix
+    from mlflow_timescale.server.silence import WholeRequests
 
     app = _wrapped("mlflow.server.fastapi_app:app")
     routes = getattr(app, "routes", [])
