@@ -317,6 +317,12 @@ def test_the_guide_to_the_command_line(guide: Callable[..., Guide]) -> None:
     guide("docs/commands.md").run()
 
 
+@pytest.mark.parametrize("page", ["docs/backup.md", "docs/sharing-a-database.md"])
+def test_the_pages_of_operations(guide: Callable[..., Guide], page: str) -> None:
+    """The statements of the pages run in tests/operations: test_backup.py and test_sharing.py."""
+    guide(page).run()
+
+
 def test_every_page_with_code_has_a_test() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     missing = [

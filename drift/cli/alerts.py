@@ -92,7 +92,10 @@ def silence(
 def repaired(
     uri: DatabaseURI, strategy: str, feature: str, session: date, reason: str, by: str
 ) -> None:
-    """Confirm that a late FEATURE ("all" for each) is right from SESSION on."""
+    """Confirm that a late FEATURE is right from SESSION on.
+
+    "all" stands for every late feature.
+    """
     monitor = open_monitor(uri, strategy)
     name = "" if feature == "all" else feature
     monitor.confirm_repair(session, feature=name, by=by, reason=reason)

@@ -31,7 +31,8 @@ from .monitors import open_monitor
     "--min-sessions", default=120, show_default=True, help="Sessions with an IC that are required."
 )
 @click.option(
-    "--features",
+    "--feature-values",
+    "features",
     type=click.Choice(["raw", "ranked"]),
     help="Compare values, or ranks across names; default: as before.",
 )

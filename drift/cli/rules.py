@@ -93,7 +93,7 @@ def _compare(simulations: Any, others: Any, other: str) -> None:
     kind = "raw" if other == "ranked" else "ranked"
     text = f"rules on {kind} features: {here:.1f} alarms a year; on {other} ones: {there:.1f}"
     if here > 0.5 and there < here / 2:
-        text += f"; recommended: `drift accept --features {other}`"
+        text += f"; recommended: `drift accept --feature-values {other}`"
     print_message(text)
 
 

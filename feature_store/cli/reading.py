@@ -110,10 +110,10 @@ def diff(
     uri: DatabaseURI,
     as_json: bool,
 ) -> None:
-    """Show what became known after EARLIER and by LATER, by kind of change.
+    """Show what became known after EARLIER and by LATER.
 
-    Sizes are absolute differences of a revised number from the one before, in the unit of the
-    feature. With --json every value is listed.
+    Changes are counted by kind. Sizes are absolute differences of a revised number from the one
+    before, in the unit of the feature. With --json every value is listed.
     """
     from ..store import FeatureStore
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mlflow_timescale.cli.kit import database_option, print_message
+from mlflow_timescale.cli.kit import database_option, print_message, rehearsal_option
 from mlflow_timescale.db.uri import DatabaseURI
 
 
@@ -12,6 +12,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 @click.argument("name")
 @click.argument("file", type=click.Path(exists=True))
 @database_option
+@rehearsal_option
 def universe(name: str, file: str, uri: DatabaseURI) -> None:
     """Record the members of universe NAME from a FILE.
 

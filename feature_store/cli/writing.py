@@ -22,6 +22,7 @@ from .options import Lag
 @click.command()
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
 @database_option
+@features_option()
 @click.option(
     "--layout",
     type=click.Choice(["wide", "long"]),
@@ -58,7 +59,6 @@ from .options import Lag
     "--feature-version", type=int, metavar="N", default=1, show_default=True, help="Version."
 )
 @click.option("--view", metavar="NAME", help="Registered view to write for, in its newest version.")
-@features_option()
 @click.option("--producer", metavar="NAME", help="Who writes; default: this command.")
 @click.option("--run-id", metavar="ID", help="MLflow run that computed the values.")
 @click.option("--restate", is_flag=True, help="Store different values as revisions known from now.")

@@ -41,7 +41,10 @@ def registry() -> None:
 )
 @json_option
 def history(uri: DatabaseURI, name: str, alias: str | None, kind: str, as_json: bool) -> None:
-    """List the changes of model NAME, or of one ALIAS of it (NAME@ALIAS works too)."""
+    """List the changes of model NAME, or of one ALIAS of it.
+
+    NAME@ALIAS works too.
+    """
     from mlflow_timescale.registry.model_registry import ModelRegistry
 
     changes = ModelRegistry(uri).history(name, kind=None if kind == "all" else kind, subject=alias)
@@ -71,7 +74,7 @@ def history(uri: DatabaseURI, name: str, alias: str | None, kind: str, as_json: 
 @database_option
 @workspace_option
 @click.argument("name")
-@click.argument("alias", metavar="[ALIAS]")
+@click.argument("alias")
 @click.argument("moment", required=False)
 @json_option
 def at(uri: DatabaseURI, name: str, alias: str, moment: str | None, as_json: bool) -> None:
@@ -116,7 +119,10 @@ def _at(uri: DatabaseURI, name: str, alias: str, text: str, as_json: bool) -> No
 def rollback(
     uri: DatabaseURI, name: str, alias: str | None, reason: str, override: bool, dry_run: bool
 ) -> None:
-    """Point ALIAS of model NAME (or NAME@ALIAS) back at its previous version."""
+    """Point ALIAS of model NAME back at its previous version.
+
+    NAME@ALIAS works too.
+    """
     from mlflow_timescale.registry.model_registry import ModelRegistry
     from mlflow_timescale.registry.naming import required_alias
 

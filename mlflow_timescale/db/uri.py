@@ -93,7 +93,7 @@ class DatabaseURI:
         params = _params(parts.query)
         _refuse_unknown(params)
         named = params.pop("dbname", "")
-        dbname = unquote(parts.path.lstrip("/")) or named or _DEFAULT_DATABASE
+        dbname = unquote(parts.path.removeprefix("/")) or named or _DEFAULT_DATABASE
         if "embedded" in params:
             return cls._embedded_with(params, parts.netloc, dbname)
         credentials, _, location = parts.netloc.rpartition("@")

@@ -33,6 +33,7 @@ WITHOUT_JSON = {
     "drift rules use",
     "drift repaired",
     "drift silence",
+    "features universe",
     "features write",
     "registry rollback",
     "release",

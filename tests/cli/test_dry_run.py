@@ -139,7 +139,7 @@ def watched(
         ("drift accept -s momentum {first} {last} --min-sessions 60 --reason r", "accepted"),
         ("drift ack -s momentum {alert}", "is acknowledged"),
         ("drift silence -s momentum ic_level --until {until} --reason r", "is silent"),
-        ("drift repaired -s momentum all --from {next} --reason r", "late"),
+        ("drift repaired -s momentum all {next} --reason r", "late"),
         ("drift rules use -s momentum classic", "is judged"),
         ("drift run -s momentum --session {next}", "ic"),
         ("drift backfill -s momentum {next} {next} --notify", "1 sessions computed"),

@@ -156,12 +156,12 @@ def _without_what_differs(page: Any) -> None:
 
 
 def test_the_latest_versions_of_a_found_model_come_in_the_order_of_their_numbers(registries):
-    registries.call("create_registered_model", "staged")
-    for _ in range(4):
-        registries.call("create_model_version", "staged", "s3://bucket/model")
-    for version, stage in (("1", "Staging"), ("2", "Production"), ("3", "Archived")):
-        registries.call("transition_model_version_stage", "staged", version, stage, False)
     for store in (registries.theirs, registries.ours):
+        store.create_registered_model("staged")
+        for _ in range(4):
+            store.create_model_version("staged", "s3://bucket/model")
+        for version, stage in (("1", "Staging"), ("2", "Production"), ("3", "Archived")):
+            store.transition_model_version_stage("staged", version, stage, False)
         [model] = store.search_registered_models("name = 'staged'")
         assert [version.version for version in model.latest_versions] == [1, 2, 3, 4]
 

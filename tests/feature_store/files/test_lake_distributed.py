@@ -47,7 +47,7 @@ def spine() -> pd.DataFrame:
     moments = START + pd.to_timedelta(rng.integers(-10, 700, 200), "D")
     frame = pd.DataFrame({"row": range(200), "as_of": moments})
     frame["entity_key"] = [f"E{e}" for e in rng.integers(0, 7, 200)]
-    frame.loc[7, "as_of"] = pd.NaT
+    frame.loc[7, "as_of"] = START - pd.Timedelta(days=1)
     return frame
 
 
