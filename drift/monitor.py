@@ -73,7 +73,7 @@ class DriftMonitor(StrategyReview):
     Raises
     ------
     db.Error
-        The database cannot be reached, or the strategy is stored with another calendar.
+        The database cannot be reached, or data of the strategy is stored on another calendar.
     UnknownStrategy
         Any method but `configure` and `record_*`: the strategy is not recorded.
     NotASession

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from mlflow_timescale.common.calendar_overrides import read_calendar
-from mlflow_timescale.common.calendars import TradingCalendar
+from mlflow_timescale.common.calendars import TradingCalendar, UnknownCalendar, canonical_name
 from mlflow_timescale.common.settings import NOTIFY
 from mlflow_timescale.common.text import check_text
 from mlflow_timescale.db import Connection, Error, load
@@ -92,13 +92,15 @@ def record(
 ) -> None:
     """Store the options that are given; with `create` also a strategy that is not recorded.
 
-    Raises Error if the strategy is recorded on another calendar, InvalidStrategyName for a new name
-    that MLflow could not hold, InvalidText for an option with NUL or a lone surrogate.
+    Raises UnknownCalendar, and Error if data of the strategy is recorded on another calendar;
+    InvalidStrategyName for a new name that MLflow could not hold, InvalidText for an option with
+    NUL or a lone surrogate.
     """
     check_text(dict(options), "settings")
+    name = canonical_name(calendar or DEFAULT_CALENDAR)  # before the insert: it raises
     row = {
         "strategy_id": strategy_id,
-        "calendar": calendar or DEFAULT_CALENDAR,
+        "calendar": name,
         "settings": Jsonb(dict(options)),
     }
     stored = conn.execute(_queries.strategy, {"strategy_id": strategy_id}).fetchone()
@@ -106,13 +108,26 @@ def record(
         check_name(strategy_id)
         conn.execute(_queries.add_strategy, row)
         stored = conn.execute(_queries.strategy, {"strategy_id": strategy_id}).fetchone()
-    if stored and calendar not in (None, stored[0]):
-        raise Error(
-            f"strategy {strategy_id!r} is recorded on calendar {stored[0]}, not {calendar}: "
-            f"its sessions would not match; use another strategy_id"
-        )
+    if stored and calendar is not None and not _is_same(stored[0], name):
+        _change_calendar(conn, row, stored[0])
     if options:
         conn.execute(_queries.update_strategy, row)
+
+
+def _is_same(stored: str, name: str) -> bool:
+    try:
+        return canonical_name(stored) == name
+    except UnknownCalendar:  # stored by an earlier version
+        return False
+
+
+def _change_calendar(conn: Connection, row: Mapping[str, Any], stored: str) -> None:
+    """Store another calendar. Raises Error if sessions of the strategy are recorded."""
+    if not conn.execute(_queries.change_calendar, row).rowcount:
+        raise Error(
+            f"strategy {row['strategy_id']!r} is recorded on calendar {stored}, not "
+            f"{row['calendar']}: its sessions would not match; use another strategy_id"
+        )
 
 
 def check_name(strategy_id: str) -> None:

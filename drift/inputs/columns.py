@@ -110,7 +110,7 @@ def numbers(columns: Columns, name: str) -> NDArray[np.float64]:
     [1.0, nan]
     """
     column = _arrow(columns, name)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if _is_text(column.type):
         raise InvalidFrame(
             f"column {name!r} holds text where numbers belong, such as {_sample(column)}"
         )
@@ -152,6 +152,11 @@ def days(columns: Columns, name: str) -> NDArray[np.datetime64]:
         moments = column.to_numpy(zero_copy_only=False)
         if (moments != moments.astype("datetime64[D]")).any():
             raise InvalidFrame(f"column {name!r} holds times of day; pass dates")
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        raise InvalidFrame(
+            f"column {name!r} ({kind}) holds no dates, such as {_sample(column)}; pass dates, or "
+            f"text such as '2025-11-03'"
+        )
     dates = _cast(column, name, pa.date32())
     if dates.null_count:
         raise InvalidFrame(f"column {name!r} has {dates.null_count} empty values")
@@ -161,6 +166,10 @@ def days(columns: Columns, name: str) -> NDArray[np.datetime64]:
 def _arrow(columns: Columns, name: str) -> pa.Array:
     column = as_arrow(columns[name], f"column {name!r}")
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _cast(column: pa.Array, name: str, kind: pa.DataType) -> pa.Array:

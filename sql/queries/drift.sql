@@ -332,6 +332,15 @@ INSERT INTO mlops.drift_strategies (strategy_id, calendar, settings)
 VALUES (%(strategy_id)s, %(calendar)s, %(settings)s)
 ON CONFLICT DO NOTHING;
 
+-- name: change_calendar
+-- Give a strategy another calendar, unless something is recorded of its sessions.
+UPDATE mlops.drift_strategies SET calendar = %(calendar)s
+WHERE strategy_id = %(strategy_id)s AND first_session IS NULL
+    AND NOT EXISTS (SELECT FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s)
+    AND NOT EXISTS (SELECT FROM mlops.drift_return_points WHERE strategy_id = %(strategy_id)s)
+    AND NOT EXISTS (SELECT FROM mlops.drift_strategy_returns WHERE strategy_id = %(strategy_id)s)
+    AND NOT EXISTS (SELECT FROM mlops.drift_runs WHERE strategy_id = %(strategy_id)s);
+
 -- name: update_strategy
 -- Remember how a strategy is watched now.
 UPDATE mlops.drift_strategies SET settings = settings || %(settings)s

@@ -12,6 +12,7 @@ from support.strategies import Strategy
 from drift import DriftMonitor, strategies
 from drift.daily import daily_job
 from drift.strategies import UnknownStrategy
+from mlflow_timescale.common.calendars import UnknownCalendar
 from mlflow_timescale.db import Error
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -79,8 +80,30 @@ def test_configure_makes_a_strategy_and_changes_it(database: DatabaseURI) -> Non
     assert monitor.configure(rules="classic").min_n == 7
     again = DriftMonitor(database, "value")
     assert (again.calendar.name, again.rules) == ("XLON", monitor.rules)
+    monitor.record_strategy_returns({"session": ["2024-01-12"], "value": [0.01]})
     with pytest.raises(Error, match="recorded on calendar XLON, not XNYS"):
         monitor.configure(calendar="XNYS")
+
+
+def test_an_unknown_calendar_records_no_strategy(database: DatabaseURI) -> None:
+    frame = {"session": ["2024-01-12"], "value": [0.01]}
+    mistyped = DriftMonitor(database, "value", calendar="NYSEE", tracking_uri=False)
+    for call in (mistyped.configure, lambda: mistyped.record_strategy_returns(frame)):
+        with pytest.raises(UnknownCalendar, match="NYSEE"):
+            call()
+    assert recorded(mistyped) == []
+    assert mistyped.configure(calendar="NYSE").calendar.name == "XNYS"
+    assert DriftMonitor(database, "value", calendar="XNYS").calendar.name == "XNYS"
+
+
+def test_a_strategy_without_data_may_change_its_calendar(database: DatabaseURI) -> None:
+    monitor = DriftMonitor(database, "value", calendar="XLON", tracking_uri=False)
+    monitor.configure()
+    with monitor.connect() as conn:  # as an earlier version stored it
+        conn.execute("UPDATE mlops.drift_strategies SET calendar = 'NYSEE'")
+    again = DriftMonitor(database, "value", calendar="XNYS", tracking_uri=False)
+    assert again.calendar.name == "XNYS"
+    assert again.record_strategy_returns({"session": ["2024-01-12"], "value": [0.01]}) == 1
 
 
 def test_configure_without_create_refuses_a_new_name(monitor: DriftMonitor) -> None:

@@ -123,6 +123,10 @@ def test_a_session_must_be_a_trading_day(monitor: DriftMonitor) -> None:
             "'horizon' holds 0",
         ),
         ({"entity_key": ["A"], "session": [EVENING], "signal": [1.0]}, "pass dates"),
+        (
+            {"entity_key": ["A"], "session": [20251103], "signal": [1.0]},
+            "'session' .* holds no dates, such as 20251103; pass dates",
+        ),
         (42, "cannot read a int"),
     ],
 )
