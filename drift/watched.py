@@ -201,8 +201,9 @@ class WatchedStrategy:
     def record_returns(self, frame: Any, *, columns: Mapping[str, str] | None = None) -> int:
         """Record the returns of names after their signals.
 
-        Columns: entity_key, session (the signal's), value (a fraction: 0.01 is 1%); optional
-        horizon (in sessions, by default 1) and known_at (aware).
+        Columns: entity_key, session (the signal's) or event_time (aware, when the return begins),
+        value (a fraction: 0.01 is 1%); optional horizon (in sessions, by default 1) and known_at
+        (aware). `feature_store.forward_returns` gives such a frame.
 
         Parameters
         ----------
