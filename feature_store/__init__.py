@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from .store import FeatureStore
     from .write.availability import SessionRule
     from .write.forward_returns import forward_returns
+    from .write.midnights import MidnightEvents
 
 # Imported when first used: `import feature_store` loads neither numpy nor a database driver.
 _HOMES = {
     "FeatureStore": "store",
     "forward_returns": "write.forward_returns",
     "FeatureValue": "read.point_in_time",
+    "MidnightEvents": "write.midnights",
     "MixedVersions": "read.point_in_time",
     "FeatureView": "catalogue.definitions",
     "Lake": "files.lake",
@@ -61,6 +63,7 @@ __all__ = [
     "InvalidTime",
     "InvalidValue",
     "Lake",
+    "MidnightEvents",
     "MixedVersions",
     "SessionRule",
     "Snapshot",

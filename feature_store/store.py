@@ -272,6 +272,11 @@ class FeatureStore(FeatureCatalogue):
         DefinitionError
             The values contradict a registered view.
 
+        Warns
+        -----
+        MidnightEvents
+            All event times are midnights, and `availability_lag` is shorter than a day.
+
         Examples
         --------
         >>> store.write_frame(momentum.assign(ret_5d=[0.01, 0.02, 0.035]))  # one revision
@@ -285,7 +290,7 @@ class FeatureStore(FeatureCatalogue):
         known = self.view(view) if isinstance(view, str) else view
         texts = set() if known is None else definitions.category_names(known)
         source = Frame(frame, text=shape.identifiers | texts, keys=shape.keys)
-        batches = writing.frame_points(source.batches(values), shape, known)
+        batches = writing.frame_points(source.batches(values), shape, known, spec.availability)
         progress = progress or (lambda count: None)
         with self.database.connections(2) as (conn, aside):
             return writing.write_batches(conn, aside, batches, spec, view, progress)

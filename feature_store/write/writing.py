@@ -19,20 +19,25 @@ from ..catalogue.series import SeriesWriter
 from ..errors import InvalidFrame, WriteContention
 from ..values.points import FrameLayout, Points, check_order
 from ..values.points import points as points_of
-from .availability import on_calendar
+from .availability import Availability, on_calendar
 from .batch import make_batch
+from .midnights import warn_of_midnights
 from .transaction import WriteSpec, WriteTransaction
 
 _log = logging.getLogger("feature_store")
 
 
 def frame_points(
-    parts: Iterator[Columns], layout: FrameLayout, view: FeatureView | None
+    parts: Iterator[Columns],
+    layout: FrameLayout,
+    view: FeatureView | None,
+    rule: Availability | None = None,
 ) -> Iterator[Points]:
     """The points of each part of a frame.
 
     One line in the log names the columns of a wide frame that the view does not have: they are not
-    written.
+    written. A warning (MidnightEvents) names a first part whose event times are dates, where `rule`
+    makes them known within the day.
     """
     if view is not None:
         layout = replace(layout, allowed=frozenset(view.features))
@@ -41,7 +46,12 @@ def frame_points(
         if view is not None and ignored:
             names = ", ".join(ignored)
             _log.warning("not written, because view %r has no such feature: %s", view.name, names)
-        yield points_of(part, layout)
+        points = points_of(part, layout)
+        if not number and rule is not None:
+            zone = part.zone(layout.event_time)
+            event = points.event if len(part[layout.event_time]) > 1 else points.event[:1]
+            warn_of_midnights(event, zone, rule)
+        yield points
 
 
 def write_batches(

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlflow_timescale.common.errors import in_rows
 from mlflow_timescale.common.time import (
@@ -42,6 +43,10 @@ FIRST = (datetime.min.replace(tzinfo=timezone.utc) - EPOCH) // MICROSECOND
 LAST = (datetime.max.replace(tzinfo=timezone.utc) - EPOCH) // MICROSECOND
 _FIXED_OFFSET = re.compile(r"[+-]\d\d:?\d\d\Z")
 _LOCALIZE = ".dt.tz_localize('America/New_York') in pandas, .dt.replace_time_zone(...) in polars"
+_CLOSE = (
+    "these are dates, and a daily bar is known at the close: "
+    "(dates + pd.Timedelta(hours=16)).dt.tz_localize('America/New_York')"
+)
 
 
 def column_micros(column: Any, what: str, *, missing: bool = False) -> Micros:
@@ -80,9 +85,10 @@ def column_micros(column: Any, what: str, *, missing: bool = False) -> Micros:
     if not pa.types.is_timestamp(column.type):
         raise InvalidTime(
             f"{what} holds {column.type}, not times; for text use "
-            f"pandas.to_datetime(..., utc=True), for dates say which moment of the day is meant"
+            f"pandas.to_datetime(..., utc=True), for dates say which moment of the day is meant: a "
+            f"daily bar is known at the close"
         )
-    check_zone(column.type.tz, what)
+    check_zone(column.type.tz, what, _CLOSE if _are_dates(column) else _LOCALIZE)
     micros = _as_micros(column, what).cast(pa.int64())
     values = np.asarray(micros.fill_null(MISSING).to_numpy(zero_copy_only=False), dtype=np.int64)
     check_range(values[values != MISSING] if missing else values, what)
@@ -115,7 +121,7 @@ def object_micros(values: Any, what: str, *, missing: bool = False) -> Micros:
     return micros
 
 
-def check_zone(zone: str | None, what: str) -> None:
+def check_zone(zone: str | None, what: str, advice: str = _LOCALIZE) -> None:
     """Raise InvalidTime unless a column's time zone is given and exists.
 
     Parameters
@@ -124,6 +130,8 @@ def check_zone(zone: str | None, what: str) -> None:
         A name such as "America/New_York", or an offset such as "+05:30".
     what
         What the error calls the column.
+    advice
+        How to name a time zone.
 
     Examples
     --------
@@ -133,7 +141,7 @@ def check_zone(zone: str | None, what: str) -> None:
     mlflow_timescale.common.errors.InvalidTime: event_time has no time zone; say which one is ...
     """
     if zone is None:
-        raise missing_zone(what, _LOCALIZE)
+        raise missing_zone(what, advice)
     if not _FIXED_OFFSET.match(zone) and not _exists(zone):
         raise InvalidTime(f"{what} is in time zone {zone!r}, which does not exist")
 
@@ -162,6 +170,14 @@ def _missing(is_missing: npt.NDArray[np.bool_], what: str) -> InvalidTime:
     rows = np.flatnonzero(is_missing).tolist()
     where = f"in {len(rows)} rows: {in_rows(rows)}" if len(rows) > 1 else f"in row {rows[0]}"
     return InvalidTime(f"{what} is missing {where}")
+
+
+def _are_dates(column: pa.Array) -> bool:
+    """Whether every time without a zone is a midnight; a column of nulls is no dates."""
+    if column.type.tz is not None or column.null_count == len(column):
+        return False
+    midnights = pc.equal(pc.floor_temporal(column, unit="day"), column)
+    return bool(pc.all(midnights, skip_nulls=True).as_py())
 
 
 def _as_micros(column: pa.Array, what: str) -> pa.Array:

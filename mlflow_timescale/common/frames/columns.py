@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,12 +17,16 @@ from mlflow_timescale.common.text import refusal
 Column: TypeAlias = Any  # a pyarrow.Array, or a numpy array of Python objects
 _ADVICE = "keep identifiers as text, for example with pandas.read_csv(..., dtype={...: str})"
 
+# How a caller names the column of another name; only for the default names of a call.
+_ARGUMENTS = {"entity_key": "entity='asset'", "event_time": "event_time='date'"}
+
 
 class Columns(dict[str, Column]):
     """The columns of a batch by name, all of one length.
 
     A missing name raises InvalidFrame with the names that exist. `index` holds the names of the
-    index levels of a pandas frame: they are no columns, and the error explains what to do.
+    index levels of a pandas frame: they are no columns, and the error explains what to do. `zones`
+    holds the time zones of its columns, which are read as UTC.
 
     >>> Columns({"entity_key": pa.array(["AAPL"])})["ticker"]
     Traceback (most recent call last):
@@ -30,10 +35,19 @@ class Columns(dict[str, Column]):
     """
 
     index: tuple[str, ...] = ()
+    zones: Mapping[str, str] = MappingProxyType({})
+
+    def zone(self, name: str) -> str | None:
+        """The time zone of a column of times; None if it has none, or is no column of times."""
+        kind = getattr(self[name], "type", None)
+        return self.zones.get(name) or getattr(kind, "tz", None)
 
     def __missing__(self, name: str) -> Column:
         names = ", ".join(self) or "no columns"
         advice = "; it is a level of the index: call reset_index()" if name in self.index else ""
+        if not advice and name in _ARGUMENTS:
+            levels = f" and the index level(s) {', '.join(self.index)}" if self.index else ""
+            advice = f"{levels}; name yours: {_ARGUMENTS[name]}"
         raise InvalidFrame(f"the frame has no column {name!r}; it has {names}{advice}")
 
 

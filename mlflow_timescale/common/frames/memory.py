@@ -100,6 +100,18 @@ class PandasFrame(InMemory):
         )
         return [*(levels[i] for i in self._levels), *own]
 
+    def columns(self) -> Columns:
+        """All columns, with the names of their time zones."""
+        columns = super().columns()
+        levels = {
+            self.names[i]: self.native.index.get_level_values(level).dtype
+            for i, level in enumerate(self._levels)
+        }
+        kinds = {**levels, **{str(name): kind for name, kind in self.native.dtypes.items()}}
+        zones = {name: getattr(kind, "tz", None) for name, kind in kinds.items()}
+        columns.zones = {name: str(zone) for name, zone in zones.items() if zone is not None}
+        return columns
+
     def batches(self, values: int) -> Iterator[Columns]:
         """Slices by position, whatever the index is."""
         rows = max(1, values // max(1, len(self.names)))
