@@ -137,7 +137,7 @@ def _change_calendar(conn: Connection, row: Mapping[str, Any], stored: str) -> N
 
 
 def warn_of_unknown_features(conn: Connection, features: Sequence[str]) -> None:
-    """Warn of features that the store has not, if it has any: each counts as missing for ever."""
+    """Warn of features that the store has not, if it has any."""
     if not features or not feature_values.exist(conn):
         return
     stored = feature_values.names(conn)
