@@ -19,6 +19,7 @@ from mlflow_timescale.common.time import InvalidTime
 COLUMNS = (
     "entity_key",
     "session",
+    "event_time",
     "signal_time",
     "signal",
     "value",
@@ -29,6 +30,7 @@ COLUMNS = (
     "model_version",
     "group",
 )
+MOMENTS_OF_SIGNALS = ("signal_time", "event_time")
 IDENTIFIERS = ("entity_key", "group", "signal_name", "model_name", "model_version")
 
 
@@ -138,7 +140,8 @@ def instants(columns: Columns, name: str) -> NDArray[np.datetime64]:
     try:
         micros = column_micros(_arrow(columns, name), f"column {name!r}", missing=True)
     except InvalidTime as exc:
-        raise InvalidFrame(str(exc)) from exc
+        hint = " (at the close, not at midnight; dates are passed as column 'session')"
+        raise InvalidFrame(f"{exc}{hint * (name in MOMENTS_OF_SIGNALS)}") from exc
     return micros.view("datetime64[us]")  # MISSING is NaT
 
 

@@ -16,11 +16,12 @@ import pyarrow as pa
 from psycopg.sql import SQL
 
 from mlflow_timescale.common.calendars import TradingCalendar
-from mlflow_timescale.common.frames import Columns, InvalidFrame
+from mlflow_timescale.common.frames import Columns
 from mlflow_timescale.db import Connection, Error, load
 
 from . import columns, plausibility
 from .columns import counts, days, instants, numbers, texts
+from .signal_sessions import sessions_of, signal_times
 
 _queries = load("drift")
 _TYPES = {"text": "text", "date": "date", "time": "timestamptz", "real": "float8", "int": "int4"}
@@ -85,12 +86,12 @@ def record_predictions(
     """
     table = columns.read(frame, names)
     entities, signals = texts(table, "entity_key"), numbers(table, "signal")
-    signal_times, session_days = _times(table, calendar)
+    times, session_days = signal_times(table, calendar)
     plausibility.refuse_infinite("signal", signals, [entities, session_days.tolist()])
     staged = [
         ("text", entities),
         ("date", session_days.tolist()),
-        ("time", _utc(signal_times)),
+        ("time", _utc(times)),
         ("real", signals.tolist()),
         ("int", _signal_ids(conn, strategy_id, table)),
         ("text", texts(table, "group", "")),
@@ -126,9 +127,9 @@ def record_returns(
 ) -> int:
     """Record the returns of names after a signal; return how many rows were new.
 
-    Columns: entity_key, session (the signal's), value; optional horizon (sessions, 1), known_at
-    (aware; default now). Empty values are left out: they are not known yet. Without known_at, a
-    value that differs from the one known is a revision.
+    Columns: entity_key, session (the signal's) or event_time (aware), value; optional horizon
+    (sessions, 1), known_at (aware; default now). Empty values are left out: they are not known yet.
+    Without known_at, a value that differs from the one known is a revision.
 
     Raises InvalidFrame, NotASession, Contradiction; warns of implausible values.
     """
@@ -224,32 +225,11 @@ def _described(row: dict[str, Any]) -> str:
     return f"{key}: {value}, recorded {stored}"
 
 
-def _times(given: Columns, calendar: TradingCalendar) -> tuple[Any, Any]:
-    """The signal time and the session of each row."""
-    if "signal_time" not in given and "session" in given:
-        signalled = calendar.require_sessions(days(given, "session"))
-        return calendar.session_closes(signalled), signalled
-    times = instants(given, "signal_time")
-    if np.isnat(times).any():
-        raise InvalidFrame(f"column 'signal_time' has {np.isnat(times).sum()} empty values")
-    if "session" in given:
-        return times, calendar.require_sessions(days(given, "session"))
-    _refuse_dates(times, calendar)
-    return times, calendar.instants_to_sessions(times)
-
-
-def _refuse_dates(times: Any, calendar: TradingCalendar) -> None:
-    """Raise InvalidFrame for midnights: a date read as an instant falls into the session before."""
-    if len(times) and (times == times.astype("datetime64[D]")).all() and calendar.has_hours:
-        raise InvalidFrame(
-            "column 'signal_time' is midnight UTC in every row, so these are dates rather than "
-            "the instants of the predictions; pass them as column 'session'"
-        )
-
-
 def _known(given: Columns, calendar: TradingCalendar) -> Columns:
-    """The rows that have a value, their sessions checked."""
+    """The rows that have a value, their sessions checked, or derived from `event_time`."""
     with_value = columns.take(given, ~np.isnan(numbers(given, "value")))
+    if "session" not in given and "event_time" in given:
+        _, with_value["session"] = sessions_of(with_value, "event_time", calendar)
     calendar.require_sessions(days(with_value, "session"))
     return with_value
 

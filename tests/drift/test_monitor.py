@@ -251,6 +251,7 @@ def test_how_a_strategy_is_watched_is_remembered(monitor: DriftMonitor) -> None:
     other.configure(calendar="XLON", rules=[rule], min_n=7)
     again = DriftMonitor(monitor.uri, "other", tracking_uri=False)
     assert (again.calendar.name, again.rules, again.strategy.min_n) == ("XLON", (rule,), 7)
+    again.record_strategy_returns({"session": ["2024-01-12"], "value": [0.01]})
     with pytest.raises(Error, match="on calendar XLON, not XNYS"):
         DriftMonitor(monitor.uri, "other", calendar="XNYS").configure()
 

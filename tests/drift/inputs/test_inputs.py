@@ -14,10 +14,14 @@ import pyarrow as pa
 import pytest
 
 from drift import DriftMonitor
+from drift.inputs import columns
 from drift.inputs.recording import Contradiction
-from mlflow_timescale.common.calendars import NotASession
+from drift.inputs.signal_sessions import signal_times
+from feature_store import forward_returns
+from mlflow_timescale.common.calendars import NotASession, TradingCalendar
 from mlflow_timescale.common.frames import InvalidFrame
 
+NYSE = TradingCalendar("XNYS")
 FRIDAY, TUESDAY = date(2024, 1, 12), date(2024, 1, 16)
 EVENING = datetime(2024, 1, 12, 22, tzinfo=timezone.utc)
 
@@ -47,9 +51,9 @@ def rows(monitor: DriftMonitor, table: str, columns: str) -> list[tuple[Any, ...
 
 def test_predictions_are_kept_with_their_defaults(monitor: DriftMonitor) -> None:
     assert monitor.record_predictions(predictions()) == 2
-    columns = "entity_key, session, signal, horizon, signal_name, model_name, signal_time"
+    listed = "entity_key, session, signal, horizon, signal_name, model_name, signal_time"
     close = datetime(2024, 1, 12, 21, tzinfo=timezone.utc)
-    assert rows(monitor, "drift_predictions", columns) == [
+    assert rows(monitor, "drift_predictions", listed) == [
         ("AAPL", FRIDAY, 0.5, 1, "signal", "", close),
         ("MSFT", FRIDAY, -0.5, 1, "signal", "", close),
     ]
@@ -104,6 +108,54 @@ def test_midnights_are_taken_for_dates_and_refused(monitor: DriftMonitor) -> Non
         monitor.record_predictions(
             {"entity_key": ["A", "A"], "signal_time": midnights, "signal": [1, 2]}
         )
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        (["2024-01-11T05:00Z", "2024-01-12T05:00Z"], "midnight America/New_York in every row"),
+        (["2024-01-10T00:00Z"] * 2 + ["2024-01-11T21:00Z"], "midnight UTC in 67% of the rows"),
+        (["2024-07-10T04:00Z"] * 2 + ["2024-07-11T20:00Z"], "pass the dates as column 'session'"),
+    ],
+)
+def test_midnights_of_the_exchange_and_in_most_rows_are_dates(times: list[str], words: str) -> None:
+    given = columns.read({"signal_time": pd.to_datetime(times)})
+    with pytest.raises(InvalidFrame, match=words):
+        signal_times(given, NYSE)
+
+
+def test_a_single_midnight_is_an_instant() -> None:
+    times = pd.to_datetime(["2024-01-12T05:00Z", "2024-01-12T21:00Z"])
+    given = columns.read({"signal_time": times})
+    assert signal_times(given, NYSE)[1].tolist() == [date(2024, 1, 11), FRIDAY]
+
+
+def test_a_signal_time_may_not_contradict_its_session(monitor: DriftMonitor) -> None:
+    times = [EVENING, EVENING + timedelta(days=10)]
+    with pytest.raises(InvalidFrame, match="in 1 rows: row 2: 2024-01-12, 2024-01-22T22:00"):
+        monitor.record_predictions(predictions(signal_time=times))
+    until = monitor.calendar.session_close(TUESDAY)
+    assert monitor.record_predictions(predictions(signal_time=[EVENING, until])) == 2
+
+
+def test_sessions_after_the_next_one_have_no_signals_yet(monitor: DriftMonitor) -> None:
+    now = datetime.now(timezone.utc)
+    upcoming = monitor.calendar.next_close(monitor.calendar.next_open(now)).date()
+    assert monitor.record_predictions(predictions(session=[upcoming] * 2)) == 2
+    later = monitor.calendar.next_session(upcoming)
+    with pytest.raises(InvalidFrame, match=f"sessions after the next one, {upcoming}: row 1"):
+        monitor.record_predictions(predictions(session=[later] * 2))
+
+
+def test_forward_returns_are_recorded_as_they_are(monitor: DriftMonitor) -> None:
+    closes = [datetime(2024, 1, day, 21, tzinfo=timezone.utc) for day in (12, 16, 17)]
+    prices = pd.DataFrame({"AAPL": [100.0, 110.0, 99.0]}, index=pd.DatetimeIndex(closes))
+    assert monitor.record_returns(forward_returns(prices, 1)) == 2
+    kept = rows(monitor, "drift_returns", "session, entity_key, value")
+    assert [row[0] for row in kept] == [FRIDAY, TUESDAY]
+    midnights = prices.set_index(prices.index.normalize())
+    with pytest.raises(InvalidFrame, match="'event_time' is midnight UTC"):
+        monitor.record_returns(forward_returns(midnights, 1))
 
 
 def test_a_session_must_be_a_trading_day(monitor: DriftMonitor) -> None:
