@@ -172,7 +172,7 @@ def _arrow(columns: Columns, name: str) -> pa.Array:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _cast(column: pa.Array, name: str, kind: pa.DataType) -> pa.Array:
