@@ -9,7 +9,7 @@ from datetime import date, datetime, timezone
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.text import check_text
-from mlflow_timescale.common.time import parse_day, require_zone
+from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import Connection, is_rehearsal, load
 
 from .alerts import lifecycle, notify
@@ -19,6 +19,7 @@ from .results import values
 from .results.drift_metrics import DriftMetrics
 from .review import StrategyReview
 from .training import training_references
+from .watched import parse_period
 
 _queries = load("drift")
 TOGETHER = 250  # sessions computed in one transaction by a backfill
@@ -224,12 +225,17 @@ class DriftMonitor(StrategyReview):
         list of DriftMetrics
             One for each session.
 
+        Raises
+        ------
+        InvalidTime
+            The end lies before the start.
+
         Examples
         --------
         >>> [round(metrics.ic, 2) for metrics in monitor.backfill(days[0], days[2])]
         [0.59, 0.5, 0.14]
         """
-        days = self.calendar.sessions_in_range(parse_day(start, "start"), parse_day(end, "end"))
+        days = self.calendar.sessions_in_range(*parse_period(start, end))
         with self._connect() as conn:
             stale = self._stale(conn)
             self._compute(conn, sorted({*days, *stale}), set(stale) - set(days))

@@ -10,7 +10,7 @@ import numpy as np
 from mlflow_timescale.common.calendars import NotASession
 from mlflow_timescale.common.rows import Rows
 from mlflow_timescale.common.text import check_text
-from mlflow_timescale.common.time import parse_day, require_zone
+from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import Connection, load
 
 from . import strategies
@@ -27,7 +27,7 @@ from .metrics.cusum import Onset
 from .results import references, values
 from .results.drift_metrics import DriftMetrics
 from .results.values import Value
-from .watched import WatchedStrategy
+from .watched import WatchedStrategy, parse_period
 
 _queries = load("drift")
 
@@ -67,6 +67,8 @@ class StrategyReview(WatchedStrategy):
         ------
         NotAcceptable
             Too few sessions have an IC (`backfill` them first), or there is no reason.
+        InvalidTime
+            The end lies before the start.
 
         Examples
         --------
@@ -74,7 +76,7 @@ class StrategyReview(WatchedStrategy):
         1
         """
         check_text({"reason": reason, "accepted_by": accepted_by}, "accept")
-        window = parse_day(start, "start"), parse_day(end, "end")
+        window = parse_period(start, end)
         days = self.calendar.sessions_in_range(*window)
         with self._connect() as conn:
             stored = values.of_sessions(conn, self.strategy_id, *window, metrics=["ic"])
@@ -239,13 +241,19 @@ class StrategyReview(WatchedStrategy):
         list of DriftMetrics
             One for each session that was computed; `to_frame()` returns a frame of them.
 
+        Raises
+        ------
+        InvalidTime
+            The end lies before the start.
+
         Examples
         --------
         >>> len(monitor.metrics(days[0], days[-1]))
         21
         """
         with self._connect() as conn:
-            days = [run.session for run in values.runs(conn, self.strategy_id, start, end)]
+            period = parse_period(start, end)
+            days = [run.session for run in values.runs(conn, self.strategy_id, *period)]
             return Rows(self._stored_metrics(conn, day) for day in days)
 
     def last_session(self) -> date | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ from mlflow_timescale.db import Connection, Error, load
 
 from .alerts import presets
 from .alerts.rules import Rule
+from .inputs import feature_values
 from .results.drift_metrics import AlertConfig
 
 _queries = load("drift")
@@ -41,6 +43,10 @@ LONGEST_NAME = 250
 
 class InvalidStrategyName(Error, ValueError):
     """A name under which no strategy can be recorded."""
+
+
+class UnknownFeatures(UserWarning):
+    """Features to watch that the feature store of the database does not have."""
 
 
 class UnknownStrategy(Error, LookupError):
@@ -130,6 +136,22 @@ def _change_calendar(conn: Connection, row: Mapping[str, Any], stored: str) -> N
         )
 
 
+def warn_of_unknown_features(conn: Connection, features: Sequence[str]) -> None:
+    """Warn of features that the store has not, if it has any."""
+    if not features or not feature_values.exist(conn):
+        return
+    stored = feature_values.names(conn)
+    unknown = [name for name in features if stored and name not in stored]
+    if unknown:
+        listed = ", ".join(f"{name!r}{_similar(name, stored)}" for name in unknown)
+        warnings.warn(
+            f"the feature store has no {listed}; its features are: {', '.join(stored[:10])}"
+            f"{', ...' if len(stored) > 10 else ''}",
+            UnknownFeatures,
+            stacklevel=3,
+        )
+
+
 def check_name(strategy_id: str) -> None:
     """Raise InvalidStrategyName for a name that is empty, or longer than MLflow can hold.
 
@@ -200,9 +222,12 @@ def notification_targets(targets: Sequence[str] | None) -> tuple[str, ...]:
 
 def _unknown(conn: Connection, strategy_id: str) -> UnknownStrategy:
     recorded = names(conn)
-    similar = get_close_matches(strategy_id, recorded, n=3)
-    hint = f" (did you mean {' or '.join(map(repr, similar))}?)" if similar else ""
     return UnknownStrategy(
-        f"no strategy {strategy_id!r}{hint}; recorded are: {', '.join(recorded) or 'none yet'}. "
-        f"Use `drift record` or DriftMonitor.configure() first"
+        f"no strategy {strategy_id!r}{_similar(strategy_id, recorded)}; recorded are: "
+        f"{', '.join(recorded) or 'none yet'}. Use `drift record` or DriftMonitor.configure() first"
     )
+
+
+def _similar(name: str, names: Sequence[str]) -> str:
+    similar = get_close_matches(name, names, n=3)
+    return f" (did you mean {' or '.join(map(repr, similar))}?)" if similar else ""

@@ -13,7 +13,7 @@ from mlflow_timescale import db
 from mlflow_timescale.common.calendar_overrides import read_calendar, record_override
 from mlflow_timescale.common.calendars import Override, TradingCalendar
 from mlflow_timescale.common.text import check_text
-from mlflow_timescale.common.time import parse_day
+from mlflow_timescale.common.time import InvalidTime, parse_day
 from mlflow_timescale.db import Connection, DatabaseURI, load
 
 from . import strategies
@@ -141,6 +141,13 @@ class WatchedStrategy:
         ------
         ValueError
             A preset or a rule is unknown.
+        UnknownCalendar
+            No exchange has that calendar.
+
+        Warns
+        -----
+        UnknownFeatures
+            The feature store of the database has features, but none of a name in `features`.
 
         Examples
         --------
@@ -158,7 +165,8 @@ class WatchedStrategy:
             periods_per_year=periods_per_year,
         )
         self._strategy = None
-        with self._connect(create=create):
+        with self._connect(create=create) as conn:
+            strategies.warn_of_unknown_features(conn, self._options.get("features") or ())
             return self.strategy
 
     def record_predictions(self, frame: Any, *, columns: Mapping[str, str] | None = None) -> int:
@@ -344,3 +352,15 @@ class WatchedStrategy:
         day = parse_day(session, "session")
         self.calendar.session_close(day)
         return day
+
+
+def parse_period(start: str | date, end: str | date) -> tuple[date, date]:
+    """The first and the last date of a period. Raises InvalidTime if it ends before it begins.
+
+    >>> parse_period("2024-01-12", "2024-01-16")
+    (datetime.date(2024, 1, 12), datetime.date(2024, 1, 16))
+    """
+    period = parse_day(start, "start"), parse_day(end, "end")
+    if period[1] < period[0]:
+        raise InvalidTime(f"the end {period[1]} lies before the start {period[0]}")
+    return period

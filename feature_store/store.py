@@ -287,6 +287,7 @@ class FeatureStore(FeatureCatalogue):
         shape = FrameLayout(layout, entity, event_time, ingest_time, features)
         spec = self._spec(feature_version, availability_lag, run_id, forecast, restate)
         values = BATCH_POINTS * (1 if layout == "wide" else LONG_COLUMNS)
+        definitions.require_view(view)
         known = self.view(view) if isinstance(view, str) else view
         texts = set() if known is None else definitions.category_names(known)
         source = Frame(frame, text=shape.identifiers | texts, keys=shape.keys)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.frames import Columns, InvalidFrame
-from mlflow_timescale.common.schedules import to_instant
+from mlflow_timescale.common.time import to_micros
 
 from .columns import days, instants
 
@@ -96,7 +96,8 @@ def _refuse_late(times: Instants, sessions: Days, calendar: TradingCalendar) -> 
 def _refuse_future(sessions: Days, calendar: TradingCalendar) -> None:
     """Raise InvalidFrame for sessions after the one that opens next."""
     opening = calendar.next_open(datetime.now(timezone.utc))
-    upcoming = calendar.instants_to_sessions(np.array([to_instant(opening)]))[0]
+    instant = np.array([to_micros(opening)]).view("datetime64[us]")
+    upcoming = calendar.instants_to_sessions(instant)[0]
     future = np.flatnonzero(sessions > upcoming)
     if len(future):
         raise InvalidFrame(

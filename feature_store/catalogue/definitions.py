@@ -211,8 +211,17 @@ def find_or_register(conn: db.Connection, view: FeatureView | str) -> FeatureVie
     """The view of a write: a name in its newest version, or a view, which is registered if new."""
     if isinstance(view, str):
         return find(conn, view)
+    require_view(view)
     register(conn, view)
     return view
+
+
+def require_view(view: object) -> None:
+    """Raise DefinitionError for what is neither a view, nor the name of one, nor None."""
+    if view is not None and not isinstance(view, (str, FeatureView)):
+        raise DefinitionError(
+            f"view is {view!r}; give a FeatureView, or the name of a registered one"
+        )
 
 
 def category_names(view: FeatureView) -> set[str]:

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlflow_timescale.common.errors import InvalidFrame
 from mlflow_timescale.common.frames import JSON, Frame, joining
 from mlflow_timescale.db import Database
 
@@ -275,6 +276,11 @@ class Snapshot:
         targets
             The column of the labels.
 
+        Raises
+        ------
+        InvalidFrame
+            The snapshot has no column `targets`; the error lists its columns.
+
         Examples
         --------
         >>> snapshot.to_mlflow().name
@@ -282,6 +288,12 @@ class Snapshot:
         """
         from .mlflow_dataset import SnapshotDataset
 
+        names = [str(column["name"]) for column in self.manifest.schema]
+        if targets is not None and targets not in names:
+            raise InvalidFrame(
+                f"snapshot {self.name!r} has no column {targets!r} for the targets; it has "
+                f"{', '.join(names)}"
+            )
         return SnapshotDataset(self, name, targets)
 
 

@@ -5,4 +5,4 @@ known). The points come from `feature_store.values`.
 """
 
 # The modules that other rooms may import.
-__all__ = ["availability", "forward_returns", "transaction", "writing"]
+__all__ = ["availability", "forward_returns", "midnights", "transaction", "writing"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def forward_returns(
     InvalidTime
         A time is naive.
     InvalidValue
-        A horizon is below 1, or a price is not positive.
+        A horizon is no whole number of rows from 1, or a price is not positive.
 
     Examples
     --------
@@ -80,9 +80,7 @@ def forward_returns(
     >>> (returns["known_at"] - returns["event_time"]).tolist()[0]
     Timedelta('1 days 00:00:00')
     """
-    steps = [horizons] if isinstance(horizons, int) else list(horizons)
-    if not steps or min(steps) < 1:
-        raise InvalidValue(f"horizons are {steps}; give numbers of rows from 1")
+    steps = _steps(horizons)
     entities, times, matrix = _matrix(prices, entity, event_time, price)
     rule = availability(availability_lag)
     known = times if rule is None else rule.known_at(times)
@@ -97,6 +95,15 @@ def forward_returns(
     }
     feature = [f"fwd_ret_{step}" for step in columns["horizon"].tolist()]
     return make_frame({**columns, "feature_name": np.array(feature, dtype=object)}, output)
+
+
+def _steps(horizons: Any) -> list[int]:
+    is_one = isinstance(horizons, (str, bytes)) or not isinstance(horizons, Iterable)
+    given = [horizons] if is_one else list(horizons)
+    whole = all(isinstance(step, (int, np.integer)) for step in given)
+    if not given or not whole or min(given) < 1:
+        raise InvalidValue(f"horizons are {given}; give numbers of rows from 1, such as [1, 5]")
+    return [int(step) for step in given]
 
 
 def _returns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ from mlflow_timescale.artifacts.opening import open_stored
 from mlflow_timescale.db import Connection, load, rows
 from mlflow_timescale.db.uri import DatabaseURI
 
+_log = logging.getLogger("mlflow_timescale")
 _queries = load("artifacts")
 _BATCH = 64
 _BY_ID = re.compile(
@@ -91,12 +93,15 @@ def failing(
 ) -> list[Check]:
     """Check the selected files, store the checks, and return the failures.
 
-    With `location` an empty selection is a failure under the policy `refuse`.
+    With `location` an empty selection is a failure under the policy `refuse`, else one line in the
+    log.
     """
     with connection(database) as conn:
         entries = ledger.select(conn, selection)
-    if location and not entries and checks.policy() == "refuse":
-        return [Check(location, "unknown")]
+    if location and not entries:
+        if checks.policy() == "refuse":
+            return [Check(location, "unknown")]
+        _log.warning("nothing was verified: the ledger holds no file of %s", location)
     results = list(_checked(entries, database, 4))
     with connection(database) as conn:
         checks.remember(conn, results, purpose=purpose)

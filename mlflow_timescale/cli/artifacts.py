@@ -73,8 +73,9 @@ def verify(
 ) -> None:
     """Read stored artifacts again and compare them with what was logged.
 
-    Exit code 3: a file is changed, missing or unreadable. Without a selection every artifact of
-    the database is checked; `--sample N` every day checks all of them in time.
+    Exit code 3: a file is changed, missing or unreadable, or the --version has no files. Without a
+    selection every artifact of the database is checked; `--sample N` every day checks all of them
+    in time.
     """
     from mlflow_timescale.artifacts.verify import audit
 
@@ -89,11 +90,15 @@ def verify(
             on_start=start,
             on_check=lambda check: step(),
         )
+    is_empty = version is not None and not report.total and not report.outcomes
+    passed = report.passed and not is_empty
     if as_json:
-        print_json(_report(report))
+        print_json({**_report(report), "passed": passed})
     else:
         _print_audit(report)
-    exit_with(Exit.OK if report.passed else Exit.NO)
+        if is_empty:
+            print_message(f"The ledger holds no file of {version}.", style="red")
+    exit_with(Exit.OK if passed else Exit.NO)
 
 
 def _report(report: Audit) -> dict[str, Any]:

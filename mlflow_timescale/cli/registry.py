@@ -47,7 +47,10 @@ def history(uri: DatabaseURI, name: str, alias: str | None, kind: str, as_json: 
     """
     from mlflow_timescale.registry.model_registry import ModelRegistry
 
-    changes = ModelRegistry(uri).history(name, kind=None if kind == "all" else kind, subject=alias)
+    models = ModelRegistry(uri)
+    changes = models.history(name, kind=None if kind == "all" else kind, subject=alias)
+    if not changes:
+        models.require_model(name)
     if as_json:
         print_json([change.as_dict() for change in changes])
         return

@@ -23,6 +23,8 @@ from mlflow_timescale.db.uri import DatabaseURI
 def reproduce(uri: DatabaseURI, run_id: str, as_json: bool) -> None:
     """Check whether RUN can be repeated, and what is missing.
 
+    RUN is the id of a run, or a model version: NAME/3 or NAME@ALIAS.
+
     Artifacts and feature snapshots are read again and compared with their fingerprints. Exit
     code 3: something is missing.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import socket
 import time
 from functools import cache
@@ -35,6 +36,10 @@ _STARTUP_SECONDS = 120.0
 _STARTUP = ("starting up", "in recovery mode", "not yet accepting connections")
 # A session that begins while the server ends all of them, because one crashed.
 _CRASH = ("because of crash of another server process", "server closed the connection unexpectedly")
+
+_URI_FORM = re.compile(r"(://[^\s:/@]*:)[^\s/]+(?=@)")
+_KEYWORD_FORM = re.compile(r"(\bpassword\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'\"]+)", re.IGNORECASE)
+_SHORTEST = 6  # characters of a password that is masked wherever it stands as a word
 
 
 def network_keywords() -> dict[str, str]:
@@ -88,8 +93,7 @@ def is_startup(exc: BaseException) -> bool:
 def connection_failed(exc: psycopg.OperationalError, uri: DatabaseURI) -> ConnectionFailed:
     """The error for a failed connection: where to, without the password, and what usually helps."""
     reason = " ".join(str(exc).split()).rstrip(".")
-    if uri.password:
-        reason = reason.replace(uri.password, "***")
+    reason = _without_password(reason, uri)
     permanent, advice = _advice(reason)
     failure = ConnectionFailed(
         f"cannot connect to {uri}: {reason}. {advice.format(dbname=uri.dbname)}"
@@ -104,6 +108,19 @@ def connection_lost(exc: psycopg.OperationalError, uri: DatabaseURI) -> Connecti
     return ConnectionFailed(
         f"lost the connection to {uri}: {reason}. What was not committed was rolled back; try again"
     )
+
+
+def _without_password(text: str, uri: DatabaseURI) -> str:
+    """A text of libpq without the password: in a URI, after "password=", and as a word by itself.
+
+    A short password, or one that equals the user, the host or the database, is an ordinary word of
+    such texts: it is masked in the first two forms only.
+    """
+    text = _KEYWORD_FORM.sub(r"\1***", _URI_FORM.sub(r"\1***", text))
+    password = uri.password or ""
+    if len(password) < _SHORTEST or password in (uri.user, uri.host, uri.dbname):
+        return text
+    return re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", text)
 
 
 def _advice(reason: str) -> tuple[bool, str]:

@@ -10,11 +10,14 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from mlflow_timescale.artifacts import ledger, verify
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.ledger import Selection
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.registry.model_registry import ModelRegistry
 from mlflow_timescale.run_context import DIRTY, PACKAGES, PYTHON, SEEDS
 
 _COMMIT = "mlflow.source.git.commit"
@@ -46,11 +49,26 @@ class Context:
         return tags
 
 
-def checklist(database: DatabaseURI, run_id: str) -> list[Item]:
-    """The six checks of a run; artifacts are read and compared with the ledger."""
+def checklist(database: DatabaseURI, run: str) -> list[Item]:
+    """The six checks of a run, or of a version's run; artifacts are compared with the ledger.
+
+    Raises MlflowException if there is no such run or version.
+    """
     client = MlflowClient(database.url, database.url)
-    context = Context(client.get_run(run_id), client, database)
+    context = Context(client.get_run(_run_id(database, run)), client, database)
     return [row(context) for row in _ROWS]
+
+
+def _run_id(database: DatabaseURI, text: str) -> str:
+    """The run that a text names: by its id, or by a version such as "momentum/1"."""
+    plain = text.removeprefix("runs:/")
+    if "/" not in plain and "@" not in plain:
+        return plain
+    model = ModelRegistry(database).get_model(text)
+    if model is None or model.model_id is None:
+        reason = "does not exist" if model is None else "has no run"
+        raise MlflowException(f"model version {text} {reason}", RESOURCE_DOES_NOT_EXIST)
+    return model.model_id.hex
 
 
 def code_version(context: Context) -> Item:

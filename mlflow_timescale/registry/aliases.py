@@ -102,6 +102,24 @@ class Aliases:
         with connection(self.uri) as conn:
             return Rows(registry_history.history(conn, model, kind=kind, subject=subject))
 
+    def require_model(self, name: str) -> None:
+        """Raise an error for a model that does not exist, and never did.
+
+        Raises
+        ------
+        MlflowException
+            RESOURCE_DOES_NOT_EXIST; it names the models that are spelt alike.
+
+        Examples
+        --------
+        >>> registry.require_model("momentum@champion")
+        """
+        model, _ = self._model(name)
+        with connection(self.uri) as conn:
+            error = registry_history.unknown(conn, model)
+        if error:
+            raise error
+
     def alias_history(self, name: str, alias: str | None = None) -> list[Change]:
         """The versions that an alias (by default every alias) pointed at, oldest first.
 

@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from mlflow.exceptions import MlflowException
 from psycopg.rows import TupleRow
 
 from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import load
+from mlflow_timescale.registry.near_names import unknown_model
 
 _queries = load("registry")
 DEFAULT_WORKSPACE = "default"
@@ -98,6 +100,17 @@ def history(
         "workspace": workspace or active_workspace(),
     }
     return [Change.from_row(row) for row in conn.execute(_queries.history, values)]
+
+
+def unknown(
+    conn: psycopg.Connection[TupleRow], name: str, *, workspace: str | None = None
+) -> MlflowException | None:
+    """The error for a model that neither exists nor has a history; None where one is on record."""
+    space = workspace or active_workspace()
+    if history(conn, name, workspace=space):
+        return None
+    names = [row[0] for row in conn.execute(_queries.model_names, {"workspace": space})]
+    return None if name in names else unknown_model(name, names)
 
 
 def version_at(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 DATASET_TYPES = ("train", "val", "test", "backtest", "live")
 _SHOWN = 20
@@ -30,6 +31,21 @@ def flat(key: str) -> str:
     """
     dataset_type, slash, name = key.partition("/")
     return f"{name}_{dataset_type}" if slash and dataset_type in DATASET_TYPES else key
+
+
+def metric_value(name: str, value: Any) -> float:
+    """The number of a metric; raises ValueError for anything else.
+
+    >>> metric_value("ic", 1)
+    1.0
+    >>> metric_value("ic", "abc")
+    Traceback (most recent call last):
+    ValueError: metric 'ic' is 'abc', not a number
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError) as exc:
+        raise ValueError(f"metric {name!r} is {value!r}, not a number") from exc
 
 
 def unknown_metric(name: str, keys: Iterable[str]) -> ValueError | None:

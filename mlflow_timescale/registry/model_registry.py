@@ -28,9 +28,10 @@ from mlflow_timescale.db import load
 from mlflow_timescale.registry import registration, version_files
 from mlflow_timescale.registry.aliases import Aliases
 from mlflow_timescale.registry.history import active_workspace
-from mlflow_timescale.registry.metric_keys import flat, metric_key, unknown_metric
+from mlflow_timescale.registry.metric_keys import flat, metric_key, metric_value, unknown_metric
 from mlflow_timescale.registry.models import ModelInfo, ModelWithMetrics
 from mlflow_timescale.registry.naming import version_number, version_reference
+from mlflow_timescale.registry.near_names import unknown_strategy
 
 _queries = load("registry")
 _artifact_queries = load("artifacts")
@@ -102,7 +103,8 @@ class ModelRegistry(Aliases):
         version
             The number; by default the next one.
         source
-            The files of the version: a logged model's URI, by default the artifacts of the run.
+            The files of the version: a logged model's URI, "models:/m-..." or "runs:/RUN/NAME"; by
+            default the artifacts of the run.
         run_id
             The run that trained the model; by default a new, finished run.
         dataset_start, dataset_end
@@ -140,7 +142,9 @@ class ModelRegistry(Aliases):
             params=[Param(key, _text(value)) for key, value in (params or {}).items()],
             tags=[RunTag(key, value) for key, value in tags.items() if value is not None],
         )
-        source = source or self.client.get_run(run_id).info.artifact_uri
+        if source is None:
+            source = self.client.get_run(run_id).info.artifact_uri
+        source = registration.resolved_source(self.client, source)
         number = registration.create_version(
             self.uri, self.client, name, version, source, run_id, description
         )
@@ -173,7 +177,7 @@ class ModelRegistry(Aliases):
         Raises
         ------
         ValueError
-            The data set type is unknown.
+            The data set type is unknown, or a value is no number.
         InvalidTime
             `evaluated_at` has no time zone.
 
@@ -186,7 +190,7 @@ class ModelRegistry(Aliases):
         moment = require_zone(evaluated_at or datetime.now(timezone.utc), "evaluated_at")
         milliseconds = int(moment.timestamp() * 1000)
         points = [
-            Metric(metric_key(name, dataset_type), float(value), milliseconds, step)
+            Metric(metric_key(name, dataset_type), metric_value(name, value), milliseconds, step)
             for name, value in metrics.items()
         ]
         self.client.log_batch(self._run_id(model_id), metrics=points)
@@ -311,7 +315,8 @@ class ModelRegistry(Aliases):
         ------
         ValueError
             The data set type is unknown, or no version has ever logged the metric, on any data
-            set; the error lists what exists.
+            set, or no version has the strategy type and others have one that is spelt alike;
+            the error lists what exists.
 
         Examples
         --------
@@ -329,7 +334,10 @@ class ModelRegistry(Aliases):
             row = conn.execute(_queries.best_model, values).fetchone()
             if row is None:
                 keys = conn.execute(_queries.metric_keys, values).fetchall()
-                if error := unknown_metric(metric_name, [key for (key,) in keys]):
+                types = conn.execute(_queries.strategy_types, values).fetchall()
+                error = unknown_metric(metric_name, [key for (key,) in keys])
+                error = unknown_strategy(strategy_type, [kind for (kind,) in types]) or error
+                if error:
                     raise error
                 return None
         *model, metrics = row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import psycopg
@@ -15,6 +16,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry.history import active_workspace
 
 _queries = load("registry")
+_OF_RUN = re.compile(r"runs:/+(?P<run>[0-9a-f]{32})/(?P<name>[^/]+)/?")
 
 
 def ensure_model(client: MlflowClient, name: str) -> None:
@@ -51,6 +53,28 @@ def _experiment(client: MlflowClient, name: str) -> str:
         f"experiments restore",
         RESOURCE_DOES_NOT_EXIST,
     )
+
+
+def resolved_source(client: MlflowClient, source: str) -> str:
+    """The source of a version: "runs:/RUN/NAME" of a logged model becomes "models:/m-...".
+
+    A model that was logged by name is no artifact of its run. `mlflow.register_model` resolves the
+    URI in the same way: of several models of one name, the one at the greatest step counts.
+    """
+    match = _OF_RUN.fullmatch(source)
+    if match is None:
+        return source
+    try:
+        outputs = client.get_run(match["run"]).outputs
+    except MlflowException as exc:
+        if exc.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return source  # a run of another tracking server
+        raise
+    models = sorted(outputs.model_outputs if outputs else [], key=lambda output: output.step or 0)
+    for output in reversed(models):
+        if client.get_logged_model(output.model_id).name == match["name"]:
+            return f"models:/{output.model_id}"
+    return source
 
 
 def create_version(

@@ -95,6 +95,16 @@ FROM mlops.models AS model
 CROSS JOIN LATERAL jsonb_object_keys(model.metrics) AS key
 WHERE workspace = %(workspace)s;
 
+-- name: strategy_types
+-- Which strategy types have the versions of this workspace?
+SELECT DISTINCT strategy_type
+FROM mlops.models
+WHERE workspace = %(workspace)s AND strategy_type IS NOT NULL;
+
+-- name: model_names
+-- Which models does this workspace have?
+SELECT name FROM registered_models WHERE workspace = %(workspace)s;
+
 -- name: in_database
 -- Does the in-database store hold anything below this path?
 SELECT EXISTS (

@@ -3,12 +3,14 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
 from mlflow_timescale.db import InvalidURI
+from mlflow_timescale.db.opening import connection_failed
 from mlflow_timescale.db.uri import DatabaseURI
 
 SECRET = "s3cret"
@@ -188,3 +190,24 @@ def test_an_embedded_database_takes_options_of_ours() -> None:
 def test_a_wrong_value_of_an_option_is_refused(option: str) -> None:
     with pytest.raises(InvalidURI, match=option.partition("=")[0]):
         DatabaseURI.parse(f"timescaledb://h/d?{option}")
+
+
+@pytest.mark.parametrize(
+    ("password", "reason", "shown"),
+    [
+        ("p", "port 1 failed: Connection refused", "port 1 failed: Connection refused"),
+        (
+            "port",
+            "port 1 failed, postgres://ann:port@db/x",
+            "port 1 failed, postgres://ann:***@db/x",
+        ),
+        ("port", "host=db port=1 password=port user=ann", "host=db port=1 password=*** user=ann"),
+        ("it's", r"password='it\'s' user=ann", "password=*** user=ann"),
+        ("connect", "connection to db failed", "connection to db failed"),
+        ("s3cret-word", 'no option "s3cret-word"', 'no option "***"'),
+        ("postgres", 'role "postgres" does not exist', 'role "postgres" does not exist'),
+    ],
+)
+def test_an_error_hides_the_password_and_no_other_word(password, reason, shown):
+    uri = DatabaseURI(dbname="x", user="postgres", password=password, host="db")
+    assert f": {shown}. " in str(connection_failed(psycopg.OperationalError(reason), uri))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from datetime import date, datetime, timezone
 from typing import Any
@@ -11,8 +12,10 @@ from support.strategies import Strategy
 
 from drift import DriftMonitor, strategies
 from drift.daily import daily_job
-from drift.strategies import UnknownStrategy
+from drift.strategies import UnknownFeatures, UnknownStrategy
+from feature_store import FeatureStore
 from mlflow_timescale.common.calendars import UnknownCalendar
+from mlflow_timescale.common.time import InvalidTime
 from mlflow_timescale.db import Error
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -110,3 +113,24 @@ def test_configure_without_create_refuses_a_new_name(monitor: DriftMonitor) -> N
     with pytest.raises(UnknownStrategy):
         DriftMonitor(monitor.uri, "momentun").configure(rules="classic", create=False)
     assert recorded(monitor) == ["momentum"]
+
+
+def test_a_period_that_ends_before_it_begins_is_refused(monitor: DriftMonitor) -> None:
+    earlier = date(2024, 1, 2)
+    for call in (monitor.metrics, monitor.backfill, lambda *p: monitor.accept(*p, "calm")):
+        with pytest.raises(InvalidTime, match="end 2024-01-02 lies before the start 2024-01-12"):
+            call(DAY, earlier)
+
+
+def test_a_feature_that_the_store_does_not_have_gives_a_warning(database: DatabaseURI) -> None:
+    monitor = DriftMonitor(database, "momentum", features=["momentm_20d"], tracking_uri=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monitor.configure()  # the store holds nothing yet
+    with FeatureStore(database) as store:
+        store.write_frame({"entity_key": ["A"], "event_time": [NOON], "momentum_20d": [0.1]})
+    with pytest.warns(UnknownFeatures, match=r"'momentm_20d' \(did you mean 'momentum_20d'\?\)"):
+        monitor.configure()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monitor.configure(features=["momentum_20d"])

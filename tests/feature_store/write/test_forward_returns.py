@@ -88,3 +88,9 @@ def test_two_prices_at_one_time_and_no_price_are_refused() -> None:
 
 def test_a_horizon_beyond_the_prices_gives_no_row() -> None:
     assert len(forward_returns(prices(), 12)) == 0
+
+
+@pytest.mark.parametrize("horizons", ["5d", 1.5, [1, "5"], None, 0])
+def test_a_horizon_that_is_no_number_of_rows_is_refused(horizons):
+    with pytest.raises(InvalidValue, match="give numbers of rows from 1"):
+        forward_returns(prices(), horizons)

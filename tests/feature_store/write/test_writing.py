@@ -17,6 +17,7 @@ from support.bitemporal import at
 
 from feature_store import (
     ConflictingValues,
+    DefinitionError,
     FeatureStore,
     InvalidFrame,
     InvalidTime,
@@ -405,3 +406,10 @@ def test_revisions_of_writers_that_meet_are_in_the_order_of_their_commits(store)
         ).fetchall()
     assert len({ingest_time for ingest_time, _ in order}) == 8
     assert order == sorted(order)
+
+
+def test_a_view_of_another_kind_is_refused(store):
+    with pytest.raises(DefinitionError, match="view is 5; give a FeatureView, or the name"):
+        store.write_frame(wide(a=[1.0]), view=5)
+    with pytest.raises(DefinitionError, match="view is 5"):
+        store.write_features("AAPL", at(0), {"a": 1.0}, view=5)
