@@ -387,6 +387,7 @@ def test_programs_that_only_root_can_reach_run_from_a_copy(
             libraries = installed.with_name(f"{installed.name}.libs")
             shutil.copytree(libraries, copied.with_name(libraries.name))
             monkeypatch.syspath_prepend(closed)
+            monkeypatch.delitem(sys.modules, installed.name, raising=False)
             with db.connect(uri_of(directory)) as conn:
                 assert conn.execute("SELECT 42").fetchone() == (42,)
             assert Cluster(directory).programs.is_relative_to(directory)

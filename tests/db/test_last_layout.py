@@ -89,11 +89,14 @@ def last_layout(vanilla_database: DatabaseURI) -> Iterator[psycopg.Connection]:
 
 
 def contents(conn: psycopg.Connection) -> dict[str, list[str]]:
-    """Every row of every table, as text, without what the runner itself keeps."""
+    """Every row of every table, without what the runner itself keeps.
+
+    Columns without a value are left out, so that a column that came later makes no difference.
+    """
     tables = conn.execute(
         "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('public', 'mlops')"
     ).fetchall()
-    query = sql.SQL("SELECT t::text FROM {} AS t ORDER BY 1")
+    query = sql.SQL("SELECT jsonb_strip_nulls(to_jsonb(t))::text FROM {} AS t ORDER BY 1")
     return {
         f"{schema}.{table}": [
             row for (row,) in conn.execute(query.format(sql.Identifier(schema, table)))
@@ -116,9 +119,8 @@ def test_a_database_of_the_last_layout_keeps_its_data_and_gets_todays_catalog(
     before = contents(last_layout)
     assert len(before["public.metrics"]) == 3000
     db.migrate(last_layout)
-    # A column that was added: the day of the last write is not known of these runs.
-    before["mlops.run_ranges"] = [f"{row[:-1]},)" for row in before["mlops.run_ranges"]]
-    assert contents(last_layout) == before
+    after = contents(last_layout)
+    assert {table: after[table] for table in before} == before
     assert catalog(last_layout) == catalog(conn)
     assert not plan(last_layout)
     assert db.migrate(last_layout) == []
@@ -166,7 +168,8 @@ def test_a_large_database_that_was_never_adopted_is_carried_over_and_can_be_adop
         )
         before = contents(large)
         db.migrate(large)
-        assert contents(large) == before
+        after = contents(large)
+        assert {table: after[table] for table in before} == before
         assert "tracking/002_metrics_layout" in plan(large).waiting
         adopt(large)
         assert catalog(large) == catalog(conn)
