@@ -65,14 +65,16 @@ class FrameLayout:
         """The columns of a wide frame that are written, and the feature of each."""
         if self.features is not None:
             return self._named()
-        others = [name for name in columns if name not in self.keys]
+        keys = self.keys
+        others = [name for name in columns if name not in keys]
         return {name: name for name in others if self.allowed is None or name in self.allowed}
 
     def ignored(self, columns: Columns) -> list[str]:
         """The columns of a wide frame that the view does not have."""
         if self.layout == "long" or self.features is not None:
             return []
-        return [name for name in columns if name not in self.keys | self.chosen(columns).keys()]
+        written = self.keys | self.chosen(columns).keys()
+        return [name for name in columns if name not in written]
 
     def _named(self) -> dict[str, str]:
         if isinstance(self.features, Mapping):
