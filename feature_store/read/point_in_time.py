@@ -139,14 +139,18 @@ def _drop_expired(
     limits: Callable[[str], tuple[AgeLimit, ...]],
 ) -> None:
     entities: dict[str, list[str]] = {}
-    for entity, values in by_entity.items():
-        for name in values:
+    for entity, features in by_entity.items():
+        for name in features:
             entities.setdefault(name, []).append(entity)
-    rules = on_calendars(conn, {name: limits(name) for name in entities})
-    for name, owners in entities.items():
-        found = [by_entity[entity][name] for entity in owners]
+    limited = {name: ages for name in entities if (ages := limits(name))}
+    if not limited:
+        return
+    rules = on_calendars(conn, limited)
+    for name in limited:
+        owners = entities[name]
+        values = [by_entity[entity][name] for entity in owners]
         event, as_of = (
-            np.array([to_micros(getattr(value, time)) for value in found], dtype=np.int64)
+            np.array([to_micros(getattr(value, time)) for value in values], dtype=np.int64)
             for time in ("event_time", "as_of")
         )
         for rule in rules[name]:
