@@ -201,7 +201,7 @@ def closed(admin: psycopg.Connection, dbname: str) -> Iterator[None]:
     name = sql.Identifier(dbname)
     admin.execute(statement.format(name, sql.Literal(False)))
     admin.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [dbname]
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [dbname]
     )
     try:
         yield
