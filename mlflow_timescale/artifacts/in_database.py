@@ -132,6 +132,10 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
             removed = conn.execute(_queries.remove_files, values).fetchall()
             ledger.forget(conn, join(self.location, artifact_path), kept)
             contents.release(conn, {row[0] for row in removed})
+        if not artifact_path:
+            # Two deleters of one content leave it to each other where they hold it at once.
+            with self.connection() as conn:
+                contents.sweep(conn)
 
     def read(self, artifact_path: str, start: int = 0, length: int | None = None) -> bytes:
         """A range of a file, `start` and `length` in bytes; only the chunks of the range are read.
