@@ -393,8 +393,8 @@ def test_a_run_shows_name_digest_schema_and_source(store, tmp_path, tracked):
 
 def test_a_misspelt_target_is_refused_with_the_columns(store, tmp_path):
     snapshot = take(store, tmp_path / "a")
-    with pytest.raises(ValueError, match=r"no column 'lable' for the targets; it has .*label"):
-        snapshot.to_mlflow(targets="lable")
+    with pytest.raises(ValueError, match=r"no column 'returns' for the targets; it has .*label"):
+        snapshot.to_mlflow(targets="returns")
 
 
 def test_a_snapshot_that_was_exchanged_after_the_run_is_not_loaded(store, tmp_path, tracked):
