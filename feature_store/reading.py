@@ -14,7 +14,6 @@ from mlflow_timescale.common.frames import make_frame
 from mlflow_timescale.common.rows import Rows
 from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import Duration
-from mlflow_timescale.db import arrays
 from mlflow_timescale.db.uri import DatabaseURI
 
 from .catalogue import definitions
@@ -23,6 +22,7 @@ from .read import changes, explain, revisions, watermarks
 from .read.point_in_time import FeatureValue, Options, latest, read_cells
 from .read.query import OF_VIEW, PointInTimeQuery
 from .read.spine import EntityColumns
+from .values import stored
 from .values.names import check_columns, entity_keys
 
 EVENT_TIME = "__event_time"  # ends the name of a column of event times
@@ -34,7 +34,7 @@ class FeatureReader:
 
     def __init__(self, uri: str | DatabaseURI | db.Database, *, readers: int | None = None) -> None:
         self.database = db.Database.of(
-            uri, application="feature_store", setup=arrays.register, translate=True
+            uri, application="feature_store", setup=stored.register, translate=True
         )
         self.uri = self.database.uri
         self._readers = readers or min(_MOST_READERS, os.cpu_count() or 1)

@@ -19,7 +19,6 @@ from mlflow_timescale.common.time import MICROSECOND, from_micros
 from mlflow_timescale.db.arrays import Int4Array, TimestampArray
 
 from ..catalogue.series import Ids
-from ..values.stored import json_cursor
 from .cells import Cells, Winners
 from .frontier import search, strict_frontier
 from .lookups import Bounds, SeriesLookup, look_up
@@ -189,9 +188,8 @@ def _structures(conn: db.Connection, keys: npt.NDArray[np.int64]) -> npt.NDArray
         "ingest": TimestampArray(keys[2]),
     }
     values: npt.NDArray[np.object_] = np.full(keys.shape[1], None, dtype=object)
-    with json_cursor(conn) as cursor:
-        for position, value in cursor.execute(_queries.structures, parameters):
-            values[position - 1] = value
+    for position, value in conn.execute(_queries.structures, parameters):
+        values[position - 1] = value
     return values
 
 

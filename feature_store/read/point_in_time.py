@@ -26,7 +26,6 @@ from ..catalogue.selection import (
     series_table,
     version_of,
 )
-from ..values.stored import json_cursor
 from . import membership
 from .ages import AgeLimit, common_age, on_calendars
 from .cells import Cells
@@ -111,7 +110,7 @@ def latest(
         "features": None if features is None else list(features),
         "as_of": _checked(as_of),
     }
-    with json_cursor(conn, row_factory=dict_row, binary=True) as cursor:
+    with conn.cursor(row_factory=dict_row, binary=True) as cursor:
         rows = cursor.execute(_queries.latest, parameters).fetchall()
     by_entity: dict[str, dict[str, FeatureValue]] = {entity: {} for entity in entities}
     present = set()

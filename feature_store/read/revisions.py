@@ -15,7 +15,6 @@ from mlflow_timescale.common.time import from_micros, to_micros
 
 from ..catalogue.selection import FeatureSelection, check_known, select
 from ..errors import InvalidTime
-from ..values.stored import json_cursor
 from .frontier import search, search_by_event, strict_frontier
 from .lookups import SeriesLookup
 from .plans import StoredSeries, stream_series
@@ -153,7 +152,7 @@ def _report(
 
 def _columns(conn: db.Connection, query: Any, parameters: dict[str, Any]) -> Columns:
     """The answer by column; a value that is a structure stands where a number would."""
-    with json_cursor(conn, row_factory=dict_row) as cursor:
+    with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(query, parameters).fetchall()
         names = [column.name for column in cursor.description or ()]
     columns = {name: [row[name] for row in rows] for name in names}

@@ -1,18 +1,18 @@
-"""Structures as the database returns them."""
+"""Values as a connection of the feature store sends and returns them."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from psycopg import Cursor
 from psycopg.types.json import set_json_loads
 
 from mlflow_timescale import db
 from mlflow_timescale.common.frames import load_json
+from mlflow_timescale.db import arrays
 
 
-def json_cursor(conn: db.Connection, **options: Any) -> Cursor[Any]:
-    """A cursor that reads JSON with `load_json`, so that large floats stay floats."""
-    cursor: Cursor[Any] = conn.cursor(**options)
-    set_json_loads(load_json, cursor)
-    return cursor
+def register(conn: db.Connection) -> None:
+    """Arrays are numpy arrays, and JSON is read with `load_json`, so that large floats stay floats.
+
+    Once for each connection: a cursor that registers loaders of its own copies all of them.
+    """
+    arrays.register(conn)
+    set_json_loads(load_json, conn)
