@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+# First: MLflow imports our dataset source itself, and cannot while that module is half imported.
+import mlflow.data  # noqa: F401
 import pytest
 
 from feature_store.errors import FeatureError
