@@ -6,12 +6,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.frames import Columns, InvalidFrame
+from mlflow_timescale.common.micros import midnights
 from mlflow_timescale.common.time import to_micros
 
 from .columns import days, instants
@@ -62,7 +61,7 @@ def _refuse_dates(times: Instants, name: str, calendar: TradingCalendar) -> None
         return
     zone = str(calendar.tz)
     for place in dict.fromkeys(("UTC", zone)):
-        share = float(_are_midnights(times, place).mean())
+        share = float(midnights(times.view(np.int64), place).mean())
         if share > 0.5:
             rows = "every row" if share == 1 else f"{share:.0%} of the rows"
             raise InvalidFrame(
@@ -71,13 +70,6 @@ def _refuse_dates(times: Instants, name: str, calendar: TradingCalendar) -> None
                 f"dates as column 'session', or add the time of the close, such as "
                 f"date.dt.tz_localize({zone!r}) + pd.Timedelta(hours=16)"
             )
-
-
-def _are_midnights(times: Instants, zone: str) -> NDArray[np.bool_]:
-    """Whether each instant is midnight in a zone."""
-    aware = pa.array(times).cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us", zone))
-    local = pc.local_timestamp(aware).to_numpy(zero_copy_only=False)
-    return np.asarray(local == local.astype("datetime64[D]"))
 
 
 def _refuse_late(times: Instants, sessions: Days, calendar: TradingCalendar) -> None:

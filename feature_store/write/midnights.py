@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import re
 import warnings
-from datetime import time, timedelta
-from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
+from datetime import timedelta
 
-import numpy as np
+import pyarrow as pa
 
-from mlflow_timescale.common.time import MICROSECOND, from_micros
+from mlflow_timescale.common.micros import Micros, midnights
+from mlflow_timescale.common.time import from_micros
 
 from .availability import Availability, FixedLag
 
-if TYPE_CHECKING:
-    from mlflow_timescale.common.micros import Micros
-
 _DAY = timedelta(days=1)
-_SAMPLE = 2_000  # distinct times that are converted to the time zone of their column
 _NAMED = re.compile(r"[A-Za-z][\w+/-]*")
 _STACK = 5  # the caller of write_frame, through write_batches and frame_points
 
@@ -41,9 +36,10 @@ def warn_of_midnights(event: Micros, zone: str | None, rule: Availability | None
 
     Examples
     --------
-    >>> midnights = np.array([0, 86_400_000_000])
+    >>> import numpy as np
+    >>> dates = np.array([0, 86_400_000_000])
     >>> with warnings.catch_warnings(record=True, action="always") as caught:
-    ...     warn_of_midnights(midnights, "UTC", FixedLag(timedelta(hours=1)))
+    ...     warn_of_midnights(dates, "UTC", FixedLag(timedelta(hours=1)))
     >>> caught[0].category.__name__
     'MidnightEvents'
     """
@@ -62,13 +58,11 @@ def warn_of_midnights(event: Micros, zone: str | None, rule: Availability | None
 
 
 def _are_midnights(event: Micros, zone: str | None) -> bool:
-    if not (event % (_DAY // MICROSECOND)).any():
+    if midnights(event, "UTC").all():
         return True
     if zone is None or not _NAMED.fullmatch(zone):
         return False
     try:
-        local = ZoneInfo(zone)
-    except (KeyError, ValueError, OSError):  # an offset under a name of its library
+        return bool(midnights(event, zone).all())
+    except pa.ArrowInvalid:  # an offset under a name of its library
         return False
-    moments = (from_micros(micros).astimezone(local) for micros in np.unique(event)[:_SAMPLE])
-    return all(moment.time() == time() for moment in moments)

@@ -34,6 +34,7 @@ __all__ = [
     "check_range",
     "check_zone",
     "column_micros",
+    "midnights",
     "object_micros",
 ]
 
@@ -164,6 +165,26 @@ def check_range(micros: Micros, what: str) -> None:
     """
     if micros.size and (micros.min() < FIRST or micros.max() > LAST):
         raise InvalidTime(f"{what} is infinite or outside the years 1 to 9999")
+
+
+def midnights(micros: Micros, zone: str) -> npt.NDArray[np.bool_]:
+    """Whether each instant is midnight in a time zone: then it may be a date.
+
+    Parameters
+    ----------
+    micros
+        Shape (rows,).
+    zone
+        An IANA name. pyarrow raises ArrowInvalid for others.
+
+    Examples
+    --------
+    >>> midnights(np.array([0, 5 * 3_600_000_000]), "America/New_York")
+    array([False,  True])
+    """
+    aware = pa.array(micros).cast(pa.timestamp("us", zone))
+    local = pc.local_timestamp(aware).to_numpy(zero_copy_only=False)
+    return np.asarray(local == local.astype("datetime64[D]"))
 
 
 def _missing(is_missing: npt.NDArray[np.bool_], what: str) -> InvalidTime:
