@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from mlflow_timescale.common.errors import (
@@ -11,6 +10,7 @@ from mlflow_timescale.common.errors import (
     InvalidInput,
     InvalidTime,
     UnknownCalendar,
+    did_you_mean,
 )
 
 __all__ = [
@@ -80,10 +80,7 @@ def _conflict(row: dict[str, Any]) -> str:
 def unknown_feature(names: Iterable[str], known: Iterable[str]) -> UnknownFeature:
     """Name what matches nothing, and what it may have been meant to be."""
     known = list(known)
-    parts = []
-    for name in names:
-        near = get_close_matches(name, known, n=3)
-        parts.append(repr(name) + (f" (did you mean {', '.join(near)}?)" if near else ""))
+    parts = [f"{name!r}{did_you_mean(name, known)}" for name in names]
     return UnknownFeature(
         f"no feature {', '.join(parts)} has ever been written; `mlflow-timescale features list` "
         f"shows what there is"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import date
 
+from mlflow_timescale.common.errors import first_of
 from mlflow_timescale.db import Connection, load
 
 from ..alerts import lifecycle
@@ -52,9 +53,8 @@ def follow(
     derived = [value for value in found if value.session in history.computed]
     history.add(derived)
     for index, missing in session_values.pnl_gaps(series, start):
-        days = ", ".join(f"{history.sessions[gap]}" for gap in missing[:5])
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        batch.notes["pnl_gaps", history.sessions[index]] = f"missing: {days}{more}"
+        days = first_of([history.sessions[gap] for gap in missing], 5)
+        batch.notes["pnl_gaps", history.sessions[index]] = f"missing: {days}"
     judged = history.judge(strategy.rules)
     batch.judged_after = min((w.window_end for w in references.accepted), default=FIRST)
     batch.episodes = lifecycle.episodes(judged, history.sessions, batch.judged_after)

@@ -22,6 +22,7 @@ from mlflow_timescale.cli.kit import (
     print_message,
     print_table,
 )
+from mlflow_timescale.common.errors import first_of
 from mlflow_timescale.db.uri import DatabaseURI
 
 from .options import universe_option
@@ -108,9 +109,8 @@ def _print(report: Health) -> None:
     for never in report.never_written:
         print_message(f"never written: {never.feature_name} ({never.view})", style="red")
     for gap in report.gaps[:_LIMIT]:
-        days = ", ".join(day.isoformat() for day in gap.sessions[:5])
-        more = f" and {len(gap.sessions) - 5} more" if len(gap.sessions) > 5 else ""
-        print_message(f"gap: {gap.feature_name} of {gap.entity_key}: {days}{more}")
+        days = first_of(gap.sessions, 5)
+        print_message(f"gap: {gap.feature_name} of {gap.entity_key}: {days}")
     hidden = max(len(report.stale) - _LIMIT, 0) + max(len(report.gaps) - _LIMIT, 0)
     if hidden:
         print_message(f"... and {hidden} more; --json shows all")

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlflow_timescale.common.errors import InvalidFrame
+from mlflow_timescale.common.errors import InvalidFrame, first_of
 from mlflow_timescale.common.frames import JSON, Frame, joining
 from mlflow_timescale.db import Database
 
@@ -91,10 +91,9 @@ class Snapshot:
 
     def __repr__(self) -> str:
         manifest, names = self.manifest, self.feature_names
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         return (
             f"<Snapshot {manifest.name!r} at {self.url}: {manifest.rows} rows, {len(names)} "
-            f"features ({shown}), fingerprint {self.fingerprint[:12]}>"
+            f"features ({first_of(names, 5)}), fingerprint {self.fingerprint[:12]}>"
         )
 
     def to_frame(self, output: str = "pandas") -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from mlflow_timescale.db import Error
 
@@ -39,5 +40,24 @@ def in_rows(rows: Sequence[int]) -> str:
     >>> in_rows([3, 7]), in_rows(range(12))
     ('3, 7', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more')
     """
-    first = ", ".join(str(int(row)) for row in rows[:_SHOWN])
-    return f"{first} and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else first
+    return first_of([int(row) for row in rows], _SHOWN)
+
+
+def first_of(items: Sequence[object], shown: int) -> str:
+    """The first of some things for an error or a table, and how many more there are.
+
+    >>> first_of(["ic", "psi", "sharpe"], 2)
+    'ic, psi and 1 more'
+    """
+    first = ", ".join(str(item) for item in items[:shown])
+    return f"{first} and {len(items) - shown} more" if len(items) > shown else first
+
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """The names that are spelt like one that matches nothing, to be put behind it in an error.
+
+    >>> did_you_mean("momentm", ["momentum", "carry"]), did_you_mean("x", ["momentum"])
+    (' (did you mean momentum?)', '')
+    """
+    near = get_close_matches(name, names, n=3)
+    return f" (did you mean {', '.join(near)}?)" if near else ""

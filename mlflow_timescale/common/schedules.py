@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -18,7 +17,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
-from mlflow_timescale.common.errors import UnknownCalendar
+from mlflow_timescale.common.errors import UnknownCalendar, did_you_mean
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.time import require_zone
 
@@ -174,8 +173,7 @@ def canonical_name(name: str) -> str:
 
     names = exchange_calendars.get_calendar_names(include_aliases=True)
     if name not in names:
-        similar = get_close_matches(str(name), [*names, WEEKDAYS], n=3)
-        hint = f" (did you mean {', '.join(similar)}?)" if similar else ""
+        hint = did_you_mean(str(name), [*names, WEEKDAYS])
         raise UnknownCalendar(
             f"no trading calendar {name!r}{hint}; use an exchange's MIC such as XNYS, XLON or "
             f"XTKS, {EVERY_DAY!r} for markets that never close, or {WEEKDAYS!r}"

@@ -16,6 +16,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow_timescale.artifacts import ledger, verify
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.ledger import Selection
+from mlflow_timescale.common.errors import first_of
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry.model_registry import ModelRegistry
 from mlflow_timescale.run_context import DIRTY, PACKAGES, PYTHON, SEEDS
@@ -177,9 +178,8 @@ def weights(context: Context) -> Item:
 def metrics(context: Context) -> Item:
     """The names of the metrics."""
     names = sorted(context.run.data.metrics)
-    first_names = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     missing = "" if names else "no metrics: registry.log_metrics(..., dataset_type='test')"
-    return Item("metrics", bool(names), first_names, missing)
+    return Item("metrics", bool(names), first_of(names, 6), missing)
 
 
 _ROWS: tuple[Callable[[Context], Item], ...] = (

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+from mlflow_timescale.common.errors import did_you_mean, first_of
+
 DATASET_TYPES = ("train", "val", "test", "backtest", "live")
 _SHOWN = 20
 
@@ -56,12 +58,9 @@ def unknown_metric(name: str, keys: Iterable[str]) -> ValueError | None:
     names = sorted({_metric(key) for key in keys})
     if not names or name in names:
         return None
-    near = get_close_matches(name, names, n=3)
-    hint = f" (did you mean {', '.join(near)}?)" if near else ""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ValueError(
-        f"no version has ever logged metric {name!r}{hint}; logged are: "
-        f"{', '.join(names[:_SHOWN])}{more}"
+        f"no version has ever logged metric {name!r}{did_you_mean(name, names)}; logged are: "
+        f"{first_of(names, _SHOWN)}"
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+from mlflow_timescale.common.errors import did_you_mean
 
 
 def unknown_strategy(strategy_type: str | None, types: Iterable[str]) -> ValueError | None:
@@ -14,19 +15,14 @@ def unknown_strategy(strategy_type: str | None, types: Iterable[str]) -> ValueEr
     types = sorted(types)
     if strategy_type is None or strategy_type in types:
         return None
-    near = get_close_matches(strategy_type, types, n=3)
-    if not near:
-        return None
-    return ValueError(
-        f"no version has strategy type {strategy_type!r} (did you mean {', '.join(near)}?)"
-    )
+    hint = did_you_mean(strategy_type, types)
+    return ValueError(f"no version has strategy type {strategy_type!r}{hint}") if hint else None
 
 
 def unknown_model(name: str, names: Iterable[str]) -> MlflowException:
     """The error for a model that does not exist, with the names that are spelt alike."""
-    near = get_close_matches(name, sorted(names), n=3)
-    hint = f" (did you mean {', '.join(near)}?)" if near else ""
     return MlflowException(
-        f"the registry holds no model {name!r}{hint}, and no history of one",
+        f"the registry holds no model {name!r}{did_you_mean(name, sorted(names))}, and no history "
+        f"of one",
         RESOURCE_DOES_NOT_EXIST,
     )

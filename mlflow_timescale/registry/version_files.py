@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from mlflow_timescale.artifacts.locations import canonical, guess_type
+from mlflow_timescale.common.errors import first_of
 
 REMOTE_TAG = "remote_artifact"
 _REMOTE = re.compile(r"^(?!file:)[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -62,10 +63,9 @@ def no_model(version: str, directory: str, remote: list[str]) -> MlflowException
     names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
     files = [f"{name} ({guess_type(name)})" for name in names]
     files += [f"{url} (not verified)" for url in remote]
-    shown = ", ".join(files[:_SHOWN]) or "no files"
-    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+    shown = first_of(files, _SHOWN) or "no files"
     return MlflowException(
-        f"{version} is no MLflow model: it has no MLmodel file. It holds {shown}{more}. "
+        f"{version} is no MLflow model: it has no MLmodel file. It holds {shown}. "
         f"registry.download({version!r}) copies verified files to a folder; load them from there "
         f"with the library that wrote them. To use load_model, log the model with "
         f"mlflow.<flavor>.log_model",
