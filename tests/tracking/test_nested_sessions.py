@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from mlflow.entities import (
@@ -89,11 +90,13 @@ def logged_model(store: TimescaleTrackingStore, run_id: str) -> None:
 
 
 def scorers(store: TimescaleTrackingStore, run_id: str) -> None:
-    store.register_scorer("0", run_id, '{"name": "scorer"}')
-    assert store.get_scorer("0", run_id).scorer_version == 1
-    assert store.list_scorer_versions("0", run_id)
-    assert store.list_scorers_across_experiments(["0"])
-    store.delete_scorer("0", run_id)
+    # In an experiment of its own: MLflow's list fails on a scorer that is deleted meanwhile.
+    experiment_id = store.create_experiment(f"{run_id} {uuid4()}")
+    store.register_scorer(experiment_id, "judge", '{"name": "scorer"}')
+    assert store.get_scorer(experiment_id, "judge").scorer_version == 1
+    assert store.list_scorer_versions(experiment_id, "judge")
+    assert store.list_scorers_across_experiments([experiment_id])
+    store.delete_scorer(experiment_id, "judge")
 
 
 def datasets(store: TimescaleTrackingStore, run_id: str) -> None:
