@@ -246,7 +246,7 @@ def _late_writes_matter(
 
 
 def _warn_of_mixed_versions(cells: Cells, selection: FeatureSelection) -> None:
-    assert cells.version is not None
+    assert cells.version is not None  # nosec B101  # for mypy
     for j, name in enumerate(selection.names):
         used = np.unique(cells.version[j][cells.event[j] != MISSING])
         if selection.versions[j] == ANY_VERSION and len(used) > 1:
