@@ -228,15 +228,16 @@ WHERE locktype = 'advisory'
 
 -- name: latest
 -- What is the newest value of every series of these entities, as known at as_of (default: now)?
+-- The columns are in the order of FeatureValue.
 SELECT
     s.entity_key,
     s.feature_name,
     s.feature_version,
-    moment.as_of,
     p.event_time,
-    p.ingest_time,
     p.value_double,
     p.value_json,
+    moment.as_of,
+    p.ingest_time,
     w.producer,
     w.producer_version,
     w.run_id,
