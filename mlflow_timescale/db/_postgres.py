@@ -11,7 +11,7 @@ import re
 import shutil
 import socket
 import stat
-import subprocess
+import subprocess  # nosec B404  # runs PostgreSQL's programs without a shell
 import tempfile
 import time
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ class Cluster:
         if length <= _SOCKET_PATH_LIMIT and _PLAIN_PATH.fullmatch(str(path)):
             return path
         digest = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
-        return Path("/tmp") / f"mlflow-timescale-{digest}"
+        return Path("/tmp") / f"mlflow-timescale-{digest}"  # nosec B108  # owner and mode are checked before use
 
     @cached_property
     def programs(self) -> Path:
@@ -214,7 +214,7 @@ class Cluster:
     def _can_enter(self, path: Path) -> bool:
         command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(path)]
         return (
-            subprocess.run(command, stderr=subprocess.DEVNULL, **self._identity()).returncode == 0
+            subprocess.run(command, stderr=subprocess.DEVNULL, **self._identity()).returncode == 0  # nosec B603  # the path is an argument, not part of the script
         )
 
     def _run(self, program: str, *args: object) -> None:
@@ -225,7 +225,7 @@ class Cluster:
         before = self._log_size()
         # Not a pipe: the postmaster would inherit it, and reading it would wait for its end.
         with tempfile.TemporaryFile() as output:
-            done = subprocess.run(
+            done = subprocess.run(  # nosec B603  # full path, no shell
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
