@@ -60,9 +60,24 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return result
 
 
-def server(uri: str | None) -> contextlib.AbstractContextManager[DatabaseURI]:
-    """The server of `--uri`, or an embedded one for the length of the block."""
-    return contextlib.nullcontext(DatabaseURI.parse(uri)) if uri else temporary()
+@contextmanager
+def server(uri: str | None, *, durable: bool = True) -> Iterator[DatabaseURI]:
+    """The server of `--uri`, or an embedded one for the length of the block.
+
+    One that is not durable writes nothing to disk before it must: for results, not for times.
+    """
+    if uri:
+        yield DatabaseURI.parse(uri)
+        return
+    with temporary() as embedded:
+        if not durable:
+            with db.connect(embedded, autocommit=True) as admin:
+                for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+                    admin.execute(
+                        sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting))
+                    )
+                admin.execute("SELECT pg_reload_conf()")
+        yield embedded
 
 
 @contextmanager
