@@ -20,9 +20,10 @@ import statistics
 import tempfile
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta, timezone
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,9 @@ HOURS = timedelta(hours=8)
 STATISTICAL = ("ic ", "feature drift", "sharpe ")
 DRIFT_WINDOW = 8
 # Values, judged as they are; values, judged by rank; ranks, judged as they are.
-FEATURES = ("raw", "ranked", "ranks served")
+MARKETS = (("raw", "ranked"), ("ranks served",))
+FEATURES = tuple(features for market in MARKETS for features in market)
+Key = tuple[str, str, int, str, bool]
 STARTED = date(2023, 1, 3)
 DECAY = "g"
 VERSION = "b"
@@ -53,9 +56,9 @@ class Plan:
     reference: int = 150
     fault: int = 190
     repair: int = 210
-    sessions: int = 240
+    sessions: int = 225
     # A decay needs more sessions to be seen.
-    sessions_of_decay: int = 330
+    sessions_of_decay: int = 310
     names: int = 60
     paths: int = 1000
 
@@ -176,6 +179,10 @@ class Outcome:
         default_factory=dict
     )
 
+    @property
+    def key(self) -> Key:
+        return self.calendar, self.features, self.seed, self.fault, self.repaired
+
 
 @dataclass
 class Trial:
@@ -189,6 +196,9 @@ class Trial:
     days: Sequence[date] = ()
     stated: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
+    def key(self, kind: Kind) -> Key:
+        return self.calendar, self.features, self.seed, kind.fault, kind.repaired
+
     @property
     def seeds(self) -> tuple[int, int]:
         """A market of its own for each calendar; raw and ranked features are of the same one."""
@@ -199,7 +209,6 @@ class Trial:
             uri,
             "planted",
             calendar=self.calendar,
-            features="ranked" if self.features == "ranked" else "raw",
             tracking_uri=False,
             notify=(),
         )
@@ -214,23 +223,31 @@ class Trial:
         ranks = self.features == "ranks served"
         return markets.market(self.seeds, calendar, days, self.plan.names, ranks=ranks)
 
-    def prepare(self, *, simulate: bool) -> None:
-        """Compute the sessions before the fault; with `simulate`, state the delays of rules."""
-        monitor, healthy = self.monitor(self.uri), slice(0, self.plan.fault)
-        monitor.configure()
+    def record(self) -> None:
+        """Record the sessions before the fault, and compute the IC of the reference's."""
+        monitor, plan = self.monitor(self.uri), self.plan
+        monitor.configure(features=())
         true = self.market(monitor.calendar)
-        serve(self.uri, monitor, true, healthy)
-        self.days, reference = true.days, self.plan.reference
-        monitor.backfill(true.days[0], true.days[reference - 1])
-        monitor.accept(true.days[0], true.days[reference - 1], "planted", min_sessions=60)
-        monitor.backfill(true.days[reference], true.days[self.plan.fault - 1])
-        if simulate:
-            self.stated = _stated_delays(monitor, self.plan.paths)
+        serve(self.uri, monitor, true, slice(0, plan.fault))
+        monitor.backfill(true.days[0], true.days[plan.reference - 1])
+
+    def accept(self) -> None:
+        """Accept the reference, and compute the sessions from there to the fault."""
+        monitor, plan = self.monitor(self.uri), self.plan
+        monitor.configure(features=markets.FEATURES)
+        monitor.configure(features="ranked" if self.features == "ranked" else "raw")
+        self.days = self.market(monitor.calendar).days
+        window = self.days[0], self.days[plan.reference - 1]
+        monitor.accept(*window, "planted", min_sessions=min(120, plan.reference))
+        monitor.backfill(self.days[plan.reference], self.days[plan.fault - 1])
+
+    def state_delays(self) -> None:
+        """What `rules simulate` says of a decay, before it comes."""
+        self.stated = _stated_delays(self.monitor(self.uri), self.plan.paths)
 
     def judge(self, uri: DatabaseURI, kind: Kind, *, daily: bool = False) -> Outcome:
         """Plant one fault in a copy of the database, and see what the alerts did."""
         monitor, plan = self.monitor(uri), self.plan
-        monitor.configure()
         true = self.market(monitor.calendar)
         served, end = copy.deepcopy(true), plan.end(kind)
         FAULTS[kind.fault](served, plan.of(kind))
@@ -342,38 +359,30 @@ def wrong_version(uri: DatabaseURI, trial: Trial) -> Iterator[Outcome]:
     """b: the last session is served by version 2 while 1 is champion, and then by 1 again.
 
     The registry keeps its history from now on, so that the fault lies on the last session that has
-    closed, after as many healthy ones as a reference needs.
+    closed. No statistic is involved: no session before it is needed.
     """
-    monitor, count = trial.monitor(uri), trial.plan.reference + 20
+    monitor = trial.monitor(uri)
     monitor.configure()
-    days = monitor.calendar.last_sessions(count, datetime.now(timezone.utc))
+    days = monitor.calendar.last_sessions(2, datetime.now(timezone.utc))
     served = trial.market_on(monitor.calendar, days)
-    served.model, served.version = "mom", "1"
-    last, reference = slice(count - 1, count), days[trial.plan.reference - 1]
-    markets.record_returns(monitor, served, slice(0, count - 2))
-    _signal(uri, monitor, served, slice(0, count - 1))
-    monitor.backfill(days[0], reference)
-    monitor.accept(days[0], reference, "planted", min_sessions=60)
-    monitor.backfill(days[trial.plan.reference], days[-2])
-    served.version = "2"
-    _signal(uri, monitor, served, last)
+    served.model, served.version = "mom", "2"
+    last = slice(1, 2)
+    markets.record_signals(monitor, served, last)
     first, again = (_open_feeds(monitor, days[-1]) for _ in range(2))
-    yield _of_version(trial, monitor, first, again, None)
+    yield _of_version(trial, first, again, None)
     served.version = "1"
     served.closes = served.closes + np.timedelta64(1, "m")
     markets.record_signals(monitor, served, last)
-    after = _open_feeds(monitor, days[-1])
-    yield _of_version(trial, monitor, first, again, after)
+    yield _of_version(trial, first, again, _open_feeds(monitor, days[-1]))
 
 
 def _of_version(
     trial: Trial,
-    monitor: DriftMonitor,
     first: tuple[str, ...],
     again: tuple[str, ...],
     after: tuple[str, ...] | None,
 ) -> Outcome:
-    others = [a.rule for a in monitor.alerts() if not a.rule.startswith((*STATISTICAL, "version"))]
+    others = {*first, *again, *(after or ())} - {"version"}
     return Outcome(
         trial.calendar,
         trial.features,
@@ -434,8 +443,8 @@ def report(outcomes: Sequence[Outcome]) -> Iterator[str]:
             if kind.fault != DECAY:
                 yield _row(kind, of_kind)
     decays = [o for o in outcomes if o.fault == DECAY]
-    for features in dict.fromkeys(o.features for o in decays):
-        yield from _decay_table(features, [o for o in decays if o.features == features])
+    if decays:
+        yield from _decay_table(decays)
 
 
 def _row(kind: Kind, outcomes: Sequence[Outcome]) -> str:
@@ -454,8 +463,8 @@ def _row(kind: Kind, outcomes: Sequence[Outcome]) -> str:
     return f"| {' | '.join(map(str, cells))} | {', '.join(rules)} |"
 
 
-def _decay_table(features: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    yield f"\n## Decay, features {features}\n"
+def _decay_table(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    yield "\n## Decay\n"
     yield (
         "| rule | markets | stated: median, 90% | seen: median | within the stated median "
         "| within the stated 90% |"
@@ -477,32 +486,44 @@ def _decay_table(features: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
         )
 
 
-def kinds(faults: Sequence[str]) -> list[Kind]:
-    """Each fault repaired, and those left as they are."""
+def kinds(faults: Sequence[str], features: str) -> list[Kind]:
+    """Each fault repaired, and those left as they are; faults without features for raw ones."""
+    if features != "raw":
+        faults = [fault for fault in faults if fault not in (VERSION, DECAY)]
     repaired = [Kind(fault, True) for fault in faults if fault not in NOT_REPAIRED]
     return [*repaired, *(Kind(fault, False) for fault in faults if fault in UNREPAIRED)]
 
 
 def run(
     server: DatabaseURI,
-    trial: Trial,
-    chosen: Sequence[Kind],
+    trials: Sequence[Trial],
     registry: DatabaseURI,
+    chosen: Callable[[Trial], Sequence[Kind]],
     *,
     daily: bool = False,
 ) -> Iterator[Outcome]:
-    """One seed: each fault in a copy of its healthy history, b in a copy of `registry`."""
-    with_features = [kind for kind in chosen if kind.fault != VERSION]
-    if len(with_features) < len(chosen):
-        with harness.new_database(server, template=registry) as uri:
-            yield from wrong_version(uri, trial)
-    if not with_features:
+    """The faults in one market, which its trials judge by values or by ranks.
+
+    Each starts from a copy of the healthy history; b from a copy of `registry`.
+    """
+    if not any(map(chosen, trials)):
         return
-    with harness.new_database(server) as trial.uri:
-        trial.prepare(simulate=any(kind.fault == DECAY for kind in with_features))
-        for kind in with_features:
-            with harness.new_database(server, template=trial.uri) as uri:
-                yield trial.judge(uri, kind, daily=daily)
+    with harness.new_database(server) as recorded:
+        trials[0].uri = recorded
+        trials[0].record()
+        for trial in trials:
+            kinds = chosen(trial)
+            if any(kind.fault == VERSION for kind in kinds):
+                with harness.new_database(server, template=registry) as uri:
+                    yield from wrong_version(uri, trial)
+            with harness.new_database(server, template=recorded) as trial.uri:
+                trial.accept()
+                if any(kind.fault == DECAY for kind in kinds):
+                    trial.state_delays()
+                for kind in kinds:
+                    if kind.fault != VERSION:
+                        with harness.new_database(server, template=trial.uri) as uri:
+                            yield trial.judge(uri, kind, daily=daily)
 
 
 def main() -> None:
@@ -520,24 +541,23 @@ def main() -> None:
         harness.new_database(server) as registry,
     ):
         register(registry)
-        for seed in range(given.seeds):
-            for calendar in given.calendars:
-                for features in given.features:
-                    trial = Trial(Plan(), calendar, seed, features, server)
-                    missing = _missing(read(results), trial, kinds(given.faults))
-                    for outcome in run(server, trial, missing, registry, daily=given.daily):
-                        with results.open("a", encoding="utf-8") as file:
-                            file.write(json.dumps(asdict(outcome)) + "\n")
+        for seed, calendar in product(range(given.seeds), given.calendars):
+            for market in MARKETS:
+                trials = [
+                    Trial(Plan(), calendar, seed, features, server)
+                    for features in market
+                    if features in given.features
+                ]
+                present = {o.key for o in read(results)}
+
+                def chosen(trial: Trial, present: Container[Key] = present) -> list[Kind]:
+                    every = kinds(given.faults, trial.features)
+                    return [kind for kind in every if trial.key(kind) not in present]
+
+                for outcome in run(server, trials, registry, chosen, daily=given.daily):
+                    with results.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(asdict(outcome)) + "\n")
     print("\n".join(report(read(results))))
-
-
-def _missing(outcomes: Sequence[Outcome], trial: Trial, chosen: Sequence[Kind]) -> list[Kind]:
-    present = {
-        Kind(o.fault, o.repaired)
-        for o in outcomes
-        if (o.calendar, o.features, o.seed) == (trial.calendar, trial.features, trial.seed)
-    }
-    return [kind for kind in chosen if kind not in present]
 
 
 if __name__ == "__main__":

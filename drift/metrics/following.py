@@ -162,8 +162,7 @@ def _regressors(
 def _fit(regressors: Floats, moves: Floats) -> Floats:
     """Least squares over all sessions and names; `regressors` has shape (sessions, names, k)."""
     complete = np.isfinite(regressors).all(axis=-1) & np.isfinite(moves)
-    coefficients: Floats = np.linalg.lstsq(regressors[complete], moves[complete], rcond=None)[0]
-    return coefficients
+    return np.asarray(np.linalg.lstsq(regressors[complete], moves[complete], rcond=None)[0])
 
 
 def _ratio(move: Floats, late: Floats, regressors: Floats, moves: Floats) -> Floats:
