@@ -61,7 +61,8 @@ class Home:
             return [os.geteuid()]
         if self._owner != 0:
             return [account.pw_uid]
-        return list(dict.fromkeys([account.pw_uid, 0, pwd.getpwnam(FORMER).pw_uid]))
+        former = [entry.pw_uid for entry in pwd.getpwall() if entry.pw_name == FORMER]
+        return list(dict.fromkeys([account.pw_uid, 0, *former]))
 
     @property
     def _owner(self) -> int:
