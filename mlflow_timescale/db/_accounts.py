@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
-import subprocess
+import subprocess  # nosec B404  # runs programs of the system and of PostgreSQL without a shell
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -81,7 +81,7 @@ def _create() -> str:
         ("adduser", "-S", "-D", "-H", "-s", _NO_LOGIN, NAME),  # BusyBox
     ):
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            done = subprocess.run(command, capture_output=True, text=True)  # nosec B603  # fixed
         except OSError as exc:
             reasons.append(f"{command[0]}: {exc.strerror}")
             continue

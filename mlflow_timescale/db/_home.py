@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import pwd
 import stat
-import subprocess
+import subprocess  # nosec B404  # runs programs of the system and of PostgreSQL without a shell
 import tarfile
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -95,7 +96,8 @@ class Home:
             "env": {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
             "cwd": self._cwd,
         }
-        return subprocess.run(command, check=False, **{**defaults, **options, **identity(account)})
+        arguments = {**defaults, **options, **identity(account)}
+        return subprocess.run(command, check=False, **arguments)  # nosec B603  # no shell
 
     def output(self, *command: str) -> bytes:
         """What a program prints that runs as the account; nothing where it fails."""
@@ -157,22 +159,17 @@ class Home:
         target
             A directory that `draft` has made. Raises EmbeddedServerError.
         """
-        command = ["tar", "-xpf", "-", "-C", target]
-        pipe = subprocess.PIPE
-        options: dict[str, Any] = {"cwd": self._cwd, "umask": 0o022, **identity(self.keeper)}
-        with subprocess.Popen(command, stdin=pipe, stderr=pipe, **options) as process:
-            assert process.stdin is not None
-            assert process.stderr is not None
-            with suppress(BrokenPipeError):  # tar has ended, and states why
-                with tarfile.open(fileobj=process.stdin, mode="w|") as archive:
-                    for source, name in parts:
-                        archive.add(source, name, filter=_readable)
-                process.stdin.close()
-            reason = process.stderr.read().decode(errors="replace")
-        if process.returncode != 0:
+        with tempfile.TemporaryFile() as file:
+            with tarfile.open(fileobj=file, mode="w") as archive:
+                for source, name in parts:
+                    archive.add(source, name, filter=_readable)
+            file.seek(0)
+            options = {"stdin": file, "capture_output": True, "umask": 0o022}
+            done = self.run(self.keeper, "tar", "-xpf", "-", "-C", target, **options)
+        if done.returncode != 0:
             raise EmbeddedServerError(
                 f"cannot copy the programs of PostgreSQL into {self.directory}: "
-                f"{' '.join(reason.split())}"
+                f"{' '.join(done.stderr.decode(errors='replace').split())}"
             )
         self.run(self.keeper, "chmod", "755", target)
 

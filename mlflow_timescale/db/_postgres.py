@@ -9,7 +9,7 @@ import os
 import pwd
 import re
 import socket
-import subprocess
+import subprocess  # nosec B404  # runs programs of the system and of PostgreSQL without a shell
 import tempfile
 import time
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ _SOCKET_PATH_LIMIT = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
 _PLAIN_PATH = re.compile(r"[\w/.+-]+")
 _SECONDS = 60
 _LOG = f"{DATA}/server.log"
-_TEMPORARY = Path("/tmp")
+_TEMPORARY = Path("/tmp")  # nosec B108  # owner and mode are checked before use
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",

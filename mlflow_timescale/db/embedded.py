@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
+import subprocess  # nosec B404  # starts the reaper
 import sys
 import tempfile
 import threading
@@ -212,7 +212,7 @@ def _reaper_waits(directory: Path) -> bool:
 def _spawn_reaper(directory: Path) -> None:
     """Start a reaper as a grandchild: it outlives us and leaves us nothing to wait for."""
     command = [sys.executable, "-m", "mlflow_timescale.db._reaper", str(directory)]
-    subprocess.run(
+    subprocess.run(  # nosec B603  # a fixed script; the directory is an argument
         ["/bin/sh", "-c", '"$@" &', "sh", *command],
         cwd="/",
         stdin=subprocess.DEVNULL,

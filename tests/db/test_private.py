@@ -1,4 +1,4 @@
-"""Directories and lock files in which somebody else may have put something."""
+"""Directories and lock files in which another account may have put something."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_directory_of_another_account_is_refused(
     os.chown(home, OTHER.pw_uid, OTHER.pw_gid)
     monkeypatch.setattr("os.geteuid", lambda: NOBODY.pw_uid)
     with (
-        pytest.raises(db.EmbeddedServerError, match="belongs to daemon, not to nobody"),
+        pytest.raises(db.EmbeddedServerError, match="belongs to daemon, not to"),
         opened(home),
     ):
         pass
