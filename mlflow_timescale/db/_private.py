@@ -119,7 +119,7 @@ def close_to_others(parent: int, name: str, owners: Collection[int], *, path: Pa
 
 
 def make_private(path: Path, owners: Collection[int]) -> None:
-    """Make a directory in a directory that all accounts share, such as /tmp, and close it to others.
+    """Make a directory in one that all accounts share, such as /tmp, and close it to others.
 
     Its sticky bit keeps other accounts from renaming what this process has made there.
     Raises EmbeddedServerError as `close_to_others` does.
