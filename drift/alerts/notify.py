@@ -101,7 +101,7 @@ def _post(url: str, message: Message) -> None:
         headers={"Content-Type": "application/json", "User-Agent": "mlflow-timescale"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT):
+        with urllib.request.urlopen(request, timeout=TIMEOUT):  # nosec B310  # `send` lets only http and https through
             pass
     except (urllib.error.URLError, OSError) as exc:
         raise NotificationFailed(f"webhook at {_host(url)} failed: {exc}") from exc

@@ -154,7 +154,7 @@ def run(
         embedded.keep_across_exec(uri.embedded)
     command = [sys.executable, "-m", "mlflow", "server", *where, *application.arguments(), *options]
     variables = {**environment(uri, os.environ), **application.variables()}
-    os.execve(sys.executable, command, variables)
+    os.execve(sys.executable, command, variables)  # nosec B606  # this Python, no shell
 
 
 def environment(uri: DatabaseURI, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ def refusal(text: str, refused: re.Pattern[str] = REFUSED) -> str | None:
     >>> refusal("cut \ud83d")
     "holds the lone surrogate U+D83D at character 4: 'cut \\ud83d'"
     """
-    match = None if text.isascii() and "\0" not in text else refused.search(text)
+    match = None if _is_plain(text) else refused.search(text)
     if match is None:
         return None
     position, code = match.start(), ord(match[0])
@@ -39,10 +39,16 @@ def check_text(value: Any, field: str) -> None:
     Traceback (most recent call last):
     mlflow_timescale.common.errors.InvalidText: entities[1] holds NUL at character 0: '\x00'. ...
     """
+    if isinstance(value, list) and all(map(_is_plain, value)):
+        return  # names, the usual case, without a walk
     for path, reason in refusals(value, field):
         raise InvalidText(
             f"{path} {reason}. PostgreSQL stores no NUL, UTF-8 no lone surrogate: remove it"
         )
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and "\0" not in value
 
 
 def refusals(
