@@ -34,6 +34,7 @@ COMMANDS = {
     "reproduce": "mlflow_timescale.cli.reproduce:reproduce",
     "retention": "mlflow_timescale.cli.retention:retention",
     "server": "mlflow_timescale.cli.server:server",
+    "spool": "mlflow_timescale.cli.spool:spool",
 }
 
 
