@@ -68,6 +68,7 @@ _INTEGERS = {Integer: _Integer, SmallInteger: _SmallInteger, BigInteger: _BigInt
 class MaskedURL(URL):
     """A URL that is printed without secrets; SQLAlchemy's hides the password of the user only.
 
+    >>> from sqlalchemy import make_url
     >>> str(MaskedURL._make(make_url("postgresql://ann:s3cret@db/trading?sslpassword=t0p")))
     'postgresql://ann:***@db/trading?sslpassword=***'
     """

@@ -154,7 +154,7 @@ def _host(url: str) -> str:
     >>> _host("https://ann:pa/ss@hooks.example:8443/services/token")
     'the target'
     >>> _host("https://ann:s3cret@hooks.example:8443?token=t0p")
-    'hooks.example'
+    'hooks.example:8443'
     """
     try:
         parts = urlsplit(url)

@@ -136,7 +136,10 @@ def _attempt(call: Callable[[], T]) -> T | None:
 
 
 def is_refusal(exc: Exception) -> bool:
-    """Whether the ledger refused a file, here or on a server, whose response MLflow quotes."""
-    return isinstance(exc, ArtifactRefused) or '"error_code":"DATA_LOSS"' in str(exc).replace(
-        '": "', '":"'
-    )
+    """Whether the ledger refused a file, here or on a server, whose response MLflow quotes.
+
+    Or the database a right, which is no reason to look elsewhere either.
+    """
+    if isinstance(exc, ArtifactRefused) or getattr(exc, "error_code", "") == "PERMISSION_DENIED":
+        return True
+    return '"error_code":"DATA_LOSS"' in str(exc).replace('": "', '":"')

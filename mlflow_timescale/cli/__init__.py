@@ -36,7 +36,9 @@ COMMANDS = {
     "release": "mlflow_timescale.cli.adopt:release",
     "reproduce": "mlflow_timescale.cli.reproduce:reproduce",
     "retention": "mlflow_timescale.cli.retention:retention",
+    "roles": "mlflow_timescale.cli.roles:roles",
     "server": "mlflow_timescale.cli.server:server",
+    "spool": "mlflow_timescale.cli.spool:spool",
 }
 
 
@@ -77,9 +79,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "--debug" in arguments:
             _print_lines("".join(traceback.format_exception(exc)))
         else:
-            print_error(str(exc) or type(exc).__name__)
+            print_error(_line(exc))
         sys.exit(Exit.ERROR)
     sys.exit(code if isinstance(code, int) else Exit.OK)
+
+
+def _line(exc: Exception) -> str:
+    """What is printed of an error; of a right that is lacking, the role that has it."""
+    from mlflow_timescale.db.rights import lacking, refusal_in
+
+    # What no room has translated: of the driver, or of SQLAlchemy, which repeats the SQL.
+    if type(exc).__module__.startswith(("psycopg", "sqlalchemy")) and (refusal := refusal_in(exc)):
+        return lacking(refusal)
+    return str(exc) or type(exc).__name__
 
 
 def _show(exc: click.ClickException) -> None:
