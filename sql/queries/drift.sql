@@ -316,10 +316,15 @@ WHERE strategy_id = %(strategy_id)s
 GROUP BY session
 ORDER BY session;
 
+-- name: stale_marks
+-- Which sessions are marked at this moment? What is marked later was recorded later.
+SELECT mark_id FROM mlops.drift_stale WHERE strategy_id = %(strategy_id)s;
+
 -- name: clear_stale
 -- They are recomputed.
 DELETE FROM mlops.drift_stale
-WHERE strategy_id = %(strategy_id)s AND session = ANY (%(sessions)s::date[]);
+WHERE strategy_id = %(strategy_id)s AND session = ANY (%(sessions)s::date[])
+    AND mark_id = ANY (%(marks)s::bigint[]);
 
 -- name: strategy
 -- What is known of a strategy?
