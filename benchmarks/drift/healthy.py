@@ -26,7 +26,6 @@ from scipy import stats
 from benchmarks import harness
 from benchmarks.drift import markets
 from drift import DriftMonitor
-from drift.alerts.lifecycle import REVISED_AWAY
 from mlflow_timescale.db.uri import DatabaseURI
 
 ACCEPTED, YEAR, YEARS = 250, 252, 2
@@ -52,37 +51,42 @@ class Strategy:
     operation: Sequence[str]
 
 
-def healthy(uri: DatabaseURI, seed: int) -> Iterator[Strategy]:
+def healthy(server: DatabaseURI, seed: int, chosen: Sequence[str] = FEATURES) -> Iterator[Strategy]:
     """Accept the first sessions of one strategy, simulate its rules, and count what opens.
 
-    Once with values of features, and once with their ranks.
+    Once with values of features, and once with their ranks, each in a copy of the record.
     """
-    monitor = DriftMonitor(uri, "healthy", calendar="XNYS", tracking_uri=False, notify=())
-    # The features of the reference's sessions count; judging these sessions by themselves does not.
-    monitor.configure(features=())
-    days = _days(monitor)
-    market = markets.market((seed, 0), monitor.calendar, days, NAMES)
-    markets.write_features(uri, market)
-    markets.record_signals(monitor, market)
-    markets.record_returns(monitor, market, profits=True)
-    monitor.backfill(days[0], days[ACCEPTED - 1])
-    monitor.configure(features=markets.FEATURES)
-    for features in FEATURES:
-        yield _counted(monitor, days, features, seed)
+    with harness.new_database(server) as recorded:
+        monitor = _monitor(recorded)
+        # Judging the reference's sessions by themselves would not change the reference.
+        monitor.configure(features=())
+        days = _days(monitor)
+        market = markets.market((seed, 0), monitor.calendar, days, NAMES)
+        markets.write_features(recorded, market)
+        markets.record_signals(monitor, market)
+        markets.record_returns(monitor, market, profits=True)
+        monitor.backfill(days[0], days[ACCEPTED - 1])
+        for features in chosen:
+            with harness.new_database(server, template=recorded) as uri:
+                yield _counted(_monitor(uri), days, features, seed)
+
+
+def _monitor(uri: DatabaseURI) -> DriftMonitor:
+    return DriftMonitor(uri, "healthy", calendar="XNYS", tracking_uri=False, notify=())
 
 
 def _counted(monitor: DriftMonitor, days: Sequence[date], features: str, seed: int) -> Strategy:
+    monitor.configure(features=markets.FEATURES)
     monitor.configure(features=features)
-    monitor.accept(days[0], days[ACCEPTED - 1], f"healthy, {features}")
+    monitor.accept(days[0], days[ACCEPTED - 1], "healthy")
     simulations = monitor.simulate(n_paths=PATHS)
     monitor.backfill(days[ACCEPTED], days[-1])
-    alerts = [alert for alert in monitor.alerts() if alert.note != REVISED_AWAY]
     return Strategy(
         features,
         seed,
         (len(days) - ACCEPTED) / YEAR,
         {s.rule.name: None if s.reason else s.false_alarms_per_year for s in simulations},
-        dict(Counter(alert.rule for alert in alerts if alert.session >= days[ACCEPTED])),
+        dict(Counter(a.rule for a in monitor.alerts() if a.session >= days[ACCEPTED])),
         [rule.name for rule in monitor.rules if rule.severity != "warning"],
         [s.rule.name for s in simulations if s.basis == "operation"],
     )
@@ -140,12 +144,12 @@ def main() -> None:
     results = given.results or Path(tempfile.mkdtemp()) / "healthy.jsonl"
     with harness.server(given.uri, durable=False) as server:
         for seed in range(-(-given.years // YEARS)):
-            if seed in {strategy.seed for strategy in read(results)}:
-                continue
-            with harness.new_database(server) as uri:
-                strategies = list(healthy(uri, seed))
-            with results.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(asdict(strategy)) + "\n" for strategy in strategies)
+            present = {strategy.features for strategy in read(results) if strategy.seed == seed}
+            missing = [features for features in FEATURES if features not in present]
+            if missing:
+                lines = [json.dumps(asdict(s)) + "\n" for s in healthy(server, seed, missing)]
+                with results.open("a", encoding="utf-8") as file:
+                    file.writelines(lines)
     print("\n".join(report(read(results))))
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, timezone
 
 import numpy as np
 
 from mlflow_timescale.common.calendars import NotASession
 from mlflow_timescale.db import Connection, load
 
+from ..cautions import cautions
 from ..computation.history import History
 from ..metrics import cusum
 from ..metrics.arrays import Floats
@@ -44,7 +45,10 @@ SERIES = (
 
 
 def gather(conn: Connection, strategy: Strategy, session: date, history: History) -> Report:
-    """What the report of a computed session shows. Raises NotASession if it was not computed."""
+    """What the report of a computed session shows. Raises NotASession if it was not computed.
+
+    Cautions are as of now for the last session, and as of its close for an earlier one.
+    """
     runs = values.runs(conn, strategy.strategy_id, session, session)
     if not runs:
         raise NotASession(
@@ -57,6 +61,7 @@ def gather(conn: Connection, strategy: Strategy, session: date, history: History
     features = _features(conn, strategy, references, judge, session)
     baseline = history.levels[end - 1]
     ic = history.of("ic")[drawn]
+    stored = values.of_sessions(conn, strategy.strategy_id, session, session)
     return Report(
         strategy=strategy.strategy_id,
         session=session,
@@ -70,8 +75,17 @@ def gather(conn: Connection, strategy: Strategy, session: date, history: History
         facts=_facts(strategy, runs[0], judge),
         periods_per_year=strategy.periods_per_year,
         judged=history.sessions[:end],
-        remarks=remarks(values.of_sessions(conn, strategy.strategy_id, session, session)),
+        remarks=[*_cautions(conn, strategy, session, history), *remarks(stored)],
     )
+
+
+def _cautions(
+    conn: Connection, strategy: Strategy, session: date, history: History
+) -> Iterator[str]:
+    is_last = session == history.sessions[-1]
+    moment = datetime.now(timezone.utc) if is_last else strategy.calendar.session_close(session)
+    for caution in cautions(conn, strategy, moment):
+        yield caution[0].upper() + caution[1:] + "."
 
 
 def read_history(conn: Connection, strategy: Strategy) -> History:

@@ -83,7 +83,8 @@ class Report:
         The sessions that the rules looked at, which end with those drawn; by default the same.
         An alert may have been open for longer than the pictures reach back.
     remarks
-        Sentences on implausible inputs.
+        Sentences on the monitor itself (reference, gaps, a job that stopped), and on implausible
+        inputs.
     """
 
     strategy: str
