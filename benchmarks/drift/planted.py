@@ -458,7 +458,7 @@ def _row(kind: Kind, outcomes: Sequence[Outcome]) -> str:
     closed = sum(o.closed_after in (0, 1) for o in outcomes)
     rules = dict.fromkeys(rule for o in outcomes for rule in o.rules)
     in_window = sum(o.drift_closed_after in range(DRIFT_WINDOW + 1) for o in outcomes)
-    after = (closed, in_window) if kind.repaired else ("", "")
+    after = (closed, "" if kind.fault == VERSION else in_window) if kind.repaired else ("", "")
     cells = (label, len(outcomes), first, covered, *after, false)
     return f"| {' | '.join(map(str, cells))} | {', '.join(rules)} |"
 
