@@ -93,8 +93,8 @@ def _write_large(conn: Connection, first: bytes, rest: Iterable[bytes]) -> Store
     """Stream chunks in while hashing them; drop them if the content is stored already."""
     [content_id] = _new_ids(conn, 1)
     fingerprint = _copy_in(conn, content_id, first, rest).of(content_id).fingerprint
-    stored = _enter(conn, {bytes.fromhex(fingerprint.sha256): content_id})
-    return StoredContent(*stored.values(), fingerprint)
+    digest = bytes.fromhex(fingerprint.sha256)
+    return StoredContent(_enter(conn, {digest: content_id})[digest], fingerprint)
 
 
 def _copy_in(

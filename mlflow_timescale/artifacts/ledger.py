@@ -38,6 +38,14 @@ class Entry:
     mlflow_user: str | None
     ended_at: datetime | None
     ended: str | None
+    authenticated_user: str | None = None
+    claimed_user: str | None = None
+
+    @property
+    def by(self) -> str:
+        """Who logged the file, as people read it: a name that was only claimed is marked."""
+        claimed = self.claimed_user or (None if self.authenticated_user else self.mlflow_user)
+        return attribution.who(self.db_user, self.authenticated_user, claimed)
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Entry:
@@ -59,6 +67,8 @@ class Entry:
             "origin": self.origin,
             "db_user": self.db_user,
             "mlflow_user": self.mlflow_user,
+            "authenticated_user": self.authenticated_user,
+            "claimed_user": self.claimed_user,
             "ended": self.ended,
             **{name: time.isoformat() if time else None for name, time in times.items()},
         }

@@ -90,6 +90,31 @@ def because(reason: str, *, override: bool = False) -> Iterator[None]:
         _because.reset(token)
 
 
+def who(db_user: str, authenticated: str | None = None, claimed: str | None = None) -> str:
+    """A user as histories show it: what is known first, and what is only claimed marked as such.
+
+    Parameters
+    ----------
+    db_user
+        The login of the database.
+    authenticated
+        The user whom a server let in that has this login.
+    claimed
+        Who the client claims to be.
+
+    Examples
+    --------
+    >>> who("alice"), who("alice", claimed="alice"), who("alice", claimed="the chief")
+    ('alice', 'alice', 'alice (claims the chief)')
+    >>> who("mlflow", "ann"), who("mlflow", "ann", "the chief")
+    ('ann via mlflow', 'ann via mlflow (claims the chief)')
+    """
+    known = f"{authenticated} via {db_user}" if authenticated else db_user
+    return (
+        known if claimed in (None, "", authenticated or db_user) else f"{known} (claims {claimed})"
+    )
+
+
 def current() -> Attribution:
     """The user and reason of the current change; in a server, those of the request."""
     if os.environ.get(SERVER_BACKEND):

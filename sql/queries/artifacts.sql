@@ -32,8 +32,10 @@ ORDER BY artifact.location;
 -- name: current_under
 -- The ledger rows of a file, or of all files in a directory.
 SELECT artifact_id, location, run_id, model_id, artifact_path, artifact_type, checksum, size_bytes,
-    origin, created_at, db_user, mlflow_user, ended_at, ended
-FROM mlops.model_artifacts
+    origin, created_at, db_user, mlflow_user, ended_at, ended,
+    -- As JSON: a schema that waits for its migration has no such columns.
+    to_jsonb(artifact) ->> 'authenticated_user', to_jsonb(artifact) ->> 'claimed_user'
+FROM mlops.model_artifacts AS artifact
 WHERE ended_at IS NULL
     AND (location = %(location)s OR location >= %(location)s || '/' AND location < %(location)s || '0')
 ORDER BY location;
@@ -41,7 +43,8 @@ ORDER BY location;
 -- name: select_entries
 -- Which ledger rows belong to a run, a logged model, a directory; the longest unchecked first?
 SELECT artifact_id, location, run_id, model_id, artifact_path, artifact_type, checksum, size_bytes,
-    origin, created_at, db_user, mlflow_user, ended_at, ended
+    origin, created_at, db_user, mlflow_user, ended_at, ended,
+    to_jsonb(artifact) ->> 'authenticated_user', to_jsonb(artifact) ->> 'claimed_user'
 FROM mlops.model_artifacts AS artifact
 WHERE (%(history)s OR ended_at IS NULL)
     AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)

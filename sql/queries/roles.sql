@@ -133,15 +133,17 @@ WITH rule (role, privileges, names) AS (VALUES
     ('mlops_writer', 'INSERT', 'drift_entities drift_signals drift_prediction_points drift_return_points'),
     ('mlops_writer', 'INSERT', 'drift_strategy_returns drift_values drift_references'),
     ('mlops_writer', 'INSERT', 'drift_reference_distributions'),
-    -- What people decide about alerts, references and features that were late.
+    -- What people decide about alerts, references and features that were late. A decision has sessions
+    -- computed again, so an operator writes results too, and as a writer changes none.
     ('mlops_operator', 'INSERT UPDATE', 'drift_alerts drift_repairs drift_calendar_overrides'),
-    ('mlops_operator', 'INSERT UPDATE', 'drift_strategies'),
-    ('mlops_operator', 'INSERT', 'drift_silences drift_stale'),
+    ('mlops_operator', 'INSERT UPDATE', 'drift_strategies drift_runs drift_histograms'),
+    ('mlops_operator', 'INSERT UPDATE DELETE', 'drift_feature_prints'),
+    ('mlops_operator', 'INSERT DELETE', 'drift_stale drift_references drift_reference_distributions'),
+    ('mlops_operator', 'INSERT', 'drift_silences drift_values drift_entities'),
     ('mlops_operator', 'INSERT(selection) UPDATE(finished_at)', 'artifact_audits'),
     ('mlops_operator', 'INSERT(artifact_id) INSERT(audit_id) INSERT(location) INSERT(purpose) '
         'INSERT(outcome) INSERT(found_checksum) INSERT(found_size) INSERT(mlflow_user)',
         'artifact_checks'),
-    ('mlops_operator', 'INSERT DELETE', 'drift_references drift_reference_distributions'),
     ('mlops_writer', 'USAGE', 'artifact_contents_content_id_seq')
 ), managed AS (
     SELECT oid, relname, relkind, relacl, relnamespace = to_regnamespace('mlops') AS ours
