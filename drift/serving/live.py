@@ -1,0 +1,251 @@
+"""`Serving`: predictions of live code, recorded with everything that they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from mlflow_timescale import db
+from mlflow_timescale.common import git, packages
+from mlflow_timescale.common.text import check_text
+from mlflow_timescale.db.uri import DatabaseURI
+
+from .. import strategies
+from . import requests, storing
+from .cells import aligned, no_features, read_features
+from .environment import environment
+from .requests import Origin, Request, SignalName
+
+stored = packages.attribute("feature_store", "values.stored")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a request.
+
+    Attributes
+    ----------
+    request_id
+        The caller's id, or the one that was made for the request.
+    is_new
+        False if the request was recorded before, and the call changed nothing.
+
+    Examples
+    --------
+    >>> Receipt("close of 2024-04-18", True).is_new
+    True
+    """
+
+    request_id: str
+    is_new: bool
+
+
+class Serving:
+    """Live predictions of one strategy, remembered.
+
+    Parameters
+    ----------
+    uri, conninfo, dsn
+        The database, under one of these names. Creating the object does no I/O.
+    strategy
+        The strategy of the drift monitor, which reads its predictions from here. A new one is
+        recorded with the first request.
+    model_name, model_version
+        The caller's own label of a model that its own code loads.
+    signal, horizon
+        The name of the predictions, and how many sessions they look ahead.
+    calendar
+        The trading calendar of a new strategy; by default the monitor's, "XNYS".
+    code_version
+        By default the git commit of the working directory.
+
+    Shared parameters
+    -----------------
+    entities
+        The names: a text, or a list of n texts.
+    as_of
+        The decision time (aware); by default now. For n entities also n times.
+    request_id
+        The caller's id of the request, unique within the strategy. Recording the same request
+        again changes nothing; by default every call is a request of its own.
+
+    Raises
+    ------
+    db.Error
+        The database cannot be reached, or refuses the call.
+    ValueError
+        `horizon` is no number of sessions; `strategy` or `request_id` is empty or too long.
+
+    Examples
+    --------
+    The examples of the methods continue from here.
+
+    >>> from datetime import datetime, timezone
+    >>> live = Serving(uri, "momentum", model_name="momentum_gbm", model_version="7")
+    >>> close = datetime(2024, 4, 18, 19, 55, tzinfo=timezone.utc)
+    """
+
+    def __init__(
+        self,
+        uri: str | DatabaseURI | db.Database | None = None,
+        strategy: str = "default",
+        *,
+        model_name: str = "",
+        model_version: str = "",
+        signal: str = "signal",
+        horizon: int = 1,
+        calendar: str | None = None,
+        code_version: str | None = None,
+        conninfo: str | None = None,
+        dsn: str | None = None,
+    ) -> None:
+        self.database = db.Database.of(
+            db.one_of(uri, conninfo, dsn),
+            application="serving",
+            setup=stored.register,
+            translate=True,
+        )
+        self.uri = self.database.uri
+        strategies.check_name(strategy)
+        labels = {"strategy": strategy, "model_name": model_name, "model_version": model_version}
+        check_text({**labels, "signal": signal}, "Serving")
+        if not isinstance(horizon, int) or horizon < 1:
+            raise ValueError(f"horizon is {horizon!r}; it counts sessions, 1 or more")
+        self._signal = SignalName(strategy, signal, horizon, model_name, model_version)
+        self._calendar = calendar
+        self._code_version = code_version
+        self._numbers = storing.Numbers()
+
+    def __repr__(self) -> str:
+        return f"Serving({str(self.uri)!r}, {self.strategy!r})"
+
+    def __enter__(self) -> Serving:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def strategy(self) -> str:
+        """The strategy.
+
+        Examples
+        --------
+        >>> live.strategy
+        'momentum'
+        """
+        return self._signal.strategy_id
+
+    def record(
+        self,
+        entities: str | Sequence[str],
+        *,
+        output: Any,
+        features: Any = None,
+        as_of: Any = None,
+        event_times: Any = None,
+        groups: Any = None,
+        model_version: str | None = None,
+        request_id: str | None = None,
+        latency: timedelta | None = None,
+    ) -> Receipt:
+        """Record predictions of the caller's own code, together or not at all.
+
+        Parameters
+        ----------
+        output
+            What the model returned, n numbers: in the order of the entities, or by entity. NaN and
+            infinities are kept; the monitor counts both as missing.
+        features
+            What the model was given: any frame with n rows, in the order of the entities or with
+            a column `entity_key` (or an index) that names them; for one entity also a mapping of
+            names to values. NaN, None and infinities stay distinct.
+        event_times
+            The moments that the values describe: an aware datetime, or a mapping or frame of these
+            by feature. Columns `<feature>__event_time` of the features work too.
+        groups
+            The group of each entity, for the monitor.
+        model_version
+            The version that made these predictions, if it is not that of the object.
+        latency
+            From the call to the output.
+
+        Returns
+        -------
+        Receipt
+
+        Raises
+        ------
+        InvalidFrame, InvalidTime, InvalidValue
+            Rows do not belong to the entities, a time is naive, a value cannot be kept.
+        Contradiction
+            The request id, or the output at this `as_of`, is recorded with another content.
+
+        Examples
+        --------
+        >>> features = {"rsi_14": [61.2, None], "ret_5d": [0.012, float("nan")]}
+        >>> receipt = live.record(
+        ...     ["AAPL", "MSFT"], features=features, output=[0.4, -0.1], as_of=close,
+        ...     request_id="close")
+        >>> receipt.is_new
+        True
+        >>> live.record(
+        ...     ["AAPL", "MSFT"], features=features, output=[0.4, -0.1], as_of=close,
+        ...     request_id="close")
+        Receipt(request_id='close', is_new=False)
+        """
+        names = requests.entity_names(entities)
+        times = requests.decision_times(as_of, names)
+        requests.refuse_repeated(names, times)
+        request = Request(
+            signal=self._named(model_version),
+            origin=self._origin(),
+            request_id=requests.check_request_id(request_id),
+            entities=names,
+            as_of=times,
+            outputs=requests.read_outputs(output, names),
+            cells=no_features(len(names))
+            if features is None
+            else read_features(features, names, event_times),
+            groups=_groups(groups, names),
+            latency_ms=None if latency is None else latency / timedelta(milliseconds=1),
+            calendar=self._calendar,
+        )
+        return self._store(request)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones.
+
+        Examples
+        --------
+        >>> live.close()
+        """
+        self.database.close()
+
+    def _store(self, request: Request) -> Receipt:
+        with self.database.connection() as conn:
+            return Receipt(request.request_id, storing.store(conn, request, self._numbers))
+
+    def _named(self, model_version: str | None) -> SignalName:
+        if model_version is None:
+            return self._signal
+        check_text(model_version, "model_version")
+        signal = self._signal
+        return SignalName(
+            signal.strategy_id, signal.signal, signal.horizon, signal.model_name, model_version
+        )
+
+    def _origin(self) -> Origin:
+        return Origin(
+            code_version=self._code_version or git.version(Path.cwd()), environment=environment()
+        )
+
+
+def _groups(groups: Any, names: Sequence[str]) -> tuple[str, ...] | None:
+    if groups is None:
+        return None
+    check_text(list(groups.values() if isinstance(groups, Mapping) else groups), "groups")
+    return tuple(str(group) for group in aligned(groups, names, "groups").tolist())
