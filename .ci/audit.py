@@ -1,8 +1,8 @@
 """Known vulnerabilities of every installed package: pip-audit, and the packages that it skips.
 
-pip-audit queries the index for each release. A mirror may know only the newest release of a package;
-pip-audit then skips the package and succeeds. This program looks up what was skipped by name, and
-uses the answer where the newest release is the installed one. It lists what is left.
+pip-audit queries the index for each release. A mirror may know only the newest release of a
+package; pip-audit then skips the package and succeeds. This program looks up what was skipped by
+name, and uses the answer where the newest release is the installed one. It lists what is left.
 
 Exit code 1: a finding that known_vulnerabilities.ini does not accept, an entry there that has
 expired or lacks a field; with --strict also a package that was not checked. Otherwise 0: an index
