@@ -12,11 +12,13 @@ from mlflow_timescale import db
 from mlflow_timescale.common import git, packages
 from mlflow_timescale.common.text import check_text
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.spool import Drained, Spool
 
 from .. import strategies
 from . import requests, storing
 from .cells import aligned, no_features, read_features
 from .environment import environment
+from .outbox import Outbox
 from .requests import Origin, Request, SignalName
 
 stored = packages.attribute("feature_store", "values.stored")
@@ -32,6 +34,8 @@ class Receipt:
         The caller's id, or the one that was made for the request.
     is_new
         False if the request was recorded before, and the call changed nothing.
+    is_spooled
+        True if the database was away: the request waits in the spool.
 
     Examples
     --------
@@ -41,6 +45,7 @@ class Receipt:
 
     request_id: str
     is_new: bool
+    is_spooled: bool = False
 
 
 class Serving:
@@ -61,6 +66,10 @@ class Serving:
         The trading calendar of a new strategy; by default the monitor's, "XNYS".
     code_version
         By default the git commit of the working directory.
+    spool
+        Where requests wait while the database is away: a folder, or a `Spool` of
+        `mlflow_timescale.spool`, with a limit and a policy. By default a folder of the database's
+        in MLFLOW_TIMESCALE_SPOOL; False raises ConnectionFailed instead.
 
     Shared parameters
     -----------------
@@ -99,6 +108,7 @@ class Serving:
         horizon: int = 1,
         calendar: str | None = None,
         code_version: str | None = None,
+        spool: str | Path | Spool | bool | None = None,
         conninfo: str | None = None,
         dsn: str | None = None,
     ) -> None:
@@ -118,6 +128,7 @@ class Serving:
         self._calendar = calendar
         self._code_version = code_version
         self._numbers = storing.Numbers()
+        self._outbox = Outbox(self.database, self._numbers, spool)
 
     def __repr__(self) -> str:
         return f"Serving({str(self.uri)!r}, {self.strategy!r})"
@@ -216,18 +227,40 @@ class Serving:
         )
         return self._store(request)
 
+    def drain(self) -> Drained:
+        """Send what waits in the spool now, in order; also what an earlier process left there.
+
+        Returns
+        -------
+        Drained
+            How many requests were sent, were there already, or were refused by the database; the
+            latter are in the list of `mlflow-timescale spool status`.
+
+        Raises
+        ------
+        SpoolBusy
+            Another thread or process drains the spool.
+
+        Examples
+        --------
+        >>> live.drain()
+        Drained(sent=0, repeated=0, refused=0)
+        """
+        return self._outbox.drain()
+
     def close(self) -> None:
-        """Close the connections; the next call opens new ones.
+        """Close the connections; the next call opens new ones. What waits keeps waiting.
 
         Examples
         --------
         >>> live.close()
         """
+        self._outbox.close()
         self.database.close()
 
     def _store(self, request: Request) -> Receipt:
-        with self.database.connection() as conn:
-            return Receipt(request.request_id, storing.store(conn, request, self._numbers))
+        is_new = self._outbox.send(request)
+        return Receipt(request.request_id, is_new is not False, is_new is None)
 
     def _named(self, model_version: str | None) -> SignalName:
         if model_version is None:

@@ -45,7 +45,7 @@ def retention(uri: DatabaseURI, days: int, by_point_time: bool, dry_run: bool, y
     from mlflow_timescale.operations.retention import forecast, remove
 
     before = datetime.now(timezone.utc) - timedelta(days=days)
-    with maintenance(uri) as conn:
+    with maintenance(uri, changes=not dry_run) as conn:
         require_schema(conn, uri)
         going = forecast(conn, before, by_point_time=by_point_time)
         for reason, runs in going.needed.items():

@@ -174,6 +174,23 @@ DECODED_LIMIT: Setting[int] = Setting(
     "more is refused.",
     "the larger of 512 MiB and 100 times its size, at most half of the memory",
 )
+IMPORT_SOURCE: Setting[str | None] = Setting(
+    _PREFIX + "IMPORT_SOURCE",
+    "URI or directory",
+    _text,
+    None,
+    "What `mlflow-timescale import` copies, if its command line names nothing: a URI with a "
+    "password belongs here.",
+    "the argument SOURCE",
+)
+SPOOL: Setting[Path | None] = Setting(
+    _PREFIX + "SPOOL",
+    "directory",
+    lambda text: Path(text).expanduser().absolute(),
+    None,
+    "Where writes wait while the database is away, in a folder for each database.",
+    "`/var/spool/mlflow-timescale` for root, else `~/.local/state/mlflow-timescale/spool`",
+)
 SETTINGS: tuple[Setting[Any], ...] = (
     URI,
     HOME,
@@ -187,6 +204,8 @@ SETTINGS: tuple[Setting[Any], ...] = (
     CLIENT_TIMEOUT,
     SNAPSHOT_STORES,
     DECODED_LIMIT,
+    IMPORT_SOURCE,
+    SPOOL,
 )
 
 
@@ -201,6 +220,16 @@ def embedded_directory() -> Path:
         return Path("/var/lib/mlflow-timescale")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(data).expanduser() / "mlflow-timescale"
+
+
+def spool_directory() -> Path:
+    """Where the folders of spools are: SPOOL, or the place for the user's state."""
+    if directory := SPOOL.get():
+        return directory
+    if os.geteuid() == 0:
+        return Path("/var/spool/mlflow-timescale")
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "mlflow-timescale" / "spool"
 
 
 def markdown_table() -> str:
