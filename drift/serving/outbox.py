@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import psycopg
 
+from mlflow_timescale.common import logs
 from mlflow_timescale.db import ConnectionFailed, Database, Error, Refused
 from mlflow_timescale.spool import Drained, Drainer, Spool, SpoolBusy
 from mlflow_timescale.spool.places import default_folder
@@ -14,7 +14,7 @@ from mlflow_timescale.spool.places import default_folder
 from . import spooled, storing
 from .requests import Request
 
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 _CATCH_UP_SECONDS = 0.25  # that a call spends on what an earlier process left
 # Classes of SQLSTATE that concern the server's state and not the request: connections, rolled back
 # transactions, a server that became a replica, a full disk, locks, shutdown, I/O.

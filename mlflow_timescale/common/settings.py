@@ -161,6 +161,15 @@ SNAPSHOT_STORES: Setting[tuple[str, ...]] = Setting(
     "data set, may open the snapshot that a run names; local folders always may.",
     "none",
 )
+IMPORT_SOURCE: Setting[str | None] = Setting(
+    _PREFIX + "IMPORT_SOURCE",
+    "URI or directory",
+    _text,
+    None,
+    "What `mlflow-timescale import` copies, if its command line names nothing: a URI with a "
+    "password belongs here.",
+    "the argument SOURCE",
+)
 SPOOL: Setting[Path | None] = Setting(
     _PREFIX + "SPOOL",
     "directory",
@@ -181,6 +190,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     NOTIFY,
     CLIENT_TIMEOUT,
     SNAPSHOT_STORES,
+    IMPORT_SOURCE,
     SPOOL,
 )
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 
+from mlflow_timescale.common import logs
 from mlflow_timescale.db.errors import Error
 from mlflow_timescale.spool.records import Record
 from mlflow_timescale.spool.spool import Spool, SpoolBusy
 
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 15.0  # between two attempts
 
 
