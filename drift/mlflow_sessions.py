@@ -81,12 +81,14 @@ class Log:
     def page(self, run: Run, run_id: str, *, has_report: bool) -> SessionPage:
         """What a session's description shows."""
         strategy, session = self.strategy, run.session
+        then = lifecycle.as_of(self.alerts, strategy.rules, session)
         return SessionPage(
             session=session,
             experiment_id=self.experiment_id,
             run_id=run_id,
             values=values.of_sessions(self.conn, strategy.strategy_id, session, session),
-            alerts=lifecycle.loud(lifecycle.as_of(self.alerts, strategy.rules, session)),
+            alerts=lifecycle.loud(then),
+            handled=lifecycle.handled(then),
             rooms=headroom(self.evaluation, self.history.sessions.index(session)),
             model=f"{run.model_name}/{run.model_version}".strip("/"),
             has_report=has_report,

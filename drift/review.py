@@ -417,6 +417,12 @@ class StrategyReview(WatchedStrategy):
     def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
         stored = values.of_sessions(conn, self.strategy_id, day, day)
         runs = values.runs(conn, self.strategy_id, day, day)
-        then = lifecycle.loud(lifecycle.open_at(conn, self.strategy_id, self.rules, day))
-        run = runs[0] if runs else None
-        return DriftMetrics.of(self.strategy_id, day, stored, run, then)
+        then = lifecycle.open_at(conn, self.strategy_id, self.rules, day)
+        return DriftMetrics.of(
+            self.strategy_id,
+            day,
+            stored,
+            runs[0] if runs else None,
+            lifecycle.loud(then),
+            lifecycle.handled(then),
+        )

@@ -38,6 +38,13 @@ class Championship:
         return f"{self.version} (since {self.since:%Y-%m-%d}{by}{reason})"
 
 
+def registered_models(conn: Connection) -> list[str]:
+    """The names of the models that this database's registry knows; none without a registry."""
+    if not scalar(conn, _queries.registry_exists):
+        return []
+    return [row[0] for row in conn.execute(_queries.registered_models)]
+
+
 class Champions:
     """The champions of models over time; each model's are read on first use."""
 

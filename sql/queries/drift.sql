@@ -308,6 +308,14 @@ WHERE EXISTS (
     ))
 );
 
+-- name: names_signalled
+-- Which names had a signal of a strategy in any of some sessions?
+SELECT DISTINCT p.entity_id
+FROM mlops.drift_prediction_points AS p
+WHERE p.session = ANY (%(sessions)s::date[]) AND p.signal_id = ANY (ARRAY(
+    SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
+));
+
 -- name: stale_sessions
 -- Which computed sessions have learned something since, and was it only returns?
 SELECT session, bool_and(reason IN ('returns', 'strategy returns')) AS only_returns
@@ -480,6 +488,14 @@ SELECT version, valid_from AS since, valid_to AS until, coalesce(mlflow_user, db
 FROM mlops.registry_history
 WHERE workspace = 'default' AND name = %(model)s AND kind = 'alias' AND subject = 'champion'
 ORDER BY valid_from;
+
+-- name: registry_exists
+-- Has this database a registry of models?
+SELECT to_regclass('registered_models') IS NOT NULL;
+
+-- name: registered_models
+-- Which models does the registry know?
+SELECT name FROM registered_models ORDER BY name;
 
 -- name: version_before
 -- Which version judged the last session before one?
