@@ -18,7 +18,6 @@ from mlflow_timescale.cli.kit import (
 )
 from mlflow_timescale.db import DatabaseURI
 
-
 # Written out: the module that defines the columns loads numpy.
 COLUMNS = (
     "entity_key",

@@ -80,7 +80,8 @@ def at_due_sessions(
     `stored` are the values of `of_session` by metric, shape (sessions,).
     """
     size, alike, elsewhere = (stored[metric] for metric in STORED)
-    share = np.where(series.n_signals > 0, series.n_ic / series.n_signals, np.nan)
+    expected_names = np.where(series.n_signals > 0, series.n_signals, np.nan)
+    share = series.n_ic / expected_names
     for index in range(start, len(series.sessions)):
         signalled, session = index - series.horizon, series.sessions[index]
         if signalled < 0 or not share[signalled] > 0:

@@ -31,7 +31,7 @@ _queries = load("drift")
 METRIC = "late"
 READ = ("repeats", "behind", "caught_up")
 STRATEGY_RETURNS = "strategy returns"
-WITHOUT_FEATURES = (PREDICTIONS, "returns", STRATEGY_RETURNS)  # are not in the feature store
+NEVER_IN_STEP = ("returns", STRATEGY_RETURNS)  # are right again when they are recorded again
 SAME = 0.5  # of the names: more of them with an earlier session's values make a repetition
 
 
@@ -124,9 +124,7 @@ def _facts(
     days = set(batch.days)
     facts: dict[str, tuple[dict[date, int], dict[date, int], set[date]]] = {}
     kept = [
-        v
-        for v in stored
-        if v.session not in (days if v.dimension in WITHOUT_FEATURES else complete)
+        v for v in stored if v.session not in (days if v.dimension in NEVER_IN_STEP else complete)
     ]
     for v in kept + batch.values:
         if v.metric in READ and v.dimension and v.value:
@@ -155,7 +153,7 @@ def _look_for_repairs(
     others: Sequence[str],
 ) -> None:
     """Look, at each computed session at which a feature is late, whether it is right again."""
-    if feature in WITHOUT_FEATURES or not feature_values.exist(conn):
+    if feature in NEVER_IN_STEP or not feature_values.exist(conn):
         return
     complete = {run.session: run for run in batch.runs}
     for index, session in enumerate(lateness.sessions):
@@ -168,8 +166,9 @@ def _look_for_repairs(
                 continue
             repeated, late = lateness.sessions[since - step], lateness.sessions[since]
             known_by = complete[session].as_of
-            if _is_corrected(
-                conn, strategy, feature, repeated, late, known_by
+            is_feature = feature != PREDICTIONS
+            if (
+                is_feature and _is_corrected(conn, strategy, feature, repeated, late, known_by)
             ) or catching_up.is_in_step(
                 conn, strategy, feature, others, late, session, lateness.lags()[index]
             ):

@@ -38,8 +38,10 @@ def observe_all(
     return observations
 
 
-def signal_section(signal: Signal) -> Section:
+def signal_section(signal: Signal | None) -> Section:
     """A signal as one feature more: its values, all of the time at which the last was made."""
+    if signal is None:
+        return Section(np.empty(0, dtype=np.int64), np.empty(0))
     events = np.full(len(signal.entities), to_micros(signal.signal_time), dtype=np.int64)
     return Section(signal.entities, signal.values, events=events)
 

@@ -75,11 +75,13 @@ def compute(
 
 def _explain_names(observed: Observed, strategy: Strategy, batch: ComputedSessions) -> None:
     if observed.primary is None and observed.signals:
-        others = first_of([observed.label(signal) for signal in observed.signals], 3)
-        wanted = " ".join(
-            filter(None, [strategy.signal, strategy.model_name, strategy.model_version])
-        )
-        batch.note("n_signals", observed.session, f"none of {wanted}, but of {others}")
+        wanted = (strategy.signal, strategy.model_name, strategy.model_version)
+        others = {
+            (signal.name, signal.model_name, signal.model_version) for signal in observed.signals
+        }
+        listed = first_of(["/".join(filter(None, each)) for each in sorted(others)], 3)
+        text = f"none of {'/'.join(filter(None, wanted))}, but of {listed}"
+        batch.note("n_signals", observed.session, text)
     few = next((v for v in reversed(batch.values) if v.metric == "few_names"), None)
     if few is not None and few.session == observed.session and few.value:
         text = f"{few.n} names, and an IC needs min_n {strategy.min_n}"
