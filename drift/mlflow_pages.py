@@ -51,6 +51,8 @@ class SessionPage:
     model: str = ""
     has_report: bool = False
     handled: Sequence[Alert] = ()
+    changes: Sequence[str] = ()
+    cautions: Sequence[str] = ()
 
     @property
     def status(self) -> str:
@@ -86,6 +88,9 @@ def _status(page: SessionPage) -> Iterable[str]:
         yield "\n".join(f"- {_alert(alert)}" for alert in page.alerts)
     if page.handled:
         yield "\n".join(f"- {handled_text(alert)}" for alert in page.handled)
+    if page.changes:
+        yield f"Since the session before: {'; '.join(page.changes)}."
+    yield from (f"Caution: {caution}" for caution in page.cautions)
     yield from (f"Note: {remark}" for remark in remarks(page.values))
 
 

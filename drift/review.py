@@ -294,7 +294,16 @@ class StrategyReview(WatchedStrategy):
             if not history.sessions:
                 raise NotASession(f"no session of {self.strategy_id!r} has been computed yet")
             day = history.sessions[-1] if session is None else self._session(session)
-            return report.render(reporting.gather(conn, self.strategy, day, history))
+            is_last = day == history.sessions[-1]
+            page = reporting.gather(
+                conn,
+                self.strategy,
+                day,
+                history,
+                now=datetime.now(timezone.utc) if is_last else None,
+                registry=self.tracking_uri or "",
+            )
+            return report.render(page)
 
     def simulate(
         self,

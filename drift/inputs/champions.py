@@ -63,6 +63,10 @@ class Champions:
         """The present champion of a model; None if it has none."""
         return next((period for period in self._of(model) if period.until is None), None)
 
+    def between(self, model: str, start: datetime, end: datetime) -> list[Championship]:
+        """The champions of a model that began in a period."""
+        return [period for period in self._of(model) if start <= period.since < end]
+
     def begin(self, model: str) -> datetime | None:
         """The time before which nothing is recorded about a model's champion."""
         return min((period.since for period in self._of(model)), default=None)

@@ -148,6 +148,27 @@ WHERE r.value IS DISTINCT FROM t.value
 ORDER BY t.session, t.entity_key
 LIMIT 11;
 
+-- name: revised_returns
+-- How many returns of sessions before one were revised in a period, and of how many sessions?
+SELECT 'returns' AS kind, count(*), count(DISTINCT r.session)
+FROM mlops.drift_return_points AS r
+WHERE r.strategy_id = %(strategy_id)s AND r.session < %(session)s
+    AND r.known_at >= %(start)s AND r.known_at < %(end)s
+    AND EXISTS (
+        SELECT FROM mlops.drift_return_points AS o
+        WHERE o.strategy_id = r.strategy_id AND o.session = r.session AND o.horizon = r.horizon
+            AND o.entity_id = r.entity_id AND o.known_at < r.known_at
+    )
+UNION ALL
+SELECT 'strategy returns', count(*), count(DISTINCT r.session)
+FROM mlops.drift_strategy_returns AS r
+WHERE r.strategy_id = %(strategy_id)s AND r.session < %(session)s
+    AND r.known_at >= %(start)s AND r.known_at < %(end)s
+    AND EXISTS (
+        SELECT FROM mlops.drift_strategy_returns AS o
+        WHERE o.strategy_id = r.strategy_id AND o.session = r.session AND o.known_at < r.known_at
+    );
+
 -- name: stage_strategy_returns
 -- A place for the rows to arrive in.
 CREATE TEMPORARY TABLE staged (
