@@ -2,7 +2,8 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test slow timescale format lint formatted ruff spelling imports words types docs bench ci
+.PHONY: help setup test slow timescale format lint formatted ruff security spelling imports words types audit sbom docs \
+	bench ci
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
@@ -25,13 +26,16 @@ format:  ## format the code and apply the safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lint: formatted ruff spelling imports words  ## all checks that need no database, except types
+lint: formatted ruff security spelling imports words  ## all checks that need no database, except types
 
 formatted:  ## is the code formatted?
 	$(BIN)/ruff format --check .
 
 ruff:  ## ruff's rules
 	$(BIN)/ruff check .
+
+security:  ## bandit, on all code that is installed
+	$(BIN)/bandit -q -c pyproject.toml -r .
 
 spelling:  ## codespell
 	$(BIN)/codespell
@@ -44,6 +48,12 @@ words:  ## the house's word list
 
 types:  ## mypy, strict
 	$(BIN)/mypy
+
+audit:  ## known vulnerabilities of every package in .venv (asks PyPI)
+	$(BIN)/python .ci/audit.py
+
+sbom:  ## build/sbom.json: what users install with us, as CycloneDX
+	$(BIN)/python .ci/sbom.py build/sbom.json
 
 docs:  ## run every code block of README and docs, check links and names
 	$(BIN)/pytest -n 0 tests/test_docs.py tests/test_architecture.py

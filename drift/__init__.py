@@ -1,4 +1,7 @@
-"""A drift monitor: IC, PSI and Sharpe per session, alerts whose false-alarm rate is known."""
+"""A drift monitor: IC, PSI and Sharpe per session, alerts whose false-alarm rate is known.
+
+`Serving` is its memory of what live code predicted, from what.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from .metrics import calculate_ic, calculate_psi, calculate_sharpe
     from .monitor import DriftMonitor
     from .results.drift_metrics import AlertConfig, DriftMetrics
+    from .serving.live import Serving
 
 # Imported when first used: the numbers need no database driver.
 _HOMES = {
@@ -19,6 +23,7 @@ _HOMES = {
     "DriftMetrics": "results.drift_metrics",
     "DriftMonitor": "monitor",
     "Rule": "alerts.rules",
+    "Serving": "serving.live",
     "calculate_ic": "metrics",
     "calculate_psi": "metrics",
     "calculate_sharpe": "metrics",
@@ -37,6 +42,7 @@ __all__ = [
     "DriftMetrics",
     "DriftMonitor",
     "Rule",
+    "Serving",
     "calculate_ic",
     "calculate_psi",
     "calculate_sharpe",

@@ -6,13 +6,13 @@ alerts, or (by raising) that it could not find out. What it recommends it never 
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from mlflow_timescale.common import logs
 from mlflow_timescale.db import Database, DatabaseURI, Error, load
 
 from .alerts.headroom import Headroom
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow_timescale.features import Freshness
 
 _queries = load("drift")
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 
 NAMES = 50  # enough to see a feed that stopped
 HEALTHY = "All metrics are within their accepted range."

@@ -19,7 +19,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 from .catalogue import definitions
 from .catalogue.selection import Features, Versions, feature_names_of, version_of
 from .read import changes, explain, revisions, watermarks
-from .read.point_in_time import FeatureValue, Options, latest, read_cells
+from .read.point_in_time import FeatureValue, Options, drop_expired, latest, read_cells
 from .read.query import OF_VIEW, PointInTimeQuery
 from .read.spine import EntityColumns
 from .values import stored
@@ -107,9 +107,9 @@ class FeatureReader:
         if feature_names is not None:
             names, versions = query.selection.names, query.versions
         with self.connection() as conn:
-            by_entity = latest(
-                conn, entities, names, as_of=as_of, versions=versions, limits=query.limits_of
-            )
+            by_entity = latest(conn, entities, names, as_of=as_of, versions=versions)
+            if query.has_limits:
+                drop_expired(conn, by_entity, query.limits_of)
         return by_entity[entity_key] if isinstance(entity_key, str) else by_entity
 
     def get_point_in_time(

@@ -9,11 +9,13 @@ from mlflow_timescale.version import __version__
 
 if TYPE_CHECKING:
     from mlflow_timescale.common.attribution import because
+    from mlflow_timescale.drift import Serving
     from mlflow_timescale.registry.model_registry import ModelRegistry
 
-__all__ = ["ModelRegistry", "__version__", "because"]
+__all__ = ["ModelRegistry", "Serving", "__version__", "because"]
 _HOMES = {
     "ModelRegistry": "mlflow_timescale.registry.model_registry",
+    "Serving": "mlflow_timescale.drift",
     "because": "mlflow_timescale.common.attribution",
 }
 

@@ -13,6 +13,7 @@ from mlflow_timescale.common import packages
 
 if TYPE_CHECKING:
     from feature_store import *
+    from feature_store import cross_section as cross_section
     from feature_store import health as health
     from feature_store.health import Freshness as Freshness
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from functools import cache
 
@@ -11,15 +10,18 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     INVALID_PARAMETER_VALUE,
     INVALID_STATE,
+    PERMISSION_DENIED,
     TEMPORARILY_UNAVAILABLE,
 )
 from sqlalchemy import Engine, inspect
 
 from mlflow_timescale import db
+from mlflow_timescale.common import logs
 from mlflow_timescale.db.errors import ConnectionFailed, MigrationError
+from mlflow_timescale.db.rights import lacking, refusal_in
 from mlflow_timescale.db.uri import DatabaseURI
 
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 _PATIENCE, _LONGEST_PAUSE = 100.0, 5.0  # seconds; MLflow's patience, but its pauses reach 51 s
 # The database that this process opened last: artifact repositories are opened without any URI by
 # some of MLflow's commands (`mlflow gc`).
@@ -35,14 +37,18 @@ def prepare(db_uri: str) -> None:
     Raises MlflowException where the URI, the user, the database or its schema cannot be right.
     """
     wait_for(db_uri)
-    initialize(db_uri)
     uri = DatabaseURI.parse(db_uri)
     try:
+        initialize(db_uri)
         with db.connect(uri, autocommit=True) as conn:
             db.ensure(conn, uri)
             _refuse_released(conn, uri)
     except MigrationError as exc:
         raise MlflowException(str(exc), INVALID_STATE) from exc
+    except Exception as exc:
+        if (refusal := refusal_in(exc)) is None:
+            raise
+        raise MlflowException(lacking(refusal, uri.user), PERMISSION_DENIED) from exc
     global last_prepared
     last_prepared = db_uri
 
@@ -92,6 +98,15 @@ def verify(db_uri: str) -> None:
         mlflow_db._verify_schema(engine)
     finally:
         engine.dispose()
+
+
+def mlflow_tables() -> list[str]:
+    """The names of MLflow's tables in this version; its schema may hold those of other programs."""
+    from mlflow.store.db.base_sql_model import Base
+    from mlflow.store.model_registry.dbmodels import models  # noqa: F401  # registers its tables
+    from mlflow.store.tracking.dbmodels import models as _  # noqa: F401
+
+    return sorted([*Base.metadata.tables, "alembic_version"])
 
 
 def _is_current(engine: Engine) -> bool:

@@ -144,6 +144,10 @@ def test_the_guide_to_artifacts(
     assert page.names["model"].predict([1.0]) == [2.0]
 
 
+def test_the_page_of_roles(guide: Callable[..., Guide]) -> None:
+    guide("docs/roles.md").run()
+
+
 def test_the_page_of_commands(
     guide: Callable[..., Guide], four_versions: mlflow.MlflowClient
 ) -> None:

@@ -18,12 +18,14 @@ from .session_values import Histograms
 class ComputedSessions:
     """The values of `days`, and those of later sessions that follow from them.
 
+    `marks` are the marks of stale sessions that were there when the computation began to read.
     `episodes` are all runs of open sessions later than `judged_after`; `recent` the histograms of
     the last sessions, for the next one's pooled PSI; `feeds` knows the last one's values. `notes`
     are sentences for alerts, by metric and session.
     """
 
     days: Sequence[date]
+    marks: Sequence[int] = ()
     values: list[Value] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     histograms: list[tuple[date, int, str, Counts]] = field(default_factory=list)

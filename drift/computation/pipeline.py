@@ -12,7 +12,7 @@ from datetime import date, timedelta
 import numpy as np
 
 from mlflow_timescale.common.errors import first_of
-from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db import Connection, load, rows
 
 from ..alerts import lifecycle
 from ..inputs import feature_values
@@ -51,7 +51,9 @@ def compute(
 
     On the days in `only_returns` only returns have changed: their features are not read again.
     """
-    batch, champions = ComputedSessions(days), Champions(conn)
+    # Before anything else is read: recorders do not wait, and mark what this computation misses.
+    marks = rows.scalars(conn, _queries.stale_marks, {"strategy_id": strategy.strategy_id})
+    batch, champions = ComputedSessions(days, marks), Champions(conn)
     references = References(conn, strategy.strategy_id)
     universe = Universe(conn, strategy, references)
     for chunk in _chunks(days):
@@ -160,7 +162,8 @@ def store(conn: Connection, strategy: Strategy, batch: ComputedSessions) -> list
         batch.judged_after,
         note=lambda episode: series_values.note(episode, batch),
     )
-    conn.execute(_queries.clear_stale, {**row, "sessions": list(batch.days)})
+    cleared = {"sessions": list(batch.days), "marks": list(batch.marks)}
+    conn.execute(_queries.clear_stale, {**row, **cleared})
     return changed
 
 

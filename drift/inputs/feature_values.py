@@ -2,7 +2,7 @@
 
 A feature counts for a session if its event lies after the previous session's close, and it was
 known (ingested) by the session's as-of time, when its last prediction was made. A name that was
-predicted without one counts as missing. Only this module of `drift` knows the store's tables.
+predicted without one counts as missing.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.time import to_micros
-from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db import Connection, arrays, load
+from mlflow_timescale.features import cross_section
 
 from ..metrics.arrays import Floats
 from ..metrics.categories import category_codes
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from mlflow_timescale.features import Freshness
 
 _queries = load("drift")
-# A value known longer than this before its event (a forecast) is not looked for.
-FOREKNOWLEDGE = timedelta(days=3)
 _NO_EVENTS = np.empty(0, dtype=np.int64)
 
 
@@ -82,13 +81,12 @@ class Sample(NamedTuple):
 
 def exist(conn: Connection) -> bool:
     """Whether this database has a feature store."""
-    row = conn.execute(_queries.features_exist).fetchone()
-    return bool(row and row[0])
+    return cross_section.exists(conn)
 
 
 def names(conn: Connection) -> list[str]:
     """The names of all features in the store."""
-    return [row[0] for row in conn.execute(_queries.feature_names)]
+    return cross_section.names(conn)
 
 
 def freshness(
@@ -105,7 +103,6 @@ def freshness(
     A feature is stale beyond the maximum staleness of its definition; without one, if nothing of
     it happened since the session before closed.
     """
-    from mlflow_timescale.db import arrays
     from mlflow_timescale.features import health
 
     arrays.register(conn)
@@ -120,35 +117,40 @@ def samples(
     """Each feature's values in the sessions of `windows` (in order of time), read in one pass."""
     if not windows:
         return
-    conn.execute(_queries.work_in_memory)
-    with conn.cursor(binary=True) as cursor:
-        _load_arrays(cursor)
-        cursor.execute(
-            _queries.feature_window,
-            {
-                "after": windows[0].after,
-                "as_of": max(window.as_of for window in windows),
-                "known_by": max(window.known for window in windows),
-                "foreknowledge": FOREKNOWLEDGE,
-                "features": None if features is None else list(features),
-                "entities": _everyone(windows),
-            },
-        )
-        for name, version, *arrays, labels in cursor:
-            entities, events, ingests, numbers = (np.asarray(array) for array in arrays)
-            values, names = _with_codes(numbers, labels)
-            rows = _Rows.sorted(entities, events, ingests, values)
-            yield Sample(label(name, version), {w.session: rows.section(w) for w in windows}, names)
+    period = cross_section.Period(
+        windows[0].after,
+        max(window.as_of for window in windows),
+        max(window.known for window in windows),
+    )
+    expected = _expected(windows)
+    numbers: dict[str, int] = dict(
+        conn.execute(_queries.entity_numbers, {"entity_ids": expected}).fetchall()
+    )
+    for points in cross_section.points(conn, period, features, numbers, others=expected is None):
+        coded, names = _with_codes(points)
+        sections = {window.session: _section(coded, window) for window in windows}
+        yield Sample(label(points.feature, points.version), sections, names)
 
 
-def _with_codes(values: Floats, labels: list[str] | None) -> tuple[Floats, dict[float, str] | None]:
-    """The values with the codes of categories, whose texts are `labels` in their order."""
-    if labels is None:
-        return values, None
-    codes, names = category_codes(labels)
-    coded = values.copy()
-    coded[np.isneginf(values)] = codes
-    return coded, names
+def _with_codes(
+    points: cross_section.FeaturePoints,
+) -> tuple[cross_section.FeaturePoints, dict[float, str] | None]:
+    """The points with the codes of categories as values, and the texts of the codes."""
+    if points.texts is None:
+        return points, None
+    is_text = np.isneginf(points.values)
+    codes, names = category_codes(points.texts[is_text].tolist())
+    values = points.values.copy()
+    values[is_text] = codes
+    return points._replace(values=values), names
+
+
+def _section(points: cross_section.FeaturePoints, window: FeatureWindow) -> Section:
+    """The newest value of each name by the window's end."""
+    period = cross_section.Period(window.after, window.as_of, window.known)
+    known = points.newest(period, window.entities)
+    without = max(len(window.entities) - len(known.entities), 0)
+    return Section(known.entities, known.values, without, known.events)
 
 
 def label(feature: str, version: int) -> str:
@@ -161,42 +163,9 @@ def base(label: str) -> str:
     return label.partition("@")[0]
 
 
-def _load_arrays(cursor: Any) -> None:
-    from mlflow_timescale.db import arrays
-
-    arrays.register(cursor)
-
-
-def _everyone(windows: Sequence[FeatureWindow]) -> list[int] | None:
+def _expected(windows: Sequence[FeatureWindow]) -> list[int] | None:
+    """The numbers of the names of all windows; None if one of them has none: then all count."""
     if any(not len(window.entities) for window in windows):
         return None
     entities: list[int] = np.unique(np.concatenate([w.entities for w in windows])).tolist()
     return entities
-
-
-class _Rows(NamedTuple):
-    """One feature's points in order of entity, event and ingest time (microseconds)."""
-
-    entities: NDArray[np.int64]
-    events: NDArray[np.int64]
-    ingests: NDArray[np.int64]
-    values: Floats
-
-    @classmethod
-    def sorted(cls, entities: Any, events: Any, ingests: Any, values: Any) -> _Rows:
-        order = np.lexsort((ingests, events, entities))
-        return cls(entities[order].astype(np.int64), events[order], ingests[order], values[order])
-
-    def section(self, window: FeatureWindow) -> Section:
-        """The newest value of each name by the window's end."""
-        after, as_of = to_micros(window.after), to_micros(window.as_of)
-        known = to_micros(window.known)
-        visible = (self.events > after) & (self.events <= as_of) & (self.ingests <= known)
-        if len(window.entities):
-            at = np.searchsorted(window.entities, self.entities)
-            visible &= window.entities[np.minimum(at, len(window.entities) - 1)] == self.entities
-        entities, values = self.entities[visible], self.values[visible]
-        events = self.events[visible]
-        newest = np.append(entities[1:] != entities[:-1], True)[: len(entities)]
-        without = max(len(window.entities) - int(newest.sum()), 0)
-        return Section(entities[newest], values[newest], without, events[newest])

@@ -108,7 +108,7 @@ class AgeLimit:
     def _calendar(self) -> TradingCalendar:
         if isinstance(self.calendar, TradingCalendar):
             return self.calendar
-        assert self.calendar is not None
+        assert self.calendar is not None  # nosec B101  # for mypy
         return TradingCalendar(self.calendar)
 
 

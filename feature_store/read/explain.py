@@ -60,9 +60,9 @@ def values(conn: db.Connection, spine: Spine, query: PointInTimeQuery) -> list[F
     """The values that exist, by row of the spine and feature."""
     selection = query.selection
     cells, _ = read_cells(conn, spine, query, _WITH_DETAILS)
-    assert cells.ingest is not None
-    assert cells.write is not None
-    assert cells.version is not None
+    assert cells.ingest is not None  # nosec B101  # for mypy
+    assert cells.write is not None  # nosec B101  # for mypy
+    assert cells.version is not None  # nosec B101  # for mypy
     writes = writes_of(conn, cells.write)
     group = spine.groups[0]
     columns = [cells.objects(j) for j in range(len(selection.names))]
@@ -91,7 +91,7 @@ def writes_of(conn: db.Connection, ids: npt.NDArray[np.int64]) -> dict[int, tupl
 
 
 def _provenance(conn: db.Connection, cells: Cells) -> dict[str, npt.NDArray[Any]]:
-    assert cells.write is not None
+    assert cells.write is not None  # nosec B101  # for mypy
     writes = writes_of(conn, cells.write)
     has_value = _by_row(cells.event) != MISSING
     ids = _by_row(cells.write)
@@ -145,7 +145,7 @@ def _entity_of_cells(spine: Spine, count: int) -> npt.NDArray[np.object_]:
 
 
 def _by_row(cells: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
-    assert cells is not None
+    assert cells is not None  # nosec B101  # for mypy
     return np.ascontiguousarray(cells.T).ravel()
 
 

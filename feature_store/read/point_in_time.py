@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from psycopg.rows import dict_row
 
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import MISSING
@@ -102,7 +101,6 @@ def latest(
     *,
     as_of: datetime | None,
     versions: Versions,
-    limits: Callable[[str], tuple[AgeLimit, ...]],
 ) -> dict[str, dict[str, FeatureValue]]:
     """The values of some entities as known at one moment, by entity and feature."""
     parameters = {
@@ -110,33 +108,31 @@ def latest(
         "features": None if features is None else list(features),
         "as_of": _checked(as_of),
     }
-    with conn.cursor(row_factory=dict_row, binary=True) as cursor:
+    with conn.cursor(binary=True) as cursor:
         rows = cursor.execute(_queries.latest, parameters).fetchall()
     by_entity: dict[str, dict[str, FeatureValue]] = {entity: {} for entity in entities}
     present = set()
-    for row in rows:
-        number, structure = row.pop("value_double"), row.pop("value_json")
-        value = FeatureValue(**row, value=number if structure is None else structure)
-        version = version_of(value.feature_name, versions)
-        if version not in (ANY_VERSION, value.feature_version):
+    for entity, feature, version, event_time, number, structure, *origin in rows:
+        if version_of(feature, versions) not in (ANY_VERSION, version):
             continue
-        present.add(value.feature_name)
-        current = by_entity[value.entity_key].get(value.feature_name)
-        if current is None or current.feature_version < value.feature_version:
-            by_entity[value.entity_key][value.feature_name] = value
+        present.add(feature)
+        values = by_entity[entity]
+        if feature not in values or values[feature].feature_version < version:
+            value = number if structure is None else structure
+            values[feature] = FeatureValue(entity, feature, version, event_time, value, *origin)
     if features is not None and not present.issuperset(features):
         selection = select(list(features), versions)
         unseen = [i for i, name in enumerate(selection.names) if name not in present]
         check_known(conn, selection, unseen)
-    _drop_expired(conn, by_entity, limits)
     return by_entity
 
 
-def _drop_expired(
+def drop_expired(
     conn: db.Connection,
     by_entity: dict[str, dict[str, FeatureValue]],
     limits: Callable[[str], tuple[AgeLimit, ...]],
 ) -> None:
+    """Remove the values that are older than the limits of their feature."""
     entities: dict[str, list[str]] = {}
     for entity, features in by_entity.items():
         for name in features:
@@ -246,7 +242,7 @@ def _late_writes_matter(
 
 
 def _warn_of_mixed_versions(cells: Cells, selection: FeatureSelection) -> None:
-    assert cells.version is not None
+    assert cells.version is not None  # nosec B101  # for mypy
     for j, name in enumerate(selection.names):
         used = np.unique(cells.version[j][cells.event[j] != MISSING])
         if selection.versions[j] == ANY_VERSION and len(used) > 1:

@@ -60,8 +60,16 @@ class PointInTimeQuery:
         return {name: self.limits_of(name) for name in self.selection.names}
 
     @property
+    def has_limits(self) -> bool:
+        """Whether values of any age of the features may be left out."""
+        of_call = self.max_staleness not in (None, OF_VIEW) or self.max_age is not None
+        return of_call or bool(self.recorded or self.views)
+
+    @property
     def counts_sessions(self) -> bool:
         """Whether the call has a number of sessions, and no calendar for it. Raises InvalidTime."""
+        if not self.has_limits:
+            return False
         given = [self.max_age, None if self.max_staleness == OF_VIEW else self.max_staleness]
         ages = [parse_duration(age, "max_age") for age in given if age is not None]
         return self.calendar is None and any(isinstance(age, SessionCount) for age in ages)

@@ -186,7 +186,7 @@ class WriteTransaction:
         The few that it misses end the COPY, and what that had stored is left to be vacuumed.
         """
         rows = np.unique(np.linspace(0, len(batch) - 1, _PROBES).astype(np.intp))
-        assert batch.ingest is not None
+        assert batch.ingest is not None  # nosec B101  # for mypy
         keys = {
             "series": Int4Array(batch.series[rows]),
             "event": TimestampArray(batch.event[rows]),
@@ -205,12 +205,12 @@ class WriteTransaction:
                 batch.copy(cursor, _queries.copy_points, _queries.copy_json_points, write_id)
         except psycopg.errors.UniqueViolation:
             return False
-        assert batch.ingest is not None
+        assert batch.ingest is not None  # nosec B101  # for mypy
         entry.add(len(batch), from_micros(batch.ingest.min()), from_micros(batch.ingest.max()))
         return True
 
     def _merge_observed(self, entry: _Entry, batch: Batch) -> None:
-        assert batch.ingest is not None
+        assert batch.ingest is not None  # nosec B101  # for mypy
         inserted = self._conn.execute(_queries.merge_observed, {"write_id": entry.write_id})
         ends = from_micros(batch.ingest.min()), from_micros(batch.ingest.max())
         if entry.add(inserted.rowcount, *ends) == len(batch):

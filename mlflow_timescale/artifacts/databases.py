@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
+import psycopg
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED
 
 from mlflow_timescale import schema
 from mlflow_timescale.common.attribution import SERVER_BACKEND
 from mlflow_timescale.common.schemes import is_ours
 from mlflow_timescale.common.settings import URI
 from mlflow_timescale.db import Connection, Database, DatabaseURI
+from mlflow_timescale.db.rights import lacking
 
 
 def database_of(tracking_uri: str | None, registry_uri: str | None) -> DatabaseURI | None:
@@ -50,9 +53,17 @@ def need_database(
     )
 
 
-def connection(uri: DatabaseURI) -> AbstractContextManager[Connection]:
-    """A pooled connection in a transaction that commits when the block ends well."""
-    return _database(uri).transaction()
+@contextmanager
+def connection(uri: DatabaseURI) -> Iterator[Connection]:
+    """A pooled connection in a transaction that commits when the block ends well.
+
+    Raises MlflowException, one line that names the role, where the database refuses a right.
+    """
+    try:
+        with _database(uri).transaction() as conn:
+            yield conn
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise MlflowException(lacking(exc, uri.user), PERMISSION_DENIED) from exc
 
 
 @cache

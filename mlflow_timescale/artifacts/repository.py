@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import posixpath
 import shutil
@@ -20,11 +19,12 @@ from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.artifacts.locations import canonical, join, owner
 from mlflow_timescale.artifacts.refusals import ArtifactFrozen, ArtifactMismatch, ArtifactRefused
-from mlflow_timescale.common import attribution
+from mlflow_timescale.common import attribution, logs
 from mlflow_timescale.db import Connection
+from mlflow_timescale.db.masking import without_secrets
 from mlflow_timescale.db.uri import DatabaseURI
 
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 
 
 class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
@@ -42,7 +42,8 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
         self.location = canonical(artifact_uri)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.artifact_uri!r}, database={str(self.database)!r})"
+        uri = without_secrets(self.artifact_uri)
+        return f"{type(self).__name__}({uri!r}, database={str(self.database)!r})"
 
     def connection(self) -> AbstractContextManager[Connection]:
         """A connection to the ledger's database, in a transaction."""

@@ -9,7 +9,6 @@ query, and drops tabs and line ends. Remove this module when MLflow raises error
 
 from __future__ import annotations
 
-import logging
 import posixpath
 import re
 import shutil
@@ -26,9 +25,10 @@ from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 from mlflow.utils.file_utils import create_tmp_dir
 
 from mlflow_timescale.artifacts.refusals import ArtifactRefused
+from mlflow_timescale.common import logs
 
 T = TypeVar("T")
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 # What a URI does not keep of a name: tabs, line ends, an empty query or fragment.
 _LOST = re.compile(r"[\t\r\n]|\?(?=#)|[?#]+\Z")
 
@@ -136,7 +136,10 @@ def _attempt(call: Callable[[], T]) -> T | None:
 
 
 def is_refusal(exc: Exception) -> bool:
-    """Whether the ledger refused a file, here or on a server, whose response MLflow quotes."""
-    return isinstance(exc, ArtifactRefused) or '"error_code":"DATA_LOSS"' in str(exc).replace(
-        '": "', '":"'
-    )
+    """Whether the ledger refused a file, here or on a server, whose response MLflow quotes.
+
+    Or the database a right, which is no reason to look elsewhere either.
+    """
+    if isinstance(exc, ArtifactRefused) or getattr(exc, "error_code", "") == "PERMISSION_DENIED":
+        return True
+    return '"error_code":"DATA_LOSS"' in str(exc).replace('": "', '":"')

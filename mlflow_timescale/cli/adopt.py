@@ -67,7 +67,7 @@ def _rebuild(uri: DatabaseURI, dry_run: bool, work: Callable[..., None], *, to_o
     from mlflow_timescale.operations import adopt as module
     from mlflow_timescale.operations.doctor import in_bytes
 
-    with maintenance(uri) as conn:
+    with maintenance(uri, changes=not dry_run) as conn:
         require_schema(conn, uri, exists=False)
         before = module.layout(conn)
         done = module.is_complete(conn, before) if to_ours else not before.ours
@@ -89,7 +89,7 @@ def _rebuild(uri: DatabaseURI, dry_run: bool, work: Callable[..., None], *, to_o
 def _abort(uri: DatabaseURI, dry_run: bool) -> None:
     from mlflow_timescale.operations import adopt as module
 
-    with maintenance(uri) as conn:
+    with maintenance(uri, changes=not dry_run) as conn:
         runs = module.copied(conn)
         is_begun = module.is_begun(conn) if dry_run else module.abort(conn)
     if not is_begun:

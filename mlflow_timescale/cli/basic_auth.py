@@ -13,7 +13,7 @@ import click
 from mlflow_timescale.cli.kit import require_server
 from mlflow_timescale.db.uri import DatabaseURI
 
-_SECRET_KEY = "MLFLOW_FLASK_SERVER_SECRET_KEY"
+_SECRET_KEY = "MLFLOW_FLASK_SERVER_SECRET_KEY"  # nosec B105  # the name of a variable
 
 
 def require_secret_key() -> None:

@@ -27,16 +27,20 @@ def migrate(uri: DatabaseURI, dry_run: bool, as_json: bool) -> None:
     Safe to run at any time and by any number of processes. A step that needs what the server
     lacks (a hypertable without TimescaleDB) waits until a later run.
     """
+    from mlflow_timescale.operations.roles import regrant
+
     if not dry_run:
         from mlflow_timescale.schema import initialize
 
         initialize(uri.url)
-    with maintenance(uri) as conn:
+    with maintenance(uri, changes=not dry_run) as conn:
         steps = db.migrate(
             conn,
             dry_run=dry_run,
             on_apply=lambda step: None if as_json else print_message(f"apply   {step.name}"),
         )
+        if not dry_run:
+            regrant(conn)
         waiting = {name: sorted(lacks) for name, lacks in plan(conn).waiting.items()}
     if as_json:
         names = [step.name for step in steps]

@@ -44,7 +44,7 @@ def pack(uri: DatabaseURI, dry_run: bool, as_json: bool) -> None:
         if not as_json:
             print_message(f"{key.name}: {in_bytes(key.bytes)} before, {in_bytes(now)} now")
 
-    with maintenance(uri) as conn:
+    with maintenance(uri, changes=not dry_run) as conn:
         require_schema(conn, uri, exists=False)
         keys = loose_keys(conn) if dry_run else []
         if not dry_run:

@@ -45,7 +45,7 @@ def retention(uri: DatabaseURI, days: int, by_point_time: bool, dry_run: bool, y
     from mlflow_timescale.operations.retention import forecast, remove
 
     before = datetime.now(timezone.utc) - timedelta(days=days)
-    with maintenance(uri) as conn:
+    with maintenance(uri, changes=not dry_run) as conn:
         require_schema(conn, uri)
         going = forecast(conn, before, by_point_time=by_point_time)
         for reason, runs in going.needed.items():
@@ -65,8 +65,8 @@ def retention(uri: DatabaseURI, days: int, by_point_time: bool, dry_run: bool, y
 def _summary(going: Forecast, before: datetime, by_point_time: bool) -> str:
     from mlflow_timescale.operations.doctor import in_bytes
 
-    assert going.written is not None
-    assert going.times is not None
+    assert going.written is not None  # nosec B101  # for mypy
+    assert going.times is not None  # nosec B101  # for mypy
     first, last = going.times
     oldest, newest = going.written
     return (

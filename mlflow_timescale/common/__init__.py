@@ -12,6 +12,7 @@ __all__ = [
     "errors",
     "frames",
     "git",
+    "logs",
     "micros",
     "packages",
     "rows",

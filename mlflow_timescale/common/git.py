@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import subprocess  # nosec B404  # runs git without a shell
 from functools import cache
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def is_dirty(directory: Path) -> bool | None:
 def _output(directory: Path, *arguments: str, empty: str | None = None) -> str | None:
     """What git prints; `empty` for nothing, None where it fails or is not installed."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # nosec B603 B607  # git of the user's PATH, no shell, arguments of ours
             ["git", *arguments],
             cwd=directory,
             # Without it `git status` writes the index, beside a git that the user runs.

@@ -1,4 +1,7 @@
-"""Text that no column can hold: NUL, which PostgreSQL refuses, and lone surrogates (no UTF-8)."""
+"""Text that no column can hold (NUL, lone surrogates), and text in one line.
+
+PostgreSQL refuses NUL, and lone surrogates are no UTF-8.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,21 @@ SURROGATES = re.compile("[\ud800-\udfff]")
 _SHOWN = 20  # characters on each side of the refused one
 
 
+def printable(text: str) -> str:
+    r"""A text on one line, with control and other invisible characters escaped.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31m\tb\n")
+    'a\\x1b[31m\\tb\\n'
+    >>> printable("[/b].pkl")
+    '[/b].pkl'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def refusal(text: str, refused: re.Pattern[str] = REFUSED) -> str | None:
     r"""Which character of a text PostgreSQL refuses, and where; None if it takes the text.
 
@@ -22,7 +40,7 @@ def refusal(text: str, refused: re.Pattern[str] = REFUSED) -> str | None:
     >>> refusal("cut \ud83d")
     "holds the lone surrogate U+D83D at character 4: 'cut \\ud83d'"
     """
-    match = None if text.isascii() and "\0" not in text else refused.search(text)
+    match = None if _is_plain(text) else refused.search(text)
     if match is None:
         return None
     position, code = match.start(), ord(match[0])
@@ -39,10 +57,16 @@ def check_text(value: Any, field: str) -> None:
     Traceback (most recent call last):
     mlflow_timescale.common.errors.InvalidText: entities[1] holds NUL at character 0: '\x00'. ...
     """
+    if isinstance(value, list) and all(map(_is_plain, value)):
+        return  # names, the usual case, without a walk
     for path, reason in refusals(value, field):
         raise InvalidText(
             f"{path} {reason}. PostgreSQL stores no NUL, UTF-8 no lone surrogate: remove it"
         )
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and "\0" not in value
 
 
 def refusals(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import psycopg
+from psycopg.abc import AdaptContext
 from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
 
@@ -67,12 +67,13 @@ class TimestampArray(PGArray):
     kind = _TIMESTAMPTZ
 
 
-def register(conn: psycopg.Connection[Any]) -> None:
-    """Let a connection send these parameters, and load binary arrays as numpy arrays."""
+def register(context: AdaptContext) -> None:
+    """Let a connection, or a cursor, send these parameters, and load binary arrays as numpy's."""
+    adapters = context.adapters
     for array, dumper in _DUMPERS.items():
-        conn.adapters.register_dumper(array, dumper)
+        adapters.register_dumper(array, dumper)
     for loader in _LOADERS:
-        conn.adapters.register_loader(loader.kind.array_oid, loader)
+        adapters.register_loader(loader.kind.array_oid, loader)
 
 
 def encode(values: npt.NDArray[Any], kind: _ArrayKind) -> bytes:

@@ -49,7 +49,7 @@ def connect_driver(
     uri: DatabaseURI, application: str, *, autocommit: bool = False, **keywords: Any
 ) -> Connection:
     """Open a connection, and leave the driver's errors as they are; `keywords` go to psycopg."""
-    target = embedded.keywords(uri)
+    target = embedded.checked_keywords(uri)
     named: dict[str, Any] = {
         "fallback_application_name": application_name(application),
         "client_encoding": "UTF8",

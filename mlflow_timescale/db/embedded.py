@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
+import subprocess  # nosec B404  # starts the reaper
 import sys
 import tempfile
 import threading
@@ -25,12 +25,12 @@ import psycopg
 from psycopg import sql
 
 from mlflow_timescale.db._postgres import PORT, SUPERUSER, Cluster
+from mlflow_timescale.db._private import REAPER_LOCK, START_LOCK, USERS_LOCK, lock
 from mlflow_timescale.db.errors import EmbeddedServerError
 from mlflow_timescale.db.opening import connection_failed, open_connection
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.db.uri import DatabaseURI
 
-START_LOCK, USERS_LOCK, REAPER_LOCK = "start.lock", "users.lock", "reaper.lock"
 _queries = load("server")
 _held: dict[Path, EmbeddedServer] = {}
 _held_lock = threading.Lock()
@@ -53,6 +53,14 @@ def keywords(uri: DatabaseURI) -> dict[str, str]:
     if uri.embedded is None:
         return uri.keywords()
     return acquire(uri.embedded).keywords(uri.dbname)
+
+
+def checked_keywords(uri: DatabaseURI) -> dict[str, str]:
+    """`keywords`, which let an embedded server answer only if it runs as its own account."""
+    if uri.embedded is None:
+        return uri.keywords()
+    server = acquire(uri.embedded)
+    return {**server.keywords(uri.dbname), **server.peer()}
 
 
 def acquire(directory: Path) -> EmbeddedServer:
@@ -99,6 +107,7 @@ class EmbeddedServer:
     cluster: Cluster
     _users_lock: int | None = None
     _databases: set[str] = field(default_factory=set)
+    _account_name: str | None = None
 
     def ensure_running(self) -> None:
         """Take a share of the server; start it if it does not run."""
@@ -106,15 +115,18 @@ class EmbeddedServer:
             return
         directory = self.cluster.directory
         with _readable_errors(directory):
-            directory.mkdir(parents=True, exist_ok=True)
-            with _locked(directory / START_LOCK, fcntl.LOCK_EX):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _locked(directory, START_LOCK, fcntl.LOCK_EX):
                 if not self._holds_a_share():
                     self.let_go()
                     # Waits here while a reaper that found no users is stopping the server.
-                    self._users_lock = _lock(directory / USERS_LOCK, fcntl.LOCK_SH)
-                if not self.cluster.is_running():
+                    self._users_lock = lock(directory, USERS_LOCK, fcntl.LOCK_SH)
+                if self.cluster.is_running():
+                    self.cluster.close_sockets()
+                else:
                     self._databases.clear()
                     self.cluster.start()
+                self._account_name = self.cluster.account_name
                 if not _reaper_waits(directory):
                     _spawn_reaper(directory)
 
@@ -142,9 +154,13 @@ class EmbeddedServer:
             self._databases.add(dbname)
         return where | {"dbname": dbname}
 
+    def peer(self) -> dict[str, str]:
+        """The libpq keyword that refuses a server of another account on our socket."""
+        return {"requirepeer": self._account_name} if self._account_name else {}
+
     def _create_database(self, where: dict[str, Any], dbname: str) -> None:
         try:
-            keywords = {**where, "dbname": SUPERUSER, "autocommit": True}
+            keywords = {**where, **self.peer(), "dbname": SUPERUSER, "autocommit": True}
             admin = open_connection(keywords, waits_for_startup=True)
         except psycopg.OperationalError as exc:
             uri = DatabaseURI(dbname, embedded=self.cluster.directory)
@@ -168,7 +184,7 @@ def reap(directory: Path) -> None:
     It never creates files: the directory may be being deleted.
     """
     with suppress(BlockingIOError, FileNotFoundError):
-        reaper = _lock(directory / REAPER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB, create=False)
+        reaper = lock(directory, REAPER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB, create=False)
         with _unused(directory, create=False):
             os.close(reaper)  # before the next user is let in, who may then start a reaper
 
@@ -176,7 +192,7 @@ def reap(directory: Path) -> None:
 @contextmanager
 def _unused(directory: Path, *, create: bool = True) -> Iterator[None]:
     """Wait until no process holds the server, and stop it; none can take it inside the block."""
-    with _locked(directory / USERS_LOCK, fcntl.LOCK_EX, create=create) as users:
+    with _locked(directory, USERS_LOCK, fcntl.LOCK_EX, create=create) as users:
         cluster = Cluster(directory)
         # A directory that was deleted and recreated has another lock, and another reaper.
         if _is_the_lock_at(directory / USERS_LOCK, users) and cluster.is_running():
@@ -187,7 +203,7 @@ def _unused(directory: Path, *, create: bool = True) -> Iterator[None]:
 def _reaper_waits(directory: Path) -> bool:
     """Whether a reaper runs. It releases its lock only when no process holds a share, as we do."""
     try:
-        os.close(_lock(directory / REAPER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        os.close(lock(directory, REAPER_LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB))
     except BlockingIOError:
         return True
     return False
@@ -196,7 +212,7 @@ def _reaper_waits(directory: Path) -> bool:
 def _spawn_reaper(directory: Path) -> None:
     """Start a reaper as a grandchild: it outlives us and leaves us nothing to wait for."""
     command = [sys.executable, "-m", "mlflow_timescale.db._reaper", str(directory)]
-    subprocess.run(
+    subprocess.run(  # nosec B603  # a fixed script; the directory is an argument
         ["/bin/sh", "-c", '"$@" &', "sh", *command],
         cwd="/",
         stdin=subprocess.DEVNULL,
@@ -207,28 +223,16 @@ def _spawn_reaper(directory: Path) -> None:
     )
 
 
-def _lock(path: Path, kind: int, *, create: bool = True) -> int:
-    fd = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
-    try:
-        if os.geteuid() == 0:  # so that the owner of the directory can use it after root has
-            os.fchown(fd, path.parent.stat().st_uid, -1)
-        fcntl.flock(fd, kind)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
 def _is_the_lock_at(path: Path, fd: int) -> bool:
     try:
-        return os.path.samestat(path.stat(), os.fstat(fd))
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
     except FileNotFoundError:
         return False
 
 
 @contextmanager
-def _locked(path: Path, kind: int, *, create: bool = True) -> Iterator[int]:
-    fd = _lock(path, kind, create=create)
+def _locked(directory: Path, name: str, kind: int, *, create: bool = True) -> Iterator[int]:
+    fd = lock(directory, name, kind, create=create)
     try:
         yield fd
     finally:

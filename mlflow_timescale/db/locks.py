@@ -151,7 +151,7 @@ def with_short_waits(
             vacuumed = rows.scalars(conn, _queries.vacuumed)
             if time.monotonic() > end:
                 raise held(conn, patience) from exc
-        time.sleep(wait * random.uniform(*_PAUSE))
+        time.sleep(wait * random.uniform(*_PAUSE))  # nosec B311  # spreads retries
         wait = min(_next_wait(conn, wait), longest)
 
 

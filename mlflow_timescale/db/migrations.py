@@ -23,7 +23,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from mlflow_timescale.db import last_layout, schema_files
+from mlflow_timescale.db import last_layout, roles, schema_files
 from mlflow_timescale.db.connection import Connection
 from mlflow_timescale.db.errors import MigrationError
 from mlflow_timescale.db.locks import (
@@ -129,6 +129,7 @@ def migrate(
             done += _advance(conn, todo, on_apply)
         oldest = max((item.oldest_client for item in shipped()), default=1)
         conn.execute(_queries.write_state, {"revision": REVISION, "oldest_client": oldest})
+        with_short_waits(conn, lambda: roles.reapply(conn))
     return done
 
 
@@ -141,7 +142,9 @@ def ensure(conn: Connection, uri: DatabaseURI) -> None:
     Raises MigrationError, one line that names who must do what.
     """
     state = read_state(conn)
-    may_migrate = uri.embedded is not None or uri.migrates or os.environ.get(_SETTING) == AUTO
+    consents = uri.embedded is not None or uri.migrates or os.environ.get(_SETTING) == AUTO
+    # Consent is no right: readers and writers work with the schema that an admin made.
+    may_migrate = consents and roles.is_owner(conn)
     if (state is None and not _applied(conn)) or (may_migrate and not (state and state.released)):
         migrate(conn)
         return
@@ -158,7 +161,7 @@ def ensure(conn: Connection, uri: DatabaseURI) -> None:
         return
     begun = {name.rpartition("/")[0].rpartition("/")[2] for name in _applied(conn)}
     new = {item.area for item in plan(conn).pending} - begun
-    if new:
+    if new and roles.is_owner(conn):
         migrate(conn, areas=new)
 
 

@@ -6,10 +6,11 @@ import psycopg
 from psycopg import errors
 
 from mlflow_timescale.db.errors import Refused
+from mlflow_timescale.db.opening import in_one_line
+from mlflow_timescale.db.rights import lacking
 from mlflow_timescale.db.uri import DatabaseURI
 
 _ADVICE: tuple[tuple[type[psycopg.Error], str], ...] = (
-    (errors.InsufficientPrivilege, "ask the database's owner for this right"),
     (errors.ReadOnlySqlTransaction, "this server is read-only: use the URI of the primary"),
     (errors.QueryCanceled, "a timeout or an administrator ended the statement: try it again"),
     (errors.LockNotAvailable, "another session holds the lock: try it again"),
@@ -33,9 +34,11 @@ def refused(error: psycopg.Error, uri: DatabaseURI) -> Refused:
     postgresql+timescaledb://localhost/trading refused the call: canceling statement
     (SQLSTATE 57014); a timeout or an administrator ended the statement: try it again
     """
+    if isinstance(error, errors.InsufficientPrivilege):
+        return Refused(f"{uri} refused the call: {lacking(error, uri.user)}")
     diagnosis = error.diag
-    text = " ".join(str(diagnosis.message_primary or error).split())
-    detail = f" ({' '.join(diagnosis.message_detail.split())})" if diagnosis.message_detail else ""
+    text = in_one_line(str(diagnosis.message_primary or error), uri)
+    detail = f" ({in_one_line(diagnosis.message_detail, uri)})" if diagnosis.message_detail else ""
     state = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
     advice = next((f"; {advice}" for kind, advice in _ADVICE if isinstance(error, kind)), "")
     return Refused(f"{uri} refused the call: {text}{detail}{state}{advice}")

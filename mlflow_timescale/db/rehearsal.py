@@ -64,7 +64,7 @@ def is_rehearsal() -> bool:
 @contextmanager
 def rehearsed(uri: DatabaseURI, open_one: Callable[[], Connection]) -> Iterator[Connection]:
     """The connection of the rehearsal; a block that raises leaves nothing to the next one."""
-    assert _current is not None
+    assert _current is not None  # nosec B101  # for mypy
     conn = _current.connection(uri, open_one)
     with conn.transaction():
         yield conn

@@ -30,7 +30,7 @@ from importlib.resources.abc import Traversable
 
 from mlflow_timescale.db.queries import SQL_PACKAGE
 
-AREAS = ("tracking", "artifacts", "registry", "features", "drift")
+AREAS = ("tracking", "artifacts", "registry", "spool", "features", "drift")
 TIERS = ("base", "timescale", "community")
 KINDS = ("functions", "views")  # views are defined over functions
 _HEADER = re.compile(r"^--! ([\w-]+)(?:: *(.*))?$", re.MULTILINE)

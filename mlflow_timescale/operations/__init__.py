@@ -1,8 +1,8 @@
-"""Operations on a whole database: adopt, import, doctor, pack, prune, reproduce.
+"""Operations on a whole database: adopt, import, doctor, pack, prune, reproduce, roles.
 
 One module for each operation; the commands of `mlflow_timescale.cli` call them. They stand on all
 rooms below, and no room below imports them.
 """
 
 # The modules that other rooms may import.
-__all__ = ["adopt", "doctor", "importing", "packing", "pruning", "reproduce", "retention"]
+__all__ = ["adopt", "doctor", "importing", "packing", "pruning", "reproduce", "retention", "roles"]

@@ -19,6 +19,7 @@ from mlflow_timescale import db
 from mlflow_timescale.db import Connection, rows, with_short_waits
 from mlflow_timescale.db.migrations import LAYOUT, define_area, drop_definitions, facts, shipped
 from mlflow_timescale.operations import carrying, rebuild
+from mlflow_timescale.operations.roles import take_back
 
 Progress = Callable[[int, int], None]
 _queries = db.load("adopt")
@@ -138,7 +139,7 @@ def release(conn: Connection, *, progress: Progress = lambda done, total: None) 
     """Give the database back to plain MLflow: its layout of `metrics`, nothing of ours on it.
 
     What else lies in the schema `mlops` (features, artifacts, drift) stays, out of MLflow's way.
-    Parameters and errors are those of `adopt`.
+    The group roles lose their rights here. Parameters and errors are those of `adopt`.
     """
     with db.exclusively(conn):
         before = layout(conn)
@@ -153,6 +154,7 @@ def release(conn: Connection, *, progress: Progress = lambda done, total: None) 
                 work = partial(drop_definitions, conn, "tracking")
                 rebuild.when_runs_are_free(conn, work, _PATIENCE_SECONDS)
     _finish(conn)
+    take_back(conn)
 
 
 def abort(conn: Connection) -> bool:

@@ -13,7 +13,7 @@ import psycopg
 from mlflow.version import VERSION
 
 from mlflow_timescale import db
-from mlflow_timescale.db import locks
+from mlflow_timescale.db import locks, roles
 from mlflow_timescale.db.migrations import facts, plan, shipped
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations import server_checks
@@ -22,6 +22,7 @@ from mlflow_timescale.operations.findings import in_bytes as in_bytes  # for the
 from mlflow_timescale.operations.indexes import missing_indexes
 from mlflow_timescale.operations.packing import loose_keys
 from mlflow_timescale.operations.rebuild import debris
+from mlflow_timescale.schema import mlflow_tables
 
 Check = Callable[[Patient], Iterator[Finding]]
 OLDEST_SERVER = 150000
@@ -66,7 +67,7 @@ def _examined(check: Check, patient: Patient) -> list[Finding]:
         if patient.conn.closed:
             raise
         reason = " ".join(str(exc).split())
-        advice = "Run doctor as the owner of the tables, or as a superuser."
+        advice = "Run doctor with a login that has mlops_reader or mlops_admin."
         return [Finding(name, "action", f"not examined: {reason}", advice)]
 
 
@@ -310,12 +311,32 @@ def packing(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def group_roles(patient: Patient) -> Iterator[Finding]:
+    """Whether the group roles, where they are set up, have their rights on every table."""
+    if "mlflow" not in facts(patient.conn) or not roles.is_set_up(patient.conn):
+        return
+    missing = roles.rights(patient.conn, mlflow_tables()) if roles.is_owner(patient.conn) else []
+    logins = {role: len(names) for role, names in roles.members(patient.conn)}
+    counts = ", ".join(f"{role} {count}" for role, count in logins.items())
+    if missing:
+        yield Finding(
+            "roles",
+            "action",
+            f"{len(missing)} statements are missing, the first is {missing[0][:80]}",
+            "mlflow-timescale roles",
+            {"missing": missing},
+        )
+    else:
+        yield Finding("roles", "ok", f"logins: {counts}", data={"logins": logins})
+
+
 CHECKS: tuple[Check, ...] = (
     server,
     tier,
     server_checks.waits,
     mlflow_schema,
     our_schema,
+    group_roles,
     indexes,
     sizes,
     chunks,
@@ -329,4 +350,8 @@ CHECKS: tuple[Check, ...] = (
     server_checks.time_zone,
     server_checks.disk,
 )
-_NAMES: dict[Check, str] = {mlflow_schema: "MLflow schema", our_schema: "migrations"}
+_NAMES: dict[Check, str] = {
+    group_roles: "roles",
+    mlflow_schema: "MLflow schema",
+    our_schema: "migrations",
+}

@@ -16,7 +16,7 @@ UVICORN_OPTS = "MLFLOW_UVICORN_OPTS"
 _GRACE_OPTION, _GRACE = "--timeout-graceful-shutdown", 6  # seconds; see `bounds`
 _OTHER_SERVERS = {"--dev", "--gunicorn-opts", "--waitress-opts"}
 _GUNICORN_OPTS = "MLFLOW_GUNICORN_OPTS"
-_JOBS_TOKEN = "_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN"
+_JOBS_TOKEN = "_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN"  # nosec B105  # the name of a variable
 _HAS_ADMIN = "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED"
 
 

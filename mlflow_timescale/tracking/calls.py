@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 import psycopg
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm.exc import StaleDataError
 
 from mlflow_timescale.common.text import SURROGATES
+from mlflow_timescale.db.rights import lacking, refusal_in
 from mlflow_timescale.tracking import refused_text
 
 Store = TypeVar("Store")
@@ -64,6 +66,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
                 refused_text.check_json(method, arguments, keywords)
             return _retried(method, arguments, keywords)
         except Exception as exc:
+            _name_role(exc)
             if _may_be_text(exc):
                 refused_text.raise_with_field(exc, method, arguments, keywords)
             raise
@@ -86,6 +89,13 @@ def _retried(method: Callable[..., Any], arguments: Any, keywords: Any) -> Any:
             if not _is_conflict(exc):
                 raise
     return method(*arguments, **keywords)
+
+
+def _name_role(exc: Exception) -> None:
+    """Raise one line that names the role that is needed, where MLflow repeats the SQL."""
+    refusal = refusal_in(exc) if _is_unexpected(exc) else None
+    if refusal is not None:
+        raise MlflowException(lacking(refusal), PERMISSION_DENIED) from exc
 
 
 def _is_conflict(exc: Exception) -> bool:

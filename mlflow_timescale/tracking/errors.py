@@ -13,10 +13,13 @@ from mlflow.protos.databricks_pb2 import (
     INTERNAL_ERROR,
     INVALID_PARAMETER_VALUE,
     INVALID_STATE,
+    PERMISSION_DENIED,
     RESOURCE_DOES_NOT_EXIST,
     TEMPORARILY_UNAVAILABLE,
 )
 from sqlalchemy.exc import SQLAlchemyError
+
+from mlflow_timescale.db.rights import lacking
 
 # What the functions in sql/tracking/functions raise, as MLflow's codes.
 _OURS = {"ML400": INVALID_PARAMETER_VALUE, "ML404": RESOURCE_DOES_NOT_EXIST}
@@ -44,6 +47,8 @@ def translated() -> Iterator[None]:
     except psycopg.errors.CharacterNotInRepertoire as exc:
         # psycopg2 raises ValueError for it, which MLflow gives this code.
         raise MlflowException(f"text must not hold NUL (0x00): {exc}", INTERNAL_ERROR) from exc
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise MlflowException(lacking(exc), PERMISSION_DENIED) from exc
     except psycopg.OperationalError as exc:
         raise MlflowException(_message(exc), TEMPORARILY_UNAVAILABLE) from exc
     except (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable) as exc:

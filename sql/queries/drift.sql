@@ -345,10 +345,15 @@ WHERE strategy_id = %(strategy_id)s
 GROUP BY session
 ORDER BY session;
 
+-- name: stale_marks
+-- Which sessions are marked at this moment? What is marked later was recorded later.
+SELECT mark_id FROM mlops.drift_stale WHERE strategy_id = %(strategy_id)s;
+
 -- name: clear_stale
 -- They are recomputed.
 DELETE FROM mlops.drift_stale
-WHERE strategy_id = %(strategy_id)s AND session = ANY (%(sessions)s::date[]);
+WHERE strategy_id = %(strategy_id)s AND session = ANY (%(sessions)s::date[])
+    AND mark_id = ANY (%(marks)s::bigint[]);
 
 -- name: strategy
 -- What is known of a strategy?
@@ -525,41 +530,10 @@ WHERE strategy_id = %(strategy_id)s AND session < %(session)s AND model_version 
 ORDER BY session DESC
 LIMIT 1;
 
--- name: work_in_memory
--- A session of many features is sorted into features at once.
-SET LOCAL work_mem = '256MB';
-
--- name: features_exist
--- Is there a feature store in this database?
-SELECT to_regclass('mlops.feature_points') IS NOT NULL;
-
--- name: feature_window
--- What was written of each feature in a time, and known by its end? One row a feature, arrays in no
--- order. A category is -Infinity among the values, which no number is, and its text is in `labels`, in
--- the order of these; NULL where there is none. The bound on ingest_time lets the rows be found where
--- they lie, in order of writing.
-SELECT
-    s.feature_name, s.feature_version,
-    array_agg(coalesce(e.entity_id, -s.series_id)) AS entities,
-    array_agg(p.event_time) AS events,
-    array_agg(p.ingest_time) AS ingests,
-    array_agg(coalesce(p.value_double, '-Infinity')) AS values,
-    array_agg(p.value_json #>> '{}') FILTER (WHERE p.value_double IS NULL) AS labels
-FROM mlops.feature_points AS p
-JOIN mlops.feature_series AS s USING (series_id)
-LEFT JOIN mlops.drift_entities AS e ON e.entity_key = s.entity_key
-WHERE p.event_time > %(after)s AND p.event_time <= %(as_of)s
-    AND p.ingest_time > %(after)s::timestamptz - %(foreknowledge)s
-    AND p.ingest_time <= %(known_by)s
-    AND (p.value_double IS NOT NULL OR jsonb_typeof(p.value_json) = 'string')
-    AND (%(features)s::text[] IS NULL OR s.feature_name = ANY (%(features)s))
-    AND (%(entities)s::integer[] IS NULL OR e.entity_id = ANY (%(entities)s))
-GROUP BY s.feature_name, s.feature_version
-ORDER BY s.feature_name, s.feature_version;
-
--- name: feature_names
--- Which features does the store have?
-SELECT DISTINCT feature_name FROM mlops.feature_series ORDER BY feature_name;
+-- name: entity_numbers
+-- What are the numbers of all names, or of these?
+SELECT entity_key, entity_id FROM mlops.drift_entities
+WHERE %(entity_ids)s::integer[] IS NULL OR entity_id = ANY (%(entity_ids)s);
 
 -- name: save_histogram
 -- Keep how a session's values fell into a reference's buckets.

@@ -228,15 +228,16 @@ WHERE locktype = 'advisory'
 
 -- name: latest
 -- What is the newest value of every series of these entities, as known at as_of (default: now)?
+-- The columns are in the order of FeatureValue.
 SELECT
     s.entity_key,
     s.feature_name,
     s.feature_version,
-    moment.as_of,
     p.event_time,
-    p.ingest_time,
     p.value_double,
     p.value_json,
+    moment.as_of,
+    p.ingest_time,
     w.producer,
     w.producer_version,
     w.run_id,
@@ -694,3 +695,36 @@ WHERE s.feature_name = %(feature)s
     AND (%(version)s::integer IS NULL OR s.feature_version = %(version)s)
 GROUP BY s.feature_version, w.producer, w.producer_version, w.run_id, w.assumed_lag
 ORDER BY s.feature_version, min(w.written_at);
+
+-- name: exists
+-- Is there a feature store in this database?
+SELECT to_regclass('mlops.feature_points') IS NOT NULL;
+
+-- name: sort_in_memory
+-- The points of many features are sorted into features at once.
+SET LOCAL work_mem = '256MB';
+
+-- name: points_of_features
+-- What was written of each feature in a time, and known by its end? One row a feature, arrays in no
+-- order. A text is -Infinity among the values, which no number is, and stands in `texts`, in the order
+-- of these; NULL where there is none. The bound on ingest_time lets the rows be found where they lie,
+-- in order of writing.
+SELECT
+    s.feature_name, s.feature_version,
+    array_agg(coalesce(e.number, -s.series_id)) AS entities,
+    array_agg(p.event_time) AS events,
+    array_agg(p.ingest_time) AS ingests,
+    array_agg(coalesce(p.value_double, '-Infinity')) AS values,
+    array_agg(p.value_json #>> '{}') FILTER (WHERE p.value_double IS NULL) AS texts
+FROM mlops.feature_points AS p
+JOIN mlops.feature_series AS s USING (series_id)
+LEFT JOIN unnest(%(entities)s::text[], %(numbers)s::integer[]) AS e (entity_key, number)
+    USING (entity_key)
+WHERE p.event_time > %(after)s AND p.event_time <= %(until)s
+    AND p.ingest_time > %(after)s::timestamptz - %(foreknowledge)s
+    AND p.ingest_time <= %(known_by)s
+    AND (p.value_double IS NOT NULL OR jsonb_typeof(p.value_json) = 'string')
+    AND (%(features)s::text[] IS NULL OR s.feature_name = ANY (%(features)s))
+    AND (%(others)s OR e.number IS NOT NULL)
+GROUP BY s.feature_name, s.feature_version
+ORDER BY s.feature_name, s.feature_version;

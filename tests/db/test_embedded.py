@@ -20,6 +20,8 @@ import psycopg
 import pytest
 
 from mlflow_timescale import db
+from mlflow_timescale.db._accounts import NAME
+from mlflow_timescale.db._home import open_home
 from mlflow_timescale.db._postgres import Cluster
 from mlflow_timescale.db.embedded import release, stop_when_unused, temporary
 from mlflow_timescale.db.uri import DatabaseURI
@@ -291,7 +293,7 @@ def test_a_database_is_created_when_it_is_first_named(directory: Path) -> None:
 def test_a_full_disk_is_one_clear_line(directory: Path) -> None:
     disk = directory / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0755", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("may not mount a file system")
     try:
@@ -328,6 +330,62 @@ def test_root_and_the_owner_of_a_directory_take_turns(python: Path, directory: P
     done = connect_as_nobody(python, directory)
     assert (done.returncode, done.stderr) == (0, "")
     assert until(lambda: stopped(directory))
+
+
+@pytest.mark.slow
+@as_root
+def test_other_programs_that_run_as_nobody_reach_neither_socket_nor_files(directory: Path) -> None:
+    """`nobody` is the account of many daemons, and was that of servers of root's."""
+    (directory / "run").mkdir()
+    (directory / "run").chmod(0o755)
+    with db.connect(uri_of(directory)) as conn:
+        assert conn.execute("SHOW unix_socket_permissions").fetchone() == ("0700",)
+        assert "Permission denied" in as_nobody("ls", str(directory / "run"))
+        assert "Permission denied" in as_nobody("ls", str(directory / "postgres"))
+        assert "not permitted" in as_nobody("kill", "-0", str(postmaster(directory)))
+    assert {(directory / name).stat().st_mode & 0o777 for name in ("run", "postgres")} == {0o700}
+
+
+def as_nobody(*command: str) -> str:
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", **nobody)  # type: ignore[call-overload]
+    return str(done.stderr)
+
+
+@pytest.mark.slow
+@as_root
+@pytest.mark.parametrize("owner", ["nobody", "root"])
+def test_data_of_an_earlier_version_or_of_a_restore_by_root_go_on_working(
+    directory: Path, owner: str
+) -> None:
+    with db.connect(uri_of(directory), autocommit=True) as conn:
+        conn.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    release(directory)
+    stop_when_unused(directory)
+    subprocess.run(["chown", "-R", owner, directory / "postgres", directory / "run"], check=True)
+    (directory / "run").chmod(0o755)
+    with db.connect(uri_of(directory)) as conn:
+        assert conn.execute("SELECT answer FROM kept").fetchone() == (42,)
+    owners = {path.owner() for path in (directory / "postgres").rglob("*")}
+    assert owners == {NAME}
+
+
+@pytest.mark.slow
+@as_root
+def test_the_running_server_of_an_earlier_version_is_used_until_it_stops(directory: Path) -> None:
+    db.connect(uri_of(directory)).close()
+    release(directory)
+    stop_when_unused(directory)
+    subprocess.run(["chown", "-R", "nobody", directory / "postgres", directory / "run"], check=True)
+    cluster = Cluster(directory)
+    with open_home(directory) as home:
+        cluster._start(home, last_try=True)
+    with db.connect(uri_of(directory)) as conn:
+        assert conn.execute("SELECT 42").fetchone() == (42,)
+    release(directory)
+    stop_when_unused(directory)
+    db.connect(uri_of(directory)).close()
+    assert (directory / "postgres").owner() == NAME
 
 
 def connect_as_nobody(python: Path, directory: Path) -> subprocess.CompletedProcess[str]:

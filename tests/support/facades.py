@@ -27,6 +27,8 @@ CLASSES = {
     "FeatureView": "feature_store.catalogue.definitions",
     "SessionRule": "feature_store.write.availability",
     "FeatureValue": "feature_store.read.point_in_time",
+    "Serving": "drift.serving.live",
+    "Receipt": "drift.serving.live",
 }
 FUNCTIONS = {
     "because": "mlflow_timescale.common.attribution",

@@ -32,7 +32,7 @@ def require_server(uri: DatabaseURI) -> None:
 
 
 @contextmanager
-def maintenance(uri: DatabaseURI) -> Iterator[Connection]:
+def maintenance(uri: DatabaseURI, *, changes: bool = True) -> Iterator[Connection]:
     """An autocommit connection for a command that maintains the database.
 
     A role's time limits do not hold, and a wait for a lock ends with the name of the session that
@@ -42,10 +42,16 @@ def maintenance(uri: DatabaseURI) -> Iterator[Connection]:
     ----------
     uri
         The database. Raises ConnectionFailed, and LocksHeld.
+    changes
+        Whether the command changes more than rows. Raises Refused unless the login is an admin:
+        before the command has done half of its work.
     """
     from mlflow_timescale import db
+    from mlflow_timescale.db import roles
 
     with db.connect(uri, autocommit=True) as conn, db.time_limits(conn):
+        if changes:
+            roles.require_owner(conn, uri)
         yield conn
 
 

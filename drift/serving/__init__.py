@@ -1,0 +1,8 @@
+"""What live code served, remembered: features, model, output and both clocks of every prediction.
+
+Entry points: `live` (`Serving`), `requests` (predictions to record), `storing` (a request into the
+database), `memory` (what was served, for comparison and replay), `removal` (retention).
+"""
+
+# The modules that other rooms may import.
+__all__ = ["live", "memory", "removal", "requests", "storing"]
