@@ -16,6 +16,7 @@ from mlflow_timescale.common.frames.columns import (
 )
 from mlflow_timescale.common.frames.frame import Frame
 from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame
+from mlflow_timescale.common.frames.spreadsheets import without_formulas
 from mlflow_timescale.common.frames.structures import (
     JSON,
     dump_json,
@@ -39,4 +40,5 @@ __all__ = [
     "load_json",
     "make_frame",
     "text",
+    "without_formulas",
 ]
