@@ -26,7 +26,6 @@ import pyarrow as pa
 from mlflow_timescale.common.frames import Frame, load_json
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.time import Duration
-from mlflow_timescale.db.masking import without_secrets
 
 from ..catalogue.selection import ANY_VERSION, Features, FeatureSelection, Versions
 from ..errors import FeatureError, unknown_feature
@@ -174,9 +173,8 @@ class Lake:
         self.manifest = LakeManifest.from_json(text, self.url)
 
     def __repr__(self) -> str:
-        url = without_secrets(self.url)
         return (
-            f"<Lake at {url}: {self.rows} rows of {len(self.manifest.versions)} features, "
+            f"<Lake at {self._folder}: {self.rows} rows of {len(self.manifest.versions)} features, "
             f"written by {self.manifest.written_by}>"
         )
 

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from mlflow_timescale.db.masking import without_secrets
+
 from ..errors import FeatureError
 
 _ROW_GROUP = 131_072
@@ -59,6 +61,10 @@ class Folder:
         except (ImportError, ValueError) as exc:
             raise StorageError(f"cannot open {self.url}: {exc}") from exc
         self.path = path.rstrip("/")
+
+    def __str__(self) -> str:
+        """The URL without secrets."""
+        return without_secrets(self.url)
 
     @property
     def is_local(self) -> bool:
