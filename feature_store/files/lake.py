@@ -122,7 +122,7 @@ class Lake:
 
     def __repr__(self) -> str:
         return (
-            f"<Lake at {self.url}: {self.rows} rows of {len(self.manifest.versions)} features, "
+            f"<Lake at {self._folder}: {self.rows} rows of {len(self.manifest.versions)} features, "
             f"written by {self.manifest.written_by}>"
         )
 

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from mlflow_timescale.common.errors import InvalidFrame, first_of
 from mlflow_timescale.common.frames import JSON, Frame, joining
 from mlflow_timescale.db import Database
+from mlflow_timescale.db.masking import without_secrets
 
 from ..read.ages import AgeLimit, Limits
 from ..read.query import PointInTimeQuery
@@ -91,8 +92,9 @@ class Snapshot:
 
     def __repr__(self) -> str:
         manifest, names = self.manifest, self.feature_names
+        url = without_secrets(self.url)
         return (
-            f"<Snapshot {manifest.name!r} at {self.url}: {manifest.rows} rows, {len(names)} "
+            f"<Snapshot {manifest.name!r} at {url}: {manifest.rows} rows, {len(names)} "
             f"features ({first_of(names, 5)}), fingerprint {self.fingerprint[:12]}>"
         )
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from mlflow_timescale.common.frames import check_parquet
+from mlflow_timescale.db.masking import without_secrets
 
 from ..errors import FeatureError
 
@@ -75,6 +76,10 @@ class Folder:
         except (ImportError, ValueError) as exc:
             raise StorageError(f"cannot open {self.url}: {exc}") from exc
         self.path = path.rstrip("/")
+
+    def __str__(self) -> str:
+        """The URL without secrets."""
+        return without_secrets(self.url)
 
     @property
     def is_local(self) -> bool:

@@ -17,6 +17,7 @@ from mlflow_timescale.common.frames.columns import (
 from mlflow_timescale.common.frames.frame import Frame
 from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame, pandas_matrix, pandas_series
 from mlflow_timescale.common.frames.limits import DecodesToTooMuch, check_parquet
+from mlflow_timescale.common.frames.spreadsheets import without_formulas
 from mlflow_timescale.common.frames.structures import (
     JSON,
     dump_json,
@@ -44,4 +45,5 @@ __all__ = [
     "pandas_matrix",
     "pandas_series",
     "text",
+    "without_formulas",
 ]
