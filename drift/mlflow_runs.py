@@ -9,7 +9,6 @@ computed is a tag, never a NaN, which breaks MLflow's pages.
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
+from mlflow_timescale.common import logs
 from mlflow_timescale.db import Connection, Database, load
 from mlflow_timescale.db.rows import records, scalar
 
@@ -50,7 +50,7 @@ from .strategies import Strategy
 __all__ = ["log_pending", "metric_name"]
 
 _queries = load("drift")
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 
 REACH_TIMEOUT = 5.0
 GROUP = 20  # sessions that share a call for the parent's series

@@ -7,16 +7,17 @@ of this type, and no web addresses, are opened: a run names what its author like
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from mlflow_timescale.common import logs
+
 from .metrics import psi
 
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 SOURCE = "feature_snapshot"
 WEB = ("http:", "https:", "ftp:")
 

@@ -15,6 +15,7 @@ from sqlalchemy.types import BigInteger, Integer, SmallInteger, String
 
 from mlflow_timescale.db.connection import Connection
 from mlflow_timescale.db.connections import connect_driver
+from mlflow_timescale.db.masking import without_secrets
 from mlflow_timescale.db.uri import DatabaseURI
 
 
@@ -64,6 +65,23 @@ class _BigInteger(_Uncast, BigInteger):
 _INTEGERS = {Integer: _Integer, SmallInteger: _SmallInteger, BigInteger: _BigInteger}
 
 
+class MaskedURL(URL):
+    """A URL that is printed without secrets; SQLAlchemy's hides the password of the user only.
+
+    >>> from sqlalchemy import make_url
+    >>> str(MaskedURL._make(make_url("postgresql://ann:s3cret@db/trading?sslpassword=t0p")))
+    'postgresql://ann:***@db/trading?sslpassword=***'
+    """
+
+    def render_as_string(self, hide_password: bool = True) -> str:
+        """The URL as a text, with its secrets if they are not to be hidden."""
+        text = super().render_as_string(hide_password=hide_password)
+        return without_secrets(text) if hide_password else text
+
+    def __hash__(self) -> int:
+        return hash(super().render_as_string())
+
+
 class TimescaleDialect(PGDialect_psycopg):
     """psycopg 3 under the URIs of `DatabaseURI`, opened as every connection of ours is.
 
@@ -76,8 +94,9 @@ class TimescaleDialect(PGDialect_psycopg):
 
     @classmethod
     def engine_created(cls, engine: Engine) -> None:
-        """Remember an engine: a forked child gives it a pool of its own."""
+        """Remember an engine: a forked child gives it a pool of its own. Mask its URL's secrets."""
         _engines.add(engine)
+        engine.url = MaskedURL._make(engine.url)
 
     def create_connect_args(self, url: URL) -> ConnectArgsType:
         """Keep the URI as it is: an embedded server is started when a connection is opened."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from functools import cache
 
@@ -17,11 +16,12 @@ from mlflow.protos.databricks_pb2 import (
 from sqlalchemy import Engine, inspect
 
 from mlflow_timescale import db
+from mlflow_timescale.common import logs
 from mlflow_timescale.db.errors import ConnectionFailed, MigrationError
 from mlflow_timescale.db.rights import lacking, refusal_in
 from mlflow_timescale.db.uri import DatabaseURI
 
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 _PATIENCE, _LONGEST_PAUSE = 100.0, 5.0  # seconds; MLflow's patience, but its pauses reach 51 s
 # The database that this process opened last: artifact repositories are opened without any URI by
 # some of MLflow's commands (`mlflow gc`).

@@ -11,18 +11,23 @@ import json
 import logging
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from http.client import HTTPException, responses
 from typing import Any
+from urllib.parse import urlsplit
 
+from mlflow_timescale.common import logs
+from mlflow_timescale.common.text import printable
 from mlflow_timescale.db import Error
 
 from .lifecycle import Alert
 from .rules import SEVERITIES
 
 TIMEOUT = 10.0
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 
 
 class NotificationFailed(Error):
@@ -49,18 +54,17 @@ class Message:
     @property
     def title(self) -> str:
         """One line, with the most severe alert first."""
-        if not self.opened:
-            return f"[resolved] {self.strategy_id} {self.session}: {_names(self.resolved)}"
-        worst = self.opened[0].severity
-        return f"[{worst}] {self.strategy_id} {self.session}: {_names(self.opened)}"
+        worst, alerts = "resolved", self.resolved
+        if self.opened:
+            worst, alerts = self.opened[0].severity, self.opened
+        return printable(f"[{worst}] {self.strategy_id} {self.session}: {_names(alerts)}")
 
     @property
     def text(self) -> str:
         """The message for people, one line an alert."""
-        return "\n".join(
-            [_line(alert) for alert in self.opened]
-            + [f"resolved on {a.resolved_session}: {a.rule}" for a in self.resolved]
-        )
+        opened = [_line(alert) for alert in self.opened]
+        resolved = [f"resolved on {a.resolved_session}: {a.rule}" for a in self.resolved]
+        return "\n".join(map(printable, [*opened, *resolved]))
 
     def payload(self) -> dict[str, Any]:
         """The message for programs: plain JSON values."""
@@ -85,7 +89,8 @@ def send(message: Message, targets: Sequence[str], hook: Hook | None = None) -> 
     failures = []
     for target in targets:
         try:
-            (_post if target.startswith(("http://", "https://")) else _apprise)(target, message)
+            is_webhook = target.lower().startswith(("http://", "https://"))
+            (_post if is_webhook else _apprise)(target, message)
         except NotificationFailed as exc:
             failures.append(str(exc))
     if hook is not None:
@@ -95,37 +100,83 @@ def send(message: Message, targets: Sequence[str], hook: Hook | None = None) -> 
 
 
 def _post(url: str, message: Message) -> None:
-    request = urllib.request.Request(
-        url,
-        data=json.dumps(message.payload()).encode(),
-        headers={"Content-Type": "application/json", "User-Agent": "mlflow-timescale"},
-    )
+    data = json.dumps(message.payload()).encode()
+    headers = {"Content-Type": "application/json", "User-Agent": "mlflow-timescale"}
     try:
+        request = urllib.request.Request(url, data, headers)
         with urllib.request.urlopen(request, timeout=TIMEOUT):  # nosec B310  # `send` lets only http and https through
             pass
-    except (urllib.error.URLError, OSError) as exc:
-        raise NotificationFailed(f"webhook at {_host(url)} failed: {exc}") from exc
+    except (OSError, HTTPException, ValueError) as exc:
+        # Without the error behind it, which may quote the URL.
+        raise NotificationFailed(f"webhook at {_host(url)} failed: {_reason(exc)}") from None
 
 
 def _apprise(url: str, message: Message) -> None:
-    scheme = url.partition(":")[0]
+    scheme = _scheme(url)
     try:
         import apprise
     except ImportError as exc:
         raise NotificationFailed(
-            f"{scheme}: targets are served by Apprise: pip install 'mlflow-timescale[notify]'"
+            f"{scheme} targets are served by Apprise: pip install 'mlflow-timescale[notify]'"
         ) from exc
     service = apprise.Apprise()
-    if not service.add(url):
-        raise NotificationFailed(f"Apprise does not understand the {scheme}: target")
-    kind = apprise.NotifyType.FAILURE if message.opened else apprise.NotifyType.SUCCESS
-    if not service.notify(title=message.title, body=message.text, notify_type=kind):
-        raise NotificationFailed(f"Apprise could not deliver to the {scheme}: target")
+    with _silent("apprise"):  # it logs a URL that it does not understand
+        if not service.add(url):
+            raise NotificationFailed(f"Apprise does not understand the {scheme} target")
+        kind = apprise.NotifyType.FAILURE if message.opened else apprise.NotifyType.SUCCESS
+        if not service.notify(title=message.title, body=message.text, notify_type=kind):
+            raise NotificationFailed(f"Apprise could not deliver to the {scheme} target")
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _scheme(url: str) -> str:
+    """The scheme of a target, for messages: all the rest may be secret.
+
+    >>> _scheme("slack://token/channel"), _scheme("hooks.example/services/token")
+    ('slack:', 'schemeless')
+    """
+    scheme, separator, _ = url.partition("://")
+    return f"{scheme}:" if separator and scheme.isalnum() else "schemeless"
 
 
 def _host(url: str) -> str:
-    """The host of a webhook, for messages: its path is secret."""
-    return url.partition("//")[2].partition("/")[0].rpartition("@")[2]
+    """The host of a webhook, for messages: its path is secret.
+
+    >>> _host("https://ann:pa/ss@hooks.example:8443/services/token")
+    'the target'
+    >>> _host("https://ann:s3cret@hooks.example:8443?token=t0p")
+    'hooks.example:8443'
+    """
+    try:
+        parts = urlsplit(url)
+        # Raises ValueError where a password that is not encoded ends the host too early.
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "the target"
+    return printable(f"{parts.hostname or 'the target'}{port}")
+
+
+def _reason(exc: Exception) -> str:
+    """Why a request failed, without the texts of errors that quote the URL."""
+    if isinstance(exc, urllib.error.HTTPError):
+        return f"HTTP {exc.code} {responses.get(exc.code, '')}".strip()
+    cause = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+    if isinstance(cause, OSError):
+        return cause.strerror or ("timed out" if isinstance(cause, TimeoutError) else _kind(cause))
+    return _kind(cause)
+
+
+def _kind(cause: object) -> str:
+    return "the URL is not valid" if isinstance(cause, str) else type(cause).__name__
 
 
 def _names(found: Sequence[Alert]) -> str:

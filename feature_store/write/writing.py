@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +10,7 @@ from itertools import chain
 import psycopg
 
 from mlflow_timescale import db
+from mlflow_timescale.common import logs
 from mlflow_timescale.common.frames import Columns
 
 from ..catalogue import categories, definitions
@@ -24,7 +24,7 @@ from .batch import make_batch
 from .midnights import warn_of_midnights
 from .transaction import WriteSpec, WriteTransaction
 
-_log = logging.getLogger("feature_store")
+_log = logs.logger("feature_store")
 
 
 def frame_points(

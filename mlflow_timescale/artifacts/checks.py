@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +13,13 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, INVALID_STATE
 from mlflow_timescale.artifacts import ledger
 from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.artifacts.refusals import ArtifactMismatch, ArtifactRefused
-from mlflow_timescale.common import attribution
+from mlflow_timescale.common import attribution, logs
 from mlflow_timescale.common.settings import UNKNOWN_ARTIFACTS
 from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.rights import lacking
 
 _POLICIES = ("warn", "refuse", "adopt")
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 _queries = load("artifacts")
 
 

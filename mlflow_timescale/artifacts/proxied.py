@@ -7,7 +7,6 @@ database) it leads to the place where the server puts the files: MLflow's raises
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Callable
@@ -23,13 +22,14 @@ from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepositor
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.locations import IN_DATABASE, canonical, inner_uri, join, owner
 from mlflow_timescale.artifacts.paths import destination, refused, tree
+from mlflow_timescale.common import logs
 from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.uri import DatabaseURI
 
 T = TypeVar("T")
 DESTINATIONS = ("_MLFLOW_SERVER_ARTIFACT_DESTINATION", "MLFLOW_ARTIFACTS_DESTINATION")
 _queries = load("artifacts")
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 # MLflow's client sends a path without quoting it, and its server decodes it until nothing changes.
 _CHANGED_ON_THE_WAY = re.compile(r"[#?\x00-\x1f\x7f]|%[0-9a-fA-F]{2}")
 

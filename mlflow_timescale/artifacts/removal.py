@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 
 from mlflow_timescale.artifacts import contents
@@ -10,12 +9,13 @@ from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.locations import canonical, inner_uri, scheme, split_root
 from mlflow_timescale.artifacts.opening import open_stored
 from mlflow_timescale.artifacts.proxied import places
+from mlflow_timescale.common import logs
 from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.uri import DatabaseURI
 
 PROXIED = "mlflow-artifacts"
 _queries = load("artifacts")
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 
 
 def places_of_experiment(conn: Connection, experiment_id: int) -> list[str]:

@@ -9,7 +9,6 @@ query, and drops tabs and line ends. Remove this module when MLflow raises error
 
 from __future__ import annotations
 
-import logging
 import posixpath
 import re
 import shutil
@@ -26,9 +25,10 @@ from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 from mlflow.utils.file_utils import create_tmp_dir
 
 from mlflow_timescale.artifacts.refusals import ArtifactRefused
+from mlflow_timescale.common import logs
 
 T = TypeVar("T")
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 # What a URI does not keep of a name: tabs, line ends, an empty query or fragment.
 _LOST = re.compile(r"[\t\r\n]|\?(?=#)|[?#]+\Z")
 

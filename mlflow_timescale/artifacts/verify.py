@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -22,10 +21,11 @@ from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.artifacts.ledger import Entry, Selection
 from mlflow_timescale.artifacts.locations import canonical, owner, split_root
 from mlflow_timescale.artifacts.opening import open_stored
+from mlflow_timescale.common import logs
 from mlflow_timescale.db import Connection, load, rows
 from mlflow_timescale.db.uri import DatabaseURI
 
-_log = logging.getLogger("mlflow_timescale")
+_log = logs.logger("mlflow_timescale")
 _queries = load("artifacts")
 _BATCH = 64
 _BY_ID = re.compile(

@@ -15,7 +15,10 @@ import click
 
 from mlflow_timescale.cli.kit import Exit, LazyGroup, print_error
 from mlflow_timescale.cli.kit.exits import epilog
-from mlflow_timescale.cli.kit.printing import printable, tolerate_any_encoding
+from mlflow_timescale.cli.kit.printing import tolerate_any_encoding
+from mlflow_timescale.cli.kit.secrets import require_no_secrets
+from mlflow_timescale.common.text import printable
+from mlflow_timescale.db.masking import without_secrets
 from mlflow_timescale.version import __version__
 
 COMMANDS = {
@@ -35,6 +38,7 @@ COMMANDS = {
     "retention": "mlflow_timescale.cli.retention:retention",
     "roles": "mlflow_timescale.cli.roles:roles",
     "server": "mlflow_timescale.cli.server:server",
+    "spool": "mlflow_timescale.cli.spool:spool",
 }
 
 
@@ -60,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     tolerate_any_encoding()
     try:
+        require_no_secrets(arguments)
         code = cli.main(arguments, prog_name="mlflow-timescale", standalone_mode=False)
     except click.ClickException as exc:
         _show(exc)
@@ -72,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(Exit.ERROR)
     except Exception as exc:
         if "--debug" in arguments:
-            traceback.print_exc()
+            _print_lines("".join(traceback.format_exception(exc)))
         else:
             print_error(_line(exc))
         sys.exit(Exit.ERROR)
@@ -90,8 +95,13 @@ def _line(exc: Exception) -> str:
 
 
 def _show(exc: click.ClickException) -> None:
-    """Print what click prints of an error, without control characters from the command line."""
+    """Print what click prints of an error."""
     text = io.StringIO()
     exc.show(text)
-    for line in text.getvalue().splitlines():
+    _print_lines(text.getvalue())
+
+
+def _print_lines(text: str) -> None:
+    """Print lines on standard error, without control characters and secrets."""
+    for line in without_secrets(text).splitlines():
         click.echo(printable(line), err=True)

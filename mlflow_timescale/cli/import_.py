@@ -14,11 +14,12 @@ from mlflow_timescale.cli.kit import (
     print_message,
     require_server,
 )
+from mlflow_timescale.common.settings import IMPORT_SOURCE
 from mlflow_timescale.db.uri import DatabaseURI
 
 
 @click.command("import")
-@click.argument("source")
+@click.argument("source", envvar=IMPORT_SOURCE.name)
 @database_option
 @dry_run_option
 @json_option
@@ -26,10 +27,10 @@ def import_(source: str, uri: DatabaseURI, dry_run: bool, as_json: bool) -> None
     """Copy another MLflow database or file store into a new database.
 
     SOURCE is a database URI (sqlite:///mlflow.db, postgresql://...) or the directory of a file
-    store (./mlruns). All or nothing: the rows of every table are counted before the commit.
-    Experiments whose ids are too large for a database, as those of file stores, get new ones, and
-    keep the old one as a tag. What cannot be read is left out and named. Artifacts stay where they
-    are.
+    store (./mlruns). A URI with a password belongs into MLFLOW_TIMESCALE_IMPORT_SOURCE. All or
+    nothing: the rows of every table are counted before the commit. Experiments whose ids are too
+    large for a database, as those of file stores, get new ones, and keep the old one as a tag. What
+    cannot be read is left out and named. Artifacts stay where they are.
     """
     if source.startswith(("postgresql", "postgres:", "timescaledb")):
         require_server(DatabaseURI.parse(source))

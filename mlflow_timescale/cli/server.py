@@ -8,9 +8,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from itertools import zip_longest
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 import click
 
@@ -30,8 +28,6 @@ from mlflow_timescale.server.launch import (
 
 _BACKEND = "MLFLOW_BACKEND_STORE_URI"
 _DESTINATION = "MLFLOW_ARTIFACTS_DESTINATION"
-# `mlflow server` reads these from the command line, which every user of the machine can see.
-_SECRET = ("--registry-store-uri", "--read-replica-backend-store-uri", "--workspace-store-uri")
 
 
 def _backend() -> DatabaseURI:
@@ -136,7 +132,6 @@ def run(
     has_users = application.name == BASIC_AUTH
     if has_users:
         basic_auth.require_secret_key()
-    _refuse_passwords(options)
     check_port(host, port)
     print_message(f"Database {uri}", stderr=True)
     require_server(uri)
@@ -179,16 +174,6 @@ def check_port(host: str, port: int) -> None:
         raise click.ClickException(
             f"cannot listen on {host}:{port}: {exc.strerror or exc}"
         ) from exc
-
-
-def _refuse_passwords(options: Sequence[str]) -> None:
-    for option, following in zip_longest(options, options[1:], fillvalue=""):
-        name, _, value = option.partition("=")
-        if name in _SECRET and urlsplit(value or following).password:
-            raise click.UsageError(
-                f"a password in {name} would show in the list of processes: "
-                f"put the URI into {'MLFLOW_' + name[2:].replace('-', '_').upper()} instead"
-            )
 
 
 def address(host: str, port: int) -> str:

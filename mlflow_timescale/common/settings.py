@@ -68,6 +68,10 @@ def _seconds(text: str) -> float | None:
         return None
 
 
+def _mebibytes(text: str) -> int | None:
+    return int(text) << 20 if text.isdecimal() else None
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
@@ -161,6 +165,32 @@ SNAPSHOT_STORES: Setting[tuple[str, ...]] = Setting(
     "data set, may open the snapshot that a run names; local folders always may.",
     "none",
 )
+DECODED_LIMIT: Setting[int] = Setting(
+    _PREFIX + "DECODED_LIMIT",
+    "MiB",
+    _mebibytes,
+    0,
+    "What a file (Parquet, Arrow, compressed CSV) may decode to where it is read whole; one with "
+    "more is refused.",
+    "the larger of 512 MiB and 100 times its size, at most half of the memory",
+)
+IMPORT_SOURCE: Setting[str | None] = Setting(
+    _PREFIX + "IMPORT_SOURCE",
+    "URI or directory",
+    _text,
+    None,
+    "What `mlflow-timescale import` copies, if its command line names nothing: a URI with a "
+    "password belongs here.",
+    "the argument SOURCE",
+)
+SPOOL: Setting[Path | None] = Setting(
+    _PREFIX + "SPOOL",
+    "directory",
+    lambda text: Path(text).expanduser().absolute(),
+    None,
+    "Where writes wait while the database is away, in a folder for each database.",
+    "`/var/spool/mlflow-timescale` for root, else `~/.local/state/mlflow-timescale/spool`",
+)
 SETTINGS: tuple[Setting[Any], ...] = (
     URI,
     HOME,
@@ -173,6 +203,9 @@ SETTINGS: tuple[Setting[Any], ...] = (
     NOTIFY,
     CLIENT_TIMEOUT,
     SNAPSHOT_STORES,
+    DECODED_LIMIT,
+    IMPORT_SOURCE,
+    SPOOL,
 )
 
 
@@ -187,6 +220,16 @@ def embedded_directory() -> Path:
         return Path("/var/lib/mlflow-timescale")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(data).expanduser() / "mlflow-timescale"
+
+
+def spool_directory() -> Path:
+    """Where the folders of spools are: SPOOL, or the place for the user's state."""
+    if directory := SPOOL.get():
+        return directory
+    if os.geteuid() == 0:
+        return Path("/var/spool/mlflow-timescale")
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "mlflow-timescale" / "spool"
 
 
 def markdown_table() -> str:

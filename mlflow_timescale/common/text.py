@@ -1,4 +1,7 @@
-"""Text that no column can hold: NUL, which PostgreSQL refuses, and lone surrogates (no UTF-8)."""
+"""Text that no column can hold (NUL, lone surrogates), and text in one line.
+
+PostgreSQL refuses NUL, and lone surrogates are no UTF-8.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,21 @@ from mlflow_timescale.common.errors import InvalidText
 REFUSED = re.compile("[\0\ud800-\udfff]")
 SURROGATES = re.compile("[\ud800-\udfff]")
 _SHOWN = 20  # characters on each side of the refused one
+
+
+def printable(text: str) -> str:
+    r"""A text on one line, with control and other invisible characters escaped.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31m\tb\n")
+    'a\\x1b[31m\\tb\\n'
+    >>> printable("[/b].pkl")
+    '[/b].pkl'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def refusal(text: str, refused: re.Pattern[str] = REFUSED) -> str | None:

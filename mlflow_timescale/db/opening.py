@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 import socket
 import time
 from functools import cache
@@ -18,6 +17,7 @@ import psycopg
 
 from mlflow_timescale.db.connection import Connection
 from mlflow_timescale.db.errors import ConnectionFailed
+from mlflow_timescale.db.masking import without, without_secrets
 from mlflow_timescale.db.uri import DatabaseURI
 
 # A peer that vanished without a word is noticed within about a minute: an idle connection by
@@ -37,8 +37,6 @@ _STARTUP = ("starting up", "in recovery mode", "not yet accepting connections")
 # A session that begins while the server ends all of them, because one crashed.
 _CRASH = ("because of crash of another server process", "server closed the connection unexpectedly")
 
-_URI_FORM = re.compile(r"(://[^\s:/@]*:)[^\s/]+(?=@)")
-_KEYWORD_FORM = re.compile(r"(\bpassword\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'\"]+)", re.IGNORECASE)
 _SHORTEST = 6  # characters of a password that is masked wherever it stands as a word
 
 
@@ -92,8 +90,7 @@ def is_startup(exc: BaseException) -> bool:
 
 def connection_failed(exc: psycopg.OperationalError, uri: DatabaseURI) -> ConnectionFailed:
     """The error for a failed connection: where to, without the password, and what usually helps."""
-    reason = " ".join(str(exc).split()).rstrip(".")
-    reason = _without_password(reason, uri)
+    reason = in_one_line(str(exc), uri).rstrip(".")
     permanent, advice = _advice(reason)
     failure = ConnectionFailed(
         f"cannot connect to {uri}: {reason}. {advice.format(dbname=uri.dbname)}"
@@ -104,23 +101,24 @@ def connection_failed(exc: psycopg.OperationalError, uri: DatabaseURI) -> Connec
 
 def connection_lost(exc: psycopg.OperationalError, uri: DatabaseURI) -> ConnectionFailed:
     """The error for a connection that the server or the network ended during a call."""
-    reason = " ".join(str(exc).split()).rstrip(".")
+    reason = in_one_line(str(exc), uri).rstrip(".")
     return ConnectionFailed(
         f"lost the connection to {uri}: {reason}. What was not committed was rolled back; try again"
     )
 
 
-def _without_password(text: str, uri: DatabaseURI) -> str:
-    """A text of libpq without the password: in a URI, after "password=", and as a word by itself.
+def in_one_line(text: str, uri: DatabaseURI) -> str:
+    """A text of the driver in one line, without secrets: in URIs, after "password=", as words.
 
-    A short password, or one that equals the user, the host or the database, is an ordinary word of
+    A short secret, or one that equals the user, the host or the database, is an ordinary word of
     such texts: it is masked in the first two forms only.
     """
-    text = _KEYWORD_FORM.sub(r"\1***", _URI_FORM.sub(r"\1***", text))
-    password = uri.password or ""
-    if len(password) < _SHORTEST or password in (uri.user, uri.host, uri.dbname):
-        return text
-    return re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", text)
+    words = {
+        secret
+        for secret in uri.secrets
+        if len(secret) >= _SHORTEST and secret not in (uri.user, uri.host, uri.dbname)
+    }
+    return without(without_secrets(" ".join(text.split())), words)
 
 
 def _advice(reason: str) -> tuple[bool, str]:

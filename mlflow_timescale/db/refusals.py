@@ -6,6 +6,7 @@ import psycopg
 from psycopg import errors
 
 from mlflow_timescale.db.errors import Refused
+from mlflow_timescale.db.opening import in_one_line
 from mlflow_timescale.db.rights import lacking
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -36,8 +37,8 @@ def refused(error: psycopg.Error, uri: DatabaseURI) -> Refused:
     if isinstance(error, errors.InsufficientPrivilege):
         return Refused(f"{uri} refused the call: {lacking(error, uri.user)}")
     diagnosis = error.diag
-    text = " ".join(str(diagnosis.message_primary or error).split())
-    detail = f" ({' '.join(diagnosis.message_detail.split())})" if diagnosis.message_detail else ""
+    text = in_one_line(str(diagnosis.message_primary or error), uri)
+    detail = f" ({in_one_line(diagnosis.message_detail, uri)})" if diagnosis.message_detail else ""
     state = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
     advice = next((f"; {advice}" for kind, advice in _ADVICE if isinstance(error, kind)), "")
     return Refused(f"{uri} refused the call: {text}{detail}{state}{advice}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import re
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 from psycopg import pq
 
 from mlflow_timescale.db.errors import InvalidURI
+from mlflow_timescale.db.masking import MASK, is_secret, without_secrets
 
 CANONICAL_SCHEME = "postgresql+timescaledb"
 EMBEDDED_SCHEME = "timescaledb+embedded"
@@ -22,7 +24,7 @@ _SERVER_SCHEMES = (
     "postgresql+psycopg2",
 )
 _DEFAULT_DATABASE = "mlflow"
-_SECRET_PARAMS = ("sslpassword", "oauth_client_secret")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
 # Options of ours, beside those of libpq.
 OPTIONS = {
     "embedded": "a directory: start and use the embedded server there",
@@ -60,7 +62,7 @@ class DatabaseURI:
 
     dbname: str
     user: str = ""
-    password: str = field(default="", repr=False)
+    password: str = ""
     host: str = ""
     port: str = ""
     params: tuple[tuple[str, str], ...] = ()
@@ -75,7 +77,8 @@ class DatabaseURI:
         if scheme == EMBEDDED_SCHEME and not rest.startswith("//"):
             return cls._embedded(unquote(rest))
         if scheme not in (*_SERVER_SCHEMES, EMBEDDED_SCHEME) or not rest.startswith("//"):
-            shown = f"scheme {scheme!r}" if rest else "no scheme"
+            # Of a connection string what stands before a colon may be a password.
+            shown = f"scheme {scheme!r}" if _SCHEME.fullmatch(scheme) and rest else "no scheme"
             raise InvalidURI(f"not a database URI ({shown}); use one of: {_FORMS}")
         return cls._server(scheme, rest)
 
@@ -183,11 +186,24 @@ class DatabaseURI:
         params = {key: value for key, value in self.params if key not in OPTIONS}
         return {**{key: value for key, value in named.items() if value}, **params}
 
+    @property
+    def secrets(self) -> set[str]:
+        """The password, and the values of other parameters that hold secrets.
+
+        A user with a colon is one whose colon was encoded by mistake.
+        """
+        values = {value for name, value in self.params if is_secret(name)}
+        in_user = self.user.partition(":")[2]
+        return {value for value in (self.password, in_user, *values) if value}
+
     def __str__(self) -> str:
-        return self._format("***" if self.password else "", hide=True)
+        return without_secrets(self._format(MASK if self.password else "", hide=True))
+
+    def __repr__(self) -> str:
+        return f"DatabaseURI({str(self)!r})"
 
     def _format(self, password: str, *, hide: bool = False) -> str:
-        params = {k: "***" if hide and k in _SECRET_PARAMS else v for k, v in self.params}
+        params = {name: _shown(name, value) if hide else value for name, value in self.params}
         location = _location(self.host, self.port)
         if location is None:
             params = {"host": self.host, **({"port": self.port} if self.port else {}), **params}
@@ -197,6 +213,11 @@ class DatabaseURI:
         authority = (credentials + "@" if credentials else "") + (location or "")
         query = "?" + urlencode(params, safe="/:,*", quote_via=quote) if params else ""
         return f"{CANONICAL_SCHEME}://{authority}/{quote(self.dbname, safe='')}{query}"
+
+
+def _shown(name: str, value: str) -> str:
+    """The value of a parameter as it is printed: `options` may hold a secret among others."""
+    return MASK if is_secret(name) or without_secrets(value) != value else value
 
 
 def _split(rest: str) -> SplitResult:

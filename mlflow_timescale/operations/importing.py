@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
+from mlflow_timescale.db.masking import without_secrets
 from mlflow_timescale.db.rows import scalar
 from mlflow_timescale.operations.file_store import OLD_ID, FileStoreError, build_view
 
@@ -87,7 +88,7 @@ def _reading(url: str) -> Iterator[Source]:
             rows = until_done.enter_context(engine.connect())
         except (ArgumentError, NoSuchModuleError, DatabaseError) as exc:
             reason = str(getattr(exc, "orig", exc)).strip().splitlines()[0]
-            raise ImportFailed(f"the source cannot be read: {reason}") from exc
+            raise ImportFailed(f"the source cannot be read: {without_secrets(reason)}") from exc
         if engine.dialect.name == "postgresql":
             rows.exec_driver_sql(_queries.limit_source.as_string())
             rows.commit()
@@ -101,7 +102,7 @@ def _require_this_schema(engine: Engine) -> None:
         return
     if revision is None:
         raise ImportFailed("there are no MLflow tables in the source")
-    name = engine.url.render_as_string(hide_password=True)
+    name = without_secrets(engine.url.render_as_string(hide_password=True))
     raise ImportFailed(
         f"the source is of an older MLflow (schema {revision}, this one has {revisions[0]}): take "
         f"a backup and run `mlflow db upgrade '{name}'` first"
@@ -137,7 +138,9 @@ def _as_database(source: str, on_note: Note) -> Iterator[str]:
             yield _without_orphans(source, Path(scratch), on_note)
         return
     if not directory.is_dir():
-        raise ImportFailed(f"{source} is neither a database URI nor the directory of a file store")
+        raise ImportFailed(
+            f"{without_secrets(source)} is neither a database URI nor the directory of a file store"
+        )
     runs = directory / "mlruns"
     with tempfile.TemporaryDirectory() as scratch:
         url = f"sqlite:///{scratch}/mlflow.db"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from typing import NoReturn
 
 import anyio
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mlflow_timescale.common import logs
+from mlflow_timescale.common.text import printable
 from mlflow_timescale.server.answers import refuse
 
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 
 
 class WholeRequests:
@@ -56,11 +57,10 @@ class _Request:
                 raise
         if not self._is_silent:
             return
-        message = (
-            f"{self._scope['method']} {self._scope['path']}: the client was silent for "
-            f"{self._seconds:g} s"
-        )
-        _logger.warning(message)
+        # The path is decoded: it may hold the end of a line.
+        path = printable(self._scope["path"])
+        message = f"{self._scope['method']} {path}: the client was silent for {self._seconds:g} s"
+        _logger.warning("%s", message)
         if not self._is_answered:
             await refuse(self._send, 408, "REQUEST_TIMEOUT", message)
 

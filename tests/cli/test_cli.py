@@ -73,8 +73,11 @@ def test_version(run) -> None:
 
 
 @pytest.mark.parametrize("command", ["migrate", "doctor", "server", "demo"])
-def test_an_error_is_one_line_without_the_password(command: str, run) -> None:
-    result = run(command, "--uri", UNREACHABLE)
+def test_an_error_is_one_line_without_the_password(
+    command: str, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TIMESCALE_URI", UNREACHABLE)
+    result = run(command)
     assert result.code == 1
     last = result.err.strip().splitlines()[-1]
     assert "Traceback" not in result.err
@@ -83,8 +86,11 @@ def test_an_error_is_one_line_without_the_password(command: str, run) -> None:
     assert "s3cret" not in result.out + result.err
 
 
-def test_debug_shows_the_traceback_without_the_password(run) -> None:
-    result = run("--debug", "migrate", "--uri", UNREACHABLE)
+def test_debug_shows_the_traceback_without_the_password(
+    run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TIMESCALE_URI", UNREACHABLE)
+    result = run("--debug", "migrate")
     assert result.code == 1
     assert "Traceback (most recent call last)" in result.err
     assert "ConnectionFailed" in result.err

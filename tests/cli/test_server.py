@@ -116,7 +116,7 @@ from mlflow_timescale.db import embedded
 
 directory = Path(sys.argv[1])
 server = embedded.EmbeddedServer(embedded.Cluster(directory))
-server._users_lock = embedded._lock(directory / embedded.USERS_LOCK, fcntl.LOCK_SH)
+server._users_lock = embedded.lock(directory, embedded.USERS_LOCK, fcntl.LOCK_SH)
 embedded._held[directory] = server
 embedded.keep_across_exec(directory)
 os.execv("/bin/sh", ["sh", "-c", "echo ready; read line"])

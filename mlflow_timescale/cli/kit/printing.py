@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlflow_timescale.common.text import printable
 from mlflow_timescale.common.time import format_duration
+from mlflow_timescale.db.masking import without_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,21 +34,6 @@ class Cell(NamedTuple):
 
     value: Any
     style: str = ""
-
-
-def printable(text: str) -> str:
-    r"""A text on one line, with control and other invisible characters escaped.
-
-    Examples
-    --------
-    >>> printable("a\x1b[31m\tb\n")
-    'a\\x1b[31m\\tb\\n'
-    >>> printable("[/b].pkl")
-    '[/b].pkl'
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def cell_text(value: Any) -> str:
@@ -124,8 +111,9 @@ def print_message(text: str, *, style: str = "", stderr: bool = False) -> None:
 
 
 def print_error(text: str) -> None:
-    """Print one line on standard error."""
-    print_message(f"Error: {' '.join(text.split())}", style="red", stderr=True)
+    """Print one line on standard error, without secrets of URIs."""
+    line = " ".join(without_secrets(text).split())
+    print_message(f"Error: {line}", style="red", stderr=True)
 
 
 def print_json(content: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -184,3 +185,39 @@ def test_one_target_that_fails_does_not_keep_the_others_from_being_told(webhook:
     with pytest.raises(NotificationFailed):
         send(message, ["http://127.0.0.1:9/", webhook.url])
     assert len(webhook.told) == 1
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://127.0.0.1:1/services/s3cret",
+        "HTTP://127.0.0.1:1/services/s3cret",
+        "http://127.0.0.1:1?token=s3cret",
+        "http://ann:s3cret@127.0.0.1:1/x",
+        "http://ann:pa/s3cret@127.0.0.1:1/x",
+        "http://127.0.0.1:1/services/s3cret with a blank",
+        "http://127.0.0.1:1/services/s3cret\n",
+        "http://127.0.0.1:x/s3cret",
+        "http:///s3cret",
+        "http://[::1/s3cret",
+        "http://127.0.0.1:1/s3cret-株式",
+        "hooks.example/services/s3cret",
+        "s3cret",
+        "nonsense://s3cret/channel",
+        "json://127.0.0.1:1/s3cret",
+    ],
+)
+def test_no_error_and_no_log_line_shows_a_target(
+    target: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = Message("momentum", date(2024, 1, 12), (), ())
+    with pytest.raises(NotificationFailed) as caught:
+        send(message, [target])
+    text = "".join(traceback.format_exception(caught.value))
+    out, err = capsys.readouterr()
+    assert "s3cret" not in text.replace(repr(target), "") + caplog.text + out + err
+
+
+def test_a_title_is_one_line_for_services_that_make_it_a_header() -> None:
+    message = Message("momentum\r\nBcc: mallory@example.com", date(2024, 1, 12), (), ())
+    assert message.title.isprintable()

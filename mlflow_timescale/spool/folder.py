@@ -1,0 +1,151 @@
+"""The folder of a spool, reached by descriptors: no name on the way may be a symbolic link.
+
+A folder in a shared place such as /tmp could otherwise be replaced between two calls. Files are
+created 0600, the folder 0700; a folder or file of another user is refused. File locks (flock)
+belong to an open file, so that two threads exclude each other as two processes do; a child of
+fork() closes the copies that it inherits, which releases nothing of its parent.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlflow_timescale.db.errors import Error
+
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+_held: set[int] = set()  # descriptors of locks in this process
+
+
+class SpoolError(Error):
+    """The folder of a spool cannot be used."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """A descriptor of the folder, which is made if there is none. Raises SpoolError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            pass
+        else:
+            _sync_parent(path)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+    except OSError as exc:
+        raise SpoolError(f"cannot use the spool {path}: {exc.strerror}; {_advice(exc)}") from exc
+    try:
+        _refuse_strangers(os.fstat(folder), path)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def open_file(folder: int, name: str, flags: int) -> int:
+    """A descriptor of a file in the folder. Raises SpoolError for a link or another user's file."""
+    try:
+        descriptor = os.open(name, flags | _FLAGS, 0o600, dir_fd=folder)
+    except OSError as exc:
+        if exc.errno in (errno.ELOOP, errno.EISDIR):
+            raise SpoolError(f"{name} in the spool is no file ({exc.strerror}); remove it") from exc
+        raise
+    try:
+        _refuse_strangers(os.fstat(descriptor), Path(name))
+    except SpoolError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@contextmanager
+def locked(folder: int, name: str, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of that name; without `wait`, False inside if another thread has it."""
+    descriptor = open_file(folder, name, os.O_RDWR | os.O_CREAT)
+    _held.add(descriptor)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            if descriptor in _held:  # else forked inside the block: the lock is the parent's
+                # Not left to close(): a child that is just being forked has a copy.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        if descriptor in _held:
+            _held.discard(descriptor)
+            os.close(descriptor)
+
+
+def names(folder: int) -> list[str]:
+    """The names in the folder, sorted."""
+    return sorted(os.listdir(folder))
+
+
+def read(folder: int, name: str) -> bytes:
+    """The bytes of a file; none where there is no such file."""
+    try:
+        descriptor = open_file(folder, name, os.O_RDONLY)
+    except FileNotFoundError:
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+def replace(folder: int, name: str, content: bytes) -> None:
+    """Give a file a new content, at once and durably."""
+    temporary = f"{name}.new"
+    descriptor = open_file(folder, temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fdatasync(descriptor)
+    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    os.fsync(folder)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write every byte; a full disk raises OSError after part of them."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync_parent(path: Path) -> None:
+    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+def _refuse_strangers(status: os.stat_result, path: Path) -> None:
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise SpoolError(
+            f"{path} belongs to user {status.st_uid} with mode {status.st_mode & 0o777:o}; a spool "
+            f"must belong to the user that writes it, and be writable for no one else"
+        )
+
+
+def _advice(exc: OSError) -> str:
+    if exc.errno in (errno.ELOOP, errno.ENOTDIR):
+        return "it is a link or a file: name a folder"
+    return "name another folder"
+
+
+def _after_fork() -> None:
+    for descriptor in list(_held):
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

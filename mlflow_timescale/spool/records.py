@@ -1,0 +1,109 @@
+"""Records in a file: each with its length and a CRC, so that a torn or damaged one is seen.
+
+A frame is `length` and `crc32` of the payload (big-endian, 32 bits each), then the payload: a line
+of JSON (the header), then the body.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+_FRAME = struct.Struct(">II")
+LARGEST = 2**31 - 1  # bytes of a payload
+
+
+@dataclass(frozen=True)
+class Record:
+    """One write that waits.
+
+    Attributes
+    ----------
+    kind
+        Who sends it, such as "serving".
+    record_id
+        The id of the write; sent twice, it has an effect once.
+    body
+        The write itself, in a form of its sender's.
+    appended_at
+        When it was appended (UTC, this machine's clock).
+    note
+        What `spool status` shows of it, and the reason of a refusal.
+
+    Examples
+    --------
+    >>> record = Record("serving", "4f2a", b"...")
+    >>> next(frames(encode(record))).record.body
+    b'...'
+    """
+
+    kind: str
+    record_id: str
+    body: bytes
+    appended_at: datetime | None = None
+    note: str = ""
+
+
+class Frame(NamedTuple):
+    """A record in a file, and where its frame ends."""
+
+    record: Record
+    end: int
+
+
+class Damaged(Exception):
+    """Bytes from `start` on that are no frame; `is_torn` if the file ends too early."""
+
+    def __init__(self, start: int, *, is_torn: bool) -> None:
+        super().__init__(start, is_torn)
+        self.start, self.is_torn = start, is_torn
+
+
+def encode(record: Record) -> bytes:
+    """The frame of a record. Raises ValueError for a body of more than 2 GB."""
+    moment = record.appended_at or datetime.now(timezone.utc)
+    header: dict[str, Any] = {"kind": record.kind, "id": record.record_id}
+    header["at"] = moment.isoformat()
+    if record.note:
+        header["note"] = record.note
+    payload = json.dumps(header).encode() + b"\n" + record.body
+    if len(payload) > LARGEST:
+        raise ValueError(f"a record of {len(payload)} bytes; a spool takes up to {LARGEST}")
+    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def frames(data: bytes | memoryview, start: int = 0) -> Iterator[Frame]:
+    """The records in a file's bytes from an offset on, up to its end. Raises Damaged there.
+
+    >>> [frame.record.record_id for frame in frames(encode(Record("k", "a", b"")) * 2)]
+    ['a', 'a']
+    """
+    while start < len(data):
+        payload = _payload(data, start)
+        header, _, body = payload.partition(b"\n")
+        try:
+            fields = json.loads(header)
+            moment = datetime.fromisoformat(fields["at"])
+            record = Record(fields["kind"], fields["id"], body, moment, fields.get("note", ""))
+        except (ValueError, KeyError, TypeError) as exc:
+            raise Damaged(start, is_torn=False) from exc
+        start += _FRAME.size + len(payload)
+        yield Frame(record, start)
+
+
+def _payload(data: bytes | memoryview, start: int) -> bytes:
+    if len(data) < start + _FRAME.size:
+        raise Damaged(start, is_torn=True)
+    length, crc = _FRAME.unpack_from(data, start)
+    end = start + _FRAME.size + length
+    if len(data) < end:
+        raise Damaged(start, is_torn=True)
+    payload = bytes(data[start + _FRAME.size : end])
+    if zlib.crc32(payload) != crc:
+        raise Damaged(start, is_torn=False)
+    return payload

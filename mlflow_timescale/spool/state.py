@@ -1,0 +1,148 @@
+"""How far a spool is drained, and the list of what was refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+
+from mlflow_timescale.spool import folder
+from mlflow_timescale.spool.folder import SpoolError
+from mlflow_timescale.spool.records import Damaged, Record, encode, frames
+
+_STATE, _REFUSED = "state.json", "refused.spool"
+_SEGMENT, _DAMAGED = "segment-", "damaged-"
+
+
+@dataclass(frozen=True, order=True)
+class State:
+    """What was sent: all segments before `segment`, and `offset` bytes of that one.
+
+    `dropped` counts the records that a full spool dropped, `sent` those that the database has.
+    """
+
+    segment: int = 0
+    offset: int = 0
+    sent: int = 0
+    dropped: int = 0
+
+    @classmethod
+    def read(cls, directory: int) -> State:
+        """The stored state; that of a new spool if there is none. Raises SpoolError."""
+        content = folder.read(directory, _STATE)
+        try:
+            return cls(**json.loads(content)) if content else cls()
+        except (ValueError, TypeError) as exc:
+            raise SpoolError(
+                f"{_STATE} of the spool is damaged ({content[:60]!r}): remove it, and everything "
+                f"that is still in the segments is sent again, which changes nothing"
+            ) from exc
+
+    def write(self, directory: int) -> None:
+        folder.replace(directory, _STATE, json.dumps(asdict(self)).encode())
+
+    def advanced(self, segment: int, offset: int, *, sent: int = 0, dropped: int = 0) -> State:
+        """The state after more records; never back, where records were dropped while being sent."""
+        place = max((self.segment, self.offset), (segment, offset))
+        return replace(
+            self,
+            segment=place[0],
+            offset=place[1],
+            sent=self.sent + sent,
+            dropped=self.dropped + dropped,
+        )
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A record that the database refused, and the reason."""
+
+    record: Record
+    reason: str
+
+
+def segment_name(number: int) -> str:
+    """The name of a segment; names sort as numbers do.
+
+    >>> segment_name(7)
+    'segment-0000000007'
+    """
+    return f"{_SEGMENT}{number:010}"
+
+
+def segments(directory: int) -> list[int]:
+    """The numbers of the segments in the folder, increasing."""
+    return [
+        int(name.removeprefix(_SEGMENT))
+        for name in folder.names(directory)
+        if name.startswith(_SEGMENT) and name.removeprefix(_SEGMENT).isdigit()
+    ]
+
+
+def size(directory: int, number: int) -> int:
+    """The bytes of a segment; 0 where it is gone."""
+    try:
+        status = os.stat(segment_name(number), dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return 0
+    return status.st_size
+
+
+def remove_sent(directory: int, now: State) -> None:
+    """Remove the segments that are sent; a process that was killed may have left one."""
+    for number in segments(directory):
+        if number < now.segment:
+            os.unlink(segment_name(number), dir_fd=directory)
+
+
+def damaged_files(directory: int) -> list[str]:
+    """Bytes that were no records, kept for a person to look at."""
+    return [name for name in folder.names(directory) if name.startswith(_DAMAGED)]
+
+
+def set_aside(directory: int, number: int, content: bytes) -> str:
+    """Keep damaged bytes of a segment in a file of their own; return its name."""
+    name = f"{_DAMAGED}{number:010}-{len(damaged_files(directory))}"
+    folder.replace(directory, name, content)
+    return name
+
+
+def refuse(directory: int, record: Record, reason: str) -> None:
+    """Add a record to the list of the refused, durably.
+
+    A process that was killed before it noted how far it is comes to the same record again: it is
+    not added twice.
+    """
+    data = folder.read(directory, _REFUSED)
+    listed, end = _readable(data)
+    if listed and listed[-1].record_id == record.record_id:
+        return
+    descriptor = folder.open_file(directory, _REFUSED, os.O_WRONLY | os.O_CREAT)
+    try:
+        # A crash may have left a part of a record, which is still in its segment.
+        os.ftruncate(descriptor, end)
+        os.lseek(descriptor, end, os.SEEK_SET)
+        folder.write_all(descriptor, encode(replace(record, note=reason)))
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.fsync(directory)
+
+
+def refused(directory: int) -> list[Refused]:
+    """The records that the database refused, in their order."""
+    records, _ = _readable(folder.read(directory, _REFUSED))
+    return [Refused(record, record.note) for record in records]
+
+
+def _readable(data: bytes) -> tuple[list[Record], int]:
+    """The records of a file, and where the last whole one ends."""
+    records: list[Record] = []
+    end = 0
+    try:
+        for record, frame_end in frames(data):
+            records.append(record)
+            end = frame_end
+    except Damaged:
+        pass
+    return records, end
