@@ -13,7 +13,7 @@ from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import Connection, is_rehearsal, load
 
 from .alerts import lifecycle, notify
-from .computation import pipeline, provisional
+from .computation import lateness, pipeline, provisional
 from .metrics.psi import Reference
 from .results import values
 from .results.drift_metrics import DriftMetrics
@@ -260,7 +260,7 @@ class DriftMonitor(StrategyReview):
         session
             The first session whose values are its own again.
         feature
-            Its name, "signal" for the predictions; by default all of them.
+            Its name, or "signal", "returns", "strategy returns"; by default all of them.
         by, reason
             The person, and how it was repaired.
 
@@ -280,7 +280,7 @@ class DriftMonitor(StrategyReview):
         row = {"strategy_id": self.strategy_id, "session": day, "feature": feature}
         with self._connect() as conn:
             if feature:
-                References(conn, self.strategy_id).require(feature)
+                References(conn, self.strategy_id).require(feature, lateness.NEVER_IN_STEP)
             conn.execute(_queries.add_repair, {**row, "by": by, "reason": reason})
             if values.runs(conn, self.strategy_id, day, day):
                 conn.execute(_queries.mark_stale, {**row, "reason": "repair"})

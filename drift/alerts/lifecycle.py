@@ -45,7 +45,9 @@ class Alert:
     state
         "open", "acknowledged", "silenced" or "resolved".
     note, changed_by
-        Of the last change of state.
+        Of the last change of state; the name is the one that the caller gave.
+    db_user
+        The login that made the last change; None before the schema recorded it.
     silenced_until
         The end of a silence (aware); None without one.
     inhibited
@@ -80,6 +82,7 @@ class Alert:
     inhibited: bool
     notified_state: str | None
     opened_at: datetime
+    db_user: str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,19 @@ def loud(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
     """The alerts that need a person: open, and not inhibited by a more severe one; worst first."""
     heard = [alert for alert in alerts if alert.state == "open" and not alert.inhibited]
     return tuple(sorted(heard, key=lambda a: (-SEVERITIES.index(a.severity), a.session)))
+
+
+def handled(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
+    """The alerts that hold, and that a person acknowledged or silenced; worst first."""
+    kept = [a for a in alerts if a.state in ("acknowledged", "silenced") and not a.inhibited]
+    return tuple(sorted(kept, key=lambda a: (-SEVERITIES.index(a.severity), a.session)))
+
+
+def handled_text(alert: Alert) -> str:
+    """One line on an alert that a person has acknowledged or silenced."""
+    by = f", by {alert.changed_by}" if alert.changed_by else ""
+    note = f": {alert.note}" if alert.note else ""
+    return f"{alert.state}: {alert.rule} ({alert.severity} since {alert.session}{by}{note})"
 
 
 def of_episode(episode: Episode, session: date) -> Alert:

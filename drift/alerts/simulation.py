@@ -46,7 +46,14 @@ OPERATION = (
     "few_names",
     "constant",
     "signals_missing",
+    "new_names",
+    "signal_clock",
+    "few_returns",
+    "constant_returns",
+    "returns_missing",
+    "returns_unit",
     "pnl_gaps",
+    "pnl_implausible",
     "version_differs",
 )
 MIN_HISTORY = 60

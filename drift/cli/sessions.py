@@ -22,10 +22,18 @@ from mlflow_timescale.cli.kit import (
     session_option,
     strategy_option,
 )
+from mlflow_timescale.common.output_files import replacing
 from mlflow_timescale.db import DatabaseURI, Error
 
 from .monitors import open_monitor
-from .tables import headroom_json, metrics_json, print_alerts, print_metrics, served
+from .tables import (
+    headroom_json,
+    metrics_json,
+    print_alerts,
+    print_handled,
+    print_metrics,
+    served,
+)
 
 if TYPE_CHECKING:
     from ..monitor import DriftMonitor
@@ -96,7 +104,9 @@ def status(uri: DatabaseURI, strategy: str, as_json: bool) -> None:
 @output_option(required=True)
 def report(uri: DatabaseURI, strategy: str, session: date | None, output: Path) -> None:
     """Write a session's report as one HTML file."""
-    output.write_text(open_monitor(uri, strategy).report(session), encoding="utf-8")
+    page = open_monitor(uri, strategy).report(session)
+    with replacing(output) as file:
+        file.write_text(page, encoding="utf-8")
     print_message(f"wrote {output}")
 
 
@@ -104,11 +114,14 @@ def _show(monitor: DriftMonitor, metrics: DriftMetrics, as_json: bool) -> None:
     alerts, rooms = metrics.alerts, monitor.headroom(metrics.date)
     if as_json:
         content = {"limits": headroom_json(rooms), "cautions": monitor.cautions()}
-        print_json({**metrics_json(metrics), **content, "alerts": alerts})
+        print_json(
+            {**metrics_json(metrics), **content, "alerts": alerts, "handled": metrics.handled}
+        )
     else:
         print_message(f"{monitor.strategy_id} {metrics.date}{served(metrics, monitor.champion())}")
         print_metrics(metrics, rooms)
         for caution in monitor.cautions():
             print_message(f"Caution: {caution}", style="yellow")
         print_alerts(alerts, none="No open alerts.")
+        print_handled(metrics.handled)
     exit_with(Exit.ALERT if alerts else Exit.OK)

@@ -53,6 +53,7 @@ class AcceptedWindow:
     accepted_at: datetime
     accepted_by: str
     reason: str
+    db_user: str | None = None
 
     @property
     def is_short(self) -> bool:
@@ -104,9 +105,10 @@ class References:
             self._distributions[key] = {name: Reference.from_json(text) for name, text in rows}
         return self._distributions[key]
 
-    def require(self, feature: str) -> None:
-        """Raise NotWatched unless the feature is in one of the windows."""
-        names = sorted({name for window in self.windows for name in self.distributions(window)})
+    def require(self, feature: str, others: Iterable[str] = ()) -> None:
+        """Raise NotWatched unless the feature is in one of the windows, or among `others`."""
+        watched = {name for window in self.windows for name in self.distributions(window)}
+        names = sorted({*watched, *others} if watched else watched)
         if feature not in names:
             listed = f"watched are: {first_of(names, _LISTED)}" if names else "none is watched yet"
             raise NotWatched(f"no feature {feature!r}{did_you_mean(feature, names)}; {listed}")

@@ -148,6 +148,27 @@ WHERE r.value IS DISTINCT FROM t.value
 ORDER BY t.session, t.entity_key
 LIMIT 11;
 
+-- name: revised_returns
+-- How many returns of sessions before one were revised in a period, and of how many sessions?
+SELECT 'returns' AS kind, count(*), count(DISTINCT r.session)
+FROM mlops.drift_return_points AS r
+WHERE r.strategy_id = %(strategy_id)s AND r.session < %(session)s
+    AND r.known_at >= %(start)s AND r.known_at < %(end)s
+    AND EXISTS (
+        SELECT FROM mlops.drift_return_points AS o
+        WHERE o.strategy_id = r.strategy_id AND o.session = r.session AND o.horizon = r.horizon
+            AND o.entity_id = r.entity_id AND o.known_at < r.known_at
+    )
+UNION ALL
+SELECT 'strategy returns', count(*), count(DISTINCT r.session)
+FROM mlops.drift_strategy_returns AS r
+WHERE r.strategy_id = %(strategy_id)s AND r.session < %(session)s
+    AND r.known_at >= %(start)s AND r.known_at < %(end)s
+    AND EXISTS (
+        SELECT FROM mlops.drift_strategy_returns AS o
+        WHERE o.strategy_id = r.strategy_id AND o.session = r.session AND o.known_at < r.known_at
+    );
+
 -- name: stage_strategy_returns
 -- A place for the rows to arrive in.
 CREATE TEMPORARY TABLE staged (
@@ -308,6 +329,14 @@ WHERE EXISTS (
     ))
 );
 
+-- name: names_signalled
+-- Which names had a signal of a strategy in any of some sessions?
+SELECT DISTINCT p.entity_id
+FROM mlops.drift_prediction_points AS p
+WHERE p.session = ANY (%(sessions)s::date[]) AND p.signal_id = ANY (ARRAY(
+    SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
+));
+
 -- name: stale_sessions
 -- Which computed sessions have learned something since, and was it only returns?
 SELECT session, bool_and(reason IN ('returns', 'strategy returns')) AS only_returns
@@ -434,8 +463,8 @@ ORDER BY session, known_at DESC;
 -- name: references
 -- Which windows were accepted?
 SELECT reference_id, role, version, window_start, window_end, ic_mean, ic_sd, ic_n, accepted_at,
-    accepted_by, reason
-FROM mlops.drift_references
+    accepted_by, reason, to_jsonb(w) ->> 'db_user' AS db_user
+FROM mlops.drift_references AS w
 WHERE strategy_id = %(strategy_id)s
 ORDER BY role, version;
 
@@ -485,6 +514,14 @@ SELECT version, valid_from AS since, valid_to AS until, coalesce(mlflow_user, db
 FROM mlops.registry_history
 WHERE workspace = 'default' AND name = %(model)s AND kind = 'alias' AND subject = 'champion'
 ORDER BY valid_from;
+
+-- name: registry_exists
+-- Has this database a registry of models?
+SELECT to_regclass('registered_models') IS NOT NULL;
+
+-- name: registered_models
+-- Which models does the registry know?
+SELECT name FROM registered_models ORDER BY name;
 
 -- name: version_before
 -- Which version judged the last session before one?
@@ -546,8 +583,11 @@ WHERE strategy_id = %(strategy_id)s AND session < %(session)s::date - 14;
 -- name: alerts
 -- Which alerts does a strategy have? All, the unresolved ones, or those that touch the time since.
 SELECT alert_id, session, rule, severity, state, metric, value, action, note, last_session,
-    resolved_session, silenced_until, changed_by, inhibited, notified_state, opened_at
-FROM mlops.drift_alerts
+    resolved_session, silenced_until, changed_by, inhibited, notified_state, opened_at, (
+        SELECT to_jsonb(e) ->> 'db_user' FROM mlops.drift_alert_events AS e
+        WHERE e.alert_id = a.alert_id ORDER BY e.event_id DESC LIMIT 1
+    ) AS db_user
+FROM mlops.drift_alerts AS a
 WHERE strategy_id = %(strategy_id)s
     AND (%(states)s::text[] IS NULL OR state = ANY (%(states)s))
     AND (%(since)s::date IS NULL OR state <> 'resolved' OR resolved_session >= %(since)s)
@@ -603,7 +643,7 @@ ORDER BY silenced_until;
 -- name: alert_events
 -- What became of the strategy's alerts, in order?
 SELECT e.happened_at, a.rule, e.state_before, e.state_after, e.session, e.severity, e.changed_by,
-    e.note, e.silenced_until
+    e.note, e.silenced_until, to_jsonb(e) ->> 'db_user' AS db_user
 FROM mlops.drift_alert_events AS e
 JOIN mlops.drift_alerts AS a USING (alert_id)
 WHERE a.strategy_id = %(strategy_id)s
@@ -612,8 +652,11 @@ ORDER BY e.event_id;
 -- name: alerts_to_notify
 -- Which alerts have no notification yet?
 SELECT alert_id, session, rule, severity, state, metric, value, action, note, last_session,
-    resolved_session, silenced_until, changed_by, inhibited, notified_state, opened_at
-FROM mlops.drift_alerts
+    resolved_session, silenced_until, changed_by, inhibited, notified_state, opened_at, (
+        SELECT to_jsonb(e) ->> 'db_user' FROM mlops.drift_alert_events AS e
+        WHERE e.alert_id = a.alert_id ORDER BY e.event_id DESC LIMIT 1
+    ) AS db_user
+FROM mlops.drift_alerts AS a
 WHERE strategy_id = %(strategy_id)s AND NOT inhibited
     AND (state = 'open' OR (state = 'resolved' AND notified_state IS NOT NULL))
     AND notified_state IS DISTINCT FROM state

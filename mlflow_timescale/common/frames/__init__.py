@@ -15,7 +15,9 @@ from mlflow_timescale.common.frames.columns import (
     text,
 )
 from mlflow_timescale.common.frames.frame import Frame
-from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame
+from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame, pandas_matrix, pandas_series
+from mlflow_timescale.common.frames.limits import DecodesToTooMuch, check_parquet
+from mlflow_timescale.common.frames.spreadsheets import without_formulas
 from mlflow_timescale.common.frames.structures import (
     JSON,
     dump_json,
@@ -28,15 +30,20 @@ __all__ = [
     "OUTPUTS",
     "Column",
     "Columns",
+    "DecodesToTooMuch",
     "Frame",
     "InvalidFrame",
     "as_arrow",
     "as_column",
     "as_field",
+    "check_parquet",
     "dump_json",
     "is_structure",
     "labels",
     "load_json",
     "make_frame",
+    "pandas_matrix",
+    "pandas_series",
     "text",
+    "without_formulas",
 ]
