@@ -52,7 +52,7 @@ def test_the_report_has_the_cautions_of_its_session(
     strategy.record(monitor, slice(8))
     monitor.backfill(strategy.days[0], strategy.days[3])
     monitor.backfill(strategy.days[5], strategy.days[7])
-    never, stopped = f"Session {strategy.days[4]} was never computed", "the daily job has not run"
+    never, stopped = f"session {strategy.days[4]} was never computed", "the daily job has not run"
     last, earlier = monitor.report(), monitor.report(strategy.days[3])
     assert (never in last, stopped in last) == (True, True)
     assert (never in earlier, stopped in earlier) == (False, False)
