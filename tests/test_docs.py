@@ -363,7 +363,11 @@ def test_every_page_with_code_has_a_test() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [*PAGES, *ROOT.glob("benchmarks/*.md"), ROOT / "CONTRIBUTING.md", ROOT / "ARCHITECTURE.md"],
+    [
+        *PAGES,
+        *ROOT.glob("benchmarks/*.md"),
+        *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "ARCHITECTURE", "SECURITY")),
+    ],
     ids=lambda page: page.name,
 )
 def test_commands_of_the_documentation_exist_with_their_options(page: Path) -> None:
