@@ -30,6 +30,7 @@ __all__ = ["Report", "figures", "render"]
 
 WORST = 6
 MOST_FEATURES = 15
+CALM_RULES = 3  # empty rows of a timeline without an alert
 AGO = (0, 5, 20)  # sessions
 USUAL = ("turnover", "n_signals", "n_returns", "n_features")
 LABELS = {
@@ -166,8 +167,8 @@ def _figures(report: Report) -> Iterator[tuple[str, Figure]]:
     if rules:
         drawn = report.evaluation.cut(slice(-len(report.sessions), None))
         opened = {name: state for name, state in drawn.states.items() if state.open.any()}
-        if opened:
-            yield "alerts", drawing.timeline(report.sessions, Evaluation(opened))
+        shown = opened or dict(list(drawn.states.items())[:CALM_RULES])
+        yield "alerts", drawing.timeline(report.sessions, Evaluation(shown))
 
 
 def _ic_figure(report: Report, levels: Sequence[Rule]) -> Figure:
