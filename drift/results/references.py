@@ -47,6 +47,7 @@ class AcceptedWindow:
     accepted_at: datetime
     accepted_by: str
     reason: str
+    db_user: str | None = None
 
     @property
     def is_short(self) -> bool:

@@ -140,7 +140,7 @@ def aligned(given: Any, entities: Sequence[str], name: str) -> Any:
 
     Raises InvalidFrame where an entity is missing, or the lengths differ.
 
-    >>> aligned({"MSFT": 0.2, "AAPL": 0.1}, ["AAPL", "MSFT"], "output").to_pylist()
+    >>> aligned({"MSFT": 0.2, "AAPL": 0.1}, ["AAPL", "MSFT"], "output").tolist()
     [0.1, 0.2]
     """
     if isinstance(given, Mapping):

@@ -58,6 +58,7 @@ class PredictionRecorder:
         calendar: str | None,
         code_version: str | None,
         spool: str | Path | Spool | bool | None,
+        patience: float,
     ) -> None:
         self.database = database
         self.uri = database.uri
@@ -68,7 +69,9 @@ class PredictionRecorder:
         self._signal = signal
         self._calendar = calendar
         self._code_version = code_version
-        self._outbox = Outbox(database, storing.Numbers(), spool)
+        if not patience > 0:
+            raise ValueError(f"patience is {patience!r}; it counts seconds, more than 0")
+        self._outbox = Outbox(database, storing.Numbers(), spool, patience)
 
     @property
     def strategy(self) -> str:

@@ -90,6 +90,12 @@ def record(live: Serving, number: int) -> Any:
     )
 
 
+@pytest.fixture(autouse=True)
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The default folder of spools is one of the test's own."""
+    monkeypatch.setenv("MLFLOW_TIMESCALE_SPOOL", str(tmp_path / "default"))
+
+
 def wait_until_empty(live: Serving) -> None:
     spool = live._outbox.spool
     assert spool is not None
@@ -234,6 +240,18 @@ def test_a_child_of_fork_records_with_its_own_connections(live: Serving, switch:
     wait_until_empty(live)
     record(live, 3)
     assert outputs(live) == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_server_that_answers_nothing_is_away(serving: Callable[..., Serving]) -> None:
+    """The table is locked, as by a server that hangs: the call gives up, and arrives once."""
+    live = serving(patience=0.5)
+    record(live, 0)
+    with live.database.connection() as conn, conn.transaction():
+        conn.execute("LOCK TABLE mlops.requests IN ACCESS EXCLUSIVE MODE")
+        assert record(live, 1).is_spooled
+        assert record(live, 2).is_spooled
+    wait_until_empty(live)
+    assert outputs(live) == [0.0, 1.0, 2.0]
 
 
 WRITER = """
