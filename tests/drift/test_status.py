@@ -83,3 +83,17 @@ def test_a_person_who_acknowledged_an_alert_is_not_told_of_it_again(
     [alert] = monitor.run_daily(strategy.days[5]).alerts
     monitor.acknowledge(alert.alert_id, by="ann")
     assert monitor.metrics(strategy.days[5], strategy.days[5])[0].alerts == ()
+
+
+def test_nothing_is_called_healthy_beside_an_acknowledged_alert(
+    monitor: DriftMonitor, strategy: Strategy
+) -> None:
+    strategy.record(monitor, slice(5))
+    monitor.backfill(strategy.days[0], strategy.days[4])
+    [alert] = monitor.run_daily(strategy.days[5]).alerts
+    monitor.acknowledge(alert.alert_id, by="ann", note="vendor called")
+    result = daily(monitor, strategy.days[5])
+    assert (result.metrics.status, result.healthy) == ("acknowledged", True)
+    [line] = result.decision
+    assert line.startswith("acknowledged: no signals (critical since")
+    assert line.endswith("by ann: vendor called)")
