@@ -68,7 +68,7 @@ class SessionPage:
 
 def session_note(page: SessionPage) -> str:
     """The description of a session's run."""
-    return "\n\n".join([*_status(page), _links(page)])
+    return "\n\n".join(_status(page, _links(page)))
 
 
 def strategy_note(page: SessionPage) -> str:
@@ -78,18 +78,22 @@ def strategy_note(page: SessionPage) -> str:
         "The charts are the strategy's series: start with `ic`, `ic_60d_avg` and `ic_cusum`. The "
         "table of metrics shows each one's last value, which may be of an earlier session."
     )
-    return "\n\n".join([*_status(page), _table(page), f"{session}. {_links(page)}", guide])
+    return "\n\n".join([*_status(page, f"{_links(page)} · {session}"), _table(page), guide])
 
 
-def _status(page: SessionPage) -> Iterable[str]:
+def _status(page: SessionPage, links: str) -> Iterable[str]:
+    """The status with its links first: MLflow shows three lines until a reader asks for more."""
     if not page.alerts:
         near = outlook(page.rooms)
         calm = (
             "No alert needs a person." if page.handled else "Nothing is out of its accepted range."
         )
-        yield f"**{page.status}** on {page.session}. {calm}" + (f" But {near}" if near else "")
+        headline = f"{calm} But {near}" if near else calm
+        yield f"**{page.status}** on {page.session}. {headline} {links}"
     else:
-        yield f"**{page.status}** on {page.session}. {len(page.alerts)} open:"
+        names = ", ".join(alert.rule for alert in page.alerts)
+        headline = f"{len(page.alerts)} open: {names}."
+        yield f"**{page.status}** on {page.session}. {headline} {links}"
         yield "\n".join(f"- {_alert(alert)}" for alert in page.alerts)
     if page.handled:
         yield "\n".join(f"- {unmarked(handled_text(alert))}" for alert in page.handled)

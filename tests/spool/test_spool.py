@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import mlflow_timescale.spool.drainer
+import mlflow_timescale.spool.patience
 import mlflow_timescale.spool.places
 import mlflow_timescale.spool.records
 import mlflow_timescale.spool.spool
@@ -310,7 +311,7 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_record(
     assert sent(spool) == [0, 1, 3]
 
 
-@pytest.mark.parametrize("name", ["records", "spool", "state", "drainer", "places"])
+@pytest.mark.parametrize("name", ["records", "spool", "state", "drainer", "patience", "places"])
 def test_the_examples_give_what_they_show(name: str) -> None:
     tested = getattr(mlflow_timescale.spool, name)
     result = doctest.testmod(tested)

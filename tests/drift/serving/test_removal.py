@@ -1,4 +1,4 @@
-"""Retention removes what was served before a date, and says so afterwards."""
+"""Retention removes what was served before a date, and leaves a record of it."""
 
 from __future__ import annotations
 
