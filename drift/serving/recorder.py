@@ -69,6 +69,7 @@ class PredictionRecorder:
         self._signal = signal
         self._calendar = calendar
         self._code_version = code_version
+        self._origins: dict[Any, Origin] = {}
         if not patience > 0:
             raise ValueError(f"patience is {patience!r}; it counts seconds, more than 0")
         self._outbox = Outbox(database, storing.Numbers(), spool, patience)
@@ -207,7 +208,11 @@ class PredictionRecorder:
 
     def _origin(self, model_uri: str | None = None, checksum: str | None = None) -> Origin:
         code = self._code_version or git.version(Path.cwd())
-        return Origin(model_uri, checksum, code, environment())
+        packages_now = environment()
+        key = (model_uri, checksum, code, *packages_now.items())
+        if key not in self._origins:
+            self._origins[key] = Origin(model_uri, checksum, code, packages_now)
+        return self._origins[key]
 
 
 def entity_groups(groups: Any, names: Sequence[str]) -> tuple[str, ...] | None:

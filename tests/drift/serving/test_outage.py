@@ -277,7 +277,7 @@ def test_kill_at_any_moment_loses_nothing_and_doubles_nothing(
     generator = random.Random(int(os.environ.get("SEED", "1")))
     folder = tmp_path / "killed"
     acknowledged: list[int] = []
-    for number in range(12):
+    for number in range(8):
         switch.set(on=number % 3 != 1)
         writer = start(WRITER, live.uri.url, live.strategy, str(folder), str(number * 100_000))
         drain = start(DRAIN, "spool", "drain", "--uri", live.uri.url, "--spool", str(folder))
@@ -301,7 +301,7 @@ def test_kill_at_any_moment_loses_nothing_and_doubles_nothing(
     recorded = [int(output) for output in outputs(live)]
     assert len(set(recorded)) == len(recorded)
     assert set(acknowledged) <= set(recorded)
-    assert len(set(recorded) - set(acknowledged)) <= 12  # killed before the answer was printed
+    assert len(set(recorded) - set(acknowledged)) <= 8  # killed before the answer was printed
     assert recorded == sorted(recorded)
 
 
