@@ -235,7 +235,7 @@ MONITOR: dict[str, tuple[set[str] | frozenset[str], Callable[[DriftMonitor], Any
     ),
     "confirm_repair": (
         OPERATORS,
-        lambda m: m.confirm_repair(DAYS[5], feature="close", by="olga", reason="rerun"),
+        lambda m: m.confirm_repair(DAYS[5], by="olga", reason="rerun"),
     ),
     "connect": (ALL, lambda m: None),
 }
