@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date, datetime
 
+from mlflow_timescale.common.errors import did_you_mean
 from mlflow_timescale.db import Connection
 
 from .computation.provisional import FEATURE_SESSIONS
+from .inputs.champions import registered_models
 from .results import values
 from .results.references import MIN_SESSIONS, References
 from .strategies import Strategy
 
 
 def cautions(conn: Connection, strategy: Strategy, now: datetime) -> list[str]:
-    """Sentences on the reference, on sessions never computed, and on a daily job that has stopped.
+    """Sentences on the model, the reference, sessions never computed, and a job that has stopped.
 
     A caution opens no alert, and changes no exit code.
     """
     closed = strategy.calendar.last_sessions(1, now)[-1]
     runs = values.runs(conn, strategy.strategy_id, end=closed)
-    return [*_reference(conn, strategy), *_sessions(runs, strategy, closed)]
+    return [
+        *_model(conn, runs),
+        *_reference(conn, strategy),
+        *_sessions(runs, strategy, closed, now),
+    ]
 
 
 def _reference(conn: Connection, strategy: Strategy) -> Iterator[str]:
@@ -44,7 +50,20 @@ def _reference(conn: Connection, strategy: Strategy) -> Iterator[str]:
     )
 
 
-def _sessions(runs: list[values.Run], strategy: Strategy, closed: date) -> Iterator[str]:
+def _model(conn: Connection, runs: list[values.Run]) -> Iterator[str]:
+    """A model of the last session that the registry does not know; it may be a label of its own."""
+    name = runs[-1].model_name if runs else ""
+    known = registered_models(conn) if name else []
+    if known and name not in known:
+        yield (
+            f"the predictions name the model {name!r}, which the registry does not know"
+            f"{did_you_mean(name, known)}: no version can be compared with a champion"
+        )
+
+
+def _sessions(
+    runs: list[values.Run], strategy: Strategy, closed: date, now: datetime
+) -> Iterator[str]:
     if not runs:
         return
     first, last = runs[0].session, runs[-1].session
@@ -56,7 +75,9 @@ def _sessions(runs: list[values.Run], strategy: Strategy, closed: date) -> Itera
             f"`drift backfill -s {strategy.strategy_id} {gaps[0]} {gaps[-1]}` computes them"
         )
     behind = len(strategy.calendar.sessions_in_range(last, closed)) - 1 if last < closed else 0
-    if behind > 0:
+    # The job of a session that has just closed runs in the evening.
+    is_over = now >= strategy.calendar.session_open(strategy.calendar.next_session(closed))
+    if behind > 1 or (behind and is_over):
         yield (
             f"the last session computed is {last}, {behind} before {closed}, the last that closed: "
             f"the daily job has not run since, or failed"

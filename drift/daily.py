@@ -16,7 +16,7 @@ from mlflow_timescale.common import logs
 from mlflow_timescale.db import Database, DatabaseURI, Error, load
 
 from .alerts.headroom import Headroom
-from .alerts.lifecycle import Alert
+from .alerts.lifecycle import Alert, handled_text
 from .inputs import feature_values
 from .monitor import DriftMonitor
 from .results import values
@@ -132,7 +132,7 @@ def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) ->
         model=_model(monitor, metrics.date),
         metrics=metrics,
         alerts=metrics.alerts,
-        decision=tuple(_decide(metrics.alerts, fresh, outlook(limits))),
+        decision=tuple(_decide(metrics, fresh, outlook(limits))),
         closed_at=monitor.calendar.session_close(metrics.date),
         computed_at=now or datetime.now(timezone.utc),
         limits=limits,
@@ -205,12 +205,13 @@ def _registered(monitor: DriftMonitor, name: str, version: str) -> Model:
     return Model(name, str(found.version), created, own)
 
 
-def _decide(found: Sequence[Alert], fresh: Sequence[Freshness], near: str) -> Iterator[str]:
+def _decide(metrics: DriftMetrics, fresh: Sequence[Freshness], near: str) -> Iterator[str]:
     stale = [feature.feature_name for feature in fresh if feature.is_stale]
     if stale:
         yield f"Check the feature job: nothing new of {', '.join(stale[:10])}."
-    for alert in found:
+    for alert in metrics.alerts:
         note = f" {alert.note}." if alert.note else ""
         yield f"{alert.severity}: {alert.rule} since {alert.session}.{note} {alert.action}".strip()
-    if not stale and not found:
+    yield from map(handled_text, metrics.handled)
+    if not stale and not metrics.alerts and not metrics.handled:
         yield f"{HEALTHY} But {near}" if near else HEALTHY

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from .alerts.headroom import Headroom
-from .alerts.lifecycle import Alert
+from .alerts.lifecycle import Alert, handled_text
 from .results.limits import limit_of, limit_of_psi, outlook
 from .results.remarks import remarks
 from .results.values import Value
@@ -50,10 +50,15 @@ class SessionPage:
     rooms: Sequence[Headroom]
     model: str = ""
     has_report: bool = False
+    handled: Sequence[Alert] = ()
+    changes: Sequence[str] = ()
+    cautions: Sequence[str] = ()
 
     @property
     def status(self) -> str:
-        return self.alerts[0].severity if self.alerts else "ok"
+        if self.alerts:
+            return self.alerts[0].severity
+        return self.handled[0].state if self.handled else "ok"
 
 
 def session_note(page: SessionPage) -> str:
@@ -74,11 +79,18 @@ def strategy_note(page: SessionPage) -> str:
 def _status(page: SessionPage) -> Iterable[str]:
     if not page.alerts:
         near = outlook(page.rooms)
-        calm = "Nothing is out of its accepted range."
-        yield f"**ok** on {page.session}. {calm}" + (f" But {near}" if near else "")
+        calm = (
+            "No alert needs a person." if page.handled else "Nothing is out of its accepted range."
+        )
+        yield f"**{page.status}** on {page.session}. {calm}" + (f" But {near}" if near else "")
     else:
         yield f"**{page.status}** on {page.session}. {len(page.alerts)} open:"
         yield "\n".join(f"- {_alert(alert)}" for alert in page.alerts)
+    if page.handled:
+        yield "\n".join(f"- {handled_text(alert)}" for alert in page.handled)
+    if page.changes:
+        yield f"Since the session before: {'; '.join(page.changes)}."
+    yield from (f"Caution: {caution}" for caution in page.cautions)
     yield from (f"Note: {remark}" for remark in remarks(page.values))
 
 

@@ -28,6 +28,8 @@ from .alerts import lifecycle
 from .alerts.headroom import headroom
 from .alerts.lifecycle import Alert
 from .alerts.rules import Evaluation
+from .cautions import cautions
+from .changes import changes
 from .computation.history import History
 from .mlflow_pages import NOTE, SessionPage
 from .results import values
@@ -38,7 +40,7 @@ _queries = load("drift")
 
 REPORTED = "drift.report"
 BATCH = 1000  # MLflow's limit of metrics in a call
-CHARTED = ("ic", "psi", "sharpe", "drawdown", "strategy_return", "n_")
+CHARTED = ("ic", "psi", "sharpe", "drawdown", "strategy_return", "turnover", "n_")
 UNCHARTED = ("ic_earlier", "ic_later", "ic_dating", "n_versions")
 _FORBIDDEN = re.compile(r"[^\w\-. /:]")
 
@@ -81,12 +83,17 @@ class Log:
     def page(self, run: Run, run_id: str, *, has_report: bool) -> SessionPage:
         """What a session's description shows."""
         strategy, session = self.strategy, run.session
+        then = lifecycle.as_of(self.alerts, strategy.rules, session)
+        over = strategy.calendar.session_open(strategy.calendar.next_session(session))
         return SessionPage(
             session=session,
             experiment_id=self.experiment_id,
             run_id=run_id,
             values=values.of_sessions(self.conn, strategy.strategy_id, session, session),
-            alerts=lifecycle.loud(lifecycle.as_of(self.alerts, strategy.rules, session)),
+            alerts=lifecycle.loud(then),
+            handled=lifecycle.handled(then),
+            changes=changes(self.conn, strategy, session, self.alerts),
+            cautions=cautions(self.conn, strategy, over),
             rooms=headroom(self.evaluation, self.history.sessions.index(session)),
             model=f"{run.model_name}/{run.model_version}".strip("/"),
             has_report=has_report,
@@ -254,7 +261,9 @@ def log_report(log: Log, session: date, child: str) -> None:
     from .report import contents as reporting
     from .report import page as report
 
-    page = reporting.gather(log.conn, log.strategy, session, log.history)
+    page = reporting.gather(
+        log.conn, log.strategy, session, log.history, registry=log.client.tracking_uri
+    )
     pictures = report.figures(page)
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)

@@ -294,7 +294,16 @@ class StrategyReview(WatchedStrategy):
             if not history.sessions:
                 raise NotASession(f"no session of {self.strategy_id!r} has been computed yet")
             day = history.sessions[-1] if session is None else self._session(session)
-            return report.render(reporting.gather(conn, self.strategy, day, history))
+            is_last = day == history.sessions[-1]
+            page = reporting.gather(
+                conn,
+                self.strategy,
+                day,
+                history,
+                now=datetime.now(timezone.utc) if is_last else None,
+                registry=self.tracking_uri or "",
+            )
+            return report.render(page)
 
     def simulate(
         self,
@@ -417,6 +426,12 @@ class StrategyReview(WatchedStrategy):
     def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
         stored = values.of_sessions(conn, self.strategy_id, day, day)
         runs = values.runs(conn, self.strategy_id, day, day)
-        then = lifecycle.loud(lifecycle.open_at(conn, self.strategy_id, self.rules, day))
-        run = runs[0] if runs else None
-        return DriftMetrics.of(self.strategy_id, day, stored, run, then)
+        then = lifecycle.open_at(conn, self.strategy_id, self.rules, day)
+        return DriftMetrics.of(
+            self.strategy_id,
+            day,
+            stored,
+            runs[0] if runs else None,
+            lifecycle.loud(then),
+            lifecycle.handled(then),
+        )

@@ -153,6 +153,19 @@ def loud(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
     return tuple(sorted(heard, key=lambda a: (-SEVERITIES.index(a.severity), a.session)))
 
 
+def handled(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
+    """The alerts that hold, and that a person acknowledged or silenced; worst first."""
+    kept = [a for a in alerts if a.state in ("acknowledged", "silenced") and not a.inhibited]
+    return tuple(sorted(kept, key=lambda a: (-SEVERITIES.index(a.severity), a.session)))
+
+
+def handled_text(alert: Alert) -> str:
+    """One line on an alert that a person has acknowledged or silenced."""
+    by = f", by {alert.changed_by}" if alert.changed_by else ""
+    note = f": {alert.note}" if alert.note else ""
+    return f"{alert.state}: {alert.rule} ({alert.severity} since {alert.session}{by}{note})"
+
+
 def of_episode(episode: Episode, session: date) -> Alert:
     """The alert that an episode will be; its number is 0 until it is stored."""
     rule, now = episode.rule, datetime.now(timezone.utc)

@@ -24,10 +24,17 @@ stopped            features without a value for any name
 late               sessions by which the worst feature is behind (`computation.lateness`)
 unit_shift         powers of ten by which a feature's median size is beyond the reference's days
 clock_shift        hours by which event times have left their usual hour, of the worst feature
-few_names          1 if fewer names than `min_n` have a signal and, once due, a return
-constant           1 if all signals, or all returns, are alike
-signals_missing    share of names without a signal, of the median of the 20 sessions before
+few_names          1 if fewer names than `min_n` have a signal
+constant           1 if all signals are alike
+signals_missing    share of names without a signal, of the usual number
+new_names          share of names that never had a signal in the reference
+signal_clock       hours by which signals left the time of day that they had in the reference
+few_returns        1 if fewer names than `min_n` have a signal and the return that was due
+constant_returns   1 if all returns that were due are alike
+returns_missing    share of names without a return that was due, of the usual share
+returns_unit       powers of ten by which their median size is beyond the reference's days
 pnl_gaps           strategy returns that are missing in the last 60 sessions, the last one aside
+pnl_implausible    strategy returns too large for a session in the last 60
 n_versions         1 where the predictions name their model's version
 skew               served cells that differ from research (`drift.skew`)
 version_differs    1 if the version served was not the champion when it signalled, else 0
@@ -204,18 +211,36 @@ def _silence() -> tuple[Rule, ...]:
         return Rule(name, metric, ">", limit, action=action)
 
     names = "Lower min_n if the universe is small, else look for the missing names."
-    alike = "Check the model and the price feed: all signals, or all returns, are alike."
+    alike = "Check the model: all signals are alike."
+    same = "Check the price feed: all returns are alike."
+    partial = "Check the price feed: returns of some names that were due have not been recorded."
+    unit = "Check the unit of the returns: a return is a fraction, 0.01 for 1%."
+    large = "Check the unit of the strategy's returns, and record the right ones."
+    other = "Check the identifiers of the names: most were never in the reference; else accept one."
+    hour = "Check when the model runs, and the time zone of signal_time."
     fewer = "Check that the model ran for all names."
     profits = "Record the missing returns of the strategy; until then no Sharpe ratio is known."
     unnamed = "Record the version of the model with its predictions again."
     return (
         replace(absent("no signals", "n_signals", 1, ran), severity="critical"),
         above("few names", "few_names", 0.0, names),
+        above("new names", "new_names", 0.5, other),
+        above("signal clock", "signal_clock", 2.5, hour),
         above("constant signals", "constant", 0.0, alike),
         above("fewer signals", "signals_missing", 0.3, fewer),
+        above("few returns", "few_returns", 0.0, names),
+        above("constant returns", "constant_returns", 0.0, same),
+        above("fewer returns", "returns_missing", 0.3, partial),
+        above("returns unit", "returns_unit", 0.7, unit),
+        above("strategy returns implausible", "pnl_implausible", 0.0, large),
         above("strategy returns missing", "pnl_gaps", 0.0, profits),
         absent("no version", "n_versions", 1, unnamed),
-        absent("no features", "n_features", 1, "Check that the feature job ran."),
+        absent(
+            "no features",
+            "n_features",
+            1,
+            "Check that the feature job ran, before the signals were made.",
+        ),
         absent("no returns", "n_returns", 2, feed),
     )
 

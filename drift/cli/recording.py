@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,15 +18,48 @@ from mlflow_timescale.cli.kit import (
 )
 from mlflow_timescale.db import DatabaseURI
 
+# Written out: the module that defines the columns loads numpy.
+COLUMNS = (
+    "entity_key",
+    "session",
+    "event_time",
+    "signal_time",
+    "signal",
+    "value",
+    "horizon",
+    "known_at",
+    "signal_name",
+    "model_name",
+    "model_version",
+    "group",
+)
+
+
+def column_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--entity-column, --session-column, ...: the columns that have other names in the file."""
+    for name in reversed(COLUMNS):
+        flag = name.removesuffix("_key").replace("_", "-")
+        text = f"Column of {name}, if it has another name."
+        command = click.option(f"--{flag}-column", name, metavar="NAME", help=text)(command)
+    return command
+
 
 @click.command()
 @database_option
 @strategy_option()
 @calendar_option
+@column_options
 @click.argument("what", type=click.Choice(["predictions", "returns", "strategy-returns"]))
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @rehearsal_option
-def record(uri: DatabaseURI, strategy: str, calendar: str | None, what: str, file: Path) -> None:
+def record(
+    uri: DatabaseURI,
+    strategy: str,
+    calendar: str | None,
+    what: str,
+    file: Path,
+    **columns: str | None,
+) -> None:
     """Record predictions or returns from a CSV or Parquet FILE.
 
     WHAT is in the file: predictions have the columns entity_key, signal, and signal_time or
@@ -36,14 +70,15 @@ def record(uri: DatabaseURI, strategy: str, calendar: str | None, what: str, fil
     from ..monitor import DriftMonitor
 
     monitor = DriftMonitor(uri, strategy, calendar=calendar)
-    recorders: dict[str, Callable[[Path], int]] = {
+    names = {name: other for name, other in columns.items() if other is not None}
+    recorders: dict[str, Callable[..., int]] = {
         "predictions": monitor.record_predictions,
         "returns": monitor.record_returns,
         "strategy-returns": monitor.record_strategy_returns,
     }
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always", UserWarning)
-        added = recorders[what](file)
+        added = recorders[what](file, columns=names)
     print_message(f"{added} new rows")
     for warning in raised:
         print_message(f"Warning: {warning.message}", style="yellow", stderr=True)

@@ -25,7 +25,14 @@ from mlflow_timescale.cli.kit import (
 from mlflow_timescale.db import DatabaseURI, Error
 
 from .monitors import open_monitor
-from .tables import headroom_json, metrics_json, print_alerts, print_metrics, served
+from .tables import (
+    headroom_json,
+    metrics_json,
+    print_alerts,
+    print_handled,
+    print_metrics,
+    served,
+)
 
 if TYPE_CHECKING:
     from ..monitor import DriftMonitor
@@ -104,11 +111,14 @@ def _show(monitor: DriftMonitor, metrics: DriftMetrics, as_json: bool) -> None:
     alerts, rooms = metrics.alerts, monitor.headroom(metrics.date)
     if as_json:
         content = {"limits": headroom_json(rooms), "cautions": monitor.cautions()}
-        print_json({**metrics_json(metrics), **content, "alerts": alerts})
+        print_json(
+            {**metrics_json(metrics), **content, "alerts": alerts, "handled": metrics.handled}
+        )
     else:
         print_message(f"{monitor.strategy_id} {metrics.date}{served(metrics, monitor.champion())}")
         print_metrics(metrics, rooms)
         for caution in monitor.cautions():
             print_message(f"Caution: {caution}", style="yellow")
         print_alerts(alerts, none="No open alerts.")
+        print_handled(metrics.handled)
     exit_with(Exit.ALERT if alerts else Exit.OK)

@@ -93,6 +93,14 @@ def print_alerts(alerts: Sequence[Alert], none: str) -> None:
     print_table(header, [_alert_row(alert) for alert in alerts])
 
 
+def print_handled(alerts: Sequence[Alert]) -> None:
+    """Print a line for each alert that a person has acknowledged or silenced."""
+    from ..alerts.lifecycle import handled_text
+
+    for alert in alerts:
+        print_message(handled_text(alert).capitalize())
+
+
 def number(value: float | None) -> str:
     """Four digits, or nothing.
 

@@ -67,7 +67,11 @@ def _read(
     observations = observing.observe_all(conn, strategy, days, Champions(conn))
     windows = [observing.window(observed, strategy.calendar) for observed in observations]
     names = sorted({feature_values.base(feature) for feature in features})
-    return {sample.feature: sample for sample in feature_values.samples(conn, windows, names)}
+    samples = {s.feature: s for s in feature_values.samples(conn, windows, names)}
+    if PREDICTIONS in features:
+        sections = {o.session: observing.signal_section(o.primary) for o in observations}
+        samples[PREDICTIONS] = Sample(PREDICTIONS, sections)
+    return samples
 
 
 def _matrix(sample: Sample, days: Sequence[date], names: np.ndarray) -> Floats:

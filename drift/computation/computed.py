@@ -35,3 +35,7 @@ class ComputedSessions:
     notes: dict[tuple[str, date], str] = field(default_factory=dict)
     episodes: list[Episode] = field(default_factory=list)
     judged_after: date = FIRST
+
+    def note(self, metric: str, session: date, text: str) -> None:
+        """Keep a sentence for the alert that a metric opens at a session."""
+        self.notes[metric, session] = text

@@ -25,6 +25,7 @@ def of_clocks(
 ) -> Iterator[Value]:
     """Hours by which a feature's events have left their usual hour, and sessions behind it."""
     session, moved = observed.session, {}
+    yield from _signal_clock(session, references, batch)
     for name in watched:
         usual, today = references[name].clock, batch.clocks.pop((session, name), None)
         if usual is None or today is None:
@@ -39,6 +40,19 @@ def of_clocks(
     yield Value(session, "clock_shift", "", worst, len(moved), status)
     listed = ", ".join(f"{name} {hours:+.1f} h" for name, hours in moved.items() if hours)
     batch.notes["clock_shift", session] = f"event times against their usual hour: {listed}"
+
+
+def _signal_clock(
+    session: date, references: Mapping[str, Reference], batch: ComputedSessions
+) -> Iterator[Value]:
+    """Hours by which the signals came later or, negative, earlier than ever in the reference."""
+    today = batch.clocks.pop((session, PREDICTIONS), None)
+    usual = references[PREDICTIONS].clock if PREDICTIONS in references else None
+    if usual is None or today is None:
+        return
+    hours = shift(today, usual) / 60
+    yield Value(session, "signal_clock", "", abs(hours), 1, "ok")
+    batch.note("signal_clock", session, f"signals came {hours:+.1f} h from their usual time")
 
 
 def of_units(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,7 +12,7 @@ import numpy as np
 
 from mlflow_timescale.db import Connection
 
-from ..alerts.rules import Evaluation, Rule, evaluate
+from ..alerts.rules import Evaluation, Flags, Rule, evaluate
 from ..metrics.arrays import Floats
 from ..metrics.cusum import Baseline
 from ..metrics.spread import is_rounding
@@ -21,6 +22,7 @@ from ..results.values import Value
 from ..strategies import Strategy
 from .session_values import NOTHING_DUE
 
+LEAST_GAPS = 5  # signals from which it is known how often a strategy signals
 COUNTS = ("n_signals", "n_returns", "n_features", "n_versions")
 
 
@@ -28,7 +30,8 @@ COUNTS = ("n_signals", "n_returns", "n_features", "n_versions")
 class History:
     """Values without a dimension, over all sessions: the stored ones under the new ones.
 
-    `computed` are the sessions that were looked at, `levels` the accepted level of the IC at each.
+    `computed` are the sessions that were looked at, `levels` the accepted level of the IC at each,
+    `windows` the positions of the window that judges each, None without one.
     """
 
     sessions: Sequence[date]
@@ -37,6 +40,7 @@ class History:
     arrays: dict[str, Floats]
     n_ic: Floats
     nothing_due: set[tuple[str, date]]
+    windows: Sequence[slice | None] = ()
 
     @classmethod
     def read(
@@ -53,7 +57,10 @@ class History:
             strategy.calendar.sessions_in_range(min(computed), max(computed)) if computed else []
         )
         levels = [_level(references, session) for session in sessions]
-        history = cls(sessions, computed, levels, {}, np.full(len(sessions), np.nan), set())
+        windows = _windows(references, sessions)
+        history = cls(
+            sessions, computed, levels, {}, np.full(len(sessions), np.nan), set(), windows
+        )
         metric_names = {rule.metric for rule in strategy.rules} | {"ic", "n_signals", *metrics}
         if sessions:
             selection = (sessions[0], sessions[-1], sorted(metric_names), [""])
@@ -100,11 +107,44 @@ class History:
         if metric != "n_signals" and not np.isfinite(array).any():
             return np.ones_like(array)
         first = int(np.argmax(np.isfinite(array)))
-        unasked = [
-            index < first or day not in self.computed or (metric, day) in self.nothing_due
-            for index, day in enumerate(self.sessions)
-        ]
+        unasked = np.array(
+            [
+                index < first or day not in self.computed or (metric, day) in self.nothing_due
+                for index, day in enumerate(self.sessions)
+            ],
+            dtype=bool,
+        )
+        if metric == "n_signals":
+            unasked |= self._between_signals(array)
         return np.where(unasked, 1.0, array)
+
+    def _between_signals(self, n_signals: Floats) -> Flags:
+        """The sessions without a signal of a strategy that does not signal in every session.
+
+        Nine of ten gaps between two signals of the reference are the usual ones.
+        """
+        signalled = np.flatnonzero(n_signals > 0)
+        window = self.windows[-1] if len(self.windows) else None
+        habit = signalled
+        if window is not None:
+            habit = signalled[(signalled >= window.start) & (signalled < window.stop)]
+        if len(habit) < LEAST_GAPS:
+            return np.zeros(len(n_signals), dtype=bool)
+        usual = int(np.quantile(np.diff(habit), 0.9, method="lower"))
+        positions = np.arange(len(n_signals))
+        last = np.maximum.accumulate(np.where(n_signals > 0, positions, -usual))
+        return np.asarray(positions - last < usual)
+
+
+def _windows(references: References, sessions: Sequence[date]) -> list[slice | None]:
+    judging = [references.at(session) for session in sessions]
+    positions = {
+        window.reference_id: slice(
+            bisect_left(sessions, window.window_start), bisect_right(sessions, window.window_end)
+        )
+        for window in references.judging
+    }
+    return [None if window is None else positions[window.reference_id] for window in judging]
 
 
 def _level(references: References, session: date) -> Baseline | None:

@@ -1,4 +1,4 @@
-"""Whether returns are what they should be: of a plausible size, and dated by the signal's session.
+"""Whether returns are plausible in size and dated by the signal's session; the signals' turnover.
 
 `of_session` takes one session and the one before it; `dating` follows from the series.
 """
@@ -15,6 +15,7 @@ from ..metrics import ic
 from ..metrics.arrays import Floats
 from ..metrics.plausible_returns import LARGEST_RETURN
 from ..metrics.spread import mean_and_sd
+from ..metrics.turnover import turnover
 from ..results.values import Value
 
 SHIFTED = ("ic_earlier", "ic_later")
@@ -34,6 +35,7 @@ def of_session(observed: Observed, before: Observed, min_n: int, names: Names) -
     """
     yield from _implausible(observed, names)
     yield from _shifted(observed, before, min_n)
+    yield from _turnover(observed, before)
 
 
 def _implausible(observed: Observed, names: Names) -> Iterator[Value]:
@@ -61,6 +63,17 @@ def _shifted(observed: Observed, before: Observed, min_n: int) -> Iterator[Value
         result = ic.rank_ic(signal.values, values, min_n)
         if result.value is not None:
             yield Value(observed.session, metric, "", result.value, result.n, "ok")
+
+
+def _turnover(observed: Observed, before: Observed) -> Iterator[Value]:
+    now, old = observed.primary, before.primary
+    if now is None or old is None:
+        return
+    names = np.union1d(now.entities, old.entities)
+    signals = [align(names, signal.entities, signal.values) for signal in (old, now)]
+    share = turnover(*signals)
+    if np.isfinite(share):
+        yield Value(observed.session, "turnover", "", share, len(names), "ok")
 
 
 def dating(

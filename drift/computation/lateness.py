@@ -30,6 +30,8 @@ from .session_values import PREDICTIONS
 _queries = load("drift")
 METRIC = "late"
 READ = ("repeats", "behind", "caught_up")
+STRATEGY_RETURNS = "strategy returns"
+NEVER_IN_STEP = ("returns", STRATEGY_RETURNS)  # are right again when they are recorded again
 SAME = 0.5  # of the names: more of them with an earlier session's values make a repetition
 
 
@@ -81,11 +83,17 @@ def late_values(
     references: References,
     batch: ComputedSessions,
     sessions: Sequence[date],
+    own_repeats: Mapping[date, int],
 ) -> list[Value]:
-    """The value `late` of every feature that was ever behind, and of the worst ("")."""
+    """The value `late` of every input that was ever behind, and of the worst ("").
+
+    `own_repeats` are the sessions that repeat the strategy return of an earlier one.
+    """
     if not references or not sessions:
         return []
     facts = _facts(conn, strategy, batch, sessions)
+    if own_repeats:
+        facts[STRATEGY_RETURNS] = (dict(own_repeats), {}, set())
     judge = references.at(sessions[-1])
     watched = sorted(references.distributions(judge)) if facts and judge else []
     confirmed: dict[str, set[date]] = {}
@@ -96,7 +104,7 @@ def late_values(
         lateness = Lateness(sessions, *facts[feature])
         lateness.right |= confirmed.get(feature, set()) | confirmed.get("", set())
         if feature == PREDICTIONS:
-            _follow_features(lateness, behind)
+            _follow_features(lateness, {n: lags for n, lags in behind.items() if n in watched})
         # A feature that is late itself cannot show that another one is not.
         others = [name for name in watched if name not in facts]
         _look_for_repairs(conn, strategy, batch, feature, lateness, others)
@@ -113,8 +121,12 @@ def _facts(
     """By feature: what it repeats, how far its events are behind, where it caught up."""
     stored = values.of_sessions(conn, strategy.strategy_id, sessions[0], sessions[-1], READ)
     complete = {run.session for run in batch.runs}
+    days = set(batch.days)
     facts: dict[str, tuple[dict[date, int], dict[date, int], set[date]]] = {}
-    for v in [v for v in stored if v.session not in complete] + batch.values:
+    kept = [
+        v for v in stored if v.session not in (days if v.dimension in NEVER_IN_STEP else complete)
+    ]
+    for v in kept + batch.values:
         if v.metric in READ and v.dimension and v.value:
             repeats, behind, right = facts.setdefault(v.dimension, ({}, {}, set()))
             if v.metric == "caught_up":
@@ -141,7 +153,7 @@ def _look_for_repairs(
     others: Sequence[str],
 ) -> None:
     """Look, at each computed session at which a feature is late, whether it is right again."""
-    if feature == PREDICTIONS or not feature_values.exist(conn):
+    if feature in NEVER_IN_STEP or not feature_values.exist(conn):
         return
     complete = {run.session: run for run in batch.runs}
     for index, session in enumerate(lateness.sessions):
@@ -154,8 +166,9 @@ def _look_for_repairs(
                 continue
             repeated, late = lateness.sessions[since - step], lateness.sessions[since]
             known_by = complete[session].as_of
-            if _is_corrected(
-                conn, strategy, feature, repeated, late, known_by
+            is_feature = feature != PREDICTIONS
+            if (
+                is_feature and _is_corrected(conn, strategy, feature, repeated, late, known_by)
             ) or catching_up.is_in_step(
                 conn, strategy, feature, others, late, session, lateness.lags()[index]
             ):

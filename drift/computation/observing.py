@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime
 
+import numpy as np
+
 from mlflow_timescale.common.calendars import TradingCalendar
+from mlflow_timescale.common.time import to_micros
 from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.rows import scalar
 
 from ..inputs.champions import Champions
-from ..inputs.feature_values import FeatureWindow
-from ..inputs.signals_and_returns import Judged, Observed, observe
+from ..inputs.feature_values import FeatureWindow, Section
+from ..inputs.signals_and_returns import Judged, Observed, Signal, observe
 from ..strategies import Strategy
 
 _queries = load("drift")
@@ -33,6 +36,14 @@ def observe_all(
         primary = observations[-1].primary
         before = primary.model_version if primary and primary.model_version else before
     return observations
+
+
+def signal_section(signal: Signal | None) -> Section:
+    """A signal as one feature more: its values, all of the time at which the last was made."""
+    if signal is None:
+        return Section(np.empty(0, dtype=np.int64), np.empty(0))
+    events = np.full(len(signal.entities), to_micros(signal.signal_time), dtype=np.int64)
+    return Section(signal.entities, signal.values, events=events)
 
 
 def as_of(observed: Observed, calendar: TradingCalendar) -> datetime:

@@ -11,6 +11,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
+from mlflow_timescale.common.errors import first_of
 from mlflow_timescale.db import Connection, load, rows
 
 from ..alerts import lifecycle
@@ -26,12 +27,13 @@ from ..results.references import AcceptedWindow, References
 from ..results.values import Run, Value
 from ..skew.mornings import SessionSkew
 from ..strategies import Strategy
-from . import clocks, feed_values, input_checks, series_values, session_values
+from . import clocks, due_returns, feed_values, input_checks, series_values, session_values
 from .computed import ComputedSessions
 from .lateness import earlier_sessions
-from .observing import as_of, observe_all, window
+from .observing import as_of, observe_all, signal_section, window
 from .served_version import served_version
 from .session_values import PREDICTIONS, Histograms
+from .universe import Universe
 
 _queries = load("drift")
 
@@ -56,12 +58,16 @@ def compute(
     marks = rows.scalars(conn, _queries.stale_marks, {"strategy_id": strategy.strategy_id})
     batch, champions = ComputedSessions(days, marks), Champions(conn)
     references = References(conn, strategy.strategy_id)
+    universe = Universe(conn, strategy, references)
     for chunk in _chunks(days):
         observations = observe_all(conn, strategy, chunk, champions)
         for observed in observations:
+            batch.values += universe.of_session(observed, batch)
             batch.values += session_values.of_session(observed, strategy.min_n)
             _explain_names(observed, strategy, batch)
-        batch.values += _checks(conn, strategy, observations, champions)
+        checks = list(_checks(conn, strategy, observations, champions))
+        batch.values += checks
+        batch.values += _withdrawn(conn, strategy, checks, [d for d in chunk if d in only_returns])
         complete = [observed for observed in observations if observed.session not in only_returns]
         for observed in complete:
             _compare_versions(observed, strategy, champions, batch)
@@ -77,6 +83,14 @@ def compute(
 
 
 def _explain_names(observed: Observed, strategy: Strategy, batch: ComputedSessions) -> None:
+    if observed.primary is None and observed.signals:
+        wanted = (strategy.signal, strategy.model_name, strategy.model_version)
+        others = {
+            (signal.name, signal.model_name, signal.model_version) for signal in observed.signals
+        }
+        listed = first_of(["/".join(filter(None, each)) for each in sorted(others)], 3)
+        text = f"none of {'/'.join(filter(None, wanted))}, but of {listed}"
+        batch.note("n_signals", observed.session, text)
     few = next((v for v in reversed(batch.values) if v.metric == "few_names"), None)
     if few is not None and few.session == observed.session and few.value:
         text = f"{few.n} names, and an IC needs min_n {strategy.min_n}"
@@ -107,6 +121,23 @@ def _checks(
         day = strategy.calendar.previous_session(observed.session)
         before = by_session.get(day) or observe_all(conn, strategy, [day], champions)[0]
         yield from input_checks.of_session(observed, before, strategy.min_n, names)
+        yield from due_returns.of_session(observed, before)
+
+
+def _withdrawn(
+    conn: Connection, strategy: Strategy, checks: Sequence[Value], days: Sequence[date]
+) -> Iterator[Value]:
+    """The implausible returns of `days` that a revision has replaced.
+
+    A session of which only returns were read again keeps the other values that it has.
+    """
+    if not days:
+        return
+    kept = {(v.session, v.metric, v.dimension) for v in checks}
+    row = (strategy.strategy_id, days[0], days[-1], ["implausible_return"])
+    for v in values.of_sessions(conn, *row):
+        if v.session in days and (v.session, v.metric, v.dimension) not in kept:
+            yield Value(v.session, v.metric, v.dimension, None, 0, "withdrawn")
 
 
 def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
@@ -283,8 +314,7 @@ def _counted(
 
     for observed in observations:
         if observed.primary is not None:
-            primary = feature_values.Section(observed.primary.entities, observed.primary.values)
-            add(observed.session, PREDICTIONS, primary)
+            add(observed.session, PREDICTIONS, signal_section(observed.primary))
     names = {name for pairs in judges.values() for _, d in pairs for name in d}
     for sample in _samples(conn, strategy, observations, names):
         for session, section in sample.sections.items():

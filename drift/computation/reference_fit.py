@@ -34,15 +34,14 @@ def distributions(
     """The reference of the predictions and of every feature, with its day-to-day variation."""
     for name, sections, labels in samples(conn, strategy, days):
         fitted = fit(sections, bins, labels, ranked=strategy.ranked)
-        is_feature = name != PREDICTIONS
-        yield name, _with_clock(fitted, sections, strategy) if is_feature else fitted
+        yield name, _with_clock(fitted, sections, strategy)
 
 
 def samples(conn: Connection, strategy: Strategy, days: Sequence[date]) -> Iterator[Sample]:
     """Name, sections by session, and labels of categories: of the predictions and each feature."""
     observations = observing.observe_all(conn, strategy, days, Champions(conn))
     predictions = {
-        o.session: Section(o.primary.entities, o.primary.values)
+        o.session: observing.signal_section(o.primary)
         for o in observations
         if o.primary is not None
     }

@@ -14,7 +14,7 @@ from ..inputs.signals_and_returns import strategy_returns
 from ..results.references import References
 from ..results.values import FIRST, Value
 from ..strategies import Strategy
-from . import input_checks, session_values
+from . import due_returns, input_checks, session_values
 from .computed import ComputedSessions
 from .history import History
 from .lateness import late_values
@@ -31,7 +31,8 @@ def follow(
     batch: ComputedSessions,
 ) -> None:
     """Add to the batch what follows from the series: derived values, episodes, alert flags."""
-    history = History.read(conn, strategy, references, batch.days, input_checks.SHIFTED)
+    extra = (*input_checks.SHIFTED, *due_returns.STORED)
+    history = History.read(conn, strategy, references, batch.days, extra)
     history.add(batch.values)
     start = history.sessions.index(batch.days[0])
     series = SessionSeries(
@@ -41,20 +42,40 @@ def follow(
         n_signals=history.of("n_signals"),
         returns=strategy_returns(conn, strategy.strategy_id, history.sessions),
         levels=history.levels,
+        windows=history.windows,
         horizon=_horizon(conn, strategy),
         periods_per_year=strategy.periods_per_year,
     )
     shifted = {metric: history.of(metric) for metric in input_checks.SHIFTED}
     found = [
         *session_values.of_series(series, start),
-        *late_values(conn, strategy, references, batch, history.sessions),
+        *due_returns.at_due_sessions(
+            series,
+            {metric: history.of(metric) for metric in due_returns.STORED},
+            strategy.min_n,
+            start,
+            batch.note,
+        ),
+        *late_values(
+            conn,
+            strategy,
+            references,
+            batch,
+            history.sessions,
+            due_returns.repeated(history.sessions, series.returns),
+        ),
         *input_checks.dating(history.sessions, history.of("ic"), shifted, start),
     ]
     derived = [value for value in found if value.session in history.computed]
     history.add(derived)
     for index, missing in session_values.pnl_gaps(series, start):
         days = first_of([history.sessions[gap] for gap in missing], 5)
-        batch.notes["pnl_gaps", history.sessions[index]] = f"missing: {days}"
+        batch.note("pnl_gaps", history.sessions[index], f"missing: {days}")
+    for index, large in session_values.pnl_implausible(series, start):
+        shown = first_of([f"{history.sessions[i]} {series.returns[i]:.4g}" for i in large], 5)
+        batch.note(
+            "pnl_implausible", history.sessions[index], f"too large for one session: {shown}"
+        )
     judged = history.judge(strategy.rules)
     batch.judged_after = min((w.window_end for w in references.accepted), default=FIRST)
     batch.episodes = lifecycle.episodes(judged, history.sessions, batch.judged_after)

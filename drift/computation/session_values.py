@@ -18,6 +18,7 @@ from ..metrics import feed_quality, ic, sharpe
 from ..metrics.arrays import Counts, Floats
 from ..metrics.cusum import Baseline
 from ..metrics.feed_quality import Shares
+from ..metrics.plausible_returns import LARGEST_STRATEGY_RETURN
 from ..metrics.psi import (
     POOLED_SESSIONS,
     PSIResult,
@@ -82,14 +83,12 @@ def _named_versions(observed: Observed) -> Value:
 
 
 def _unrankable(observed: Observed, primary: Signal, min_n: int) -> Iterator[Value]:
-    """Why a session has no IC although it has signals: too few names, or all alike."""
+    """Why a session will have no IC although it has signals: too few names, or all alike."""
     signals = primary.values[np.isfinite(primary.values)]
-    returns = align(primary.entities, *_realized(observed, primary.horizon))
-    returns = returns[np.isfinite(returns) & np.isfinite(primary.values)]
-    n = min(len(signals), len(returns)) if len(returns) else len(signals)
+    n = len(signals)
     yield Value(observed.session, "few_names", "", float(n < min_n), n, "ok")
-    alike = [is_constant(values) for values in (signals, returns) if len(values) >= min_n]
-    yield Value(observed.session, "constant", "", float(any(alike)), n, "ok")
+    alike = n >= min_n and is_constant(signals)
+    yield Value(observed.session, "constant", "", float(alike), n, "ok")
 
 
 def _at_horizon(observed: Observed, primary: Signal, horizon: int, min_n: int) -> Iterator[Value]:
@@ -238,7 +237,8 @@ def _worst(session: date, metric: str, value: float | None, found: SessionPSI | 
 class SessionSeries:
     """What the values of a session are derived from: arrays of shape (sessions,), NaN if unknown.
 
-    `n_ic` counts the names behind each IC. `levels` are the accepted levels of the IC.
+    `n_ic` counts the names behind each IC. `levels` are the accepted levels of the IC, `windows`
+    the positions of the window that judges each session, None without one.
     """
 
     sessions: Sequence[date]
@@ -247,6 +247,7 @@ class SessionSeries:
     n_signals: Floats
     returns: Floats
     levels: Sequence[Baseline | None]
+    windows: Sequence[slice | None]
     horizon: int
     periods_per_year: float
 
@@ -275,14 +276,43 @@ def of_series(series: SessionSeries, start: int) -> Iterator[Value]:
 
 
 def _fewer_signals(series: SessionSeries, start: int) -> Iterator[Value]:
-    """The share of names without a signal, of the usual number in the 20 sessions before."""
+    """The share of names without a signal, of the usual number."""
     for index in range(start, len(series.sessions)):
-        before = series.n_signals[max(index - USUAL, 0) : index]
-        before = before[np.isfinite(before) & (before > 0)]
-        now = series.n_signals[index]
-        if len(before) and now > 0:
-            missing = max(0.0, 1.0 - float(now) / float(np.median(before)))
+        habit, now = usual(series.n_signals, series.windows[index], index), series.n_signals[index]
+        if habit and now > 0:
+            missing = max(0.0, 1.0 - float(now) / habit)
             yield Value(series.sessions[index], "signals_missing", "", missing, int(now), "ok")
+
+
+def usual(series: Floats, window: slice | None, index: int) -> float:
+    """The usual value at session number `index`; 0 where there is none yet.
+
+    The median of the 20 sessions before, or of the reference if that is larger: twenty sessions get
+    used to a fault that lasts.
+
+    >>> usual(np.array([60.0, 60.0, 60.0, 30.0, 30.0, 30.0]), slice(0, 2), 5)
+    60.0
+    """
+    spans = [series[max(index - USUAL, 0) : index]]
+    if window is not None and window.stop <= index:
+        spans.append(series[window])
+    known = [span[np.isfinite(span) & (span > 0)] for span in spans]
+    return max((float(np.median(span)) for span in known if len(span)), default=0.0)
+
+
+def pnl_implausible(series: SessionSeries, start: int) -> Iterator[tuple[int, list[int]]]:
+    """For each session from `start` on: the positions of strategy returns too large to be one.
+
+    In the longest window of the Sharpe ratio; beyond 25%, and beyond five times the largest of the
+    reference.
+    """
+    sizes = np.nan_to_num(np.abs(series.returns))
+    for index in range(start, len(series.returns)):
+        window = series.windows[index]
+        largest = sizes[window].max(initial=0.0) if window is not None else 0.0
+        begin = max(index - SHARPE_WINDOWS[-1] + 1, window.stop if window is not None else 0)
+        limit = max(LARGEST_STRATEGY_RETURN, 5 * float(largest))
+        yield index, (begin + np.flatnonzero(sizes[begin : index + 1] > limit)).tolist()
 
 
 def pnl_gaps(series: SessionSeries, start: int) -> Iterator[tuple[int, list[int]]]:
@@ -300,6 +330,10 @@ def pnl_gaps(series: SessionSeries, start: int) -> Iterator[tuple[int, list[int]
 def _gaps(series: SessionSeries, start: int) -> Iterator[Value]:
     for index, missing in pnl_gaps(series, start):
         yield Value(series.sessions[index], "pnl_gaps", "", len(missing), SHARPE_WINDOWS[-1], "ok")
+    for index, large in pnl_implausible(series, start):
+        yield Value(
+            series.sessions[index], "pnl_implausible", "", len(large), SHARPE_WINDOWS[-1], "ok"
+        )
 
 
 def _derived(session: date, metric: str, value: float) -> Value:

@@ -38,6 +38,13 @@ class Championship:
         return f"{self.version} (since {self.since:%Y-%m-%d}{by}{reason})"
 
 
+def registered_models(conn: Connection) -> list[str]:
+    """The names of the models that this database's registry knows; none without a registry."""
+    if not scalar(conn, _queries.registry_exists):
+        return []
+    return [row[0] for row in conn.execute(_queries.registered_models)]
+
+
 class Champions:
     """The champions of models over time; each model's are read on first use."""
 
@@ -55,6 +62,10 @@ class Champions:
     def now(self, model: str) -> Championship | None:
         """The present champion of a model; None if it has none."""
         return next((period for period in self._of(model) if period.until is None), None)
+
+    def between(self, model: str, start: datetime, end: datetime) -> list[Championship]:
+        """The champions of a model that began in a period."""
+        return [period for period in self._of(model) if start <= period.since < end]
 
     def begin(self, model: str) -> datetime | None:
         """The time before which nothing is recorded about a model's champion."""

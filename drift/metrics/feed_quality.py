@@ -20,6 +20,7 @@ from .labels import require_same
 __all__ = [
     "KINDS",
     "Habits",
+    "Prints",
     "Shares",
     "excess",
     "magnitude",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime, timezone
 
 import numpy as np
 
 from mlflow_timescale.common.calendars import NotASession
 from mlflow_timescale.db import Connection, load
 
+from ..alerts import lifecycle
+from ..cautions import cautions
+from ..changes import changes
 from ..computation.history import History
+from ..inputs.champions import Champions
 from ..metrics import cusum
 from ..metrics.arrays import Floats
 from ..metrics.psi import PSIResult, Reference, psi_from_counts
@@ -37,14 +41,27 @@ SERIES = (
     "sharpe_60d",
     "drawdown",
     "strategy_return",
+    "turnover",
     "n_signals",
     "n_returns",
     "n_features",
 )
 
 
-def gather(conn: Connection, strategy: Strategy, session: date, history: History) -> Report:
-    """What the report of a computed session shows. Raises NotASession if it was not computed."""
+def gather(
+    conn: Connection,
+    strategy: Strategy,
+    session: date,
+    history: History,
+    *,
+    now: datetime | None = None,
+    registry: str = "",
+) -> Report:
+    """What the report of a computed session shows. Raises NotASession if it was not computed.
+
+    `now` is the time of a page that is made on demand; by default that of the next open, until
+    which the session is the last one. `registry` is the address of an MLflow server.
+    """
     runs = values.runs(conn, strategy.strategy_id, session, session)
     if not runs:
         raise NotASession(
@@ -57,6 +74,8 @@ def gather(conn: Connection, strategy: Strategy, session: date, history: History
     features = _features(conn, strategy, references, judge, session)
     baseline = history.levels[end - 1]
     ic = history.of("ic")[drawn]
+    alerts = lifecycle.find(conn, strategy.strategy_id)
+    over = strategy.calendar.session_open(strategy.calendar.next_session(session))
     return Report(
         strategy=strategy.strategy_id,
         session=session,
@@ -67,7 +86,11 @@ def gather(conn: Connection, strategy: Strategy, session: date, history: History
         onset=cusum.onset(ic, baseline) if baseline is not None else None,
         psi_ratios=_ratios(conn, strategy, features, history.sessions[drawn]),
         features=features,
-        facts=_facts(strategy, runs[0], judge),
+        facts=_facts(conn, strategy, runs[0], judge),
+        model_url=_model_url(registry, runs[0]),
+        stored={alert.rule: alert for alert in lifecycle.as_of(alerts, strategy.rules, session)},
+        cautions=cautions(conn, strategy, now or over),
+        changes=changes(conn, strategy, session, alerts),
         periods_per_year=strategy.periods_per_year,
         judged=history.sessions[:end],
         remarks=remarks(values.of_sessions(conn, strategy.strategy_id, session, session)),
@@ -123,14 +146,41 @@ def _ratios(
     }
 
 
-def _facts(strategy: Strategy, run: values.Run, judge: AcceptedWindow | None) -> dict[str, str]:
+def _model_url(registry: str, run: values.Run) -> str:
+    """The page of the judged version; "" without an MLflow server or a version."""
+    if not registry.startswith(("http://", "https://")) or not run.model_version:
+        return ""
+    return f"{registry.rstrip('/')}/#/models/{run.model_name}/versions/{run.model_version}"
+
+
+def _champion(conn: Connection, strategy: Strategy, run: values.Run) -> str:
+    """The champion when the session signalled; of the last session that closed, the present one."""
+    champions, model = Champions(conn), run.model_name
+    is_last = strategy.calendar.last_sessions(1, datetime.now(timezone.utc))[-1] == run.session
+    champion = champions.at(model, run.as_of) or (champions.now(model) if is_last else None)
+    if champion is None:
+        return "not known for this session" if model else ""
+    if champion.names(run.model_version):
+        return f"{champion}, the version that served"
+    return f"{champion}, which is NOT the version that served"
+
+
+def _facts(
+    conn: Connection, strategy: Strategy, run: values.Run, judge: AcceptedWindow | None
+) -> dict[str, str]:
+    calendar = strategy.calendar
     model = f"{run.model_name} {run.model_version}".strip()
+    following = calendar.next_session(run.session)
     facts = {
-        "Model": model or "not named by the predictions",
-        "As of": f"{run.as_of:%Y-%m-%d %H:%M} UTC",
-        "Calendar": strategy.calendar.name,
+        "Served by": model or "not named by the predictions",
+        "Champion": _champion(conn, strategy, run),
+        "As of": f"{run.as_of:%Y-%m-%d %H:%M} UTC, computed {run.computed_at:%Y-%m-%d %H:%M} UTC",
+        "Next session": f"{following}, closes {calendar.session_close(following):%Y-%m-%d %H:%M} "
+        f"UTC; after that, look for a newer page",
+        "Calendar": calendar.name,
         "Revision": str(run.revision),
     }
+    facts = {name: text for name, text in facts.items() if text}
     if judge is None:
         facts["Reference"] = "none: neither the IC nor the features can be judged yet"
     else:

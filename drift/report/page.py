@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ..alerts.headroom import Headroom, headroom
+from ..alerts.lifecycle import Alert
 from ..alerts.rules import SEVERITIES, Evaluation, Rule
 from ..metrics.buckets import Reference
 from ..metrics.cusum import Baseline, Onset
@@ -30,7 +31,7 @@ __all__ = ["Report", "figures", "render"]
 WORST = 6
 MOST_FEATURES = 15
 AGO = (0, 5, 20)  # sessions
-COUNTS = ("n_signals", "n_returns", "n_features")
+USUAL = ("turnover", "n_signals", "n_returns", "n_features")
 LABELS = {
     "ic": "IC of the session",
     "ic_5d_avg": "mean IC, 5 sessions",
@@ -44,6 +45,7 @@ LABELS = {
     "sharpe_60d": "Sharpe ratio, 60 sessions",
     "drawdown": "below the highest point",
     "strategy_return": "return of the strategy",
+    "turnover": "turnover of a book by rank",
     "n_signals": "names with a signal",
     "n_returns": "names with a return that was due",
     "n_features": "features with a value",
@@ -82,8 +84,13 @@ class Report:
     judged
         The sessions that the rules looked at, which end with those drawn; by default the same.
         An alert may have been open for longer than the pictures reach back.
-    remarks
-        Sentences on implausible inputs.
+    remarks, cautions, changes
+        Sentences on implausible inputs, on how far the monitor can be trusted, and on what changed
+        since the session before.
+    stored
+        The alerts of the session as they are stored, by rule: their notes, and who handles them.
+    model_url
+        The page of the judged version; "" for none.
     """
 
     strategy: str
@@ -99,6 +106,10 @@ class Report:
     periods_per_year: float = 252
     judged: Sequence[date] = ()
     remarks: Sequence[str] = ()
+    cautions: Sequence[str] = ()
+    changes: Sequence[str] = ()
+    stored: Mapping[str, Alert] = field(default_factory=dict)
+    model_url: str = ""
 
 
 def figures(report: Report) -> dict[str, bytes]:
@@ -243,11 +254,20 @@ def _open_alerts(report: Report) -> list[dict[str, Any]]:
             "inhibited": bool(state.inhibited[last]),
             "since": since[state.rule.name],
             "value": float(state.statistic[last]),
+            "note": _note(report.stored.get(state.rule.name)),
         }
         for state in report.evaluation.states.values()
         if last >= 0 and state.open[last]
     ]
     return sorted(found, key=_loudness)
+
+
+def _note(alert: Alert | None) -> str:
+    """What is behind an alert, and who handles it."""
+    if alert is None:
+        return ""
+    by = f"{alert.state} by {alert.changed_by}" if alert.state != "open" else ""
+    return ": ".join(filter(None, [by, alert.note]))
 
 
 def _loudness(alert: Mapping[str, Any]) -> tuple[bool, int]:
@@ -275,8 +295,8 @@ def _numbers(report: Report, rooms: Sequence[Headroom]) -> Iterator[dict[str, An
 
 def _limit(name: str, report: Report, rooms: Sequence[Headroom]) -> str:
     usual = np.asarray(report.series[name], dtype=np.float64)[-21:-1]
-    if name in COUNTS and np.isfinite(usual).any():
-        return f"usual {np.nanmedian(usual):g}"
+    if name in USUAL and np.isfinite(usual).any():
+        return f"usual {np.nanmedian(usual):.3g}"
     return limit_of(name, rooms) or NO_LIMIT.get(name, "")
 
 

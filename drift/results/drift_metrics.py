@@ -93,6 +93,8 @@ class DriftMetrics:
         Everything, by metric and dimension.
     alerts
         The alerts that were open at the session and need a person, worst first.
+    handled
+        The alerts that hold as well, and that a person has acknowledged or silenced.
 
     Examples
     --------
@@ -118,6 +120,7 @@ class DriftMetrics:
     model_version: str = ""
     values: tuple[Value, ...] = field(default=(), repr=False)
     alerts: tuple[Alert, ...] = field(default=(), repr=False, compare=False)
+    handled: tuple[Alert, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def of(
@@ -127,6 +130,7 @@ class DriftMetrics:
         found: Sequence[Value],
         run: Run | None = None,
         alerts: Sequence[Alert] = (),
+        handled: Sequence[Alert] = (),
     ) -> DriftMetrics:
         """The metrics of a session, from its values.
 
@@ -138,8 +142,8 @@ class DriftMetrics:
             Values by metric and dimension.
         run
             The session as computed, for its model.
-        alerts
-            Those that were open at the session, worst first.
+        alerts, handled
+            Those that were open at the session, and those that a person handles; worst first.
 
         Examples
         --------
@@ -161,18 +165,24 @@ class DriftMetrics:
             model_version=run.model_version if run else "",
             values=tuple(found),
             alerts=tuple(alerts),
+            handled=tuple(handled),
         )
 
     @property
     def status(self) -> str:
         """The worst severity among `alerts`: "warning", "critical", "emergency"; else "ok".
 
+        Where only alerts that a person handles hold: the state of the worst, "acknowledged" or
+        "silenced".
+
         Examples
         --------
         >>> DriftMetrics(datetime.date(2024, 1, 2), "momentum", ic=0.031).status
         'ok'
         """
-        return self.alerts[0].severity if self.alerts else "ok"
+        if self.alerts:
+            return self.alerts[0].severity
+        return self.handled[0].state if self.handled else "ok"
 
     @property
     def statuses(self) -> dict[str, str]:

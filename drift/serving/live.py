@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+import os
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from mlflow_timescale import db
-from mlflow_timescale.common import git, packages
-from mlflow_timescale.common.text import check_text
+from mlflow_timescale.common import packages
+from mlflow_timescale.common.frames import pandas_series
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.spool import Drained, Spool
+from mlflow_timescale.features import FeatureStore, FeatureView
+from mlflow_timescale.spool import Spool
 
-from .. import strategies
-from . import requests, storing
-from .cells import aligned, no_features, read_features
-from .environment import environment
-from .outbox import Outbox
+from . import requests
+from .models import LoadedModel, ModelUnavailable, load_verified, model_input, picked
+from .reading import described, latest_cells
+from .recorder import PredictionRecorder, Receipt, entity_groups, stored
 from .requests import Origin, Request, SignalName
 
-stored = packages.attribute("feature_store", "values.stored")
+__all__ = ["Receipt", "Serving"]
+
+OF_VIEW = packages.attribute("feature_store", "read.query").OF_VIEW
+selection = packages.attribute("feature_store", "catalogue.selection")
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """What became of a request.
-
-    Attributes
-    ----------
-    request_id
-        The caller's id, or the one that was made for the request.
-    is_new
-        False if the request was recorded before, and the call changed nothing.
-    is_spooled
-        True if the database was away: the request waits in the spool.
-
-    Examples
-    --------
-    >>> Receipt("close of 2024-04-18", True).is_new
-    True
-    """
-
-    request_id: str
-    is_new: bool
-    is_spooled: bool = False
-
-
-class Serving:
+class Serving(PredictionRecorder):
     """Live predictions of one strategy, remembered.
 
     Parameters
@@ -58,6 +40,17 @@ class Serving:
     strategy
         The strategy of the drift monitor, which reads its predictions from here. A new one is
         recorded with the first request.
+    model
+        A registered model, such as "models:/momentum@champion". The version is loaded at the first
+        prediction, every file's SHA-256 is verified, and it stays until `refresh`, also where the
+        alias moves.
+    features
+        The features that `predict` reads: names, or views; by default the columns of the model's
+        signature.
+    feature_version, max_age, max_staleness
+        As of `FeatureStore.get_latest`.
+    output
+        The column of the model's output that is the prediction, where it has several.
     model_name, model_version
         The caller's own label of a model that its own code loads.
     signal, horizon
@@ -102,6 +95,12 @@ class Serving:
         uri: str | DatabaseURI | db.Database | None = None,
         strategy: str = "default",
         *,
+        model: str | None = None,
+        features: Any = None,
+        feature_version: Any = None,
+        max_age: Any = None,
+        max_staleness: Any = OF_VIEW,
+        output: str | None = None,
         model_name: str = "",
         model_version: str = "",
         signal: str = "signal",
@@ -112,23 +111,35 @@ class Serving:
         conninfo: str | None = None,
         dsn: str | None = None,
     ) -> None:
-        self.database = db.Database.of(
+        database = db.Database.of(
             db.one_of(uri, conninfo, dsn),
             application="serving",
             setup=stored.register,
             translate=True,
         )
-        self.uri = self.database.uri
-        strategies.check_name(strategy)
-        labels = {"strategy": strategy, "model_name": model_name, "model_version": model_version}
-        check_text({**labels, "signal": signal}, "Serving")
-        if not isinstance(horizon, int) or horizon < 1:
-            raise ValueError(f"horizon is {horizon!r}; it counts sessions, 1 or more")
-        self._signal = SignalName(strategy, signal, horizon, model_name, model_version)
-        self._calendar = calendar
-        self._code_version = code_version
-        self._numbers = storing.Numbers()
-        self._outbox = Outbox(self.database, self._numbers, spool)
+        super().__init__(
+            database,
+            SignalName(strategy, signal, horizon, model_name, model_version),
+            calendar=calendar,
+            code_version=code_version,
+            spool=spool,
+        )
+        if model is not None and (model_name or model_version):
+            raise ValueError(
+                f"model {model!r} names a registered version; model_name and model_version label a "
+                f"model that your own code loads: give one of both"
+            )
+        self._model_uri, self._output, self._features = model, output, features
+        self._options = {
+            "feature_version": feature_version,
+            "max_age": max_age,
+            "calendar": calendar,
+            "max_staleness": max_staleness,
+        }
+        self._store_of_features = FeatureStore(database)
+        self._loaded: LoadedModel | None = None
+        self._loading = threading.Lock()
+        _objects.add(self)
 
     def __repr__(self) -> str:
         return f"Serving({str(self.uri)!r}, {self.strategy!r})"
@@ -140,145 +151,201 @@ class Serving:
         self.close()
 
     @property
-    def strategy(self) -> str:
-        """The strategy.
+    def model(self) -> Any:
+        """The loaded pyfunc model.
+
+        Raises
+        ------
+        ModelUnavailable
+            The object has no model, or there is no such version.
 
         Examples
         --------
-        >>> live.strategy
-        'momentum'
+        >>> live.model
+        Traceback (most recent call last):
+        drift.serving.models.ModelUnavailable: this Serving has no model: pass model="models:/..."
         """
-        return self._signal.strategy_id
+        return self._served_model().model
 
-    def record(
+    @property
+    def model_version(self) -> str:
+        """The version that serves: the one that was loaded, or the caller's label.
+
+        Examples
+        --------
+        >>> live.model_version
+        '7'
+        """
+        if self._model_uri is None:
+            return self._signal.model_version
+        return self._served_model().version
+
+    def refresh(self) -> bool:
+        """Load the version that the alias points at now; return whether it is another one.
+
+        Predictions that run meanwhile are made, and recorded, with the version before.
+
+        Raises
+        ------
+        ModelUnavailable
+            The object has no model, or there is no such version: the one before stays.
+
+        Examples
+        --------
+        >>> import mlflow, pandas as pd
+        >>> from mlflow_timescale import ModelRegistry
+        >>> mlflow.set_tracking_uri(uri)
+        >>> def register(factor):
+        ...     with mlflow.start_run() as run:
+        ...         logged = mlflow.pyfunc.log_model(
+        ...             name="model", python_model=lambda model_input: model_input * factor,
+        ...             input_example=pd.DataFrame({"rsi_14": [61.2]}), pip_requirements=[])
+        ...     return ModelRegistry(uri).register_model(
+        ...         "rsi", source=logged.model_uri, run_id=run.info.run_id)
+        >>> _ = register(0.5)
+        >>> serving = Serving(uri, "rsi", model="models:/rsi/latest")
+        >>> serving.refresh(), serving.model_version
+        (True, '1')
+        >>> _ = register(0.25)
+        >>> serving.model_version, serving.refresh(), serving.model_version
+        ('1', True, '2')
+        """
+        loaded = load_verified(self.database, self._required_model())
+        before, self._loaded = self._loaded, loaded
+        return before is None or before.version != loaded.version
+
+    def predict(
         self,
         entities: str | Sequence[str],
         *,
-        output: Any,
-        features: Any = None,
-        as_of: Any = None,
-        event_times: Any = None,
-        groups: Any = None,
-        model_version: str | None = None,
+        as_of: datetime | None = None,
         request_id: str | None = None,
-        latency: timedelta | None = None,
-    ) -> Receipt:
-        """Record predictions of the caller's own code, together or not at all.
+        groups: Any = None,
+    ) -> Any:
+        """Read features, predict with the loaded version, and record all of it.
+
+        A feature that has no value is NaN for the model, and None in the memory.
 
         Parameters
         ----------
-        output
-            What the model returned, n numbers: in the order of the entities, or by entity. NaN and
-            infinities are kept; the monitor counts both as missing.
-        features
-            What the model was given: any frame with n rows, in the order of the entities or with
-            a column `entity_key` (or an index) that names them; for one entity also a mapping of
-            names to values. NaN, None and infinities stay distinct.
-        event_times
-            The moments that the values describe: an aware datetime, or a mapping or frame of these
-            by feature. Columns `<feature>__event_time` of the features work too.
         groups
             The group of each entity, for the monitor.
-        model_version
-            The version that made these predictions, if it is not that of the object.
-        latency
-            From the call to the output.
 
         Returns
         -------
-        Receipt
+        pandas.Series
+            The predictions by entity, in the order of `entities`; `attrs["request_id"]` names the
+            request.
 
         Raises
         ------
-        InvalidFrame, InvalidTime, InvalidValue
-            Rows do not belong to the entities, a time is naive, a value cannot be kept.
+        ModelUnavailable
+            The object has no model, there is no such version, or its signature names no columns
+            and `features` was not given.
+        UnknownFeature
+            A feature was never written.
+        InvalidTime
+            `as_of` is naive.
         Contradiction
-            The request id, or the output at this `as_of`, is recorded with another content.
+            The request id, or another output at this `as_of`, is recorded.
 
         Examples
         --------
-        >>> features = {"rsi_14": [61.2, None], "ret_5d": [0.012, float("nan")]}
-        >>> receipt = live.record(
-        ...     ["AAPL", "MSFT"], features=features, output=[0.4, -0.1], as_of=close,
-        ...     request_id="close")
-        >>> receipt.is_new
-        True
-        >>> live.record(
-        ...     ["AAPL", "MSFT"], features=features, output=[0.4, -0.1], as_of=close,
-        ...     request_id="close")
-        Receipt(request_id='close', is_new=False)
+        >>> import mlflow, pandas as pd
+        >>> from mlflow_timescale import ModelRegistry
+        >>> from mlflow_timescale.features import FeatureStore
+        >>> mlflow.set_tracking_uri(uri)
+        >>> opening = datetime(2024, 4, 18, 13, 30, tzinfo=timezone.utc)
+        >>> features = {"rsi_14": 61.0}
+        >>> FeatureStore(uri).write_features("AAPL", opening, features, ingest_time=opening)
+        1
+        >>> with mlflow.start_run() as run:
+        ...     logged = mlflow.pyfunc.log_model(
+        ...         name="model", python_model=lambda model_input: model_input / 100,
+        ...         input_example=pd.DataFrame({"rsi_14": [61.2]}), pip_requirements=[])
+        >>> _ = ModelRegistry(uri).register_model(
+        ...     "rsi", source=logged.model_uri, run_id=run.info.run_id)
+        >>> serving = Serving(uri, "rsi", model="models:/rsi/latest")
+        >>> serving.predict(["AAPL", "MSFT"], as_of=close).to_dict()
+        {'AAPL': 0.61, 'MSFT': nan}
         """
+        begin = time.perf_counter()
         names = requests.entity_names(entities)
-        times = requests.decision_times(as_of, names)
-        requests.refuse_repeated(names, times)
+        served = self._served_model()
+        features = self._features if self._features is not None else list(served.features)
+        columns = selection.select(features, None).names if features else ()
+        if not columns:
+            raise ModelUnavailable(
+                f"the signature of {served.uri} names no columns: pass features=[...]"
+            )
+        cells, moment = latest_cells(
+            self._store_of_features, names, features, columns, as_of, self._options
+        )
+        given = model_input(served, cells, names)
+        outputs = requests.read_outputs(picked(served.model.predict(given), self._output), names)
+        signal, origin = self._named(served)
         request = Request(
-            signal=self._named(model_version),
-            origin=self._origin(),
+            signal=signal,
+            origin=origin,
             request_id=requests.check_request_id(request_id),
             entities=names,
-            as_of=times,
-            outputs=requests.read_outputs(output, names),
-            cells=no_features(len(names))
-            if features is None
-            else read_features(features, names, event_times),
-            groups=_groups(groups, names),
-            latency_ms=None if latency is None else latency / timedelta(milliseconds=1),
+            as_of=requests.decision_times(moment, names),
+            outputs=outputs,
+            cells=cells,
+            source="store",
+            reading=described({**self._options, "views": _views(features)}),
+            groups=entity_groups(groups, names),
+            latency_ms=(time.perf_counter() - begin) * 1000,
             calendar=self._calendar,
         )
-        return self._store(request)
+        requests.refuse_repeated(names, request.as_of)
+        receipt = self._store(request)
+        signals = pandas_series(outputs, names, self._signal.signal)
+        signals.attrs["request_id"] = receipt.request_id
+        return signals
 
-    def drain(self) -> Drained:
-        """Send what waits in the spool now, in order; also what an earlier process left there.
+    def _labelled(self, model_version: str | None) -> tuple[SignalName, Origin]:
+        if self._model_uri is None or model_version is not None:
+            return super()._labelled(model_version)
+        return self._named(self._served_model())
 
-        Returns
-        -------
-        Drained
-            How many requests were sent, were there already, or were refused by the database; the
-            latter are in the list of `mlflow-timescale spool status`.
-
-        Raises
-        ------
-        SpoolBusy
-            Another thread or process drains the spool.
-
-        Examples
-        --------
-        >>> live.drain()
-        Drained(sent=0, repeated=0, refused=0)
-        """
-        return self._outbox.drain()
-
-    def close(self) -> None:
-        """Close the connections; the next call opens new ones. What waits keeps waiting.
-
-        Examples
-        --------
-        >>> live.close()
-        """
-        self._outbox.close()
-        self.database.close()
-
-    def _store(self, request: Request) -> Receipt:
-        is_new = self._outbox.send(request)
-        return Receipt(request.request_id, is_new is not False, is_new is None)
-
-    def _named(self, model_version: str | None) -> SignalName:
-        if model_version is None:
-            return self._signal
-        check_text(model_version, "model_version")
+    def _named(self, served: LoadedModel) -> tuple[SignalName, Origin]:
+        """The signal and origin of predictions of a loaded version."""
         signal = self._signal
-        return SignalName(
-            signal.strategy_id, signal.signal, signal.horizon, signal.model_name, model_version
+        name = SignalName(
+            signal.strategy_id, signal.signal, signal.horizon, served.name, served.version
         )
+        return name, self._origin(served.uri, served.checksum)
 
-    def _origin(self) -> Origin:
-        return Origin(
-            code_version=self._code_version or git.version(Path.cwd()), environment=environment()
-        )
+    def _required_model(self) -> str:
+        if self._model_uri is None:
+            raise ModelUnavailable('this Serving has no model: pass model="models:/..."')
+        return self._model_uri
+
+    def _served_model(self) -> LoadedModel:
+        """The loaded version; threads that come first wait for one of them to load it."""
+        reference = self._required_model()
+        if self._loaded is None:
+            with self._loading:
+                if self._loaded is None:
+                    self._loaded = load_verified(self.database, reference)
+        return self._loaded
 
 
-def _groups(groups: Any, names: Sequence[str]) -> tuple[str, ...] | None:
-    if groups is None:
-        return None
-    check_text(list(groups.values() if isinstance(groups, Mapping) else groups), "groups")
-    return tuple(str(group) for group in aligned(groups, names, "groups").tolist())
+def _views(features: Any) -> str | None:
+    """The views among the features, whose limits hold too, such as "momentum/2"."""
+    parts = features if isinstance(features, (list, tuple)) else [features]
+    views = [f"{part.name}/{part.version}" for part in parts if isinstance(part, FeatureView)]
+    return ", ".join(views) or None
+
+
+_objects: WeakSet[Serving] = WeakSet()
+
+
+def _after_fork() -> None:
+    """Replace the locks: a thread that held one is not in the child."""
+    for serving in list(_objects):
+        serving._loading = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

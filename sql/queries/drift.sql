@@ -148,6 +148,27 @@ WHERE r.value IS DISTINCT FROM t.value
 ORDER BY t.session, t.entity_key
 LIMIT 11;
 
+-- name: revised_returns
+-- How many returns of sessions before one were revised in a period, and of how many sessions?
+SELECT 'returns' AS kind, count(*), count(DISTINCT r.session)
+FROM mlops.drift_return_points AS r
+WHERE r.strategy_id = %(strategy_id)s AND r.session < %(session)s
+    AND r.known_at >= %(start)s AND r.known_at < %(end)s
+    AND EXISTS (
+        SELECT FROM mlops.drift_return_points AS o
+        WHERE o.strategy_id = r.strategy_id AND o.session = r.session AND o.horizon = r.horizon
+            AND o.entity_id = r.entity_id AND o.known_at < r.known_at
+    )
+UNION ALL
+SELECT 'strategy returns', count(*), count(DISTINCT r.session)
+FROM mlops.drift_strategy_returns AS r
+WHERE r.strategy_id = %(strategy_id)s AND r.session < %(session)s
+    AND r.known_at >= %(start)s AND r.known_at < %(end)s
+    AND EXISTS (
+        SELECT FROM mlops.drift_strategy_returns AS o
+        WHERE o.strategy_id = r.strategy_id AND o.session = r.session AND o.known_at < r.known_at
+    );
+
 -- name: stage_strategy_returns
 -- A place for the rows to arrive in.
 CREATE TEMPORARY TABLE staged (
@@ -307,6 +328,14 @@ WHERE EXISTS (
         SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
     ))
 );
+
+-- name: names_signalled
+-- Which names had a signal of a strategy in any of some sessions?
+SELECT DISTINCT p.entity_id
+FROM mlops.drift_prediction_points AS p
+WHERE p.session = ANY (%(sessions)s::date[]) AND p.signal_id = ANY (ARRAY(
+    SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
+));
 
 -- name: stale_sessions
 -- Which computed sessions have learned something since, and was it only returns?
@@ -485,6 +514,14 @@ SELECT version, valid_from AS since, valid_to AS until, coalesce(mlflow_user, db
 FROM mlops.registry_history
 WHERE workspace = 'default' AND name = %(model)s AND kind = 'alias' AND subject = 'champion'
 ORDER BY valid_from;
+
+-- name: registry_exists
+-- Has this database a registry of models?
+SELECT to_regclass('registered_models') IS NOT NULL;
+
+-- name: registered_models
+-- Which models does the registry know?
+SELECT name FROM registered_models ORDER BY name;
 
 -- name: version_before
 -- Which version judged the last session before one?

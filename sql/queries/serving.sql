@@ -117,3 +117,8 @@ DELETE FROM mlops.requests WHERE recorded_at < %(before)s::date;
 -- name: add_removal
 -- Remember what was removed.
 INSERT INTO mlops.served_removals (before, predictions) VALUES (%(before)s, %(predictions)s);
+
+-- name: version_checksum
+-- The SHA-256 of all files of a model version.
+SELECT checksum FROM mlops.version_checksums
+WHERE workspace = %(workspace)s AND name = %(name)s AND version = %(version)s;

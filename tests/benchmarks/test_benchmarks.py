@@ -22,6 +22,7 @@ TINY: dict[str, str | None] = {
     "benchmarks.drift.numerics": "--features 2 --names 500 --signals 3",
     "benchmarks.drift.planted": "--seeds 1 --calendars XSHG --faults f+",
     "benchmarks.drift.replay": None,  # minutes: tests/drift/test_replay.py runs it
+    "benchmarks.drift.serving": "--calls 10 --predictions 200",
     "benchmarks.features": "--rows 20000 --rounds 1 --spines 100 --write-rows 20000 --wide 5",
     "benchmarks.features.feast": None,  # needs an environment with Feast
     "benchmarks.features.growth": "--sizes 20000 --spines 100",

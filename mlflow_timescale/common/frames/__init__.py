@@ -15,7 +15,7 @@ from mlflow_timescale.common.frames.columns import (
     text,
 )
 from mlflow_timescale.common.frames.frame import Frame
-from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame
+from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame, pandas_matrix, pandas_series
 from mlflow_timescale.common.frames.structures import (
     JSON,
     dump_json,
@@ -38,5 +38,7 @@ __all__ = [
     "labels",
     "load_json",
     "make_frame",
+    "pandas_matrix",
+    "pandas_series",
     "text",
 ]

@@ -1,0 +1,47 @@
+"""How much of a book that follows a signal's ranks changes from one session to the next."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from .arrays import Floats
+from .labels import require_same
+
+__all__ = ["rank_weights", "turnover"]
+
+
+def rank_weights(signals: ArrayLike) -> Floats:
+    """Weights of a long-short book that is linear in the ranks, shape (names,); NaN signals have 0.
+
+    Their absolute values add up to 1, long and short to a half each.
+
+    >>> rank_weights([0.1, 0.3, 0.2]).tolist()
+    [-0.5, 0.5, 0.0]
+    """
+    values = np.asarray(signals, dtype=np.float64)
+    known = np.isfinite(values)
+    weights = np.zeros(values.shape)
+    if known.sum() > 1:
+        ranks = stats.rankdata(values[known])
+        ranks -= ranks.mean()
+        size = np.abs(ranks).sum()
+        weights[known] = ranks / size if size else 0.0
+    return weights
+
+
+def turnover(before: ArrayLike, now: ArrayLike) -> float:
+    """The share of a rank book that is traded: half of the weights' changes; NaN without a book.
+
+    `before` and `now` are the signals of the same names, shape (names,), NaN where there is none. 0
+    for the same ranks, 1 for a book that is sold and bought as a whole.
+
+    >>> turnover([1, 2, 3], [1, 2, 3]), turnover([1, 2, 3], [3, 2, 1])
+    (0.0, 1.0)
+    """
+    require_same(before=before, now=now)
+    old, new = rank_weights(before), rank_weights(now)
+    if not old.any() or not new.any():
+        return float("nan")
+    return float(np.abs(new - old).sum() / 2)
