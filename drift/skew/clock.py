@@ -19,6 +19,7 @@ from .served import ServedTable
 __all__ = ["ClockChange", "changes"]
 
 MINUTE = 60_000_000
+DAY = 1440.0
 USUAL = 5  # sessions from which the usual hour is known
 LEAST = 30.0  # minutes: feeds of a few minutes' delay are no matter of time zones
 
@@ -61,9 +62,8 @@ def changes(
     moved: list[tuple[date, float, Reading, Clock]] = []
     for day, reading in zip(days, readings, strict=True):
         clock = Clock.fit(usual[-60:]) if len(usual) >= USUAL else None
-        minutes = shift(reading, clock) if clock else 0.0
-        if clock is not None and abs(minutes) >= LEAST:
-            moved.append((day, minutes, reading, clock))
+        if clock is not None and abs(shift(reading, clock)) >= LEAST:
+            moved.append((day, _moved(reading, usual), reading, clock))
         else:
             usual.append(reading)
     if not moved or start is None or moved[-1][0] < start:
@@ -79,6 +79,18 @@ def changes(
         max(reading.behind - clock.behind, 0),
         _looks_like(minutes, calendar.tz, moved[-1][0]),
     )
+
+
+def _moved(reading: Reading, usual: Sequence[Reading]) -> float:
+    """Minutes against the clock that was steadiest before: local time, the close, or UTC."""
+    by_clock = []
+    for name in ("local", "after_close", "utc"):
+        past = np.array([getattr(day, name) for day in usual])
+        middle = float(np.median(past))
+        gap = (getattr(reading, name) - middle + DAY / 2) % DAY - DAY / 2
+        by_clock.append((float(np.abs(past - middle).max()), gap))
+    _, minutes = min(by_clock, key=lambda clock: clock[0])
+    return float(minutes)
 
 
 def _readings(
@@ -109,7 +121,7 @@ def _reading(events: Micros, session: date, calendar: TradingCalendar) -> Readin
         behind = 0
     close = to_micros(calendar.session_close(session))
     # The day of the event is no part of its hour: a value of the session before is no other clock.
-    after_close = (event - close) / MINUTE + 1440.0 * (session - local.date()).days
+    after_close = (event - close) / MINUTE + DAY * (session - local.date()).days
     hour, day_hour = (moment.hour * 60 + moment.minute for moment in (local, utc))
     return Reading(after_close, float(hour), float(day_hour), max(behind, 0))
 

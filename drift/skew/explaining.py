@@ -13,9 +13,9 @@ from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.micros import MISSING, Micros
 from mlflow_timescale.common.time import from_micros, to_micros
 from mlflow_timescale.db import Connection
-from mlflow_timescale.features import cross_section
+from mlflow_timescale.features import cross_section, known
 
-from .cells import Floats, SkewCells
+from .cells import Floats, SkewCells, same
 from .comparing import Comparison, Sources, compare
 from .hypotheses import SHIFTS
 from .research import Research, Texts, of_store
@@ -48,7 +48,7 @@ def cells_of(context: Context, number: int, compared: Comparison, feature: str) 
     table, parts = compared.table, [compared]
     if number in context.earlier and len(context.earlier[number]):
         only = _only(context.earlier[number], feature)
-        parts.insert(0, compare(context.conn, only, context.sources, context.texts))
+        parts.insert(0, compare(context.conn, only, context.sources, context.texts, exact=False))
     served, expected, stored = (
         np.concatenate([getattr(part, name)[part.features.index(feature)] for part in parts])
         for name in ("served", "expected", "stored")
@@ -70,7 +70,8 @@ def cells_of(context: Context, number: int, compared: Comparison, feature: str) 
         for j, name in enumerate(compared.features)
         if j != i
     }
-    event = compared.events[i]
+    now = _padded(stored[:padding], _now(context, compared, i, compared.events[i]))
+    written = _padded(stored[:padding], _written(context, compared, i))
     return SkewCells(
         days,
         names.tolist(),
@@ -79,13 +80,24 @@ def cells_of(context: Context, number: int, compared: Comparison, feature: str) 
         served,
         expected,
         grid,
-        known_then=stored if is_other else None,
-        written=_padded(expected[:padding], _written(context, compared, i)),
-        now=_padded(expected[:padding], _now(context, compared, i, event)),
+        known_then=_where_changed(stored, now, expected) if is_other else None,
+        written=_where_changed(written, stored, expected),
+        now=_where_changed(now, stored, expected),
         others=others,
         versions=_versions(context, feature, table, padding),
         tolerance=context.sources.tolerance(feature, table),
     )
+
+
+def _where_changed(values: Floats | None, other: Floats | None, right: Floats) -> Floats | None:
+    """Values of the store at one moment where it has others at another; else what is right.
+
+    A value that the store has at both, against another source, is not a matter of time: the store
+    is wrong.
+    """
+    if values is None or other is None:
+        return None
+    return np.where(same(values, other, 0.0), right, values)
 
 
 def _only(table: ServedTable, feature: str) -> ServedTable:
@@ -161,10 +173,14 @@ def _written(context: Context, compared: Comparison, i: int) -> Floats | None:
     if version is None:
         return None
     values: Floats = compared.stored[i].copy()
+    last = from_micros(int(table.as_of.max()))
     is_replay = table.recorded_at - table.as_of > REPLAY
     moments = np.where(is_replay, table.recorded_at, table.as_of)
     for session in np.unique(table.sessions[compared.differs[i]]).tolist():
         at = np.flatnonzero(table.sessions == session)
+        written_by = from_micros(int(moments[at].max()))
+        if not known.written_later(context.conn, written_by, last):
+            continue
         read, _ = of_store(
             context.conn,
             table.entities[at].tolist(),
@@ -172,7 +188,7 @@ def _written(context: Context, compared: Comparison, i: int) -> Floats | None:
             {feature: version},
             context.texts,
             reading=table.reading,
-            written_by=from_micros(int(moments[at].max())),
+            written_by=written_by,
         )
         values[at] = read[0]
     return values
@@ -237,7 +253,8 @@ def _versions(
     if isinstance(source, Research):
         return {}
     versions = {}
-    for version in context.sources.versions.get(feature, ()):
+    stored = context.sources.versions.get(feature, ())
+    for version in stored if len(stored) > 1 else ():
         if version != compared_with:
             read, _ = of_store(
                 context.conn,

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from mlflow_timescale.common import packages
+from mlflow_timescale.common.micros import MISSING
 from mlflow_timescale.common.time import from_micros
 from mlflow_timescale.db import Connection
 from mlflow_timescale.features import known
 
 from ..serving import memory
 from ..strategies import Strategy
-from .cells import same
+from .cells import Floats, same
 from .clock import ClockChange, changes
 from .comparing import Comparison, Sources, compare
 from .diagnosis import diagnose
@@ -27,6 +28,7 @@ from .served import STORE, ServedTable, tables
 
 __all__ = ["FeatureSkew", "Reconciliation", "Revised", "reconcile"]
 
+LATELY = 10 * 86_400_000_000  # µs before the first decision, in which most events lie
 EARLIER = 10  # sessions before the range, in which a fault may have begun
 stored = packages.attribute("feature_store", "values.stored")
 
@@ -219,6 +221,7 @@ def _result(
     parts = [comparison.table for comparison in compared]
     names = {name for part in parts for name in np.unique(part.entities.astype(str)).tolist()}
     features = list(dict.fromkeys(name for part in parts for name in part.features))
+    now = [_current(context, comparison) if revisions else {} for comparison in compared]
     known_names = {name for comparison in compared for name in comparison.features}
     return Reconciliation(
         strategy_id,
@@ -227,7 +230,7 @@ def _result(
         len(names),
         sum(part.values.size for part in parts),
         tuple(
-            _merged(name, list(_of_feature(name, compared, context, revisions)))
+            _merged(name, list(_of_feature(name, compared, context, now)))
             for name in features
             if name in known_names
         ),
@@ -245,8 +248,24 @@ def _cells_by_session(tables: Sequence[ServedTable]) -> dict[date, int]:
     return dict(sorted(cells.items()))
 
 
+def _current(context: Context, comparison: Comparison) -> Mapping[str, Floats]:
+    """What is known today of the events of each feature: the recent ones in one pass."""
+    events = dict(zip(comparison.features, comparison.events, strict=True))
+    known_events = {name: of for name, of in events.items() if (of != MISSING).any()}
+    start = int(comparison.table.as_of.min()) - LATELY
+    recent = {n: of for n, of in known_events.items() if of[of != MISSING].min() > start}
+    values = current(context.conn, comparison.table, recent, context.now)
+    for name, of in known_events.items():
+        if name not in recent:
+            values |= current(context.conn, comparison.table, {name: of}, context.now)
+    return values
+
+
 def _of_feature(
-    name: str, compared: Sequence[Comparison], context: Context, revisions: bool
+    name: str,
+    compared: Sequence[Comparison],
+    context: Context,
+    now: Sequence[Mapping[str, Floats]],
 ) -> Iterator[FeatureSkew]:
     """The feature in each table that has it: usually one."""
     for number, comparison in enumerate(compared):
@@ -269,7 +288,7 @@ def _of_feature(
             dict(zip(days.tolist(), counts.tolist(), strict=True)),
             tuple(findings),
             tuple(changes(name, table, context.earlier.get(number), context.calendar)),
-            _revised(context, comparison, i) if revisions else None,
+            _revised(context, comparison, i, now[number].get(name)),
         )
 
 
@@ -298,10 +317,11 @@ def _merged(name: str, parts: Sequence[FeatureSkew]) -> FeatureSkew:
     )
 
 
-def _revised(context: Context, comparison: Comparison, i: int) -> Revised | None:
+def _revised(
+    context: Context, comparison: Comparison, i: int, now: Floats | None
+) -> Revised | None:
     """What of the cells that agree is known otherwise today."""
     name, table = comparison.features[i], comparison.table
-    now = current(context.conn, table, {name: comparison.events[i]}, context.now).get(name)
     if now is None:
         return None
     was = comparison.stored[i]

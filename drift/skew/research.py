@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from mlflow_timescale.common.calendars import TradingCalendar
-from mlflow_timescale.common.frames import Frame, InvalidFrame, text
-from mlflow_timescale.common.micros import Micros, column_micros
+from mlflow_timescale.common.frames import InvalidFrame, make_frame
+from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.time import from_micros
 from mlflow_timescale.db import Connection
 from mlflow_timescale.features import known
 
+from ..inputs import columns
 from .cells import Floats
 
 __all__ = ["Research", "Source", "of_store"]
 
 Source = Any  # a frame, a Parquet file, a version, or a function of a spine
-EARLIER_TEXTS = 1e15  # codes of texts begin here: no feature of numbers reaches it
+FIRST_TEXT, APART = 1e15, 1e12  # codes of texts: beyond numbers, and further apart than tolerances
 
 
 class Texts:
@@ -38,7 +39,7 @@ class Texts:
         >>> texts.code('"a"') == texts.code('"a"') != texts.code('"b"')
         True
         """
-        return self._codes.setdefault(value, EARLIER_TEXTS + len(self._codes))
+        return self._codes.setdefault(value, FIRST_TEXT + APART * len(self._codes))
 
     def into(self, values: Floats, others: Mapping[tuple[int, int], Any]) -> None:
         """Enter the numbers of values that are no numbers, by their places in `values`."""
@@ -60,14 +61,15 @@ class Research:
     """
 
     def __init__(self, source: Source, calendar: TradingCalendar) -> None:
-        self._function: Callable[[Any], Any] | None = source if callable(source) else None
         self.calendar = calendar
         self.name = _name(source)
-        self._frame = None if callable(source) else Frame(source, text=("entity_key",))
+        self._function: Callable[[Any], Any] | None = source if callable(source) else None
+        self._table = None if callable(source) else _Table(source, calendar, self.name)
+        self._spine: Any = None  # of the function's last call, whose result is `_table`
 
     def has(self, feature: str) -> bool:
         """Whether a frame has a column of the feature; a function may have any."""
-        return self._frame is None or feature in self._frame.names
+        return self._function is not None or feature in cast("_Table", self._table).columns
 
     def values(
         self, sessions: Sequence[date], entities: Sequence[str], as_of: Micros, feature: str
@@ -76,41 +78,50 @@ class Research:
 
         Raises InvalidFrame where the source has no column of the feature.
         """
-        frame = self._frame if self._function is None else self._called(sessions, entities, as_of)
-        table = self._by_cell(frame, feature)
-        nothing = float("nan")
-        return np.array(
-            [table.get(key, nothing) for key in zip(entities, sessions, strict=True)], dtype=float
-        )
+        if self._function is not None:
+            self._call(self._function, sessions, entities, as_of)
+        return cast("_Table", self._table).values(sessions, entities, feature)
 
-    def _called(self, sessions: Sequence[date], entities: Sequence[str], as_of: Micros) -> Frame:
-        assert self._function is not None  # nosec B101  # for mypy
-        from mlflow_timescale.common.frames import make_frame
-
+    def _call(
+        self,
+        function: Callable[[Any], Any],
+        sessions: Sequence[date],
+        entities: Sequence[str],
+        as_of: Micros,
+    ) -> None:
+        key = (tuple(sessions), tuple(entities), as_of.tobytes())
+        if key == self._spine:
+            return
         spine = {
             "entity_key": list(entities),
             "session": list(sessions),
             "as_of": [from_micros(int(moment)) for moment in as_of],
         }
-        return Frame(self._function(make_frame(spine, "pandas")), text=("entity_key",))
+        result = function(make_frame(spine, "pandas"))
+        self._table, self._spine = _Table(result, self.calendar, self.name), key
 
-    def _by_cell(self, frame: Any, feature: str) -> dict[tuple[str, date], float]:
-        if feature not in frame.names:
-            raise InvalidFrame(
-                f"{self.name} has no column {feature!r}; it has {', '.join(frame.names)}"
-            )
-        entities = text(frame.column("entity_key"), "entity_key").to_pylist()
-        values = frame.column(feature).to_numpy(zero_copy_only=False).astype(float)
-        keys = zip(entities, self._sessions(frame), strict=True)
-        return dict(zip(keys, values.tolist(), strict=True))
 
-    def _sessions(self, frame: Any) -> list[date]:
-        if "session" in frame.names:
-            days = frame.column("session").to_pylist()
-            return [day.date() if isinstance(day, datetime) else day for day in days]
-        moments = column_micros(frame.column("as_of"), "as_of").view("datetime64[us]")
-        days = self.calendar.instants_to_sessions(moments).tolist()
-        return list(days)
+class _Table:
+    """A frame by entity and session; of several rows of one the last counts."""
+
+    def __init__(self, source: Any, calendar: TradingCalendar, name: str) -> None:
+        self.name = name
+        self.columns = columns.read(source)
+        if "session" in self.columns:
+            days = columns.days(self.columns, "session").tolist()
+        else:
+            days = calendar.instants_to_sessions(columns.instants(self.columns, "as_of")).tolist()
+        entities = columns.texts(self.columns, "entity_key")
+        self._rows = {key: row for row, key in enumerate(zip(entities, days, strict=True))}
+
+    def values(self, sessions: Sequence[date], entities: Sequence[str], feature: str) -> Floats:
+        if feature not in self.columns:
+            names = ", ".join(self.columns)
+            raise InvalidFrame(f"{self.name} has no column {feature!r}; it has {names}")
+        column = np.append(columns.numbers(self.columns, feature), np.nan)
+        rows = [self._rows.get(key, -1) for key in zip(entities, sessions, strict=True)]
+        values: Floats = column[rows]
+        return values
 
 
 def _name(source: Source) -> str:
@@ -126,10 +137,16 @@ def of_store(
     as_of: Micros,
     features: Mapping[str, int],
     texts: Texts,
+    *,
+    exact: bool = False,
     **options: Any,
 ) -> tuple[Floats, Micros]:
-    """Values and event times as known in the feature store, shape (features, n)."""
-    cells = known.cells(conn, entities, as_of, features, **options)
+    """Values and event times as known in the feature store, shape (features, n).
+
+    `exact` finds values that were known long before their events too, and takes longer.
+    """
+    read = known.exact_cells if exact else known.cells
+    cells = read(conn, entities, as_of, features, **options)
     values = cells.values.copy()
     for place, value in cells.texts.items():
         values[place] = texts.code(value)

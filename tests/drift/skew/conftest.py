@@ -13,10 +13,20 @@ import numpy as np
 import pytest
 
 from drift import DriftMonitor, Serving
+from drift.serving import reading
+from drift.serving.requests import (
+    Origin,
+    Request,
+    SignalName,
+    decision_times,
+    new_request_id,
+)
+from drift.skew.reconciliation import Reconciliation
 from feature_store import FeatureStore
 from mlflow_timescale.db.uri import DatabaseURI
 
 NAMES = [f"N{i:02d}" for i in range(12)]
+SIGNALS = [0.1 * i for i in range(len(NAMES))]
 HOUR = timedelta(hours=1)
 
 
@@ -58,7 +68,9 @@ class Desk:
             ]
         )
 
-    def _write(self, parts: list[tuple[datetime, datetime, dict[str, Any]]], **options: Any) -> None:
+    def _write(
+        self, parts: list[tuple[datetime, datetime, dict[str, Any]]], **options: Any
+    ) -> None:
         frame = {
             "entity_key": NAMES * len(parts),
             "event_time": [event for event, _, _ in parts for _ in NAMES],
@@ -68,18 +80,39 @@ class Desk:
             frame[name] = np.concatenate([np.asarray(rows[name]) for _, _, rows in parts]).tolist()
         self.store.write_frame(frame, ingest_time="known", **options)
 
-    def serve(self, day: int, changed: dict[str, Any] | None = None) -> None:
-        """Record what live code served: the right values, with some changed."""
+    def serve(
+        self, day: int, changed: dict[str, Any] | None = None, *, late: timedelta = timedelta(0)
+    ) -> None:
+        """Record what own code served: the right values, with some changed; events `late`."""
         rows = {name: matrix[day] for name, matrix in self.values.items()} | (changed or {})
-        features = {name: np.asarray(row).tolist() for name, row in rows.items()}
-        event = self.event(self.days[day])
         self.live.record(
             NAMES,
-            features=features,
-            output=[0.1 * i for i in range(len(NAMES))],
+            features={name: np.asarray(row).tolist() for name, row in rows.items()},
+            output=SIGNALS,
             as_of=self.decision(self.days[day]),
-            event_times=event,
+            event_times=self.event(self.days[day]) + late,
         )
+
+    def serve_from_store(self, day: int) -> None:
+        """Record features as `Serving.predict` reads them, without a model."""
+        features = list(self.values)
+        cells, moment = reading.latest_cells(
+            self.store, NAMES, features, features, self.decision(self.days[day]), {}
+        )
+        request = Request(
+            signal=SignalName(self.strategy, "signal", 1, "gbm", "7"),
+            origin=Origin(),
+            request_id=new_request_id(),
+            entities=tuple(NAMES),
+            as_of=decision_times(moment, NAMES),
+            outputs=np.array(SIGNALS),
+            cells=cells,
+            source="store",
+        )
+        self.live._store(request)
+
+    def reconcile(self, start: int, end: int, **options: Any) -> Reconciliation:
+        return self.monitor.reconcile(self.days[start], self.days[end], **options)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +146,3 @@ def desk(skew_database: DatabaseURI) -> Iterator[Desk]:
 @pytest.fixture
 def rsi(desk: Desk) -> str:
     return next(name for name in desk.values if name.startswith("rsi"))
-
-
-
