@@ -1,12 +1,12 @@
 """Known vulnerabilities of every installed package: pip-audit, and the packages that it skips.
 
-pip-audit asks the index about each release. A mirror may know only the newest release of a package;
-pip-audit then skips the package and succeeds. This program asks again about what was skipped, by
+pip-audit queries the index for each release. A mirror may know only the newest release of a
+package; pip-audit then skips the package and succeeds. This program looks up what was skipped by
 name, and uses the answer where the newest release is the installed one. It lists what is left.
 
 Exit code 1: a finding that known_vulnerabilities.ini does not accept, an entry there that has
 expired or lacks a field; with --strict also a package that was not checked. Otherwise 0: an index
-that is out of reach does not fail a build, but the last line of the output then says so.
+that is out of reach does not fail a build, but the output then names what was not checked.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def run_pip_audit() -> Mapping[str, Any] | None:
 
 
 def ask_index(name: str) -> Mapping[str, Any] | None:
-    """What the index says of a package and its newest release; None if it does not answer."""
+    """What the index knows of a package and its newest release; None if it does not answer."""
     try:
         with urllib.request.urlopen(  # nosec B310  # https, a constant
             INDEX.format(name=name), timeout=SECONDS

@@ -50,7 +50,7 @@ def requirements(name: str, extras: Iterable[str]) -> list[Requirement]:
 def installed_by_users() -> dict[str, set[str]]:
     """Every package of a user's installation with any of the extras for users, and what it needs.
 
-    By metadata, because cyclonedx-py also follows the extras that nobody asks for: those of
+    By metadata, because cyclonedx-py also follows extras that no package requires: those of
     Narwhals lead to pytest.
     """
     needs: dict[str, set[str]] = {}

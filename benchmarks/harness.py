@@ -60,17 +60,44 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return result
 
 
-def server(uri: str | None) -> contextlib.AbstractContextManager[DatabaseURI]:
-    """The server of `--uri`, or an embedded one for the length of the block."""
-    return contextlib.nullcontext(DatabaseURI.parse(uri)) if uri else temporary()
+@contextmanager
+def server(uri: str | None, *, durable: bool = True) -> Iterator[DatabaseURI]:
+    """The server of `--uri`, or an embedded one for the length of the block.
+
+    One that is not durable writes nothing to disk before it must: for results, not for times.
+    """
+    if uri:
+        yield DatabaseURI.parse(uri)
+        return
+    with temporary() as embedded:
+        if not durable:
+            with db.connect(embedded, autocommit=True) as admin:
+                for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+                    admin.execute(
+                        sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting))
+                    )
+                admin.execute("SELECT pg_reload_conf()")
+        yield embedded
 
 
 @contextmanager
-def new_database(on: DatabaseURI, kind: str = "ours") -> Iterator[DatabaseURI]:
-    """An empty database that is dropped after the block."""
+def new_database(
+    on: DatabaseURI, kind: str = "ours", template: DatabaseURI | None = None
+) -> Iterator[DatabaseURI]:
+    """An empty database, or a copy of `template`, that is dropped after the block.
+
+    Connections to the template are ended: PostgreSQL copies no database that is in use.
+    """
     name = sql.Identifier(f"bench_{kind}_{uuid.uuid4().hex[:8]}")
+    source = str(keywords(template)["dbname"]) if template else "template1"
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
     with db.connect(on, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(name))
+        if template is not None:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+                [source],
+            )
+        admin.execute(statement.format(name, sql.Identifier(source)))
     try:
         yield on.with_database(name.as_string().strip('"'))
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 
 from mlflow_timescale.common.errors import did_you_mean
@@ -71,7 +71,7 @@ def _sessions(
     gaps = [day for day in strategy.calendar.sessions_in_range(first, last) if day not in computed]
     if gaps:
         yield (
-            f"{len(gaps)} sessions from {gaps[0]} to {gaps[-1]} were never computed; "
+            f"{_period(gaps)} never computed; "
             f"`drift backfill -s {strategy.strategy_id} {gaps[0]} {gaps[-1]}` computes them"
         )
     behind = len(strategy.calendar.sessions_in_range(last, closed)) - 1 if last < closed else 0
@@ -82,3 +82,9 @@ def _sessions(
             f"the last session computed is {last}, {behind} before {closed}, the last that closed: "
             f"the daily job has not run since, or failed"
         )
+
+
+def _period(sessions: Sequence[date]) -> str:
+    if len(sessions) == 1:
+        return f"session {sessions[0]} was"
+    return f"{len(sessions)} sessions from {sessions[0]} to {sessions[-1]} were"

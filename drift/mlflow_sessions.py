@@ -41,7 +41,18 @@ _queries = load("drift")
 REPORTED = "drift.report"
 BATCH = 1000  # MLflow's limit of metrics in a call
 CHARTED = ("ic", "psi", "sharpe", "drawdown", "strategy_return", "turnover", "n_")
-UNCHARTED = ("ic_earlier", "ic_later", "ic_dating", "n_versions")
+UNCHARTED = (
+    "ic_earlier",
+    "ic_later",
+    "ic_dating",
+    "n_versions",
+    "ic_alert",
+    "psi_alert",
+    "sharpe_alert",
+)
+INTERNAL = ("return_size", "returns_alike", "returns_elsewhere", "returns_unit")  # not tagged
+# MLflow orders charts by name: the IC comes first.
+RENAMED = {"drawdown": "strategy_drawdown"}
 _FORBIDDEN = re.compile(r"[^\w\-. /:]")
 
 
@@ -224,6 +235,7 @@ def metric_name(metric: str, dimension: str) -> str:
     >>> metric_name("psi", "rsi_14@2"), metric_name("ic", "group Tech"), metric_name("ic", "")
     ('psi/rsi_14.2', 'ic/group Tech', 'ic')
     """
+    metric = RENAMED.get(metric, metric)
     name = f"{metric}/{dimension}" if dimension else metric
     return _FORBIDDEN.sub(".", name)[:250]
 
@@ -238,7 +250,9 @@ def _tags(run: Run, status: Status, changed: Sequence[Value]) -> dict[str, str]:
     missing = {
         f"drift.status.{v.metric}": v.status if v.value is None else "ok"
         for v in changed
-        if not v.dimension and (v.value is None or run.logged_revision is not None)
+        if not v.dimension
+        and v.metric not in INTERNAL
+        and (v.value is None or run.logged_revision is not None)
     }
     return {
         "drift.status": status.worst if run.status == "ok" else run.status,

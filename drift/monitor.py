@@ -14,10 +14,11 @@ from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import Connection, is_rehearsal, load
 
 from .alerts import lifecycle, notify
-from .computation import pipeline, provisional
+from .computation import lateness, pipeline, provisional
 from .metrics.psi import Reference
 from .results import values
 from .results.drift_metrics import DriftMetrics
+from .results.references import References
 from .review import StrategyReview
 from .serving import memory
 from .skew import mornings
@@ -320,18 +321,18 @@ class DriftMonitor(StrategyReview):
         session
             The first session whose values are its own again.
         feature
-            Its name; by default every feature, and the predictions.
+            Its name, or "signal", "returns", "strategy returns"; by default all of them.
         by, reason
             The person, and how it was repaired.
 
         Raises
         ------
         ValueError
-            The reason is empty.
+            The reason is empty, or no such feature is watched.
 
         Examples
         --------
-        >>> monitor.confirm_repair(days[-1], feature="rsi_14", by="ann", reason="job rerun")
+        >>> monitor.confirm_repair(days[-1], feature="signal", by="ann", reason="job rerun")
         """
         if not reason.strip():
             raise ValueError("a repair needs a reason, which is kept with it")
@@ -339,6 +340,8 @@ class DriftMonitor(StrategyReview):
         day = self._session(session)
         row = {"strategy_id": self.strategy_id, "session": day, "feature": feature}
         with self._connect() as conn:
+            if feature:
+                References(conn, self.strategy_id).require(feature, lateness.NEVER_IN_STEP)
             conn.execute(_queries.add_repair, {**row, "by": by, "reason": reason})
             if values.runs(conn, self.strategy_id, day, day):
                 conn.execute(_queries.mark_stale, {**row, "reason": "repair"})

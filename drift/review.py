@@ -157,7 +157,7 @@ class StrategyReview(WatchedStrategy):
         --------
         >>> quiet = monitor.run_daily(date(2024, 2, 1))
         >>> [room.text for room in monitor.headroom() if room.rule.name == "no signals"]
-        ['critical from 1 sessions without a value: open']
+        ['critical from 1 session without a value: open']
         """
         with self._connect() as conn:
             accepted = references.References(conn, self.strategy_id)

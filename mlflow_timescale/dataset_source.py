@@ -13,6 +13,7 @@ from mlflow.data.dataset_source import DatasetSource
 
 from mlflow_timescale.common import packages
 from mlflow_timescale.common.settings import SNAPSHOT_STORES
+from mlflow_timescale.db.masking import MASK, without_secrets
 
 _MODULE = "feature_store.files.snapshots"
 
@@ -73,8 +74,9 @@ class SnapshotSource(DatasetSource):  # type: ignore[misc]
         return cls(raw_source.url, raw_source.fingerprint)
 
     def to_dict(self) -> dict[str, Any]:
-        """What MLflow stores with the run."""
-        return {"url": self.url, "fingerprint": self.fingerprint}
+        """What MLflow stores with the run, which everyone may read: no secret of the URL."""
+        url = without_secrets(self.url).replace(f":{MASK}@", "@")
+        return {"url": url, "fingerprint": self.fingerprint}
 
     @classmethod
     def from_dict(cls, source_dict: dict[Any, Any]) -> SnapshotSource:

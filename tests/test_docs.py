@@ -321,6 +321,30 @@ def test_the_guide_to_the_command_line(guide: Callable[..., Guide]) -> None:
     guide("docs/commands.md").run()
 
 
+def _scaled(factor: float) -> Callable[[Any], Any]:
+    return lambda model_input: model_input * factor
+
+
+def test_the_guide_to_serving(guide: Callable[..., Guide], database: DatabaseURI) -> None:
+    """Two versions of a model, and features of two names."""
+    mlflow.set_tracking_uri(database.url)
+    for factor in (0.005, 0.01):
+        with mlflow.start_run():
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=_scaled(factor),
+                input_example=pd.DataFrame({"rsi_14": [61.2]}),
+                pip_requirements=[],
+                registered_model_name="momentum_gbm",
+            )
+    mlflow.MlflowClient().set_registered_model_alias("momentum_gbm", "champion", 1)
+    with FeatureStore(database) as store:
+        frame = {"entity_key": ["AAPL", "MSFT"], "rsi_14": [61.2, 48.0]}
+        frame["event_time"] = [datetime(2024, 4, 18, 13, 30, tzinfo=timezone.utc)] * 2
+        store.write_frame(frame, availability_lag=timedelta(minutes=1))
+    guide("docs/serving.md").run()
+
+
 @pytest.mark.parametrize("page", ["docs/backup.md", "docs/sharing-a-database.md"])
 def test_the_pages_of_operations(guide: Callable[..., Guide], page: str) -> None:
     """The statements of the pages run in tests/operations: test_backup.py and test_sharing.py."""
@@ -339,7 +363,11 @@ def test_every_page_with_code_has_a_test() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [*PAGES, *ROOT.glob("benchmarks/*.md"), ROOT / "CONTRIBUTING.md", ROOT / "ARCHITECTURE.md"],
+    [
+        *PAGES,
+        *ROOT.glob("benchmarks/*.md"),
+        *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "ARCHITECTURE", "SECURITY")),
+    ],
     ids=lambda page: page.name,
 )
 def test_commands_of_the_documentation_exist_with_their_options(page: Path) -> None:

@@ -57,7 +57,10 @@ class Headroom:
         """
         limit = f"{self.rule.severity} {_SIDES[self.rule.comparison]} {self.rule.threshold:g}"
         if self.rule.statistic == "absent":
-            limit = f"{self.rule.severity} from {self.rule.threshold:g} sessions without a value"
+            plural = "" if self.rule.threshold == 1 else "s"
+            limit = (
+                f"{self.rule.severity} from {self.rule.threshold:g} session{plural} without a value"
+            )
         if self.rule.sessions > 1:
             limit += f" on {self.rule.sessions} sessions"
         if self.open:

@@ -45,7 +45,9 @@ class Alert:
     state
         "open", "acknowledged", "silenced" or "resolved".
     note, changed_by
-        Of the last change of state.
+        Of the last change of state; the name is the one that the caller gave.
+    db_user
+        The login that made the last change; None before the schema recorded it.
     silenced_until
         The end of a silence (aware); None without one.
     inhibited
@@ -80,6 +82,7 @@ class Alert:
     inhibited: bool
     notified_state: str | None
     opened_at: datetime
+    db_user: str | None = None
 
 
 @dataclass(frozen=True)

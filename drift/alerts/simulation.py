@@ -34,6 +34,28 @@ Flags = NDArray[np.bool_]
 CHANGES = ("fade", "flip")
 # Series whose mean is the strategy's skill; the rest (PSI, counts) do not change with it.
 SKILL = ("ic", "strategy_return")
+# What depends on how the feeds are run, and not on the market: healthy feeds never open its rules.
+OPERATION = (
+    "n_signals",
+    "n_returns",
+    "n_features",
+    "n_versions",
+    "stopped",
+    "late",
+    "clock_shift",
+    "few_names",
+    "constant",
+    "signals_missing",
+    "new_names",
+    "signal_clock",
+    "few_returns",
+    "constant_returns",
+    "returns_missing",
+    "returns_unit",
+    "pnl_gaps",
+    "pnl_implausible",
+    "version_differs",
+)
 MIN_HISTORY = 60
 LEAD_IN = 60
 # Beyond this many sessions the error of an estimated level no longer matters; memory does.
@@ -75,6 +97,9 @@ class RuleSimulation:
         By change, "fade" and "flip"; empty for a rule on a metric that skill does not move.
     reason
         Why the rule could not be simulated; "" if it was. The shares are then NaN.
+    basis
+        "history", or "operation" for a rule that depends only on how the feeds are run: a healthy
+        feed never opens it, so that 0 is expected.
     """
 
     rule: Rule
@@ -83,6 +108,16 @@ class RuleSimulation:
     first_false_alarm: float | None
     delays: Mapping[str, Delay]
     reason: str = ""
+    basis: str = "history"
+
+    @classmethod
+    def of_operation(cls, rule: Rule) -> RuleSimulation:
+        """The result for a rule that depends only on how the feeds are run.
+
+        >>> RuleSimulation.of_operation(Rule("late", "late", ">", 0.0)).false_alarms_per_year
+        0.0
+        """
+        return cls(rule, 0.0, 0.0, None, {}, basis="operation")
 
     @classmethod
     def impossible(cls, rule: Rule) -> RuleSimulation:
@@ -92,7 +127,7 @@ class RuleSimulation:
         'the healthy history has no ic'
         """
         nan = float("nan")
-        return cls(rule, nan, nan, None, {}, f"the healthy history has no {rule.metric}")
+        return cls(rule, nan, nan, None, {}, f"the healthy history has no {_source(rule.metric)}")
 
 
 def simulate(
@@ -107,6 +142,8 @@ def simulate(
     seed: int = 0,
 ) -> list[RuleSimulation]:
     """False-alarm rate and detection delay of each rule whose metric the history allows.
+
+    Rules that depend only on how the feeds are run need no history.
 
     Parameters
     ----------
@@ -133,7 +170,9 @@ def simulate(
     """
     data = _history(history)
     accepted = {**_own_baselines(data), **(baselines or {})}
-    watched = [rule for rule in rules if _source(rule.metric) in data]
+    rules = list(rules)
+    of_feeds = [rule for rule in rules if rule.metric in OPERATION]
+    watched = [r for r in rules if r not in of_feeds and _source(r.metric) in data]
     lead = max([LEAD_IN, *(rule.window + _span(rule.metric) for rule in watched)])
     years = _Years.drawn(data, accepted, (n_paths, lead + sessions), block, seed)
     is_open = years.judge(watched, periods_per_year)
@@ -143,7 +182,10 @@ def simulate(
         for rule in watched:
             if _source(rule.metric) in SKILL:
                 delays[rule.name][change] = _delay(changed[rule.name], lead)
-    return [_summary(rule, is_open[rule.name], lead, delays[rule.name]) for rule in watched]
+    return [
+        *(_summary(rule, is_open[rule.name], lead, delays[rule.name]) for rule in watched),
+        *(RuleSimulation.of_operation(rule) for rule in of_feeds),
+    ]
 
 
 def _history(history: Mapping[str, ArrayLike]) -> dict[str, Floats]:

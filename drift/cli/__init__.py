@@ -14,6 +14,7 @@ COMMANDS = {
     "ack": "drift.cli.alerts:ack",
     "alerts": "drift.cli.alerts:alerts",
     "backfill": "drift.cli.sessions:backfill",
+    "forget": "drift.cli.forgetting:forget",
     "onset": "drift.cli.references:onset",
     "record": "drift.cli.recording:record",
     "repaired": "drift.cli.alerts:repaired",

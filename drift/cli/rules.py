@@ -66,14 +66,15 @@ def simulate_rules(
 
     Years without drift are drawn from the strategy's own history; "alarmed years" is the share of
     them with a false alarm. "fade" and "flip" are the median number of sessions until a fall of the
-    IC to zero, or to its negative, is detected.
+    IC to zero, or to its negative, is detected. Rules with the basis "operation" depend only on how
+    the feeds are run: a healthy feed never opens them.
     """
     monitor = open_monitor(uri, strategy)
     simulations = monitor.simulate(preset, n_paths=paths)
     if as_json:
         print_json([_plain(simulation) for simulation in simulations])
         return
-    header = ("rule", "severity", "alarmed years", "alarms a year", "fade", "flip")
+    header = ("rule", "severity", "alarmed years", "alarms a year", "fade", "flip", "basis")
     print_table(header, [_simulation_row(simulation) for simulation in simulations])
     if any(_is_of_features(simulation) for simulation in simulations):
         other = "raw" if monitor.strategy.ranked else "ranked"
@@ -106,13 +107,14 @@ def _plain(simulation: Any) -> dict[str, Any]:
 
 def _simulation_row(simulation: Any) -> tuple[Any, ...]:
     if simulation.reason:
-        return simulation.rule.name, simulation.rule.severity, simulation.reason, "", "", ""
+        return simulation.rule.name, simulation.rule.severity, simulation.reason, *("",) * 4
     return (
         simulation.rule.name,
         simulation.rule.severity,
         f"{simulation.false_alarm_share:.1%}",
         f"{simulation.false_alarms_per_year:.1f}",
         *(_delay(simulation.delays.get(change)) for change in ("fade", "flip")),
+        simulation.basis,
     )
 
 

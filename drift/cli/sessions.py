@@ -22,6 +22,7 @@ from mlflow_timescale.cli.kit import (
     session_option,
     strategy_option,
 )
+from mlflow_timescale.common.output_files import replacing
 from mlflow_timescale.db import DatabaseURI, Error
 
 from .monitors import open_monitor
@@ -103,7 +104,9 @@ def status(uri: DatabaseURI, strategy: str, as_json: bool) -> None:
 @output_option(required=True)
 def report(uri: DatabaseURI, strategy: str, session: date | None, output: Path) -> None:
     """Write a session's report as one HTML file."""
-    output.write_text(open_monitor(uri, strategy).report(session), encoding="utf-8")
+    page = open_monitor(uri, strategy).report(session)
+    with replacing(output) as file:
+        file.write_text(page, encoding="utf-8")
     print_message(f"wrote {output}")
 
 

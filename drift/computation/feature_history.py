@@ -24,7 +24,8 @@ from . import reference_fit
 
 FOLDS = 4
 BINS = 10
-METRICS = ("psi_max", "psi_ratio", "psi_5d_ratio", "psi_fixed_ratio")
+UNIT = "unit_shift"
+METRICS = ("psi_max", "psi_ratio", "psi_5d_ratio", "psi_fixed_ratio", UNIT)
 
 Days = Mapping[int, dict[str, PSIResult]]
 
@@ -39,7 +40,8 @@ def read(
     position = {day: index for index, day in enumerate(days)}
     single: dict[int, dict[str, PSIResult]] = {}
     week: dict[int, dict[str, PSIResult]] = {}
-    worst = {f"{kind}_excess": np.full(len(days), np.nan) for kind in feed_quality.KINDS}
+    watched = [UNIT, *(f"{kind}_excess" for kind in feed_quality.KINDS)]
+    worst = {metric: np.full(len(days), np.nan) for metric in watched}
     for name, sections, labels in reference_fit.samples(conn, strategy, days):
         shares = dict(zip(sections, reference_fit.shares_of(sections), strict=True))
         for fold in np.array_split(np.arange(len(sections)), FOLDS):
@@ -82,6 +84,9 @@ def _feeds(reference: Reference, shares: Shares, at: int, worst: Mapping[str, Fl
     for kind in feed_quality.KINDS:
         series, habit = worst[f"{kind}_excess"], getattr(reference.habits, kind)
         series[at] = np.fmax(series[at], feed_quality.excess(getattr(shares, kind), habit))
+    if reference.kind != "categories":
+        shift = abs(feed_quality.unit_shift(shares.magnitude, reference.habits))
+        worst[UNIT][at] = np.fmax(worst[UNIT][at], shift)
 
 
 def _series(results: Days, length: int, field: str) -> Floats:

@@ -156,6 +156,7 @@ def _look_for_repairs(
     if feature in NEVER_IN_STEP or not feature_values.exist(conn):
         return
     complete = {run.session: run for run in batch.runs}
+    witnesses: dict[tuple[date, int], catching_up.Witness] = {}
     for index, session in enumerate(lateness.sessions):
         if session not in complete or session in lateness.repeats:
             continue
@@ -166,12 +167,14 @@ def _look_for_repairs(
                 continue
             repeated, late = lateness.sessions[since - step], lateness.sessions[since]
             known_by = complete[session].as_of
-            is_feature = feature != PREDICTIONS
+            lag, is_feature = lateness.lags()[index], feature != PREDICTIONS
+            if (late, lag) not in witnesses:
+                witnesses[late, lag] = catching_up.Witness.read(
+                    conn, strategy, feature, others, late, lag
+                )
             if (
                 is_feature and _is_corrected(conn, strategy, feature, repeated, late, known_by)
-            ) or catching_up.is_in_step(
-                conn, strategy, feature, others, late, session, lateness.lags()[index]
-            ):
+            ) or witnesses[late, lag].is_in_step(conn, strategy, session, index - since):
                 lateness.right.add(session)
                 batch.values.append(Value(session, "caught_up", feature, 1.0, 1, "ok"))
 

@@ -269,7 +269,9 @@ def of_series(series: SessionSeries, start: int) -> Iterator[Value]:
         arrays[name] = sharpe.rolling(series.returns, window, series.periods_per_year)
     for metric, array in arrays.items():
         for index in range(start, len(array)):
-            yield _derived(series.sessions[index], metric, float(array[index]))
+            follows_ic = metric.startswith("ic") and not np.isfinite(series.ic[index])
+            missing = "no_ic" if follows_ic else "not_enough"
+            yield _derived(series.sessions[index], metric, float(array[index]), missing)
     yield from _arrived(series, start)
     yield from _fewer_signals(series, start)
     yield from _gaps(series, start)
@@ -336,9 +338,9 @@ def _gaps(series: SessionSeries, start: int) -> Iterator[Value]:
         )
 
 
-def _derived(session: date, metric: str, value: float) -> Value:
+def _derived(session: date, metric: str, value: float, missing: str) -> Value:
     if not np.isfinite(value):
-        return Value(session, metric, "", None, 0, "not_enough")
+        return Value(session, metric, "", None, 0, missing)
     return Value(session, metric, "", value, _window(metric), "ok")
 
 

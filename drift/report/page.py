@@ -17,6 +17,8 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from mlflow_timescale.common.text import printable
+
 from ..alerts.headroom import Headroom, headroom
 from ..alerts.lifecycle import Alert
 from ..alerts.rules import SEVERITIES, Evaluation, Rule
@@ -30,6 +32,7 @@ __all__ = ["Report", "figures", "render"]
 
 WORST = 6
 MOST_FEATURES = 15
+CALM_RULES = 3  # empty rows of a timeline without an alert
 AGO = (0, 5, 20)  # sessions
 USUAL = ("turnover", "n_signals", "n_returns", "n_features")
 LABELS = {
@@ -127,7 +130,9 @@ def render(report: Report, pictures: Mapping[str, bytes] | None = None) -> str:
     status = alerts[0]["rule"].severity if alerts else "ok"
     features = list(_features(report))
     rooms = headroom(report.evaluation)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=False, finalize=_visible
+    )
     environment.filters["number"] = _number
     template = environment.from_string(
         resources.files("drift.report").joinpath("report.html").read_text()
@@ -143,6 +148,11 @@ def render(report: Report, pictures: Mapping[str, bytes] | None = None) -> str:
         features=features[:MOST_FEATURES],
         more=max(len(features) - MOST_FEATURES, 0),
     )
+
+
+def _visible(value: object) -> object:
+    """What is written for a value: names with their control characters and bidi marks escaped."""
+    return printable(value) if type(value) is str else value
 
 
 def _figures(report: Report) -> Iterator[tuple[str, Figure]]:
@@ -165,7 +175,9 @@ def _figures(report: Report) -> Iterator[tuple[str, Figure]]:
         )
     if rules:
         drawn = report.evaluation.cut(slice(-len(report.sessions), None))
-        yield "alerts", drawing.timeline(report.sessions, drawn)
+        opened = {name: state for name, state in drawn.states.items() if state.open.any()}
+        shown = opened or dict(list(drawn.states.items())[:CALM_RULES])
+        yield "alerts", drawing.timeline(report.sessions, Evaluation(shown))
 
 
 def _ic_figure(report: Report, levels: Sequence[Rule]) -> Figure:
@@ -214,7 +226,8 @@ NOTES = {
     "since the highest point. A session without a return counts as zero.",
     "sharpe": "The interval is for independent returns (Lo 2002). Short windows swing several "
     "times as far where nothing has changed.",
-    "alerts": "Thin: open under a louder alert, and not notified of.",
+    "alerts": "Rules that opened in the sessions drawn. Thin: open under a louder alert, and not "
+    "notified of.",
 }
 
 
@@ -253,7 +266,7 @@ def _open_alerts(report: Report) -> list[dict[str, Any]]:
             "rule": state.rule,
             "inhibited": bool(state.inhibited[last]),
             "since": since[state.rule.name],
-            "value": float(state.statistic[last]),
+            "value": _last_known(state.statistic)[0],
             "note": _note(report.stored.get(state.rule.name)),
         }
         for state in report.evaluation.states.values()
@@ -289,15 +302,42 @@ def _numbers(report: Report, rooms: Sequence[Headroom]) -> Iterator[dict[str, An
             "name": name,
             "label": LABELS.get(name, name),
             "known": [float(array[-1 - ago]) if len(array) > ago else np.nan for ago in AGO],
-            "limit": _limit(name, report, rooms) if np.isfinite(array[-1:]).any() else "",
+            "limit": _limit(name, report, rooms),
+            "last": _last_value(array, report.sessions),
         }
+
+
+def _last_known(values: ArrayLike) -> tuple[float, int]:
+    """The last value that is known, and its position; NaN and -1 without any."""
+    array = np.asarray(values, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(array))
+    return (float(array[known[-1]]), int(known[-1])) if len(known) else (np.nan, -1)
+
+
+def _last_value(values: np.ndarray, sessions: Sequence[date]) -> str:
+    """The last value with its session, where the last session has none yet."""
+    value, at = _last_known(values)
+    if at < 0 or at == len(values) - 1:
+        return ""
+    return f"last: {_number(value)} on {sessions[at]}"
 
 
 def _limit(name: str, report: Report, rooms: Sequence[Headroom]) -> str:
     usual = np.asarray(report.series[name], dtype=np.float64)[-21:-1]
     if name in USUAL and np.isfinite(usual).any():
         return f"usual {np.nanmedian(usual):.3g}"
+    if name == "psi_max" and not limit_of(name, rooms):
+        return _limit_of_psi(report)
     return limit_of(name, rooms) or NO_LIMIT.get(name, "")
+
+
+def _limit_of_psi(report: Report) -> str:
+    """The feature with the largest PSI, and its own limit."""
+    known = {n: r for n, (_, r) in report.features.items() if r.value is not None}
+    if not known:
+        return ""
+    worst = max(known, key=lambda name: known[name].value or 0.0)
+    return f"{worst}, limit {_number(known[worst].limit)}"
 
 
 def _features(report: Report) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mlflow_timescale.common.errors import did_you_mean, first_of
 from mlflow_timescale.db import Connection, Error, load
 from mlflow_timescale.db.rows import records
 
@@ -25,7 +26,12 @@ from ..metrics.spread import mean_and_sd
 
 _queries = load("drift")
 MIN_SESSIONS = 120
+_LISTED = 20
 TRAINED = "features as in the training snapshot"  # ends the reason of a provisional window
+
+
+class NotWatched(Error, ValueError):
+    """A feature that no reference of the strategy has."""
 
 
 class NotAcceptable(Error, ValueError):
@@ -47,6 +53,7 @@ class AcceptedWindow:
     accepted_at: datetime
     accepted_by: str
     reason: str
+    db_user: str | None = None
 
     @property
     def is_short(self) -> bool:
@@ -97,6 +104,14 @@ class References:
             rows = self._conn.execute(_queries.distributions, {"reference_id": key}).fetchall()
             self._distributions[key] = {name: Reference.from_json(text) for name, text in rows}
         return self._distributions[key]
+
+    def require(self, feature: str, others: Iterable[str] = ()) -> None:
+        """Raise NotWatched unless the feature is in one of the windows, or among `others`."""
+        watched = {name for window in self.windows for name in self.distributions(window)}
+        names = sorted({*watched, *others} if watched else watched)
+        if feature not in names:
+            listed = f"watched are: {first_of(names, _LISTED)}" if names else "none is watched yet"
+            raise NotWatched(f"no feature {feature!r}{did_you_mean(feature, names)}; {listed}")
 
 
 def accept(

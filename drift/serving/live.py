@@ -20,6 +20,7 @@ from mlflow_timescale.spool import Spool
 
 from . import requests
 from .models import LoadedModel, ModelUnavailable, load_verified, model_input, picked
+from .outbox import PATIENCE_SECONDS
 from .reading import described, latest_cells
 from .recorder import PredictionRecorder, Receipt, entity_groups, stored
 from .requests import Origin, Request, SignalName
@@ -63,6 +64,9 @@ class Serving(PredictionRecorder):
         Where requests wait while the database is away: a folder, or a `Spool` of
         `mlflow_timescale.spool`, with a limit and a policy. By default a folder of the database's
         in MLFLOW_TIMESCALE_SPOOL; False raises ConnectionFailed instead.
+    patience
+        Seconds that a call waits for the database before its request goes to the spool; 10,000
+        predictions in one request double it.
 
     Shared parameters
     -----------------
@@ -79,7 +83,8 @@ class Serving(PredictionRecorder):
     db.Error
         The database cannot be reached, or refuses the call.
     ValueError
-        `horizon` is no number of sessions; `strategy` or `request_id` is empty or too long.
+        `horizon` is no number of sessions, `patience` no time; `strategy` or `request_id` is empty
+        or too long.
 
     Examples
     --------
@@ -108,6 +113,7 @@ class Serving(PredictionRecorder):
         calendar: str | None = None,
         code_version: str | None = None,
         spool: str | Path | Spool | bool | None = None,
+        patience: float = PATIENCE_SECONDS,
         conninfo: str | None = None,
         dsn: str | None = None,
     ) -> None:
@@ -123,6 +129,7 @@ class Serving(PredictionRecorder):
             calendar=calendar,
             code_version=code_version,
             spool=spool,
+            patience=patience,
         )
         if model is not None and (model_name or model_version):
             raise ValueError(

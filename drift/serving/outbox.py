@@ -9,12 +9,15 @@ import psycopg
 from mlflow_timescale.common import logs
 from mlflow_timescale.db import ConnectionFailed, Database, Error, Refused
 from mlflow_timescale.spool import Drained, Drainer, Spool, SpoolBusy
+from mlflow_timescale.spool.patience import Patience, TooSlow
 from mlflow_timescale.spool.places import default_folder
 
 from . import spooled, storing
 from .requests import Request
 
 logger = logs.logger(__name__)
+PATIENCE_SECONDS = 5.0  # that a call waits for the database
+_LARGE = 10_000  # predictions that double it
 _CATCH_UP_SECONDS = 0.25  # that a call spends on what an earlier process left
 # Classes of SQLSTATE that concern the server's state and not the request: connections, rolled back
 # transactions, a server that became a replica, a full disk, locks, shutdown, I/O.
@@ -30,7 +33,7 @@ class Outbox:
         Where to.
     numbers
         The numbers of names in this database.
-    spool
+    spool, patience
         As of `Serving`.
     """
 
@@ -39,7 +42,9 @@ class Outbox:
         database: Database,
         numbers: storing.Numbers,
         spool: str | Path | Spool | bool | None = None,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
+        self._seconds, self._patience = patience, Patience()
         self._database, self._numbers = database, numbers
         self._has_connected = False
         self.spool: Spool | None = None
@@ -56,18 +61,19 @@ class Outbox:
 
         Raises Contradiction, ConnectionFailed without a spool, and what the database refuses.
         """
-        if self.spool is None or self._drainer is None:
+        spool, drainer = self.spool, self._drainer
+        if spool is None or drainer is None:
             return self._record(request)
-        if self.spool.is_empty() or self._catches_up(self.spool, self._drainer):
+        if spool.is_empty() or self._catches_up(spool, drainer):
             try:
-                return self._record(request)
-            except Error as exc:
-                if not self._is_outage(exc):
+                seconds = self._seconds * (1 + len(request.entities) / _LARGE)
+                return self._patience.wait(lambda: self._record(request), seconds)
+            except (Error, TooSlow) as exc:
+                if isinstance(exc, Error) and not self._is_outage(exc):
                     raise
-                where = self.spool.path
-                logger.warning("the database is away: requests wait in %s (%s)", where, exc)
-        self.spool.append(spooled.to_record(request))
-        self._drainer.start()
+                logger.warning("the database is away: requests wait in %s (%s)", spool.path, exc)
+        spool.append(spooled.to_record(request))
+        drainer.start()
         return None
 
     def drain(self) -> Drained:
@@ -89,8 +95,10 @@ class Outbox:
         if drainer.is_running:
             return False
         try:
-            spool.drain(self._send, seconds=_CATCH_UP_SECONDS)
-        except (SpoolBusy, Error):
+            self._patience.wait(
+                lambda: spool.drain(self._send, seconds=_CATCH_UP_SECONDS), self._seconds
+            )
+        except (SpoolBusy, Error, TooSlow):
             return False
         return spool.is_empty()
 

@@ -58,6 +58,7 @@ class PredictionRecorder:
         calendar: str | None,
         code_version: str | None,
         spool: str | Path | Spool | bool | None,
+        patience: float,
     ) -> None:
         self.database = database
         self.uri = database.uri
@@ -68,7 +69,10 @@ class PredictionRecorder:
         self._signal = signal
         self._calendar = calendar
         self._code_version = code_version
-        self._outbox = Outbox(database, storing.Numbers(), spool)
+        self._origins: dict[Any, Origin] = {}
+        if not patience > 0:
+            raise ValueError(f"patience is {patience!r}; it counts seconds, more than 0")
+        self._outbox = Outbox(database, storing.Numbers(), spool, patience)
 
     @property
     def strategy(self) -> str:
@@ -204,7 +208,11 @@ class PredictionRecorder:
 
     def _origin(self, model_uri: str | None = None, checksum: str | None = None) -> Origin:
         code = self._code_version or git.version(Path.cwd())
-        return Origin(model_uri, checksum, code, environment())
+        packages_now = environment()
+        key = (model_uri, checksum, code, *packages_now.items())
+        if key not in self._origins:
+            self._origins[key] = Origin(model_uri, checksum, code, packages_now)
+        return self._origins[key]
 
 
 def entity_groups(groups: Any, names: Sequence[str]) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Origin:
     code_version: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def content(self) -> uuid.UUID:
         """The same for the same origin."""
         return _uuid([self.model_uri, self.checksum, self.code_version, dict(self.environment)])

@@ -24,7 +24,7 @@ def read_views(path: Path) -> list[FeatureView]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise DefinitionError(f"{path} is not JSON: {exc}") from exc
     return [view_from_dict(item) for item in (content if isinstance(content, list) else [content])]
 

@@ -17,6 +17,7 @@ from mlflow_timescale.cli.kit import (
     print_columns,
     print_message,
 )
+from mlflow_timescale.common.output_files import replacing
 from mlflow_timescale.db.uri import DatabaseURI
 
 from .options import column_options, spine_argument, universe_option, version_option
@@ -51,7 +52,8 @@ def training(
     """Add the values known at each row's time to a SPINE.
 
     SPINE is a Parquet or CSV file with an entity and a time in each row; its other columns are
-    kept. The output is a .parquet or .csv file.
+    kept. The output is a .parquet or .csv file; in CSV a text that a spreadsheet would run as a
+    formula gets a leading '.
     """
     from ..store import FeatureStore
 
@@ -67,7 +69,8 @@ def training(
     if output is None:
         print_columns(table.to_pydict(), as_json)
     else:
-        _save(table, output)
+        with replacing(output) as file:
+            _save(table, file, output.suffix)
         print_message(f"{table.num_rows:,} rows in {output}")
 
 
@@ -89,11 +92,21 @@ def leaks(spine: str, names: list[str], uri: DatabaseURI, as_json: bool, **optio
         print_columns(store.leak_report(spine, names, **options), as_json)
 
 
-def _save(table: pa.Table, path: Path) -> None:
+def _save(table: pa.Table, path: Path, suffix: str) -> None:
     import pyarrow.csv
     import pyarrow.parquet
 
-    if path.suffix == ".csv":
-        pyarrow.csv.write_csv(table, str(path))
-    else:
+    from mlflow_timescale.common.frames import without_formulas
+
+    if suffix != ".csv":
         pyarrow.parquet.write_table(table, str(path))
+        return
+    table, count = without_formulas(table)
+    pyarrow.csv.write_csv(table, str(path))
+    if count:
+        print_message(
+            f"{count:,} texts that a spreadsheet would run as formulas got a leading '; "
+            f"a .parquet file holds them as they are",
+            style="yellow",
+            stderr=True,
+        )

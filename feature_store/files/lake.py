@@ -11,9 +11,7 @@ ties. Series of one entity are all in one bucket, so buckets can be joined apart
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,15 +26,14 @@ from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.time import Duration
 
 from ..catalogue.selection import ANY_VERSION, Features, FeatureSelection, Versions
-from ..errors import FeatureError, unknown_feature
+from ..errors import unknown_feature
 from ..read.cells import Cells, Winners
 from ..read.frontier import Frontier, search
 from ..read.query import OF_VIEW, PointInTimeQuery
 from ..read.spine import EntityColumns, Spine, slices
-from .storage import CorruptFile, DataFile, Folder
+from .lake_manifest import FILE, LakeError, LakeFile, LakeManifest
+from .storage import CorruptFile, DataFile, Folder, MissingFile
 
-FILE = "lake.json"
-FORMAT = 1
 _TIME = pa.timestamp("us", "UTC")
 SCHEMA = pa.schema(
     [
@@ -54,55 +51,6 @@ SCHEMA = pa.schema(
 
 SORT = ("feature_name", "feature_version", "entity_key", "known_at")
 TIMES = ("event_time", "ingest_time", "known_at")
-
-
-class LakeError(FeatureError):
-    """A lake that cannot be written, read or trusted."""
-
-
-@dataclass(frozen=True)
-class LakeFile:
-    """A Parquet file of the lake, and the partition that it belongs to."""
-
-    bucket: int
-    year: int
-    file: DataFile
-
-
-@dataclass(frozen=True)
-class LakeManifest:
-    """Which files count. The watermark `written_by` is settled: no write up to it is missing."""
-
-    buckets: int
-    features: list[str] | None
-    origin: str | None = None
-    written_by: str = "-infinity"
-    generation: int = 0
-    heads: DataFile | None = None
-    files: list[LakeFile] = field(default_factory=list)
-    versions: dict[str, list[int]] = field(default_factory=dict)
-    format: int = FORMAT
-
-    def to_json(self) -> str:
-        """The text of the file."""
-        return json.dumps(asdict(self), indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: bytes, where: str) -> LakeManifest:
-        """Read the text of the file; raises LakeError for anything else."""
-        try:
-            plain = json.loads(text)
-            if plain["format"] != FORMAT:
-                raise LakeError(f"{where} has format {plain['format']}; upgrade mlflow-timescale")
-            heads = plain["heads"]
-            plain["heads"] = None if heads is None else DataFile(**heads)
-            plain["files"] = [
-                LakeFile(entry["bucket"], entry["year"], DataFile(**entry["file"]))
-                for entry in plain["files"]
-            ]
-            return cls(**plain)
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
-            raise LakeError(f"{where} has a damaged {FILE}: {exc!r}") from exc
 
 
 class Ask(NamedTuple):
@@ -168,13 +116,13 @@ class Lake:
         self.url = self._folder.url
         try:
             text = self._folder.read(FILE)
-        except CorruptFile as exc:
+        except MissingFile as exc:
             raise LakeError(f"{self.url} is no lake: it has no {FILE}") from exc
         self.manifest = LakeManifest.from_json(text, self.url)
 
     def __repr__(self) -> str:
         return (
-            f"<Lake at {self.url}: {self.rows} rows of {len(self.manifest.versions)} features, "
+            f"<Lake at {self._folder}: {self.rows} rows of {len(self.manifest.versions)} features, "
             f"written by {self.manifest.written_by}>"
         )
 

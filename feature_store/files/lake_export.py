@@ -31,16 +31,13 @@ from ..read import watermarks
 from ..read.frontier import strict_frontier
 from ..read.plans import stream_series
 from .lake import (
-    FILE,
     SCHEMA,
     SORT,
     Lake,
-    LakeError,
-    LakeFile,
-    LakeManifest,
     bucket_of,
     split_series,
 )
+from .lake_manifest import FILE, LakeError, LakeFile, LakeManifest
 from .storage import DataFile, Folder
 
 _queries = db.load("feature_lake")

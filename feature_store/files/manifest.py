@@ -13,7 +13,7 @@ from typing import Any
 from mlflow_timescale.common.time import Duration, parse_duration
 
 from ..errors import FeatureError
-from .storage import DataFile
+from .storage import UNREADABLE, DataFile
 
 FILE = "manifest.json"
 FORMAT = 1
@@ -98,7 +98,7 @@ class Manifest:
                 )
             names = [name for name in _NAMES if _is_known(plain, name)]
             return cls(**_typed({name: plain[name] for name in names}))
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
+        except UNREADABLE as exc:
             raise SnapshotError(f"{where} has a damaged {FILE}: {exc!r}") from exc
 
 
@@ -125,6 +125,7 @@ def library_versions() -> dict[str, str]:
 
 
 def _typed(plain: dict[str, Any]) -> Mapping[str, Any]:
+    _check_types(plain)
     age = plain["max_age"]
     if age is not None:
         age = parse_duration(age) if isinstance(age, str) else timedelta(seconds=age)
@@ -135,3 +136,36 @@ def _typed(plain: dict[str, Any]) -> Mapping[str, Any]:
         "features": [SnapshotFeature(**feature) for feature in plain["features"]],
         "files": [DataFile(**file) for file in plain["files"]],
     }
+
+
+_TYPES: dict[str, Any] = {
+    "name": str,
+    "fingerprint": str,
+    "spine_hash": str,
+    "rows": int,
+    "entity": (str, dict),
+    "as_of": str,
+    "spine_columns": list,
+    "features": list,
+    "partition": (str, type(None)),
+    "schema": list,
+    "files": list,
+    "database": str,
+    "libraries": dict,
+    "fingerprint_version": int,
+    "age_limits": (dict, type(None)),
+}
+
+
+def _check_types(plain: Mapping[str, Any]) -> None:
+    """Raise TypeError for a field of another type: a manifest may come from elsewhere."""
+    for name, kind in _TYPES.items():
+        if name in plain and not isinstance(plain[name], kind):
+            raise TypeError(f"{name} is a {type(plain[name]).__name__}")
+    texts = [*plain["spine_columns"], *(feature["name"] for feature in plain["features"])]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a column has no name")
+    if not all(type(feature["version"]) is int for feature in plain["features"]):
+        raise TypeError("a feature has no version")
+    if not all(isinstance(column["name"], str) for column in plain["schema"]):
+        raise TypeError("the schema has a column without a name")

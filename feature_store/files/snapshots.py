@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from mlflow_timescale.common.errors import InvalidFrame, first_of
 from mlflow_timescale.common.frames import JSON, Frame, joining
 from mlflow_timescale.db import Database
+from mlflow_timescale.db.masking import without_secrets
 
 from ..read.ages import AgeLimit, Limits
 from ..read.query import PointInTimeQuery
@@ -33,7 +34,7 @@ from .manifest import (
     Manifest,
     SnapshotError,
 )
-from .storage import CorruptFile, DataFile, Folder
+from .storage import UNREADABLE, CorruptFile, DataFile, Folder, MissingFile
 from .training_set import TrainingSet, json_objects, logical_columns, read_training_set
 
 if TYPE_CHECKING:
@@ -91,8 +92,9 @@ class Snapshot:
 
     def __repr__(self) -> str:
         manifest, names = self.manifest, self.feature_names
+        url = without_secrets(self.url)
         return (
-            f"<Snapshot {manifest.name!r} at {self.url}: {manifest.rows} rows, {len(names)} "
+            f"<Snapshot {manifest.name!r} at {url}: {manifest.rows} rows, {len(names)} "
             f"features ({first_of(names, 5)}), fingerprint {self.fingerprint[:12]}>"
         )
 
@@ -359,7 +361,7 @@ def load_snapshot(path: str | Path, *, verify: bool = True) -> Snapshot:
     folder = Folder(path)
     try:
         text = folder.read(FILE)
-    except CorruptFile as exc:
+    except MissingFile as exc:
         raise SnapshotError(f"{folder.url} is no snapshot: it has no {FILE}") from exc
     snapshot = Snapshot(folder.url, Manifest.from_json(text, folder.url))
     if verify:
@@ -379,7 +381,10 @@ def _recorded_limits(manifest: Manifest) -> Limits:
     if rules is None:
         limits = () if manifest.max_age is None else (AgeLimit(manifest.max_age),)
         return {feature.name: limits for feature in manifest.features}
-    return {name: tuple(map(AgeLimit.from_dict, plain)) for name, plain in rules.items()}
+    try:
+        return {name: tuple(map(AgeLimit.from_dict, plain)) for name, plain in rules.items()}
+    except UNREADABLE as exc:
+        raise SnapshotError(f"the age limits of snapshot {manifest.name!r} are damaged") from exc
 
 
 def _write_data(folder: Folder, content: TrainingSet, partition: str | None) -> Iterator[DataFile]:

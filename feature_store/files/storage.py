@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -14,9 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from mlflow_timescale.common.frames import check_parquet
+from mlflow_timescale.db.masking import without_secrets
+
 from ..errors import FeatureError
 
 _ROW_GROUP = 131_072
+_LONGEST = 256 << 20  # bytes of a manifest
+# What reading a JSON text from elsewhere raises, where it is not what a writer leaves.
+UNREADABLE = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
 class StorageError(FeatureError):
@@ -27,11 +34,16 @@ class CorruptFile(StorageError):
     """A file that is missing, or is not what was written."""
 
 
+class MissingFile(CorruptFile):
+    """A file that is not there."""
+
+
 @dataclass(frozen=True)
 class DataFile:
     """A Parquet file: its path inside the folder, and what it must contain.
 
-    Raises ValueError for a path that leads out of the folder: manifests come from elsewhere.
+    Raises ValueError for a path that leads out of the folder, and TypeError for other types:
+    manifests come from elsewhere.
     """
 
     path: str
@@ -40,7 +52,12 @@ class DataFile:
     sha256: str
 
     def __post_init__(self) -> None:
-        names = str(self.path).split("/")
+        numbers = (self.rows, self.bytes)
+        if not isinstance(self.path, str) or not isinstance(self.sha256, str):
+            raise TypeError(f"file {self.path!r} has no name or no hash")
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise TypeError(f"file {self.path!r} has no number of rows or bytes: {numbers}")
+        names = self.path.split("/")
         if "://" in self.path or "\x00" in self.path or {"", ".", ".."} & {*names}:
             raise ValueError(f"file {self.path!r} is outside of the folder")
 
@@ -59,6 +76,10 @@ class Folder:
         except (ImportError, ValueError) as exc:
             raise StorageError(f"cannot open {self.url}: {exc}") from exc
         self.path = path.rstrip("/")
+
+    def __str__(self) -> str:
+        """The URL without secrets."""
+        return without_secrets(self.url)
 
     @property
     def is_local(self) -> bool:
@@ -122,13 +143,30 @@ class Folder:
         Path(self.at(draft)).replace(self.at(path))
         return None
 
-    def read(self, path: str) -> bytes:
-        """A file's bytes; raises CorruptFile where it is missing."""
+    def read(self, path: str, longest: int = _LONGEST) -> bytes:
+        """A file's bytes; raises CorruptFile where it is missing, or is not what a writer leaves.
+
+        A longer file, a link out of the folder, a pipe and a device are not opened: what is read
+        may come from elsewhere.
+        """
+        if self.is_local:
+            self._check_place(Path(self.at(path)), path)
         try:
+            size = self.fs.size(self.at(path))
+            if size is not None and size > longest:
+                raise CorruptFile(
+                    f"{self.url}: file {path} has {size:,} bytes, {longest:,} are expected"
+                )
             data: bytes = self.fs.cat_file(self.at(path))
         except FileNotFoundError as exc:
-            raise CorruptFile(f"{self.url}: file {path} is missing") from exc
+            raise MissingFile(f"{self.url}: file {path} is missing") from exc
         return data
+
+    def _check_place(self, place: Path, path: str) -> None:
+        if (place.exists() or place.is_symlink()) and not place.is_file():
+            raise CorruptFile(f"{self.url}: {path} is no file")
+        if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(self.path)):
+            raise CorruptFile(f"{self.url}: file {path} is a link out of the folder")
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, where they are still there."""
@@ -154,24 +192,32 @@ class Folder:
     ) -> pa.Table:
         """Read a Parquet file once, check it, and return its table, or the rows of `filters`.
 
-        Raises CorruptFile, naming the file, if it is missing or its bytes are not those written.
+        Raises CorruptFile, naming the file, if it is missing or not as it was written, and
+        DecodesToTooMuch for a file whose content is far larger than the file.
         """
-        data = self.read(file.path)
-        self._check(file, data)
+        data = self._read_checked(file)
         source = reader_of(data)
-        return pq.read_table(source, columns=columns, partitioning=None, filters=filters)
+        name = f"{self.url}: file {file.path}"
+        try:
+            check_parquet(source, name, len(data))
+            source.seek(0)
+            return pq.read_table(source, columns=columns, partitioning=None, filters=filters)
+        except (pa.ArrowException, OSError) as exc:
+            raise CorruptFile(f"{name} cannot be read: {exc}") from exc
 
     def check(self, file: DataFile) -> None:
         """Raise CorruptFile unless the file is there as it was written."""
-        self._check(file, self.read(file.path))
+        self._read_checked(file)
 
-    def _check(self, file: DataFile, data: bytes) -> None:
+    def _read_checked(self, file: DataFile) -> bytes:
+        data = self.read(file.path, max(_LONGEST, file.bytes))
         found = hashlib.sha256(data).hexdigest()
         if found != file.sha256:
             raise CorruptFile(
                 f"{self.url}: file {file.path} has SHA-256 {found} ({len(data)} bytes), but "
                 f"{file.sha256} ({file.bytes} bytes) was written: it was damaged or changed"
             )
+        return data
 
 
 def reader_of(data: bytes) -> pa.BufferReader:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlflow_timescale.db import Database
 
-from . import lake, snapshots
+from . import lake, lake_manifest, snapshots
 from .manifest import ContentMismatch
 from .storage import Folder
 
@@ -32,7 +32,7 @@ def verify(path: str | Path, database: Database | None = None) -> Verified:
     database
         Where the content of a snapshot is read again, at its watermark; must give the same.
     """
-    if Folder(path).exists(lake.FILE):
+    if Folder(path).exists(lake_manifest.FILE):
         exported = lake.Lake(path)
         exported.verify()
         return Verified(len(exported.files()), exported.rows)

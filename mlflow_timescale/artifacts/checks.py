@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, INVALID_STATE
 
@@ -15,6 +16,7 @@ from mlflow_timescale.artifacts.refusals import ArtifactMismatch, ArtifactRefuse
 from mlflow_timescale.common import attribution, logs
 from mlflow_timescale.common.settings import UNKNOWN_ARTIFACTS
 from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db.rights import lacking
 
 _POLICIES = ("warn", "refuse", "adopt")
 _logger = logs.logger(__name__)
@@ -99,18 +101,20 @@ def _unknown(conn: Connection, location: str, found: FileDigest) -> None:
 def remember(
     conn: Connection, checks: Iterable[Check], *, purpose: str, audit_id: int | None = None
 ) -> None:
-    """Store checks in `mlops.artifact_checks`."""
+    """Store checks in `mlops.artifact_checks`; those of a reader, who may not, are not stored."""
     checks = list(checks)
-    conn.execute(
-        _queries.record_checks,
-        {
-            "artifact_ids": [check.artifact_id for check in checks],
-            "locations": [check.location for check in checks],
-            "outcomes": [check.outcome for check in checks],
-            "checksums": [check.found.sha256 if check.found else None for check in checks],
-            "sizes": [check.found.size if check.found else None for check in checks],
-            "purpose": purpose,
-            "audit_id": audit_id,
-            "mlflow_user": attribution.current().user,
-        },
-    )
+    values = {
+        "artifact_ids": [check.artifact_id for check in checks],
+        "locations": [check.location for check in checks],
+        "outcomes": [check.outcome for check in checks],
+        "checksums": [check.found.sha256 if check.found else None for check in checks],
+        "sizes": [check.found.size if check.found else None for check in checks],
+        "purpose": purpose,
+        "audit_id": audit_id,
+        "mlflow_user": attribution.current().user,
+    }
+    try:
+        with conn.transaction():
+            conn.execute(_queries.record_checks, values)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        _logger.info("The result of this check was not recorded: %s", lacking(exc))

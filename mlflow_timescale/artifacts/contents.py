@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from mlflow_timescale.artifacts.hashing import BackgroundHasher, ChunkHasher, FileDigest, blocks
+from mlflow_timescale.artifacts import ledger
+from mlflow_timescale.artifacts.hashing import BackgroundHasher, FileDigest, Hasher, blocks
 from mlflow_timescale.artifacts.locations import turn
 from mlflow_timescale.artifacts.paths import clash, parents, require_tree
-from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db import Connection, load, rows
 
 CHUNK = 1 << 20
 BATCH = 8 * CHUNK
@@ -62,15 +63,14 @@ class Writer:
     def finish(self) -> dict[str, FileDigest]:
         """Point the paths at the new contents; free the contents that they pointed at before.
 
-        Raises MlflowException if a path is a file, and a directory of another one.
+        The files enter the ledger in the same call of the database. Raises MlflowException if a
+        path is a file, and a directory of another one, and what `ledger.record` raises.
         """
         self.flush()
         paths = sorted(self.written)
         _require_no_clash(self.conn, paths)
-        before = self.conn.execute(_queries.lock_files, {"paths": paths}).fetchall()
         content_ids = [self.written[path].content_id for path in paths]
-        self.conn.execute(_queries.put_files, {"paths": paths, "content_ids": content_ids})
-        release(self.conn, {row[0] for row in before} - set(content_ids))
+        release(self.conn, ledger.put_files(self.conn, paths, content_ids))
         return {path: content.fingerprint for path, content in self.written.items()}
 
 
@@ -91,61 +91,57 @@ def _require_no_clash(conn: Connection, paths: list[str]) -> None:
 
 def _write_large(conn: Connection, first: bytes, rest: Iterable[bytes]) -> StoredContent:
     """Stream chunks in while hashing them; drop them if the content is stored already."""
-    row = conn.execute(_queries.next_content_id).fetchone()
-    content_id: int = row[0]  # type: ignore[index]
-    hasher = _copy_in(conn, content_id, first, rest)
-    sha256 = bytes.fromhex(hasher.fingerprint.sha256)
-    values = {
-        "content_id": content_id,
-        "sha256": sha256,
-        "size_bytes": hasher.fingerprint.size,
-        "chunk_size": CHUNK,
-        "chunk_sha256": hasher.digests,
-    }
-    # A conflict means that another writer stored the same content. It may be deleted before the
-    # lock below is taken, so retry until it is either locked or inserted.
-    while conn.execute(_queries.add_content, values).fetchone() is None:
-        if stored := _known(conn, [sha256]):
-            conn.execute(_queries.drop_chunks, values)
-            return StoredContent(stored[sha256], hasher.fingerprint)
-    return StoredContent(content_id, hasher.fingerprint)
+    [content_id] = _new_ids(conn, 1)
+    fingerprint = _copy_in(conn, content_id, first, rest).of(content_id).fingerprint
+    digest = bytes.fromhex(fingerprint.sha256)
+    return StoredContent(_enter(conn, {digest: content_id})[digest], fingerprint)
 
 
-def _copy_in(conn: Connection, content_id: int, first: bytes, rest: Iterable[bytes]) -> ChunkHasher:
+def _copy_in(
+    conn: Connection, content_id: int, first: bytes, rest: Iterable[bytes]
+) -> BackgroundHasher[Hasher]:
     with (
-        BackgroundHasher(ChunkHasher) as hasher,
+        BackgroundHasher(Hasher) as hasher,
         conn.cursor().copy(_queries.copy_chunks_in) as copy,
     ):
         copy.set_types(("int8", "int4", "bytea"))
         for number, data in enumerate(chain([first], rest)):
             hasher.update(content_id, data)
             copy.write_row((content_id, number, data))
-    return hasher.of(content_id)
+    return hasher
 
 
 def _write_small(conn: Connection, files: dict[str, bytes]) -> dict[str, StoredContent]:
     """Write files of at most one chunk; equal contents are stored once."""
     by_digest = {hashlib.sha256(data).digest(): data for data in files.values()}
     ids = _known(conn, list(by_digest))
-    while missing := sorted(set(by_digest) - set(ids)):
-        values = {
-            "digests": missing,
-            "sizes": [len(by_digest[digest]) for digest in missing],
-            "chunk_size": CHUNK,
-        }
-        added: dict[bytes, int] = dict(conn.execute(_queries.add_small_contents, values).fetchall())
+    if missing := sorted(set(by_digest) - set(ids)):
+        added = dict(zip(missing, _new_ids(conn, len(missing)), strict=True))
         with conn.cursor().copy(_queries.copy_chunks_in) as copy:
             copy.set_types(("int8", "int4", "bytea"))
             for digest, content_id in added.items():
                 if by_digest[digest]:
                     copy.write_row((content_id, 0, by_digest[digest]))
-        # Contents that another writer inserted first are locked here, or, if they were deleted
-        # since, inserted in the next iteration.
-        ids |= added | _known(conn, [digest for digest in missing if digest not in added])
+        ids |= _enter(conn, added)
     return {
         path: StoredContent(ids[hashlib.sha256(data).digest()], FileDigest.of(data))
         for path, data in files.items()
     }
+
+
+def _new_ids(conn: Connection, count: int) -> list[int]:
+    return rows.scalars(conn, _queries.next_content_ids, {"count": count})
+
+
+def _enter(conn: Connection, written: dict[bytes, int]) -> dict[bytes, int]:
+    """Enter contents whose chunks are written; the id of each, which may be an earlier writer's."""
+    values = {
+        "content_ids": list(written.values()),
+        "digests": list(written),
+        "chunk_size": CHUNK,
+    }
+    with ledger.refusals():
+        return dict(conn.execute(_queries.store_contents, values).fetchall())
 
 
 def _known(conn: Connection, digests: list[bytes]) -> dict[bytes, int]:
@@ -174,10 +170,7 @@ def release(conn: Connection, content_ids: Iterable[int]) -> None:
     candidates = sorted(set(content_ids))
     if not candidates:
         return
-    locked = conn.execute(_queries.lock_contents, {"content_ids": candidates}).fetchall()
-    # A separate statement: its snapshot begins after the locks are held, so it sees references
-    # that were committed in the meantime.
-    conn.execute(_queries.drop_contents, {"content_ids": [row[0] for row in locked]})
+    conn.execute(_queries.release_contents, {"content_ids": candidates})
 
 
 def sweep(conn: Connection) -> None:

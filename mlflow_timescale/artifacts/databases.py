@@ -12,10 +12,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED
 
 from mlflow_timescale import schema
+from mlflow_timescale.common import attribution
 from mlflow_timescale.common.attribution import SERVER_BACKEND
 from mlflow_timescale.common.schemes import is_ours
 from mlflow_timescale.common.settings import URI
-from mlflow_timescale.db import Connection, Database, DatabaseURI
+from mlflow_timescale.db import Connection, Database, DatabaseURI, load
 from mlflow_timescale.db.rights import lacking
 
 
@@ -53,6 +54,9 @@ def need_database(
     )
 
 
+_queries = load("artifacts")
+
+
 @contextmanager
 def connection(uri: DatabaseURI) -> Iterator[Connection]:
     """A pooled connection in a transaction that commits when the block ends well.
@@ -61,9 +65,18 @@ def connection(uri: DatabaseURI) -> Iterator[Connection]:
     """
     try:
         with _database(uri).transaction() as conn:
+            _attribute(conn)
             yield conn
     except psycopg.errors.InsufficientPrivilege as exc:
         raise MlflowException(lacking(exc, uri.user), PERMISSION_DENIED) from exc
+
+
+def _attribute(conn: Connection) -> None:
+    """Tell the database whom the server authenticated; it records its own login by itself."""
+    current = attribution.current()
+    if current.authenticated:
+        values = {"authenticated": current.authenticated, "claimed": current.claimed or ""}
+        conn.execute(_queries.attribute, values)
 
 
 @cache

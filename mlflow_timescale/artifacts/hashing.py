@@ -52,24 +52,6 @@ class Hasher:
         return FileDigest(self._sha256.hexdigest(), self._size)
 
 
-class ChunkHasher(Hasher):
-    """Incremental SHA-256 of a file and of each of its chunks.
-
-    >>> hasher = ChunkHasher()
-    >>> hasher.update(b"momentum")
-    >>> hasher.digests[0].hex() == hasher.fingerprint.sha256
-    True
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.digests: list[bytes] = []
-
-    def update(self, data: bytes | memoryview) -> None:
-        super().update(data)
-        self.digests.append(hashlib.sha256(data).digest())
-
-
 class HashingReader:
     """A binary stream that hashes what is read from it."""
 

@@ -105,8 +105,7 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
                         writer.add(join_path(self.root, path), stream)
                 else:
                     writer.add(join_path(self.root, path), source)
-            fingerprints = writer.finish()
-            ledger.record(conn, [(_SCHEME + path, fp) for path, fp in fingerprints.items()])
+            writer.finish()
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """The entries of a directory; empty for a file, as in every repository of MLflow."""
@@ -128,10 +127,8 @@ class InDatabaseRepository(LedgeredRepository, StreamUploadMixin):  # type: igno
         path = join_path(self.root, artifact_path or "")
         with self.connection() as conn:
             kept = self._kept(conn, artifact_path)
-            values = {"path": path, "kept": [place.removeprefix(_SCHEME) for place in kept]}
-            removed = conn.execute(_queries.remove_files, values).fetchall()
-            ledger.forget(conn, join(self.location, artifact_path), kept)
-            contents.release(conn, {row[0] for row in removed})
+            kept = [place.removeprefix(_SCHEME) for place in kept]
+            contents.release(conn, ledger.remove_files(conn, path, kept))
         if not artifact_path:
             # Two deleters of one content leave it to each other where they hold it at once.
             with self.connection() as conn:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,10 +15,10 @@ from mlflow_timescale.artifacts.locations import guess_type, owner
 from mlflow_timescale.artifacts.paths import clash, parents
 from mlflow_timescale.artifacts.refusals import translated
 from mlflow_timescale.common import attribution
-from mlflow_timescale.db import Connection, load, rows
+from mlflow_timescale.db import Connection, MigrationError, load, rows
+from mlflow_timescale.db.revisions import MIGRATE
 
 _queries = load("artifacts")
-_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,14 @@ class Entry:
     mlflow_user: str | None
     ended_at: datetime | None
     ended: str | None
+    authenticated_user: str | None = None
+    claimed_user: str | None = None
+
+    @property
+    def by(self) -> str:
+        """Who logged the file, as people read it: a name that was only claimed is marked."""
+        claimed = self.claimed_user or (None if self.authenticated_user else self.mlflow_user)
+        return attribution.who(self.db_user, self.authenticated_user, claimed)
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Entry:
@@ -58,6 +67,8 @@ class Entry:
             "origin": self.origin,
             "db_user": self.db_user,
             "mlflow_user": self.mlflow_user,
+            "authenticated_user": self.authenticated_user,
+            "claimed_user": self.claimed_user,
             "ended": self.ended,
             **{name: time.isoformat() if time else None for name, time in times.items()},
         }
@@ -84,18 +95,52 @@ def record(
         "mlflow_user": attribution.current().user,
     }
     _pass_override(conn)
-    for _attempt in range(_ATTEMPTS):
-        try:
-            with conn.transaction():
-                conn.execute(_queries.end_current, values)
-                conn.execute(_queries.record, values)
-            return
-        except psycopg.errors.UniqueViolation as exc:
-            # Another writer logged the same path between our two statements: close its row too.
-            conflict = exc
-        except psycopg.Error as exc:
-            raise translated(exc) from exc
-    raise conflict
+    with refusals():
+        conn.execute(_queries.record, values)
+
+
+def put_files(conn: Connection, paths: Sequence[str], content_ids: Sequence[int]) -> set[int]:
+    """Point paths of the in-database store at contents, and enter them into the ledger.
+
+    Returns the contents that the paths pointed at before. Raises what `record` raises.
+    """
+    values = {
+        "paths": list(paths),
+        "content_ids": list(content_ids),
+        "types": [guess_type(path) for path in paths],
+        "mlflow_user": attribution.current().user,
+    }
+    _pass_override(conn)
+    with refusals():
+        return set(rows.scalars(conn, _queries.put_files, values))
+
+
+def remove_files(conn: Connection, path: str, kept: Iterable[str]) -> set[int]:
+    """Take a file or directory out of the in-database store, and close its rows.
+
+    Returns its contents. Raises what `forget` raises.
+    """
+    _pass_override(conn)
+    with refusals():
+        values = {"path": path, "kept": list(kept)}
+        return set(rows.scalars(conn, _queries.remove_files, values))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Raise the database's refusals of a change as ours.
+
+    Raises MigrationError where the schema is of an older version than this way to write.
+    """
+    try:
+        yield
+    except psycopg.errors.UndefinedFunction as exc:
+        raise MigrationError(
+            f"the schema of this database is older than this mlflow-timescale, which writes "
+            f"artifacts in another way: its administrator runs `{MIGRATE}` once"
+        ) from exc
+    except psycopg.Error as exc:
+        raise translated(exc) from exc
 
 
 def _pass_override(conn: Connection) -> None:
@@ -126,10 +171,8 @@ def forget(conn: Connection, location: str, kept: Iterable[str] = ()) -> None:
     Raises ArtifactFrozen for a file of a registered version, unless it is overridden.
     """
     _pass_override(conn)
-    try:
+    with refusals():
         conn.execute(_queries.end_under, {"location": location, "kept": list(kept)})
-    except psycopg.Error as exc:
-        raise translated(exc) from exc
 
 
 @dataclass(frozen=True)

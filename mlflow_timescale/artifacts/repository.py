@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
@@ -18,6 +16,7 @@ from mlflow_timescale.artifacts.checks import Check
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.artifacts.locations import canonical, join, owner
+from mlflow_timescale.artifacts.placing import make_stage, move_into
 from mlflow_timescale.artifacts.refusals import ArtifactFrozen, ArtifactMismatch, ArtifactRefused
 from mlflow_timescale.common import attribution, logs
 from mlflow_timescale.db import Connection
@@ -57,13 +56,12 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
         """
         if dst_path is not None and not Path(dst_path).is_dir():
             return str(super().download_artifacts(artifact_path, dst_path))  # raises MLflow's error
-        prefix = ".unchecked-" if dst_path else "mlflow-"
-        stage = Path(tempfile.mkdtemp(prefix=prefix, dir=dst_path))
+        stage = make_stage(dst_path)
         try:
             arrived = Path(self._fetch(artifact_path, str(stage)))
             if dst_path is None:
                 return str(arrived)
-            _merge(stage, Path(dst_path).absolute())
+            move_into(stage, Path(dst_path).absolute())
             return str(Path(dst_path).absolute() / arrived.relative_to(stage))
         except MlflowException as exc:
             shutil.rmtree(stage, ignore_errors=True)
@@ -145,15 +143,3 @@ def walk(repository: ArtifactRepository, path: str | None = None) -> Iterator[st
             yield from walk(repository, item.path)
         else:
             yield item.path
-
-
-def _merge(stage: Path, target: Path) -> None:
-    """Move a verified directory to its destination; the stage is on the same file system."""
-    for directory, directories, names in os.walk(stage):
-        destination_directory = target / Path(directory).relative_to(stage)
-        for name in directories:
-            (destination_directory / name).mkdir(exist_ok=True)
-        for name in names:
-            Path(directory, name).replace(destination_directory / name)
-    with suppress(OSError):
-        shutil.rmtree(stage)

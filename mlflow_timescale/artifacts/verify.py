@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
+import psycopg
 from mlflow.exceptions import MlflowException
 from psycopg.types.json import Jsonb
 
@@ -34,9 +36,12 @@ _BY_ID = re.compile(
 
 @dataclass
 class Audit:
-    """The result of an audit: counts by outcome, and every check that is not a match."""
+    """The result of an audit: counts by outcome, and every check that is not a match.
 
-    audit_id: int
+    `audit_id` is None for an audit of a reader, which is not recorded.
+    """
+
+    audit_id: int | None
     resumed: bool
     total: int
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -129,12 +134,14 @@ def audit(
     on_start(len(entries))
     results = _checked(entries, database, jobs)
     while batch := list(islice(_observed(results, on_check), _BATCH)):
-        with connection(database) as conn:
-            checks.remember(conn, batch, purpose="audit", audit_id=report.audit_id)
+        if report.audit_id is not None:
+            with connection(database) as conn:
+                checks.remember(conn, batch, purpose="audit", audit_id=report.audit_id)
         report.outcomes.update(item.outcome for item in batch)
         report.failures += [item for item in batch if item.outcome != "match"]
     with connection(database) as conn:
-        conn.execute(_queries.finish_audit, {"audit_id": report.audit_id})
+        if report.audit_id is not None:
+            conn.execute(_queries.finish_audit, {"audit_id": report.audit_id})
         changes = changed_versions(conn) if selection == Selection() else []
     report.outcomes.update(item.outcome for item in changes)
     report.failures += changes
@@ -162,8 +169,7 @@ def _begin(
     values = {"selection": Jsonb({**selection.as_dict(), "sample": sample})}
     row = conn.execute(_queries.unfinished_audit, values).fetchone() if resume else None
     resumed = row is not None
-    row = row or conn.execute(_queries.start_audit, values).fetchone()
-    audit_id: int = row[0]  # type: ignore[index]
+    audit_id = row[0] if row else _start(conn, values)
     entries = ledger.select(conn, selection, audit_id=audit_id, sample=sample)
     report = Audit(audit_id, resumed, len(entries))
     if resumed:
@@ -172,6 +178,14 @@ def _begin(
         failed = conn.execute(_queries.audit_failures, {"audit_id": audit_id})
         report.failures += [_found_before(*row) for row in failed]
     return report, entries
+
+
+def _start(conn: Connection, values: dict[str, Any]) -> int | None:
+    try:
+        with conn.transaction():
+            return rows.scalars(conn, _queries.start_audit, values)[0]  # type: ignore[no-any-return]
+    except psycopg.errors.InsufficientPrivilege:
+        return None
 
 
 def _found_before(

@@ -112,6 +112,8 @@ def _report(report: Audit) -> dict[str, Any]:
 
 
 def _print_audit(report: Audit) -> None:
+    from mlflow_timescale.db.rights import OPERATOR, needs
+
     for check in report.failures:
         print_message(f"{check.outcome}  {check.location}", style="red")
         if check.found:
@@ -120,7 +122,10 @@ def _print_audit(report: Audit) -> None:
         elif check.detail:
             print_message(f"  {' '.join(check.detail.split())}")
     counts = ", ".join(f"{count} {name}" for name, count in sorted(report.outcomes.items()))
-    print_message(f"Audit {report.audit_id}: {counts or 'nothing to check'}.")
+    name = f"Audit {report.audit_id}"
+    if report.audit_id is None:
+        name = f"Not recorded, because {needs(OPERATOR)}"
+    print_message(f"{name}: {counts or 'nothing to check'}.")
 
 
 @artifacts.command()
@@ -205,7 +210,7 @@ def list_artifacts(
             Cell(entry.fingerprint.size),
             entry.fingerprint.sha256[:16],
             entry.created_at.replace(microsecond=0),
-            entry.mlflow_user or entry.db_user,
+            entry.by,
         )
         for entry in entries
     ]

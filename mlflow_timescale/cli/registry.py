@@ -65,7 +65,7 @@ def history(uri: DatabaseURI, name: str, alias: str | None, kind: str, as_json: 
             change.valid_from,
             change.valid_to,
             change.ended if change.valid_to else "",
-            change.mlflow_user or change.db_user,
+            change.by,
             (change.reason or "") + (" (overridden)" if change.detail.get("override") else ""),
         )
         for change in changes
@@ -106,7 +106,7 @@ def _at(uri: DatabaseURI, name: str, alias: str, text: str, as_json: bool) -> No
         until = f"until {_time(state.valid_to)}" if state.valid_to else "and still is"
         print_message(
             f"{name}@{alias} was version {state.version} at {_time(moment)}: since "
-            f"{_time(state.valid_from)} {until}, set by {state.mlflow_user or state.db_user}."
+            f"{_time(state.valid_from)} {until}, set by {state.by}."
         )
     exit_with(Exit.OK if state else Exit.NO)
 

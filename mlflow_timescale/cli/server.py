@@ -24,6 +24,7 @@ from mlflow_timescale.server.launch import (
     Application,
     application_names,
     is_wrapped,
+    without_working_directory,
 )
 
 _BACKEND = "MLFLOW_BACKEND_STORE_URI"
@@ -149,6 +150,7 @@ def run(
         embedded.keep_across_exec(uri.embedded)
     command = [sys.executable, "-m", "mlflow", "server", *where, *application.arguments(), *options]
     variables = {**environment(uri, os.environ), **application.variables()}
+    variables = without_working_directory(variables)
     os.execve(sys.executable, command, variables)  # nosec B606  # this Python, no shell
 
 

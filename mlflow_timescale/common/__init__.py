@@ -14,6 +14,7 @@ __all__ = [
     "git",
     "logs",
     "micros",
+    "output_files",
     "packages",
     "rows",
     "schemes",

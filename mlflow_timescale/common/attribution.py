@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -26,11 +26,23 @@ _LONGEST_USER = 256
 
 @dataclass(frozen=True)
 class Attribution:
-    """Who does something, why, and whether a failed check is overridden."""
+    """Who does something, why, and whether a failed check is overridden.
+
+    Attributes
+    ----------
+    user
+        The best name that is known: the authenticated one, or else the claimed one.
+    authenticated
+        Whom this server has authenticated; None outside of a server, and in one that lets all in.
+    claimed
+        Who the client claims to be: a header of its request, or the account of this process.
+    """
 
     user: str | None = None
     reason: str = ""
     override: bool = False
+    authenticated: str | None = field(default=None, compare=False)
+    claimed: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -78,12 +90,38 @@ def because(reason: str, *, override: bool = False) -> Iterator[None]:
         _because.reset(token)
 
 
+def who(db_user: str, authenticated: str | None = None, claimed: str | None = None) -> str:
+    """A user as histories show it: what is known first, and what is only claimed marked as such.
+
+    Parameters
+    ----------
+    db_user
+        The login of the database.
+    authenticated
+        The user whom a server let in that has this login.
+    claimed
+        Who the client claims to be.
+
+    Examples
+    --------
+    >>> who("alice"), who("alice", claimed="alice"), who("alice", claimed="the chief")
+    ('alice', 'alice', 'alice (claims the chief)')
+    >>> who("mlflow", "ann"), who("mlflow", "ann", "the chief")
+    ('ann via mlflow', 'ann via mlflow (claims the chief)')
+    """
+    known = f"{authenticated} via {db_user}" if authenticated else db_user
+    return (
+        known if claimed in (None, "", authenticated or db_user) else f"{known} (claims {claimed})"
+    )
+
+
 def current() -> Attribution:
     """The user and reason of the current change; in a server, those of the request."""
     if os.environ.get(SERVER_BACKEND):
         return _of_request()
     now = _because.get()
-    return Attribution(_own_name(), now.reason, now.override)
+    name = _own_name()
+    return Attribution(name, now.reason, now.override, claimed=name)
 
 
 def _own_name() -> str | None:
@@ -110,12 +148,14 @@ class RequestHeaders:
 
 
 def _of_request() -> Attribution:
-    """What the headers say; of the user, rather whom the server has authenticated."""
+    """The user whom the server has authenticated, and what the headers claim."""
     from flask import g, has_request_context, request
 
     if has_request_context():
-        authenticated = getattr(g, "mlflow_authenticated_user", None) or _basic_user(request)
-        return _said(request.headers, authenticated)
+        # MLflow sets it when it has checked the password. A server without authentication checks
+        # none, so there the name in the header is a claim as any other.
+        authenticated = getattr(g, "mlflow_authenticated_user", None)
+        return _said(request.headers, authenticated, _basic_user(request))
     uploading = _upload.get()
     if uploading is None:
         return Attribution()
@@ -126,15 +166,18 @@ def _basic_user(request: Any) -> str | None:
     return request.authorization.username if request.authorization else None
 
 
-def _said(headers: Any, authenticated: str | None) -> Attribution:
+def _said(headers: Any, authenticated: str | None, login: str | None = None) -> Attribution:
     def said(name: str, longest: int) -> str:
         text = unquote(headers.get(name, ""), errors="replace").replace("\x00", "")
         return text.encode()[:longest].decode(errors="ignore")
 
+    claimed = (None if authenticated else login) or said(USER, _LONGEST_USER) or None
     return Attribution(
-        authenticated or said(USER, _LONGEST_USER) or None,
+        authenticated or claimed,
         said(REASON, LONGEST_REASON),
         headers.get(OVERRIDE) == "true",
+        authenticated,
+        claimed,
     )
 
 

@@ -68,6 +68,10 @@ def _seconds(text: str) -> float | None:
         return None
 
 
+def _mebibytes(text: str) -> int | None:
+    return int(text) << 20 if text.isdecimal() else None
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
@@ -161,6 +165,15 @@ SNAPSHOT_STORES: Setting[tuple[str, ...]] = Setting(
     "data set, may open the snapshot that a run names; local folders always may.",
     "none",
 )
+DECODED_LIMIT: Setting[int] = Setting(
+    _PREFIX + "DECODED_LIMIT",
+    "MiB",
+    _mebibytes,
+    0,
+    "What a file (Parquet, Arrow, compressed CSV) may decode to where it is read whole; one with "
+    "more is refused.",
+    "the larger of 512 MiB and 100 times its size, at most half of the memory",
+)
 IMPORT_SOURCE: Setting[str | None] = Setting(
     _PREFIX + "IMPORT_SOURCE",
     "URI or directory",
@@ -190,6 +203,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     NOTIFY,
     CLIENT_TIMEOUT,
     SNAPSHOT_STORES,
+    DECODED_LIMIT,
     IMPORT_SOURCE,
     SPOOL,
 )

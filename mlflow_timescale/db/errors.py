@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from mlflow_timescale.db.masking import without_secrets
+
 
 class Error(Exception):
-    """Something the caller can act on; the message names what was wrong and what to do."""
+    """Something the caller can act on; the message names what was wrong and what to do.
+
+    Secrets of URIs in it are masked, wherever the text comes from.
+
+    >>> print(Error("cannot open s3://key:s3cret@bucket/snapshots"))
+    cannot open s3://key:***@bucket/snapshots
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        plain = (without_secrets(item) if isinstance(item, str) else item for item in arguments)
+        super().__init__(*plain)
 
 
 class InvalidURI(Error, ValueError):

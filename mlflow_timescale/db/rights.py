@@ -22,7 +22,7 @@ _NEEDS = (
         ADMIN,
     ),
     (re.compile(r"for schema|alembic_version"), READER),
-    (re.compile(r"drift_(silences|repairs)|artifact_(audits|checks)"), OPERATOR),
+    (re.compile(r"drift_(silences|repairs)|artifact_(audits|checks)|than a writer"), OPERATOR),
     (re.compile(r"table (migrations|definitions|schema_state|role_setup)\b"), ADMIN),
 )
 

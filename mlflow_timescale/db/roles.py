@@ -92,6 +92,7 @@ def rights(conn: Connection, tables: Sequence[str]) -> list[str]:
 
 def reapply(conn: Connection) -> None:
     """Give the roles their rights on what a migration made, in the current transaction."""
+    _execute(conn, rows.scalars(conn, _queries.earlier_writers, {}))
     if is_set_up(conn):
         regrant(conn, rows.scalars(conn, _queries.mlflow_tables))
 

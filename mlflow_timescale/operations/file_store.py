@@ -8,6 +8,7 @@ in place of what is not, and a note about each difference.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,11 +28,16 @@ _TEXTS = ("params", TAGS)
 # The longest text that MLflow's tables take for params and tags.
 _LONGEST = 8000
 _LONGEST_OF_EXPERIMENT = 5000
+_PLAIN_ID = re.compile(r"[\w-]{1,250}")  # names a folder
 Note = Callable[[str], None]
 
 
 class FileStoreError(db.Error):
     """The folder is not a file store of MLflow's."""
+
+
+class Hostile(ValueError):
+    """A file that MLflow did not write, and that would harm who reads it: it is never opened."""
 
 
 @dataclass
@@ -97,8 +103,7 @@ def _add_experiment(view: _View, path: Path) -> None:
         (target / TAGS).mkdir(exist_ok=True)
         (target / TAGS / OLD_ID).write_text(path.name, encoding="utf-8")
     for each in ("datasets", "traces", MODELS):
-        _link(path / each, target / each)
-        _report_broken_yaml(view, path / each)
+        _link_folder(view, path / each, target / each)
     for run in _folders(path):
         if run.name not in RESERVED:
             _add_run(view, run, target)
@@ -109,6 +114,9 @@ def _add_run(view: _View, path: Path, experiment: Path) -> None:
     if meta is None:
         return
     run_id = meta.get("run_uuid") or meta.get("run_id") or path.name
+    if not isinstance(run_id, str) or not _PLAIN_ID.fullmatch(run_id):
+        view.note(f"{path}: left out: {str(run_id)[:80]!r} is no id of a run")
+        return
     if run_id in view.runs:
         view.note(f"{path}: left out: another run has the id {run_id}")
         return
@@ -126,8 +134,7 @@ def _add_run(view: _View, path: Path, experiment: Path) -> None:
         _copy_texts(view, path / folder, target / folder, _LONGEST)
     _copy_metrics(view, path / "metrics", target / "metrics")
     for folder in ("inputs", "outputs"):
-        _link(path / folder, target / folder)
-        _report_broken_yaml(view, path / folder)
+        _link_folder(view, path / folder, target / folder)
 
 
 def _add_registered_model(view: _View, path: Path) -> None:
@@ -153,8 +160,8 @@ def _add_registered_model(view: _View, path: Path) -> None:
 def _meta(view: _View, path: Path, kind: str) -> dict[str, Any] | None:
     """The meta of an entity; None, with a note, where it cannot be read."""
     try:
-        meta = yaml.safe_load((path / META).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        meta = _read_meta(path / META, path)
+    except (OSError, ValueError, yaml.YAMLError) as exc:
         reason = " ".join(str(exc).split())
         below = len(_folders(path)) if kind == "experiment" else 0
         more = f", with {below} folders below it" if below else ""
@@ -166,14 +173,61 @@ def _meta(view: _View, path: Path, kind: str) -> dict[str, Any] | None:
     return meta
 
 
+class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML without aliases: nine lines of aliases stand for a billion values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise Hostile("it has an alias, which MLflow does not write")
+        return super().compose_node(parent, index)
+
+
+def load_meta(text: str) -> Any:
+    """The content of a YAML file of MLflow's file store.
+
+    Raises YAMLError for other text, Hostile for aliases and for deep nesting.
+
+    >>> load_meta("name: momentum")
+    {'name': 'momentum'}
+    """
+    try:
+        return yaml.load(text, Loader=_PlainLoader)  # nosec B506  # a SafeLoader
+    except RecursionError as exc:
+        raise Hostile("it is nested too deeply") from exc
+
+
+def _read_meta(path: Path, folder: Path) -> Any:
+    """The content of a YAML file below a folder."""
+    if not _is_plain(path, folder):
+        raise Hostile("it is no file of its folder")
+    return load_meta(path.read_text(encoding="utf-8"))
+
+
+def _is_plain(path: Path, folder: Path) -> bool:
+    """Whether a path is a regular file that lies in a folder: no pipe, no link out of it."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
+
+
+def _link_folder(view: _View, folder: Path, target: Path) -> None:
+    """Link a folder, unless it holds what the converter must not read."""
+    try:
+        _report_broken_yaml(view, folder)
+    except Hostile as exc:
+        view.note(f"{folder}: left out: {exc}")
+    else:
+        _link(folder, target)
+
+
 def _report_broken_yaml(view: _View, folder: Path) -> None:
-    """The converter skips these, and only logs it."""
+    """The converter skips these, and only logs it; raises Hostile for what it would not skip."""
     for path in sorted(folder.rglob("*.yaml")) if folder.is_dir() else ():
         if "artifacts" in path.relative_to(folder).parts:
             continue
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+            content = _read_meta(path, folder)
+        except Hostile as exc:
+            raise Hostile(f"{path.name}: {exc}") from exc
+        except (OSError, ValueError, yaml.YAMLError) as exc:
             view.note(f"{path}: left out: {' '.join(str(exc).split())}")
         else:
             if not isinstance(content, dict):
@@ -250,4 +304,5 @@ def _folders(path: Path) -> list[Path]:
 
 def _files(path: Path, *, deep: bool = False) -> Iterator[Path]:
     if path.is_dir():
-        yield from sorted(p for p in (path.rglob("*") if deep else path.iterdir()) if p.is_file())
+        inside = path.rglob("*") if deep else path.iterdir()
+        yield from sorted(file for file in inside if _is_plain(file, path.parent))

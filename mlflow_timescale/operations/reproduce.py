@@ -76,7 +76,7 @@ def code_version(context: Context) -> Item:
     """The git commit of the code, and whether files differed from it."""
     commit, state = context.tags.get(_COMMIT), context.tags.get(DIRTY)
     python, seeds = context.tags.get(PYTHON), context.tags.get(SEEDS)
-    packages = json.loads(context.tags.get(PACKAGES, "{}"))
+    packages = _packages(context.tags.get(PACKAGES, "{}"))
     recorded = [f"git {commit[:12]}" if commit else ""]
     recorded += ["" if state is None else "clean" if state == "false" else "files changed"]
     recorded += [f"Python {python}" if python else "", f"{len(packages)} packages"]
@@ -91,6 +91,15 @@ def code_version(context: Context) -> Item:
         else ""
     )
     return Item("code version", not missing, ", ".join(filter(None, recorded)), missing)
+
+
+def _packages(text: str) -> dict[str, str]:
+    """The packages of a tag, which its user can set to any text."""
+    try:
+        packages = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return packages if isinstance(packages, dict) else {}
 
 
 def feature_versions(context: Context) -> Item:

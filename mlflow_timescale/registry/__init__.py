@@ -5,4 +5,4 @@ states of aliases, stages and tags), `naming` (how models are written).
 """
 
 # The modules that other rooms may import.
-__all__ = ["model_registry", "naming", "store"]
+__all__ = ["history", "model_registry", "naming", "store"]

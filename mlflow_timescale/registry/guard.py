@@ -113,6 +113,8 @@ def _values() -> dict[str, str | None]:
     is_set = PROTECTED_ALIASES.is_set()
     return {
         "user": attributed.user or "",
+        "authenticated": attributed.authenticated or "",
+        "claimed": attributed.claimed or "",
         "reason": attributed.reason,
         "override": "true" if attributed.override else "false",
         # None keeps the setting of the database (ALTER DATABASE ... SET); "-" matches no alias.

@@ -11,6 +11,7 @@ import psycopg
 from mlflow.exceptions import MlflowException
 from psycopg.rows import TupleRow
 
+from mlflow_timescale.common import attribution
 from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import load
 from mlflow_timescale.registry.near_names import unknown_model
@@ -43,9 +44,13 @@ class Change:
         The state; None or empty where it does not apply.
     valid_from, valid_to
         The period (aware); `valid_to` is None while the state holds.
-    db_user, mlflow_user, reason
-        Who began the state, and why.
+    db_user, authenticated_user, claimed_user, reason
+        Who began the state, and why: the login of the database, the user whom a server
+        authenticated (None without), and who the client claims to be.
+    mlflow_user
+        The authenticated user, or without one the claimed one.
     ended, ended_db_user, ended_mlflow_user, ended_reason
+    ended_authenticated_user, ended_claimed_user
         How the state ended, by whom, and why; None while it holds.
     """
 
@@ -65,6 +70,16 @@ class Change:
     ended_db_user: str | None
     ended_mlflow_user: str | None
     ended_reason: str | None
+    authenticated_user: str | None = None
+    claimed_user: str | None = None
+    ended_authenticated_user: str | None = None
+    ended_claimed_user: str | None = None
+
+    @property
+    def by(self) -> str:
+        """Who began the state, as people read it: a name that was only claimed is marked."""
+        claimed = self.claimed_user or (None if self.authenticated_user else self.mlflow_user)
+        return attribution.who(self.db_user, self.authenticated_user, claimed)
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Change:

@@ -24,9 +24,11 @@ def create_app() -> Any:
     from mlflow_timescale.server.bodies import LengthRequired
     from mlflow_timescale.server.bounds import BoundedExit
     from mlflow_timescale.server.prefix import ArtifactsUnderPrefix
+    from mlflow_timescale.server.requests import guard
     from mlflow_timescale.server.silence import WholeRequests
 
     app = _wrapped("mlflow.server.fastapi_app:app")
+    guard(EntryPoint("", "mlflow.server:app", "mlflow.app").load())
     routes = getattr(app, "routes", [])
     app = ArtifactsUnderPrefix(LengthRequired(app, routes), _static_prefix())
     return BoundedExit(WholeRequests(app, CLIENT_TIMEOUT.get()))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 
 NAME = "timescale"  # of our entry point in the group `mlflow.app`
 # Names the application that ours is wrapped around: `mlflow server` takes one name only.
@@ -14,6 +16,7 @@ WRAPPED = "_MLFLOW_TIMESCALE_WRAPPED_APP"
 BASIC_AUTH = "basic-auth"
 UVICORN_OPTS = "MLFLOW_UVICORN_OPTS"
 _GRACE_OPTION, _GRACE = "--timeout-graceful-shutdown", 6  # seconds; see `bounds`
+_APP_DIR = "--app-dir"
 _OTHER_SERVERS = {"--dev", "--gunicorn-opts", "--waitress-opts"}
 _GUNICORN_OPTS = "MLFLOW_GUNICORN_OPTS"
 _JOBS_TOKEN = "_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN"  # nosec B105  # the name of a variable
@@ -69,6 +72,24 @@ def _with_grace(uvicorn_opts: str) -> str:
     if _GRACE_OPTION in uvicorn_opts:
         return uvicorn_opts
     return f"{uvicorn_opts} {_GRACE_OPTION} {_GRACE}".strip()
+
+
+def without_working_directory(variables: Mapping[str, str]) -> dict[str, str]:
+    """Variables with which neither Python nor uvicorn imports from the working directory.
+
+    A server of root's that is started in /tmp, or in a folder of another account, would run a
+    `click.py` that lies there. Python before 3.11 does not know PYTHONSAFEPATH; uvicorn adds the
+    working directory unless --app-dir names another one, which need not exist.
+
+    >>> without_working_directory({"MLFLOW_UVICORN_OPTS": "--app-dir /srv/app"})
+    {'MLFLOW_UVICORN_OPTS': '--app-dir /srv/app', 'PYTHONSAFEPATH': '1'}
+    """
+    safe = {**variables, "PYTHONSAFEPATH": "1"}
+    options = variables.get(UVICORN_OPTS)
+    if options is not None and _APP_DIR not in options:
+        nothing = shlex.quote(str(Path(__file__).with_name("no-modules")))
+        safe[UVICORN_OPTS] = f"{options} {_APP_DIR} {nothing}".strip()
+    return safe
 
 
 def application_names() -> list[str]:

@@ -26,7 +26,8 @@ class Drainer:
 
     Examples
     --------
-    >>> drainer = Drainer(Spool(path), lambda record: True)
+    >>> import tempfile
+    >>> drainer = Drainer(Spool(tempfile.mkdtemp() + "/spool"), lambda record: True)
     >>> drainer.start()
     >>> drainer.stop()
     """

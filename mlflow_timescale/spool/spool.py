@@ -80,7 +80,8 @@ class Spool:
 
     Examples
     --------
-    >>> spool = Spool(path)
+    >>> import tempfile
+    >>> spool = Spool(tempfile.mkdtemp() + "/spool")
     >>> spool.append(Record("demo", "1", b"first"))
     >>> spool.append(Record("demo", "2", b"second"))
     >>> bodies = []

@@ -1,30 +1,17 @@
--- name: end_current
--- Close the ledger's rows of files that are being logged again.
-UPDATE mlops.model_artifacts SET ended_at = clock_timestamp(), ended = 'replaced'
-WHERE location = ANY(%(locations)s) AND ended_at IS NULL;
-
 -- name: record
--- Enter files into the ledger.
-INSERT INTO mlops.model_artifacts
-    (location, artifact_type, checksum, size_bytes, origin, mlflow_user)
-SELECT location, artifact_type, checksum, size_bytes, %(origin)s, %(mlflow_user)s
-FROM unnest(
-    %(locations)s::text[], %(types)s::text[], %(checksums)s::text[], %(sizes)s::bigint[]
-) AS file (location, artifact_type, checksum, size_bytes);
+-- Enter files into the ledger, and close earlier rows of theirs.
+SELECT mlops.record_artifacts(
+    %(locations)s::text[], %(types)s::text[], %(checksums)s::text[], %(sizes)s::bigint[],
+    %(origin)s, %(mlflow_user)s
+);
 
 -- name: set_type
 -- Set the type of a file.
-UPDATE mlops.model_artifacts SET artifact_type = %(artifact_type)s
-WHERE ended_at IS NULL AND artifact_path = %(path)s
-    AND (run_id = %(run_id)s OR model_id = %(model_id)s)
-RETURNING artifact_id;
+SELECT mlops.set_artifact_type(%(path)s, %(run_id)s, %(model_id)s, %(artifact_type)s);
 
 -- name: end_under
 -- Close the ledger's rows of a file or a directory that was deleted, except those that are kept.
-UPDATE mlops.model_artifacts SET ended_at = clock_timestamp(), ended = 'deleted'
-WHERE ended_at IS NULL
-    AND (location = %(location)s OR location >= %(location)s || '/' AND location < %(location)s || '0')
-    AND location <> ALL (%(kept)s::text[]);
+SELECT mlops.end_artifacts(%(location)s, %(kept)s::text[]);
 
 -- name: needed_under
 -- Which files of a place does a registered version need, and which version? `owner` is the run or
@@ -45,8 +32,10 @@ ORDER BY artifact.location;
 -- name: current_under
 -- The ledger rows of a file, or of all files in a directory.
 SELECT artifact_id, location, run_id, model_id, artifact_path, artifact_type, checksum, size_bytes,
-    origin, created_at, db_user, mlflow_user, ended_at, ended
-FROM mlops.model_artifacts
+    origin, created_at, db_user, mlflow_user, ended_at, ended,
+    -- As JSON: a schema that waits for its migration has no such columns.
+    to_jsonb(artifact) ->> 'authenticated_user', to_jsonb(artifact) ->> 'claimed_user'
+FROM mlops.model_artifacts AS artifact
 WHERE ended_at IS NULL
     AND (location = %(location)s OR location >= %(location)s || '/' AND location < %(location)s || '0')
 ORDER BY location;
@@ -54,7 +43,8 @@ ORDER BY location;
 -- name: select_entries
 -- Which ledger rows belong to a run, a logged model, a directory; the longest unchecked first?
 SELECT artifact_id, location, run_id, model_id, artifact_path, artifact_type, checksum, size_bytes,
-    origin, created_at, db_user, mlflow_user, ended_at, ended
+    origin, created_at, db_user, mlflow_user, ended_at, ended,
+    to_jsonb(artifact) ->> 'authenticated_user', to_jsonb(artifact) ->> 'claimed_user'
 FROM mlops.model_artifacts AS artifact
 WHERE (%(history)s OR ended_at IS NULL)
     AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
@@ -132,9 +122,10 @@ ORDER BY 1;
 -- See one moment of the database for the rest of this transaction.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
--- name: next_content_id
--- A number for a content that is about to be written.
-SELECT nextval(pg_get_serial_sequence('mlops.artifact_contents', 'content_id'));
+-- name: next_content_ids
+-- Numbers for contents that are about to be written.
+SELECT nextval(pg_get_serial_sequence('mlops.artifact_contents', 'content_id'))
+FROM generate_series(1, %(count)s);
 
 -- name: copy_chunks_in
 -- Write chunks.
@@ -142,27 +133,13 @@ COPY mlops.artifact_chunks (content_id, number, data) FROM STDIN (FORMAT binary)
 
 -- name: known_contents
 -- Which of these contents are stored? They cannot be removed until this transaction ends.
-SELECT sha256, content_id FROM mlops.artifact_contents
-WHERE sha256 = ANY(%(digests)s) ORDER BY sha256 FOR KEY SHARE;
+SELECT sha256, content_id FROM mlops.hold_contents(%(digests)s::bytea[]);
 
--- name: add_content
--- Enter a content whose chunks are written; nothing if another writer was first.
-INSERT INTO mlops.artifact_contents (content_id, sha256, size_bytes, chunk_size, chunk_sha256)
-VALUES (%(content_id)s, %(sha256)s, %(size_bytes)s, %(chunk_size)s, %(chunk_sha256)s)
-ON CONFLICT (sha256) DO NOTHING RETURNING content_id;
-
--- name: add_small_contents
--- Enter contents of one chunk each; those that another writer entered first are left out.
-INSERT INTO mlops.artifact_contents (sha256, size_bytes, chunk_size, chunk_sha256)
-SELECT sha256, size_bytes, %(chunk_size)s,
-    CASE WHEN size_bytes = 0 THEN '{}' ELSE ARRAY[sha256] END
-FROM unnest(%(digests)s::bytea[], %(sizes)s::bigint[]) AS content (sha256, size_bytes)
-ORDER BY sha256
-ON CONFLICT (sha256) DO NOTHING RETURNING sha256, content_id;
-
--- name: drop_chunks
--- Take back the chunks of a content that turned out to be stored already.
-DELETE FROM mlops.artifact_chunks WHERE content_id = %(content_id)s;
+-- name: store_contents
+-- Enter contents whose chunks are written; under which number is each stored now?
+SELECT sha256, content_id FROM mlops.store_contents(
+    %(content_ids)s::bigint[], %(digests)s::bytea[], %(chunk_size)s
+);
 
 -- name: take_turns
 -- Wait until no other transaction adds files to these runs or logged models.
@@ -212,18 +189,16 @@ UNION ALL
     LIMIT 1
 );
 
--- name: lock_files
--- Lock the paths that are about to be written, and return their contents.
-SELECT content_id FROM mlops.artifact_files
-WHERE path = ANY(%(paths)s) ORDER BY path FOR UPDATE;
-
 -- name: put_files
--- Point paths at contents.
-INSERT INTO mlops.artifact_files (path, content_id)
-SELECT path, content_id
-FROM unnest(%(paths)s::text[], %(content_ids)s::bigint[]) AS file (path, content_id)
-ORDER BY path COLLATE "C"
-ON CONFLICT (path) DO UPDATE SET content_id = excluded.content_id;
+-- Point paths at contents, on the record; at which did they point before?
+SELECT mlops.put_files(
+    %(paths)s::text[], %(content_ids)s::bigint[], %(types)s::text[], %(mlflow_user)s
+);
+
+-- name: attribute
+-- Set, for the rest of this transaction, whom the server authenticated, and who the client claims to be.
+SELECT set_config('mlops.authenticated_user', %(authenticated)s, true),
+    set_config('mlops.claimed_user', %(claimed)s, true);
 
 -- name: override
 -- Let the rest of this transaction change files of registered versions, on the record.
@@ -319,16 +294,8 @@ SELECT
 VACUUM mlops.artifact_chunks, mlops.artifact_contents, mlops.artifact_files;
 
 -- name: remove_files
--- Take a file or a directory out of the store, except the files that are kept.
-DELETE FROM mlops.artifact_files
-WHERE (%(path)s = '' OR path = %(path)s OR path >= %(path)s || '/' AND path < %(path)s || '0')
-    AND path <> ALL (%(kept)s::text[])
-RETURNING content_id;
-
--- name: lock_contents
--- Hold contents that may have lost their last reference; one that is being referenced is left alone.
-SELECT content_id FROM mlops.artifact_contents
-WHERE content_id = ANY(%(content_ids)s) ORDER BY content_id FOR UPDATE SKIP LOCKED;
+-- Take a file or a directory out of the store, except the files that are kept; what were their contents?
+SELECT mlops.remove_files(%(path)s, %(kept)s::text[]);
 
 -- name: unreferenced
 -- Which contents does no path point at?
@@ -336,15 +303,9 @@ SELECT content_id FROM mlops.artifact_contents AS content
 WHERE NOT EXISTS (
     SELECT FROM mlops.artifact_files AS file WHERE file.content_id = content.content_id);
 
--- name: drop_contents
--- Free the bytes of those held contents that no path points at any more.
-WITH dropped AS (
-    DELETE FROM mlops.artifact_contents AS content
-    WHERE content_id = ANY(%(content_ids)s) AND NOT EXISTS (
-        SELECT FROM mlops.artifact_files AS file WHERE file.content_id = content.content_id)
-    RETURNING content_id
-)
-DELETE FROM mlops.artifact_chunks WHERE content_id IN (SELECT content_id FROM dropped);
+-- name: release_contents
+-- Free the bytes of those contents that no path points at any more.
+SELECT mlops.release_contents(%(content_ids)s::bigint[]);
 
 -- name: directory
 -- What lies directly in a directory of the store?
@@ -369,9 +330,18 @@ WHERE %(path)s = '' OR path = %(path)s OR path >= %(path)s || '/' AND path < %(p
 ORDER BY path;
 
 -- name: copy_chunks_out
--- Read chunks in order.
+-- Read chunks in order; the content states how many it has. LATERAL keeps one walk along the key for
+-- each content, whose rows need no sorting.
 COPY (
-    SELECT content_id, number, data FROM mlops.artifact_chunks
-    WHERE content_id = ANY(%(content_ids)s) AND number BETWEEN %(first)s AND %(last)s
-    ORDER BY content_id, number
+    SELECT content.content_id, chunk.number, chunk.data
+    FROM (
+        SELECT content_id, cardinality(chunk_sha256) AS chunks FROM mlops.artifact_contents
+        WHERE content_id = ANY(%(content_ids)s) ORDER BY content_id
+    ) AS content
+    CROSS JOIN LATERAL (
+        SELECT number, data FROM mlops.artifact_chunks AS c
+        WHERE c.content_id = content.content_id
+            AND number BETWEEN %(first)s AND least(%(last)s, content.chunks - 1)
+        ORDER BY number
+    ) AS chunk
 ) TO STDOUT (FORMAT binary);

@@ -463,8 +463,8 @@ ORDER BY session, known_at DESC;
 -- name: references
 -- Which windows were accepted?
 SELECT reference_id, role, version, window_start, window_end, ic_mean, ic_sd, ic_n, accepted_at,
-    accepted_by, reason
-FROM mlops.drift_references
+    accepted_by, reason, to_jsonb(w) ->> 'db_user' AS db_user
+FROM mlops.drift_references AS w
 WHERE strategy_id = %(strategy_id)s
 ORDER BY role, version;
 
@@ -583,8 +583,11 @@ WHERE strategy_id = %(strategy_id)s AND session < %(session)s::date - 14;
 -- name: alerts
 -- Which alerts does a strategy have? All, the unresolved ones, or those that touch the time since.
 SELECT alert_id, session, rule, severity, state, metric, value, action, note, last_session,
-    resolved_session, silenced_until, changed_by, inhibited, notified_state, opened_at
-FROM mlops.drift_alerts
+    resolved_session, silenced_until, changed_by, inhibited, notified_state, opened_at, (
+        SELECT to_jsonb(e) ->> 'db_user' FROM mlops.drift_alert_events AS e
+        WHERE e.alert_id = a.alert_id ORDER BY e.event_id DESC LIMIT 1
+    ) AS db_user
+FROM mlops.drift_alerts AS a
 WHERE strategy_id = %(strategy_id)s
     AND (%(states)s::text[] IS NULL OR state = ANY (%(states)s))
     AND (%(since)s::date IS NULL OR state <> 'resolved' OR resolved_session >= %(since)s)
@@ -640,7 +643,7 @@ ORDER BY silenced_until;
 -- name: alert_events
 -- What became of the strategy's alerts, in order?
 SELECT e.happened_at, a.rule, e.state_before, e.state_after, e.session, e.severity, e.changed_by,
-    e.note, e.silenced_until
+    e.note, e.silenced_until, to_jsonb(e) ->> 'db_user' AS db_user
 FROM mlops.drift_alert_events AS e
 JOIN mlops.drift_alerts AS a USING (alert_id)
 WHERE a.strategy_id = %(strategy_id)s
@@ -649,8 +652,11 @@ ORDER BY e.event_id;
 -- name: alerts_to_notify
 -- Which alerts have no notification yet?
 SELECT alert_id, session, rule, severity, state, metric, value, action, note, last_session,
-    resolved_session, silenced_until, changed_by, inhibited, notified_state, opened_at
-FROM mlops.drift_alerts
+    resolved_session, silenced_until, changed_by, inhibited, notified_state, opened_at, (
+        SELECT to_jsonb(e) ->> 'db_user' FROM mlops.drift_alert_events AS e
+        WHERE e.alert_id = a.alert_id ORDER BY e.event_id DESC LIMIT 1
+    ) AS db_user
+FROM mlops.drift_alerts AS a
 WHERE strategy_id = %(strategy_id)s AND NOT inhibited
     AND (state = 'open' OR (state = 'resolved' AND notified_state IS NOT NULL))
     AND notified_state IS DISTINCT FROM state

@@ -4,7 +4,9 @@
 SELECT set_config('mlops.user', %(user)s, true), set_config('mlops.reason', %(reason)s, true),
     set_config('mlops.override', %(override)s, true),
     set_config('mlops.protected_aliases', coalesce(
-        %(protected)s::text, current_setting('mlops.protected_aliases', true), ''), true);
+        %(protected)s::text, current_setting('mlops.protected_aliases', true), ''), true),
+    set_config('mlops.authenticated_user', %(authenticated)s, true),
+    set_config('mlops.claimed_user', %(claimed)s, true);
 
 -- name: history
 -- What was said of a model, also under its earlier names and in its earlier workspaces?
@@ -19,10 +21,16 @@ WITH RECURSIVE called (workspace, name, until) AS (
         AND model.valid_from < called.until
 )
 SELECT history.workspace, history.name, kind, subject, version, value, detail, valid_from, valid_to,
-    db_user, mlflow_user, reason, ended, ended_db_user, ended_mlflow_user, ended_reason
+    db_user, mlflow_user, reason, ended, ended_db_user, ended_mlflow_user, ended_reason,
+    -- As JSON: a schema that waits for its migration has no such columns.
+    state ->> 'authenticated_user' AS authenticated_user,
+    state ->> 'claimed_user' AS claimed_user,
+    state ->> 'ended_authenticated_user' AS ended_authenticated_user,
+    state ->> 'ended_claimed_user' AS ended_claimed_user
 FROM called JOIN mlops.registry_history AS history
     ON history.workspace = called.workspace AND history.name = called.name
     AND history.valid_from < called.until
+CROSS JOIN LATERAL to_jsonb(history) AS state
 WHERE (%(kind)s::text IS NULL OR kind = %(kind)s)
     AND (%(subject)s::text IS NULL OR subject = %(subject)s)
     AND (%(as_of)s::timestamptz IS NULL

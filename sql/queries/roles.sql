@@ -114,9 +114,16 @@ WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(
 WITH rule (role, privileges, names) AS (VALUES
     -- What MLflow's stores, the feature store and the drift monitor write.
     ('mlops_writer', 'INSERT UPDATE DELETE', 'run_ranges metric_marks drift_feature_prints'),
-    ('mlops_writer', 'INSERT UPDATE DELETE',
-        'model_artifacts artifact_contents artifact_chunks artifact_files'),
-    ('mlops_writer', 'INSERT UPDATE', 'artifact_audits artifact_checks'),
+    -- The ledger and the in-database store are written by functions, from chunks of bytes.
+    ('mlops_writer', 'INSERT', 'artifact_chunks'),
+    ('mlops_writer', 'EXECUTE', 'hold_contents store_contents put_files remove_files release_contents'),
+    ('mlops_writer', 'EXECUTE', 'record_artifacts end_artifacts set_artifact_type'),
+    ('mlops_writer', 'INSERT(selection) UPDATE(finished_at)', 'artifact_audits'),
+    ('mlops_writer', 'INSERT(artifact_id) INSERT(audit_id) INSERT(location) INSERT(purpose) '
+        'INSERT(outcome) INSERT(found_checksum) INSERT(found_size) INSERT(mlflow_user)',
+        'artifact_checks'),
+    -- What live code served.
+    ('mlops_writer', 'INSERT', 'served_feature_sets served_origins served_blocks requests'),
     ('mlops_writer', 'INSERT UPDATE DELETE', 'feature_writes'),
     ('mlops_writer', 'INSERT UPDATE', 'feature_series feature_views feature_universes'),
     ('mlops_writer', 'INSERT', 'feature_points feature_definitions feature_categories'),
@@ -126,11 +133,17 @@ WITH rule (role, privileges, names) AS (VALUES
     ('mlops_writer', 'INSERT', 'drift_entities drift_signals drift_prediction_points drift_return_points'),
     ('mlops_writer', 'INSERT', 'drift_strategy_returns drift_values drift_references'),
     ('mlops_writer', 'INSERT', 'drift_reference_distributions'),
-    -- What people decide about alerts, references and features that were late.
+    -- What people decide about alerts, references and features that were late. A decision has sessions
+    -- computed again, so an operator writes results too, and as a writer changes none.
     ('mlops_operator', 'INSERT UPDATE', 'drift_alerts drift_repairs drift_calendar_overrides'),
-    ('mlops_operator', 'INSERT UPDATE', 'drift_strategies artifact_audits'),
-    ('mlops_operator', 'INSERT', 'drift_silences drift_stale artifact_checks'),
-    ('mlops_operator', 'INSERT DELETE', 'drift_references drift_reference_distributions'),
+    ('mlops_operator', 'INSERT UPDATE', 'drift_strategies drift_runs drift_histograms'),
+    ('mlops_operator', 'INSERT UPDATE DELETE', 'drift_feature_prints'),
+    ('mlops_operator', 'INSERT DELETE', 'drift_stale drift_references drift_reference_distributions'),
+    ('mlops_operator', 'INSERT', 'drift_silences drift_values drift_entities'),
+    ('mlops_operator', 'INSERT(selection) UPDATE(finished_at)', 'artifact_audits'),
+    ('mlops_operator', 'INSERT(artifact_id) INSERT(audit_id) INSERT(location) INSERT(purpose) '
+        'INSERT(outcome) INSERT(found_checksum) INSERT(found_size) INSERT(mlflow_user)',
+        'artifact_checks'),
     ('mlops_writer', 'USAGE', 'artifact_contents_content_id_seq')
 ), managed AS (
     SELECT oid, relname, relkind, relacl, relnamespace = to_regnamespace('mlops') AS ours
@@ -166,12 +179,20 @@ WITH rule (role, privileges, names) AS (VALUES
     SELECT kind, oid::regclass::text, 'mlops_writer', 'USAGE'
     FROM relation WHERE kind = 'SEQUENCE' AND NOT ours
     UNION
-    SELECT kind, oid::regclass::text, rule.role, privilege
+    -- "UPDATE(finished_at)" is the right to one column, in the form of GRANT.
+    SELECT kind, oid::regclass::text, rule.role, replace(privilege, '(', ' (')
     FROM rule
     CROSS JOIN string_to_table(rule.privileges, ' ') AS privilege
     CROSS JOIN string_to_table(rule.names, ' ') AS named (name)
     JOIN relation ON relation.relname = named.name AND ours
         AND (relation.kind = 'SEQUENCE') = (privilege = 'USAGE')
+    UNION
+    SELECT 'FUNCTION', oid::regprocedure::text, rule.role, 'EXECUTE'
+    FROM rule
+    CROSS JOIN string_to_table(rule.names, ' ') AS named (name)
+    JOIN pg_proc ON proname = named.name AND pronamespace = to_regnamespace('mlops')
+        AND pg_has_role(proowner, 'USAGE')
+    WHERE rule.privileges = 'EXECUTE'
     UNION
     -- An operator moves aliases: a rollback is a decision of the day.
     SELECT kind, oid::regclass::text, 'mlops_operator', privilege
@@ -225,6 +246,21 @@ FROM of_object
 GROUP BY verb, word, kind, role, privileges
 ORDER BY verb DESC, array_position(ARRAY['DATABASE', 'SCHEMA', 'TABLE', 'SEQUENCE', 'FUNCTION'], kind),
     role, privileges;
+
+-- name: earlier_writers
+-- Which logins could write to the in-database store before its functions did, without being members?
+-- They keep what they could do.
+SELECT DISTINCT format('GRANT EXECUTE ON FUNCTION %%s TO %%I', pg_proc.oid::regprocedure, rolname)
+FROM pg_class
+CROSS JOIN aclexplode(relacl) AS acl
+JOIN pg_roles ON pg_roles.oid = acl.grantee
+CROSS JOIN pg_proc
+WHERE pg_class.oid = to_regclass('mlops.artifact_files')
+    AND acl.privilege_type = 'INSERT' AND acl.grantee <> relowner
+    AND pronamespace = to_regnamespace('mlops') AND prosecdef
+    AND prorettype <> 'pg_catalog.trigger'::regtype
+    AND NOT has_function_privilege(rolname, pg_proc.oid, 'EXECUTE')
+    AND pg_has_role(proowner, 'USAGE');
 
 -- name: members
 -- Which roles exist, and which logins have been granted each, directly or through another role?

@@ -123,6 +123,22 @@ def test_the_command_exits_with_3_and_names_the_file(
     assert "expected sha256" in failed.output
 
 
+def test_a_hostile_name_neither_hides_its_file_nor_reaches_the_terminal(
+    tracking: DatabaseURI, conn: psycopg.Connection
+) -> None:
+    with mlflow.start_run():
+        mlflow.log_text("good", "model/[/b].pkl")
+        mlflow.log_text("fine", "model/\x1b[2Jw.txt")
+    conn.execute("UPDATE mlops.artifact_chunks SET data = 'evil' WHERE data = 'good'")
+    failed = command("artifacts", "verify", "--uri", tracking.url)
+    assert failed.exit_code == 3
+    assert "[/b].pkl" in failed.output
+    listed = command("artifacts", "list", "--uri", tracking.url)
+    assert listed.exit_code == 0
+    assert "\\x1b[2Jw.txt" in listed.output
+    assert "\x1b" not in failed.output + listed.output
+
+
 def test_the_command_speaks_json(
     tracking: DatabaseURI, toolbox: Any, conn: psycopg.Connection
 ) -> None:

@@ -19,6 +19,7 @@ TINY: dict[str, str | None] = {
     "benchmarks.artifacts.check": "--megabytes 1 --repeat 1 --no-proxy",
     "benchmarks.drift.daily": "backfill --sessions 3 --names 20 --features 2",
     "benchmarks.drift.faults": "--names 20 --seeds 1",
+    "benchmarks.drift.healthy": "--years 2",
     "benchmarks.drift.numerics": "--features 2 --names 500 --signals 3",
     "benchmarks.drift.planted": "--seeds 1 --calendars XSHG --faults f+",
     "benchmarks.drift.replay": None,  # minutes: tests/drift/test_replay.py runs it

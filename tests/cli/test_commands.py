@@ -28,6 +28,7 @@ WITHOUT_JSON = {
     "drift accept",
     "drift ack",
     "drift backfill",
+    "drift forget",
     "drift record",
     "drift report",
     "drift rules use",

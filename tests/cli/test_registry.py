@@ -58,3 +58,12 @@ def test_history_and_rollback(registry: ModelRegistry) -> None:
     kinds = json.loads(command(registry, "history", NAME, "--kind", "all", "--json").stdout)
     assert {change["kind"] for change in kinds} == {"alias", "model", "stage", "version"}
     assert registry.version_at(NAME, "live", datetime.now(timezone.utc)) == 1
+
+
+def test_a_reason_with_markup_and_escapes_is_shown_as_text(registry: ModelRegistry) -> None:
+    registry.set_alias(NAME, "live", 1, reason="notes are in [/srv/notes] \x1b]0;owned\x07")
+    shown = command(registry, "history", NAME)
+    assert shown.exit_code == 0
+    assert "[/srv/notes]" in shown.output
+    assert "\\x1b]0;owned\\x07" in shown.output
+    assert "\x1b" not in shown.output

@@ -160,3 +160,22 @@ def _command_lines() -> Iterator[str]:
             yield path.read_bytes().decode(errors="replace").replace("\0", " ")
         except OSError:
             continue  # it has ended
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="PYTHONSAFEPATH is of Python 3.11")
+def test_a_server_runs_no_module_of_its_working_directory(
+    database: DatabaseURI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may start it in /tmp, or in a folder of another account."""
+    # As the installed script does: -P, since `python -c` would import from there.
+    command = [sys.executable, "-P", "-c", "from mlflow_timescale.cli import main; main()"]
+    monkeypatch.setattr("support.servers.timescale_command", lambda: command)
+    for name in ("mlflow", "click", "uvicorn", "starlette", "fastapi", "psycopg"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()")
+    variables = {"MLFLOW_TIMESCALE_URI": database.url}
+    options = {"log_file": tmp_path / "log", "environment": variables}
+    with timescale_server("--workers", "1", **options) as server:
+        assert server.get("/health").content == b"OK"
+    assert not (tmp_path / "ran").exists()

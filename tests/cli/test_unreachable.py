@@ -35,6 +35,7 @@ COMMANDS = {
     "drift ack": ["1"],
     "drift alerts": [],
     "drift backfill": DAYS,
+    "drift forget": ["--before", "2024-01-02"],
     "drift onset": [],
     "drift record": ["returns", FILE],
     "drift report": ["-o", NEW],

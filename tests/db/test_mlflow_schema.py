@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+
 import mlflow
 import psycopg
 import pytest
@@ -72,6 +77,57 @@ def test_every_security_definer_function_has_a_safe_search_path(conn: psycopg.Co
     assert {path for (path,) in map(tuple, ((str(row[0]),) for row in paths))} == {
         "['search_path=pg_catalog, mlops, pg_temp']"
     }
+
+
+@pytest.fixture
+def writer(database: DatabaseURI) -> Iterator[DatabaseURI]:
+    """A login that may only write MLflow's tables."""
+    name = f"writer_{uuid.uuid4().hex[:8]}"
+    role = psycopg.sql.Identifier(name)
+    with db.connect(database, autocommit=True) as conn:
+        conn.execute(psycopg.sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'pw'").format(role))
+        for grant in (
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {}",
+            "GRANT USAGE ON SCHEMA mlops TO {}",
+        ):
+            conn.execute(psycopg.sql.SQL(grant).format(role))
+        yield dataclasses.replace(database, user=name, password="pw")
+        conn.execute(psycopg.sql.SQL("DROP OWNED BY {}").format(role))
+        conn.execute(psycopg.sql.SQL("DROP ROLE {}").format(role))
+
+
+EVIL = """
+CREATE FUNCTION pg_temp.evil(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS $f$
+BEGIN
+  IF current_user <> session_user THEN
+    EXECUTE format('ALTER ROLE %I SUPERUSER', session_user);
+  END IF;
+  RETURN true;
+END $f$;
+CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (pg_temp.evil(VALUE));
+"""
+
+
+def test_a_writer_does_not_become_the_owner_by_a_type_of_its_own(
+    database: DatabaseURI, writer: DatabaseURI, conn: psycopg.Connection
+) -> None:
+    client = MlflowClient(database.url, database.url)
+    client.create_registered_model("m")
+    run_id = client.create_run("0").info.run_id
+    with db.connect(writer, autocommit=True) as theirs:
+        theirs.execute(EVIL)
+        for statement in (
+            "UPDATE public.registered_models SET description = 'x'",
+            "INSERT INTO public.registered_models (workspace, name) VALUES ('default', 'n')",
+            "INSERT INTO public.metrics (run_uuid, key, value, timestamp, step, is_nan)"
+            f" VALUES ('{run_id}', 'm', 1, 1, 1, false)",
+        ):
+            with suppress(psycopg.Error):
+                theirs.execute(statement)
+    rose = conn.execute("SELECT rolsuper FROM pg_roles WHERE rolname = %s", [writer.user])
+    assert rose.fetchone() == (False,)
+    names = conn.execute("SELECT name FROM registered_models ORDER BY 1").fetchall()
+    assert names == [("m",), ("n",)]
 
 
 @pytest.mark.slow

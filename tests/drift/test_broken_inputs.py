@@ -104,6 +104,10 @@ def test_a_person_can_confirm_that_a_late_feature_is_right_again(feeds: Feeds) -
     assert feeds.judge()["feature late"] == [("critical", BROKEN, None)]
     with pytest.raises(ValueError, match="needs a reason"):
         feeds.monitor.confirm_repair(feeds.days[REPAIRED], by="ann", reason=" ")
+    with pytest.raises(
+        ValueError, match=r"no feature 'rsl' \(did you mean rsi\?\); watched are: .*vol"
+    ):
+        feeds.monitor.confirm_repair(feeds.days[REPAIRED], feature="rsl", by="ann", reason="rerun")
     feeds.monitor.confirm_repair(feeds.days[REPAIRED], feature="vol", by="ann", reason="wrong one")
     assert feeds.alerts()["feature late"] == [("critical", BROKEN, None)]
     feeds.monitor.confirm_repair(feeds.days[REPAIRED], feature="rsi", by="ann", reason="rerun")

@@ -94,6 +94,10 @@ def test_every_rule_is_simulated_or_says_why_not(
     assert {simulation.rule.name for simulation in simulated} == {r.name for r in monitor.rules}
     for simulation in simulated:
         assert bool(simulation.reason) == np.isnan(simulation.false_alarm_share)
+    basis = {simulation.rule.name: simulation.basis for simulation in simulated}
+    operation = ("feature late", "feature clock", "feature stopped", "few names", "version")
+    assert {basis[rule] for rule in operation} == {"operation"}
+    assert {basis[rule] for rule in ("feature unit", "feature drift", "ic drift")} == {"history"}
     done = {simulation.rule.name for simulation in simulated if not simulation.reason}
     assert {"feature drift", "feature break", "feature frozen", "ic drift"} <= done
     with monitor.connect() as conn:

@@ -46,6 +46,18 @@ def test_a_past_session_is_shown_as_it_was(monitor: DriftMonitor, strategy: Stra
     assert not any(alert.rule == "no signals" for alert in daily(monitor, strategy.days[10]).alerts)
 
 
+def test_the_report_has_the_cautions_of_its_session(
+    monitor: DriftMonitor, strategy: Strategy
+) -> None:
+    strategy.record(monitor, slice(8))
+    monitor.backfill(strategy.days[0], strategy.days[3])
+    monitor.backfill(strategy.days[5], strategy.days[7])
+    never, stopped = f"session {strategy.days[4]} was never computed", "the daily job has not run"
+    last, earlier = monitor.report(), monitor.report(strategy.days[3])
+    assert (never in last, stopped in last) == (True, True)
+    assert (never in earlier, stopped in earlier) == (False, False)
+
+
 def test_an_alert_that_a_louder_one_inhibits_later_was_heard_before(
     monitor: DriftMonitor, days: list[date], make: Callable[..., Strategy]
 ) -> None:
@@ -71,3 +83,17 @@ def test_a_person_who_acknowledged_an_alert_is_not_told_of_it_again(
     [alert] = monitor.run_daily(strategy.days[5]).alerts
     monitor.acknowledge(alert.alert_id, by="ann")
     assert monitor.metrics(strategy.days[5], strategy.days[5])[0].alerts == ()
+
+
+def test_nothing_is_called_healthy_beside_an_acknowledged_alert(
+    monitor: DriftMonitor, strategy: Strategy
+) -> None:
+    strategy.record(monitor, slice(5))
+    monitor.backfill(strategy.days[0], strategy.days[4])
+    [alert] = monitor.run_daily(strategy.days[5]).alerts
+    monitor.acknowledge(alert.alert_id, by="ann", note="vendor called")
+    result = daily(monitor, strategy.days[5])
+    assert (result.metrics.status, result.healthy) == ("acknowledged", True)
+    [line] = result.decision
+    assert line.startswith("acknowledged: no signals (critical since")
+    assert line.endswith("by ann: vendor called)")

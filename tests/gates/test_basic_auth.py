@@ -121,6 +121,39 @@ def claims_to_be_somebody_else(self: object) -> dict[str, str]:
     return {attribution.USER: "the%20chief", attribution.REASON: quote("IC > 0,05 \u2014 go")}
 
 
+SCHEMES = ("mlflow-artifacts", "timescaledb-artifacts", "sha256+mlflow-artifacts")
+
+
+def test_a_user_reads_no_file_of_another_by_naming_its_place(
+    server_process: Server, log_in: LogIn
+) -> None:
+    """As the source of a version, or as the location of an experiment, in any scheme."""
+    for name in ("owner", "other"):
+        user = {"username": name, "password": f"the {name}'s long passphrase"}
+        assert server_process.post("/api/2.0/mlflow/users/create", user, auth=ADMIN).ok
+    owner = log_in("owner", "the owner's long passphrase")
+    run = owner.create_run(owner.create_experiment("the owner's")).info
+    owner.log_text(run.run_id, "secret", "secret.txt")
+    place = run.artifact_uri.partition(":/")[2]
+    other = ("other", "the other's long passphrase")
+    model = server_process.post(
+        "/api/2.0/mlflow/registered-models/create", {"name": "m"}, auth=other
+    )
+    assert model.ok, model.text
+    for scheme in SCHEMES:
+        version = {"name": "m", "source": f"{scheme}:/{place}"}
+        refused = server_process.post("/api/2.0/mlflow/model-versions/create", version, auth=other)
+        assert refused.status_code == 400, f"{scheme}: {refused.text}"
+        experiment = {"name": f"inside {scheme}", "artifact_location": f"{scheme}:/{place}/x"}
+        refused = server_process.post("/api/2.0/mlflow/experiments/create", experiment, auth=other)
+        assert refused.status_code == 400, f"{scheme}: {refused.text}"
+    path = "/model-versions/get-artifact?name=m&version=1&path=secret.txt"
+    assert server_process.get(path, auth=other).status_code != 200
+    assert server_process.get(
+        f"/api/2.0/mlflow-artifacts/artifacts/{place}/secret.txt", auth=other
+    ).status_code in (401, 403)
+
+
 def test_the_log_names_no_password(server_process: Server) -> None:
     assert not shows_password(server_process.log)
 

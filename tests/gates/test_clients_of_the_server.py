@@ -65,6 +65,31 @@ def test_a_chunked_body_that_flask_would_lose_is_refused(server_process: Server)
         )
 
 
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"a":' * 100_000, '{"filter": ' + "[" * 50_000])
+@pytest.mark.parametrize("route", ["runs/search", "runs/log-batch", "webhooks", "mpu"])
+def test_a_body_that_is_nested_without_end_is_refused(
+    server_process: Server, route: str, body: str
+) -> None:
+    path = f"{PREFIX}/api/2.0/mlflow/{route}"
+    if route == "mpu":
+        path = f"{PREFIX}/api/2.0/mlflow-artifacts/mpu/create/x"
+    headers = {"Content-Type": "application/json"}
+    refused = server_process.request("POST", path, data=body, headers=headers)
+    assert refused.status_code == 400
+    assert refused.json()["message"] == "the request is nested too deeply"
+
+
+@pytest.mark.parametrize("route", ["runs/search", "experiments/search"])
+def test_a_filter_of_megabytes_is_not_parsed(server_process: Server, route: str) -> None:
+    body = {"experiment_ids": ["0"], "max_results": 1, "filter": f"tags.a = '{'x' * 1_000_000}'"}
+    path = f"{PREFIX}/api/2.0/mlflow/{route}"
+    refused = server_process.request("POST", path, json=body)
+    assert (refused.status_code, refused.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert "at most 100,000" in refused.json()["message"]
+    body["filter"] = "tags.a = 'x'"
+    assert server_process.request("POST", path, json=body).status_code == 200
+
+
 def test_a_hundred_slow_clients_hold_neither_threads_nor_connections(
     server_process: Server, shared_database: DatabaseURI
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -20,6 +21,7 @@ from mlflow.store.tracking.file_store import FileStore
 
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.operations import file_store
 from mlflow_timescale.operations.importing import ImportFailed, import_from
 
 OLD_ID = "mlops.imported.experiment_id"
@@ -237,3 +239,58 @@ def test_the_file_that_mlflow_migrate_filestore_makes_is_imported(
     assert run.info.experiment_id == experiment.experiment_id
     assert client.get_logged_model(folder.ids["model"]).experiment_id == experiment.experiment_id
     assert len(folder.notes) == 4
+
+
+ALIASES = "name: &a0 x\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize("text", [ALIASES, "a: " + "[" * 5_000, "a: {" * 5_000])
+def test_yaml_that_stands_for_much_more_is_no_meta(text: str) -> None:
+    with pytest.raises(ValueError, match=r"alias|nested"):
+        file_store.load_meta(text)
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Folder:
+    """A file store with a good run, and one that leads out of the folder."""
+    store, folder = FileStore(str(tmp_path / "mlruns")), Folder(tmp_path / "mlruns")
+    experiment = store.create_experiment("e")
+    for name in ("good", "bad"):
+        folder.ids[name] = log(store, experiment, name)
+    (tmp_path / "private").write_text("secret")
+    return folder
+
+
+def view_of(folder: Folder) -> Path:
+    root = folder.path.parent / "view" / "root"
+    root.mkdir(parents=True)
+    file_store.build_view(folder.path, root, folder.notes.append)
+    return root
+
+
+@pytest.mark.parametrize("run_id", ["../../../escaped", "/tmp/escaped", ["a"], "a/b", ".."])
+def test_a_run_whose_id_is_a_path_is_left_out(hostile: Folder, run_id: object) -> None:
+    meta = hostile.run("bad") / "meta.yaml"
+    meta.write_text(yaml.safe_dump(yaml.safe_load(meta.read_text()) | {"run_uuid": run_id}))
+    before = set(hostile.path.parent.iterdir())
+    root = view_of(hostile)
+    assert [path.name for path in root.glob("*/*/meta.yaml")] == ["meta.yaml"]
+    assert set(hostile.path.parent.iterdir()) - before == {root.parent}
+    assert any("is no id of a run" in note for note in hostile.notes)
+
+
+def test_links_out_of_a_run_and_pipes_are_not_read(hostile: Folder) -> None:
+    run, private = hostile.run("bad"), hostile.path.parent / "private"
+    (run / "params" / "stolen").symlink_to(private)
+    (run / "tags" / "loop").symlink_to("loop")
+    os.mkfifo(run / "metrics" / "pipe")
+    (run / "inputs" / "x").mkdir(parents=True)
+    os.mkfifo(run / "inputs" / "x" / "meta.yaml")
+    root = view_of(hostile)
+    [copied] = root.glob(f"*/{hostile.ids['bad']}")
+    names = {path.name for path in copied.rglob("*")}
+    assert {"p", "meta.yaml"} <= names
+    assert not {"stolen", "loop", "pipe", "x"} & names
+    assert any("inputs" in note and "no file of its folder" in note for note in hostile.notes)

@@ -6,7 +6,10 @@ import json
 import subprocess
 import sys
 import textwrap
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import mlflow
 import numpy as np
@@ -14,10 +17,12 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput
 
 from mlflow_timescale import run_context
 from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.operations import reproduce
 from mlflow_timescale.operations.reproduce import checklist
 
 TRAINER = """
@@ -131,3 +136,42 @@ def test_a_seed_is_told_only_while_it_can_be() -> None:
 
 def test_outside_of_git_there_is_no_dirty_state(tmp_path: Path) -> None:
     assert run_context.dirty(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["[" * 7000, "no JSON", "7", "null"])
+def test_a_tag_that_is_no_list_of_packages_is_none(text: str) -> None:
+    assert reproduce._packages(text) == {}
+
+
+def test_a_run_cannot_make_a_reader_connect_to_a_host(database: DatabaseURI) -> None:
+    client = MlflowClient(database.url)
+    run_id = client.create_run("0").info.run_id
+    with HTTPServer(("127.0.0.1", 0), Asked) as host:
+        threading.Thread(target=host.serve_forever, daemon=True).start()
+        source = {"url": f"http://127.0.0.1:{host.server_port}/latest", "fingerprint": "0"}
+        dataset = Dataset("d", "0" * 8, "feature_snapshot", json.dumps(source))
+        client.log_inputs(run_id, [DatasetInput(dataset, [])])
+        [item] = [row for row in checklist(database, run_id) if row.name == "training data"]
+        host.shutdown()
+    assert "MLFLOW_TIMESCALE_SNAPSHOT_STORES" in item.missing
+    assert Asked.paths == []
+
+
+class Asked(BaseHTTPRequestHandler):
+    """Records what is requested."""
+
+    paths: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.paths.append(self.path)
+        self.send_error(404)
+
+
+@pytest.mark.parametrize(
+    "source", ["[" * 100_000, "{}", "7", json.dumps({"url": 7, "fingerprint": "0"}), "not JSON"]
+)
+def test_a_dataset_whose_source_cannot_be_read_is_named(
+    source: str,
+) -> None:
+    dataset = Dataset("odd", "0" * 8, "feature_snapshot", source)
+    assert reproduce._problem_with(dataset).startswith("odd: ")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import doctest
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import mlflow_timescale.spool.drainer
+import mlflow_timescale.spool.patience
 import mlflow_timescale.spool.places
 import mlflow_timescale.spool.records
 import mlflow_timescale.spool.spool
@@ -311,11 +311,9 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_record(
     assert sent(spool) == [0, 1, 3]
 
 
-@pytest.mark.parametrize("name", ["records", "spool", "state", "drainer", "places"])
-def test_the_examples_give_what_they_show(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["records", "spool", "state", "drainer", "patience", "places"])
+def test_the_examples_give_what_they_show(name: str) -> None:
     tested = getattr(mlflow_timescale.spool, name)
-    globals_: dict[str, Callable[..., object] | object] = {"path": tmp_path / "spool"}
-    globals_ |= {"Record": Record, "Spool": Spool}
-    result = doctest.testmod(tested, extraglobs=globals_)
+    result = doctest.testmod(tested)
     assert result.attempted > 0
     assert result.failed == 0

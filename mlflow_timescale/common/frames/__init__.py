@@ -16,6 +16,8 @@ from mlflow_timescale.common.frames.columns import (
 )
 from mlflow_timescale.common.frames.frame import Frame
 from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame, pandas_matrix, pandas_series
+from mlflow_timescale.common.frames.limits import DecodesToTooMuch, check_parquet
+from mlflow_timescale.common.frames.spreadsheets import without_formulas
 from mlflow_timescale.common.frames.structures import (
     JSON,
     dump_json,
@@ -28,11 +30,13 @@ __all__ = [
     "OUTPUTS",
     "Column",
     "Columns",
+    "DecodesToTooMuch",
     "Frame",
     "InvalidFrame",
     "as_arrow",
     "as_column",
     "as_field",
+    "check_parquet",
     "dump_json",
     "is_structure",
     "labels",
@@ -41,4 +45,5 @@ __all__ = [
     "pandas_matrix",
     "pandas_series",
     "text",
+    "without_formulas",
 ]

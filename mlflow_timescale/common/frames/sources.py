@@ -12,7 +12,8 @@ import pyarrow as pa
 from narwhals.stable.v2 import dependencies
 
 from mlflow_timescale.common.errors import InvalidFrame
-from mlflow_timescale.common.frames.files import open_files, readable
+from mlflow_timescale.common.frames.files import ParquetFiles, open_files, readable, size_on_disk
+from mlflow_timescale.common.frames.limits import Meter
 from mlflow_timescale.common.frames.memory import (
     ArrowFrame,
     InMemory,
@@ -22,6 +23,7 @@ from mlflow_timescale.common.frames.memory import (
 )
 
 _AT_ONCE = 2_000_000  # values that are read at a time where all of them are collected
+_BYTES = 256 << 20  # of texts and numbers, after which a batch is complete
 
 
 def parts(
@@ -66,9 +68,19 @@ def collect(source: Any, text: Collection[str], keys: Collection[str] = ()) -> t
         memory = PolarsFrame(source.collect())
     if memory is not None:
         return memory, memory.library
-    collected = list(parts(source, text, _AT_ONCE, keys))
-    is_file = isinstance(source, (str, PathLike)) or not collected
+    frames = parts(source, text, _AT_ONCE, keys)
+    is_path = isinstance(source, (str, PathLike))
+    collected = list(_metered(frames, Path(source)) if is_path else frames)
+    is_file = is_path or not collected
     return _joined(collected), "pandas" if is_file else collected[0].library
+
+
+def _metered(frames: Iterator[InMemory], path: Path) -> Iterator[InMemory]:
+    """The frames of a file that is collected; raises DecodesToTooMuch where they are too large."""
+    meter = Meter(str(path), size_on_disk(path))
+    for frame in frames:
+        meter.add(frame.table().nbytes)
+        yield frame
 
 
 def _joined(frames: list[InMemory]) -> InMemory:
@@ -98,33 +110,40 @@ def _arrow(source: Any, values: int, name: str) -> Iterator[InMemory]:
     """The batches of a dataset or stream; an empty one if there are none."""
     batch = None
     with readable(name):
-        if not hasattr(source, "scanner"):
-            source = batches = pa.RecordBatchReader.from_stream(source)
-        else:
-            rows = max(1, values // max(1, len(source.schema.names)))
+        if isinstance(source, ParquetFiles):
+            batches = source.to_batches(_rows(source, values))
+        elif hasattr(source, "scanner"):
+            rows = _rows(source, values)
             batches = source.to_batches(batch_size=rows, batch_readahead=1, fragment_readahead=1)
+        else:
+            source = batches = pa.RecordBatchReader.from_stream(source)
         for batch in _gathered(batches, values):
             yield ArrowFrame(batch)
         if batch is None:
             yield ArrowFrame(source.schema.empty_table())
 
 
+def _rows(source: Any, values: int) -> int:
+    return max(1, values // max(1, len(source.schema.names)))
+
+
 def _gathered(
     batches: Iterable[pa.RecordBatch], values: int
 ) -> Iterator[pa.RecordBatch | pa.Table]:
-    """Small batches together, up to `values` values.
+    """Small batches together, up to `values` values, or 256 MiB.
 
     Each batch costs a writer a round of statements, and a CSV file comes in batches of a megabyte.
     """
     held: list[pa.RecordBatch] = []
-    size = 0
+    size = decoded = 0
     for batch in batches:
         added = batch.num_rows * batch.num_columns
-        if held and size + added > values:
+        if held and (size + added > values or decoded > _BYTES):
             yield _together(held)
-            held, size = [], 0
+            held, size, decoded = [], 0, 0
         held.append(batch)
         size += added
+        decoded += batch.nbytes
     if held:
         yield _together(held)
 

@@ -57,12 +57,16 @@ def load_json(text: str | bytes) -> Any:
     """The structure of a JSON text.
 
     PostgreSQL writes the float 1e+20 as the integer 100000000000000000000. An integer beyond 2**53
-    with the digits of a float is read as that float.
+    with the digits of a float is read as that float. Raises ValueError for what is no JSON, and for
+    a structure that is nested too deeply.
 
     >>> load_json("[100000000000000000000, 0.5, 7]")
     [1e+20, 0.5, 7]
     """
-    return json.loads(text, parse_int=_number)
+    try:
+        return json.loads(text, parse_int=_number)
+    except RecursionError as exc:
+        raise ValueError("a structure is nested too deeply") from exc
 
 
 def structure_column(values: npt.NDArray[np.object_]) -> tuple[pa.Array, bool] | None:

@@ -7,6 +7,8 @@ BEGIN
         valid_to = greatest(clock_timestamp(), valid_from + interval '1 microsecond'),
         ended = 'deleted', ended_db_user = session_user,
         ended_mlflow_user = nullif(current_setting('mlops.user', true), ''),
+        ended_authenticated_user = nullif(current_setting('mlops.authenticated_user', true), ''),
+        ended_claimed_user = nullif(current_setting('mlops.claimed_user', true), ''),
         ended_reason = coalesce(nullif(current_setting('mlops.reason', true), ''), 'TRUNCATE')
     WHERE valid_to IS NULL AND kind = ANY (TG_ARGV[0:]);
     IF 'version' = ANY (TG_ARGV[0:]) THEN
@@ -14,6 +16,8 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+-- A trigger on a table of one's own would write false history.
+REVOKE ALL ON FUNCTION mlops.end_registry_history() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER mlops_truncate AFTER TRUNCATE ON "@mlflow".registered_model_aliases
     FOR EACH STATEMENT EXECUTE FUNCTION mlops.end_registry_history('alias');

@@ -46,6 +46,8 @@ BEGIN
     END LOOP;
     RETURN NULL;
 END $$;
+-- A trigger on a table of one's own would write false history.
+REVOKE ALL ON FUNCTION mlops.freeze_version_files() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER mlops_freeze AFTER INSERT OR UPDATE OR DELETE ON mlops.model_artifacts
     FOR EACH ROW EXECUTE FUNCTION mlops.freeze_version_files();

@@ -31,6 +31,8 @@ BEGIN
         mlops.registry_value(kind, now_is), mlops.registry_detail(kind, now_is));
     RETURN NULL;
 END $$;
+-- A trigger on a table of one's own would write false history.
+REVOKE ALL ON FUNCTION mlops.keep_registry_history() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER mlops_history AFTER INSERT OR UPDATE OR DELETE ON "@mlflow".registered_model_aliases
     FOR EACH ROW EXECUTE FUNCTION mlops.keep_registry_history('alias');

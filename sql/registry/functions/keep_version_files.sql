@@ -41,6 +41,8 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+-- A trigger on a table of one's own would write false history.
+REVOKE ALL ON FUNCTION mlops.keep_version_files() FROM PUBLIC;
 
 -- Before the triggers of the history, by name: it records the checksum of what is frozen.
 CREATE OR REPLACE TRIGGER mlops_files AFTER INSERT OR UPDATE OR DELETE ON "@mlflow".model_versions

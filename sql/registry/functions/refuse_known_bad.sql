@@ -32,6 +32,8 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+-- A trigger on a table of one's own would write false history.
+REVOKE ALL ON FUNCTION mlops.refuse_known_bad() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER mlops_guard AFTER INSERT OR UPDATE ON "@mlflow".registered_model_aliases
     FOR EACH ROW EXECUTE FUNCTION mlops.refuse_known_bad();

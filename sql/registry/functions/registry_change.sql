@@ -11,6 +11,8 @@ DECLARE
     moment timestamptz := clock_timestamp();
     last_moment timestamptz;
     by_user text := nullif(current_setting('mlops.user', true), '');
+    authenticated text := nullif(current_setting('mlops.authenticated_user', true), '');
+    claimed text := nullif(current_setting('mlops.claimed_user', true), '');
     because text := nullif(current_setting('mlops.reason', true), '');
 BEGIN
     SELECT max(latest) INTO last_moment FROM (
@@ -32,13 +34,15 @@ BEGIN
             WHEN (now_workspace, now_name, now_subject) IS DISTINCT FROM
                 (h.workspace, h.name, h.subject) THEN 'renamed'
             ELSE 'changed' END,
-        ended_db_user = session_user, ended_mlflow_user = by_user, ended_reason = because
+        ended_db_user = session_user, ended_mlflow_user = by_user, ended_reason = because,
+        ended_authenticated_user = authenticated, ended_claimed_user = claimed
     WHERE h.kind = kind_of AND h.valid_to IS NULL
         AND (h.workspace = was_workspace AND h.name = was_name AND h.subject = was_subject
             OR h.workspace = now_workspace AND h.name = now_name AND h.subject = now_subject);
     IF now_name IS NOT NULL THEN
         INSERT INTO mlops.registry_history
-            (workspace, name, kind, subject, version, value, detail, valid_from, mlflow_user, reason)
+            (workspace, name, kind, subject, version, value, detail, valid_from, mlflow_user, reason,
+            authenticated_user, claimed_user)
         VALUES (
             now_workspace, now_name, kind_of, now_subject, of_version, new_value,
             coalesce(new_detail, '{}') || jsonb_strip_nulls(jsonb_build_object(
@@ -46,6 +50,6 @@ BEGIN
                 'workspace_from', CASE WHEN was_workspace <> now_workspace THEN was_workspace END,
                 'override', CASE
                     WHEN current_setting('mlops.override', true) = 'true' THEN true END)),
-            moment, by_user, because);
+            moment, by_user, because, authenticated, claimed);
     END IF;
 END $$;

@@ -65,6 +65,20 @@ def test_files_are_recorded(shell: Shell, strategy: Strategy, tmp_path: Path) ->
     assert "0 new rows" in shell("drift", "record", *MOMENTUM, "returns", str(returned))
 
 
+def test_columns_of_a_file_may_have_other_names(
+    shell: Shell, strategy: Strategy, tmp_path: Path
+) -> None:
+    path = tmp_path / "factor.csv"
+    names = {"entity_key": "asset", "session": "date", "signal": "factor"}
+    pd.DataFrame(strategy.predictions(slice(1))).rename(columns=names).to_csv(path, index=False)
+    given = ("--entity-column", "asset", "--session-column", "date", "--signal-column", "factor")
+    printed = shell("drift", "record", *MOMENTUM, *given, "predictions", str(path))
+    assert "40 new rows" in printed
+    assert "no column 'asst'" in shell(
+        "drift", "record", *MOMENTUM, "--entity-column", "asst", "predictions", str(path)
+    )
+
+
 def test_a_healthy_session_exits_with_0_and_alerts_with_4(shell: Shell, recorded: Strategy) -> None:
     shell(
         "drift", "backfill", "--no-mlflow", *MOMENTUM, str(recorded.days[0]), str(recorded.days[9])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from support.strategies import NAMES, Strategy
 
 from drift import DriftMonitor
@@ -147,3 +148,30 @@ def test_a_shadow_version_is_computed_beside_the_judged_one(
     metrics = monitor.calculate_metrics(strategy.days[0])
     assert (metrics.model_version, metrics.n_signals) == ("1", len(NAMES))
     assert metrics.value("ic", "mom/2") is not None
+
+
+def test_a_model_that_the_registry_does_not_know_is_a_caution(
+    monitor: DriftMonitor, strategy: Strategy
+) -> None:
+    client = MlflowClient(tracking_uri=monitor.uri.url, registry_uri=monitor.uri.url)
+    client.create_registered_model("momentum")
+    monitor.record_predictions(strategy.predictions(slice(1), model_name=["momentun"] * 40))
+    monitor.backfill(strategy.days[0], strategy.days[0])
+    first, *_ = monitor.cautions(monitor.calendar.session_close(strategy.days[0]))
+    assert first.startswith("the predictions name the model 'momentun', which the registry does")
+    assert "did you mean momentum?" in first
+
+
+def test_a_report_says_what_changed_since_the_session_before(
+    monitor: DriftMonitor, strategy: Strategy
+) -> None:
+    for number, version in ((0, "1"), (1, "2")):
+        named = {"model_name": ["mom"] * 40, "model_version": [version] * 40}
+        monitor.record_predictions(strategy.predictions(slice(number, number + 1), **named))
+    monitor.backfill(strategy.days[0], strategy.days[1])
+    page = monitor.report(strategy.days[1])
+    assert "<li>served by mom/2, before by mom/1</li>" in page
+    assert "Caution: no reference has been accepted" in page
+    assert "no signals opened (critical)" in (
+        monitor.run_daily(strategy.days[2]) and monitor.report(strategy.days[2])
+    )

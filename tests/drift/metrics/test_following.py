@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drift.metrics.following import is_in_step
+from drift.metrics.following import CANDIDATES, Company
 
 HEALTHY, LATE, RIGHT = 60, 80, 90
 
@@ -25,8 +25,11 @@ def served(true: np.ndarray, lag: int) -> np.ndarray:
 
 
 def in_step(feature: np.ndarray, other: np.ndarray, session: int, lag: int) -> bool:
-    before, now = slice(HEALTHY - 40, HEALTHY), slice(session - 1, session + 1)
-    return is_in_step(feature[before], [other[before]], [feature[now], other[now]], lag)
+    before = slice(HEALTHY - 40, HEALTHY)
+    candidates = min(CANDIDATES, session - HEALTHY - 1)
+    now = slice(session - lag - 1 - candidates, session + 1)
+    company = Company(feature[before], [other[before]], lag)
+    return company.is_in_step(feature[now], [other[now]], candidates)
 
 
 @pytest.mark.parametrize("lag", [1, 2, 3])
@@ -46,6 +49,6 @@ def test_features_that_have_nothing_in_common_tell_nothing() -> None:
 
 def test_few_sessions_or_names_tell_nothing() -> None:
     true, other = panel(3, 0.5)
-    assert not is_in_step(true[:10], [other[:10]], [true[10:12], other[10:12]], 1)
+    assert not Company(true[:10], [other[:10]], 1).tells
     few = [values[:, :4] for values in (true, other)]
     assert not in_step(few[0], few[1], RIGHT, 1)

@@ -90,6 +90,12 @@ def record(live: Serving, number: int) -> Any:
     )
 
 
+@pytest.fixture(autouse=True)
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The default folder of spools is one of the test's own."""
+    monkeypatch.setenv("MLFLOW_TIMESCALE_SPOOL", str(tmp_path / "default"))
+
+
 def wait_until_empty(live: Serving) -> None:
     spool = live._outbox.spool
     assert spool is not None
@@ -236,6 +242,18 @@ def test_a_child_of_fork_records_with_its_own_connections(live: Serving, switch:
     assert outputs(live) == [0.0, 1.0, 2.0, 3.0]
 
 
+def test_a_server_that_answers_nothing_is_away(serving: Callable[..., Serving]) -> None:
+    """The table is locked, as by a server that hangs: the call gives up, and arrives once."""
+    live = serving(patience=0.5)
+    record(live, 0)
+    with live.database.connection() as conn, conn.transaction():
+        conn.execute("LOCK TABLE mlops.requests IN ACCESS EXCLUSIVE MODE")
+        assert record(live, 1).is_spooled
+        assert record(live, 2).is_spooled
+    wait_until_empty(live)
+    assert outputs(live) == [0.0, 1.0, 2.0]
+
+
 WRITER = """
 import sys
 from datetime import datetime, timedelta, timezone
@@ -259,7 +277,7 @@ def test_kill_at_any_moment_loses_nothing_and_doubles_nothing(
     generator = random.Random(int(os.environ.get("SEED", "1")))
     folder = tmp_path / "killed"
     acknowledged: list[int] = []
-    for number in range(12):
+    for number in range(8):
         switch.set(on=number % 3 != 1)
         writer = start(WRITER, live.uri.url, live.strategy, str(folder), str(number * 100_000))
         drain = start(DRAIN, "spool", "drain", "--uri", live.uri.url, "--spool", str(folder))
@@ -283,7 +301,7 @@ def test_kill_at_any_moment_loses_nothing_and_doubles_nothing(
     recorded = [int(output) for output in outputs(live)]
     assert len(set(recorded)) == len(recorded)
     assert set(acknowledged) <= set(recorded)
-    assert len(set(recorded) - set(acknowledged)) <= 12  # killed before the answer was printed
+    assert len(set(recorded) - set(acknowledged)) <= 8  # killed before the answer was printed
     assert recorded == sorted(recorded)
 
 

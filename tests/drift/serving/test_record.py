@@ -80,6 +80,17 @@ def test_nan_none_and_infinity_stay_distinct(live: Serving) -> None:
     assert block.outputs.tolist() == [math.inf]
 
 
+@pytest.mark.parametrize("value", [0.5, math.nan, math.inf])
+def test_a_mapping_of_floats_is_recorded_as_a_frame_is(live: Serving, value: float) -> None:
+    later = CLOSE + timedelta(minutes=1)
+    live.record("A", features={"x": value, "y": 1.0}, output=0.1, as_of=CLOSE)
+    live.record("A", features=pd.DataFrame({"x": [value], "y": [1]}), output=0.1, as_of=later)
+    mapping, frame = blocks(live)
+    np.testing.assert_array_equal(mapping.values, frame.values)
+    assert mapping.feature_names == frame.feature_names
+    assert not mapping.absent.any()
+
+
 def test_texts_and_structures_are_kept_beside_numbers(live: Serving) -> None:
     features = {"sector": ["TECH", None], "vector": [[1.0, 2.0], {"a": 1}], "x": [1.0, 2.0]}
     live.record(["A", "B"], features=features, output=[1.0, 2.0], as_of=CLOSE)

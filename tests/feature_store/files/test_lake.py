@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from feature_store import FeatureStore, UnknownFeature
 from feature_store.files import lake_export
 from feature_store.files.fingerprint import fingerprint
-from feature_store.files.lake import Lake, LakeError, bucket_of, split_series
+from feature_store.files.lake import Lake, bucket_of, split_series
 from feature_store.files.lake_export import Rows, _Changes, export_lake
+from feature_store.files.lake_manifest import LakeError
 from feature_store.files.storage import CorruptFile, Folder
 from feature_store.read.frontier import strict_frontier
 
