@@ -28,7 +28,6 @@ from .values import stored
 
 _queries = db.load("features")
 RECENT = timedelta(days=6)  # before the first moment, in which most newest points lie
-MOMENTS = 1000  # that are looked up among the points of one feature
 
 
 class KnownCells(NamedTuple):
@@ -81,7 +80,7 @@ def cells(
         were read ("momentum/2, quality/1").
     """
     stored.register(conn)
-    if _is_plain(as_of, written_by, reading):
+    if len(as_of) and written_by is None and not reading:
         return _recent_cells(conn, entities, as_of, features)
     return _exact_cells(conn, entities, as_of, features, written_by, reading)
 
@@ -92,13 +91,6 @@ def written_later(conn: db.Connection, written_by: datetime, as_of: datetime) ->
         _queries.written_late, {"written_by": written_by, "last": as_of}
     ).fetchone()
     return bool(row[0])
-
-
-def _is_plain(
-    as_of: Micros, written_by: datetime | None, reading: Mapping[str, str] | None
-) -> bool:
-    """Whether the newest points alone decide, at a few moments."""
-    return written_by is None and not reading and 0 < len(np.unique(as_of)) <= MOMENTS
 
 
 def _recent_cells(
@@ -122,7 +114,7 @@ def _recent_cells(
             name, version = points.feature, features[points.feature]
             is_read = version == points.version if version else name not in several
             if is_read and points.texts is None:
-                _enter(known, places[name], points, codes, as_of, period)
+                _enter(known, places[name], points, codes, as_of)
     without = known.events == MISSING
     missing = {name: v for name, v in features.items() if without[places[name]].any()}
     if missing:
@@ -144,21 +136,23 @@ def _enter(
     points: cross_section.FeaturePoints,
     codes: NDArray[np.intp],
     as_of: Micros,
-    period: cross_section.Period,
 ) -> None:
-    """Enter the newest known point of each cell of one feature."""
-    everything = np.empty(0, dtype=np.int64)
-    for moment in np.unique(as_of).tolist():
-        until = from_micros(moment)
-        newest = points.newest(period._replace(until=until, known_by=until), everything)
-        cells = np.flatnonzero(as_of == moment)
-        at = np.searchsorted(newest.entities, codes[cells])
-        inside = np.minimum(at, max(len(newest.entities) - 1, 0))
-        if not len(newest.entities):
-            continue
-        is_known = newest.entities[inside] == codes[cells]
-        known.values[i, cells[is_known]] = newest.values[inside[is_known]]
-        known.events[i, cells[is_known]] = newest.events[inside[is_known]]
+    """Enter the newest known point of each cell of one feature: a search on the strict frontier.
+
+    The keys increase by entity, then by the moment at which a point was known. A point that is not
+    known before a later one of its entity cannot win; keys of later entities are larger anyway.
+    """
+    moments, rank = np.unique(
+        np.concatenate([np.maximum(points.events, points.ingests), as_of]), return_inverse=True
+    )
+    keys = points.entities * len(moments) + rank[: len(points.events)]
+    later = np.append(np.minimum.accumulate(keys[::-1])[::-1][1:], np.iinfo(np.int64).max)
+    frontier = np.flatnonzero(keys < later)
+    wanted = codes * len(moments) + rank[len(points.events) :]
+    at = frontier[np.maximum(np.searchsorted(keys[frontier], wanted, "right") - 1, 0)]
+    is_known = (points.entities[at] == codes) & (keys[at] <= wanted)
+    known.values[i, is_known] = points.values[at[is_known]]
+    known.events[i, is_known] = points.events[at[is_known]]
 
 
 def exact_cells(
