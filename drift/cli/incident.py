@@ -1,4 +1,4 @@
-"""`mlflow-timescale incident ...`: the questions that a person asks when a model went wrong."""
+"""`mlflow-timescale incident ...`: the questions after a model went wrong."""
 
 from __future__ import annotations
 

@@ -58,6 +58,8 @@ NO_LIMIT = {
     "ic": "none: one session is noise",
     "ic_5d_avg": "none: five sessions are noise",
     "sharpe_20d": "none: swings by 4 without a change",
+    "strategy_return": "none: one session is noise",
+    "drawdown": "none: no rule watches it",
 }
 
 
@@ -328,6 +330,8 @@ def _limit(name: str, report: Report, rooms: Sequence[Headroom]) -> str:
         return f"usual {np.nanmedian(usual):.3g}"
     if name == "psi_max" and not limit_of(name, rooms):
         return _limit_of_psi(report)
+    if name == "ic_60d_avg" and report.baseline is not None:
+        return f"accepted {_number(report.baseline.mean)}"
     return limit_of(name, rooms) or NO_LIMIT.get(name, "")
 
 

@@ -28,7 +28,7 @@ __all__ = ["diagnose"]
 
 SAVED = 0.4  # values that an explanation must save
 CHEAP = 0.2  # values: the cost of a choice, below which nothing simpler is looked for
-MOST = 6  # faults of one feature that are told apart
+MOST = 6  # faults of one feature that are separated
 SINGLE = 2.0**-23  # relative: the rounding of float32
 
 
