@@ -63,6 +63,7 @@ COMMANDS = {
     "features watermark": [],
     "features write": [FILE],
     "import": ["sqlite:///mlflow.db"],
+    "incident skew": [],
     "migrate": [],
     "pack": [],
     "registry at": ["momentum", "live", "2024-01-02T00:00Z"],

@@ -21,7 +21,7 @@ from support.logins import Logins, logins
 from support.role_calls import Existing, arguments, outcome, public_methods
 from support.strategies import Strategy
 
-from drift import DriftMonitor
+from drift import DriftMonitor, Serving
 from feature_store import FeatureStore, FeatureView
 from mlflow_timescale import db
 from mlflow_timescale.artifacts.opening import open_stored
@@ -204,6 +204,7 @@ MONITOR: dict[str, tuple[set[str] | frozenset[str], Callable[[DriftMonitor], Any
     "champion": (ALL, lambda m: m.champion()),
     "headroom": (ALL, lambda m: m.headroom()),
     "last_session": (ALL, lambda m: m.last_session()),
+    "last_known": (ALL, lambda m: m.last_known(m.metrics(DAYS[3], DAYS[3])[0])),
     "metrics": (ALL, lambda m: m.metrics(DAYS[0], DAYS[5])),
     "onset": (ALL, lambda m: m.onset()),
     "references": (ALL, lambda m: m.references()),
@@ -235,9 +236,20 @@ MONITOR: dict[str, tuple[set[str] | frozenset[str], Callable[[DriftMonitor], Any
     ),
     "confirm_repair": (
         OPERATORS,
-        lambda m: m.confirm_repair(DAYS[5], feature="close", by="olga", reason="rerun"),
+        lambda m: m.confirm_repair(DAYS[5], by="olga", reason="rerun"),
     ),
     "connect": (ALL, lambda m: None),
+}
+
+SERVING: dict[str, tuple[set[str] | frozenset[str], Callable[[Serving], Any]]] = {
+    "record": (
+        WRITERS,
+        lambda s: s.record("AAPL", output=0.5, features={"close": [1.0]}, as_of=MOMENT),
+    ),
+    "close": (ALL, lambda s: None),
+    "drain": (ALL, lambda s: s.drain()),  # there is nothing to send again
+    "predict": (ALL, lambda s: None),  # reads features and a model, then records
+    "refresh": (ALL, lambda s: None),
 }
 
 REGISTRY: dict[str, tuple[set[str] | frozenset[str], Callable[[ModelRegistry, Path], Any]]] = {
@@ -340,6 +352,16 @@ def test_the_drift_monitor(people: Logins, monitored: None, method: str) -> None
     for role in (READER, WRITER, OPERATOR):
         monitor = monitor_of(people, role)
         errors[role] = wrong(roles, role, lambda: call(monitor))  # noqa: B023
+    assert not any(errors.values()), errors
+
+
+@pytest.mark.parametrize("method", list(SERVING))
+def test_serving(people: Logins, method: str) -> None:
+    roles, call = SERVING[method]
+    errors = {}
+    for role in (READER, WRITER, OPERATOR):
+        live = Serving(people.uri(role), "served", spool=False, horizon=1, model_name="m")
+        errors[role] = wrong(roles, role, lambda: call(live))  # noqa: B023
     assert not any(errors.values()), errors
 
 
