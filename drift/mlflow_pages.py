@@ -82,7 +82,7 @@ def strategy_note(page: SessionPage) -> str:
 
 
 def _status(page: SessionPage, links: str) -> Iterable[str]:
-    """The status with its links first: MLflow shows three lines until a reader asks for more."""
+    """The status with its links first: MLflow shows three lines until a reader opens the rest."""
     if not page.alerts:
         near = outlook(page.rooms)
         calm = (
