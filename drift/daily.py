@@ -7,8 +7,8 @@ alerts, or (by raising) that it could not find out. What it recommends it never 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,8 @@ class Daily:
     """One strategy on one day. `decision` is a recommendation to a person.
 
     `closed_at` is the close of the session, `computed_at` the time of this run (both aware, UTC).
-    `cautions` say how far the monitor can be trusted.
+    `cautions` say how far the monitor can be trusted, `last_known` what earlier sessions knew of
+    the figures that this one does not have yet.
     """
 
     strategy_id: str
@@ -69,6 +70,7 @@ class Daily:
     computed_at: datetime
     limits: tuple[Headroom, ...] = ()
     cautions: tuple[str, ...] = ()
+    last_known: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
@@ -137,6 +139,7 @@ def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) ->
         computed_at=now or datetime.now(timezone.utc),
         limits=limits,
         cautions=tuple(monitor.cautions(_moment(monitor, session, now))),
+        last_known=monitor.last_known(metrics),
     )
 
 

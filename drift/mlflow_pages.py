@@ -6,9 +6,12 @@ server that shows the page.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+
+from mlflow_timescale.common.text import printable
 
 from .alerts.headroom import Headroom
 from .alerts.lifecycle import Alert, handled_text
@@ -16,6 +19,8 @@ from .results.limits import limit_of, limit_of_psi, outlook
 from .results.remarks import remarks
 from .results.values import Value
 
+# An underscore inside of a word is none.
+_MARKS = re.compile(r"[\\`*\[\]<>|]|(?<!\w)_|_(?!\w)")
 NOTE = "mlflow.note.content"
 KIND = "mlflow.experimentKind"
 EXPERIMENT_TAGS = {
@@ -77,7 +82,7 @@ def strategy_note(page: SessionPage) -> str:
 
 
 def _status(page: SessionPage, links: str) -> Iterable[str]:
-    """The status with its links first: MLflow shows three lines until a reader asks for more."""
+    """The status with its links first: MLflow shows three lines until a reader opens the rest."""
     if not page.alerts:
         near = outlook(page.rooms)
         calm = (
@@ -91,16 +96,26 @@ def _status(page: SessionPage, links: str) -> Iterable[str]:
         yield f"**{page.status}** on {page.session}. {headline} {links}"
         yield "\n".join(f"- {_alert(alert)}" for alert in page.alerts)
     if page.handled:
-        yield "\n".join(f"- {handled_text(alert)}" for alert in page.handled)
+        yield "\n".join(f"- {unmarked(handled_text(alert))}" for alert in page.handled)
     if page.changes:
-        yield f"Since the session before: {'; '.join(page.changes)}."
-    yield from (f"Caution: {caution}" for caution in page.cautions)
-    yield from (f"Note: {remark}" for remark in remarks(page.values))
+        yield f"Since the session before: {unmarked('; '.join(page.changes))}."
+    yield from (f"Caution: {unmarked(caution)}" for caution in page.cautions)
+    yield from (f"Note: {unmarked(remark)}" for remark in remarks(page.values))
 
 
 def _alert(alert: Alert) -> str:
     note = f" {alert.note}." if alert.note else ""
-    return f"**{alert.severity}** {alert.rule} since {alert.session}.{note} {alert.action}".strip()
+    text = f"{alert.rule} since {alert.session}.{note} {alert.action}".strip()
+    return f"**{alert.severity}** {unmarked(text)}"
+
+
+def unmarked(text: str) -> str:
+    """A text that Markdown draws as it is: no link, picture, HTML or emphasis, in one line.
+
+    >>> unmarked("![x](http://h/p.png) of rsi_14")
+    '!\\\\[x\\\\](http://h/p.png) of rsi_14'
+    """
+    return _MARKS.sub(r"\\\g<0>", printable(text))
 
 
 def _table(page: SessionPage) -> str:

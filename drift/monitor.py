@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
+from typing import Any
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.text import check_text
@@ -19,6 +20,9 @@ from .results import values
 from .results.drift_metrics import DriftMetrics
 from .results.references import References
 from .review import StrategyReview
+from .serving import memory
+from .skew import mornings
+from .skew.reconciliation import Reconciliation, reconcile
 from .training import training_references
 from .watched import parse_period
 
@@ -121,7 +125,7 @@ class DriftMonitor(StrategyReview):
         """
         day = self._session(session)
         with self._connect() as conn, conn.transaction():
-            batch = pipeline.compute(conn, self.strategy, [day])
+            batch = pipeline.compute(conn, self.strategy, [day], skew=self._skew)
         values = [value for value in batch.values if value.session == day]
         run = next((run for run in batch.runs if run.session == day), None)
         alerts = lifecycle.loud(
@@ -249,6 +253,63 @@ class DriftMonitor(StrategyReview):
             self._log(conn, reports=reports)
         return results
 
+    def reconcile(
+        self,
+        start: date,
+        end: date,
+        *,
+        research: Mapping[str, Any] | None = None,
+        tolerances: Mapping[str, float] | None = None,
+        now: datetime | None = None,
+    ) -> Reconciliation:
+        """Compare every feature value that was served with research, and explain what differs.
+
+        Values that serving read from the feature store are compared exactly, with what was known
+        at the decision; values that the caller's own code computed within a tolerance.
+
+        Parameters
+        ----------
+        research
+            Where the right values of a feature come from ("*": of all): a frame or a Parquet file
+            with the columns entity_key, session (or as_of) and the features; a function from such
+            a frame without features to one with them; a FeatureView, or the number of a version.
+            By default the feature store.
+        tolerances
+            Relative tolerances by feature ("*": of all), by default 1e-9.
+        now
+            The present moment (aware), for tests and replays.
+
+        Returns
+        -------
+        drift.skew.reconciliation.Reconciliation
+
+        Raises
+        ------
+        InvalidTime
+            The end lies before the start.
+        InvalidFrame
+            A source lacks a column.
+        Removed
+            Retention removed what was served in these sessions.
+
+        Examples
+        --------
+        >>> monitor.reconcile(days[0], days[-1]).cells  # nothing was recorded by `Serving`
+        0
+        """
+        first, last = parse_period(start, end)
+        with self._connect() as conn:
+            memory.refuse_removed(conn, first)
+            return reconcile(
+                conn,
+                self.strategy,
+                first,
+                last,
+                research=research,
+                tolerances=tolerances,
+                now=require_zone(now, "now") if now else None,
+            )
+
     def confirm_repair(self, session: date, *, feature: str = "", by: str, reason: str) -> None:
         """Confirm that a feature that was late is right again; the sessions since are judged again.
 
@@ -328,9 +389,17 @@ class DriftMonitor(StrategyReview):
             group = days[start : start + TOGETHER]
             with self._computing(conn):
                 batch = pipeline.compute(
-                    conn, self.strategy, group, only_returns=sorted(only_returns)
+                    conn,
+                    self.strategy,
+                    group,
+                    only_returns=sorted(only_returns),
+                    skew=self._skew,
                 )
                 pipeline.store(conn, self.strategy, batch)
+
+    def _skew(self, days: Sequence[date]) -> mornings.SessionSkew:
+        """What was served in some sessions against research, on a connection of its own."""
+        return mornings.of_sessions(self.database, self.strategy, days)
 
     def _tell(self, conn: Connection, day: date) -> None:
         pending = lifecycle.to_notify(conn, self.strategy_id)

@@ -256,6 +256,28 @@ class StrategyReview(WatchedStrategy):
             days = [run.session for run in values.runs(conn, self.strategy_id, *period)]
             return Rows(self._stored_metrics(conn, day) for day in days)
 
+    def last_known(self, metrics: DriftMetrics) -> dict[str, str]:
+        """What the five sessions before knew of the figures that a session does not have yet.
+
+        Parameters
+        ----------
+        metrics
+            Of a session: its IC is known when the returns after its signals are.
+
+        Returns
+        -------
+        dict of str
+            A value with its session, by the name of the figure.
+
+        Examples
+        --------
+        >>> quiet = monitor.run_daily(date(2024, 2, 1))
+        >>> monitor.last_known(quiet)["ic"].partition(" on ")[2]
+        '2024-01-31'
+        """
+        start = self.calendar.session_offset(metrics.date, -5)
+        return metrics.last_known(self.metrics(start, self.calendar.previous_session(metrics.date)))
+
     def last_session(self) -> date | None:
         """The last session that was computed; None before any.
 

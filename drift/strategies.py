@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from mlflow_timescale.common.calendar_overrides import read_calendar
 from mlflow_timescale.common.calendars import TradingCalendar, UnknownCalendar, canonical_name
 from mlflow_timescale.common.settings import NOTIFY
-from mlflow_timescale.common.text import check_text
+from mlflow_timescale.common.text import check_text, printable
 from mlflow_timescale.db import Connection, Error, load
 
 from .alerts import presets
@@ -145,8 +145,8 @@ def warn_of_unknown_features(conn: Connection, features: Sequence[str]) -> None:
     if unknown:
         listed = ", ".join(f"{name!r}{_similar(name, stored)}" for name in unknown)
         warnings.warn(
-            f"the feature store has no {listed}; its features are: {', '.join(stored[:10])}"
-            f"{', ...' if len(stored) > 10 else ''}",
+            f"the feature store has no {listed}; its features are: "
+            f"{printable(', '.join(stored[:10]))}{', ...' if len(stored) > 10 else ''}",
             UnknownFeatures,
             stacklevel=3,
         )

@@ -21,6 +21,7 @@ from mlflow_timescale.db.rows import scalar
 _queries = db.load("features")
 # A value known longer than this before its event (a forecast) is not looked for.
 FOREKNOWLEDGE = timedelta(days=3)
+FEW = 50  # entities that may be joined in any way
 
 
 class Period(NamedTuple):
@@ -88,9 +89,11 @@ def points(
 
     `numbers` gives the entities that are read, and the number that stands for each. With `others`,
     all other entities are read as well; each of their series has a negative number. Call it in a
-    transaction: its memory setting ends with that.
+    transaction: its settings end with that.
     """
     conn.execute(_queries.sort_in_memory)
+    if len(numbers) > FEW:
+        conn.execute(_queries.hash_entities)
     parameters = {
         **period._asdict(),
         "foreknowledge": FOREKNOWLEDGE,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from feature_store import *
     from feature_store import cross_section as cross_section
     from feature_store import health as health
+    from feature_store import known as known
     from feature_store.health import Freshness as Freshness
 
 

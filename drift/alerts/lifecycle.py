@@ -243,16 +243,25 @@ def reconcile(
     for episode in found:
         match = _matching(stored, episode)
         row = _row(strategy_id, episode, match, _silenced(silences, episode, calendar))
-        row["note"] = match.note if match and match.note else note(episode)
+        row["note"] = _kept_note(match, episode) or note(episode)
         if match is None:
             conn.execute(_queries.open_alert, row)
         else:
             stored.remove(match)
-            if any(getattr(match, column) != row[column] for column in _FOLLOWS):
+            is_back = match.note == REVISED_AWAY
+            if is_back or any(getattr(match, column) != row[column] for column in _FOLLOWS):
                 conn.execute(_queries.change_alert, {**row, "alert_id": match.alert_id})
     for alert in stored:
         if alert.state != "resolved":
             _resolve(conn, alert, alert.session, REVISED_AWAY)
+
+
+def _kept_note(match: Alert | None, episode: Episode) -> str:
+    """The note that an alert has; "" for one that is open again, or so again after a revision."""
+    if match is None or match.note == REVISED_AWAY:
+        return ""
+    is_open_again = match.state == "resolved" and episode.resolved is None
+    return "" if is_open_again else match.note
 
 
 _FOLLOWS = (

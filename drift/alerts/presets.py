@@ -36,6 +36,7 @@ returns_unit       powers of ten by which their median size is beyond the refere
 pnl_gaps           strategy returns that are missing in the last 60 sessions, the last one aside
 pnl_implausible    strategy returns too large for a session in the last 60
 n_versions         1 where the predictions name their model's version
+skew               served cells that differ from research (`drift.skew`)
 version_differs    1 if the version served was not the champion when it signalled, else 0
 =================  ==============================================================================
 """
@@ -109,6 +110,7 @@ def default() -> tuple[Rule, ...]:
         *_performance(),
         *_silence(),
         *_versions(),
+        *_served(),
     )
 
 
@@ -248,6 +250,12 @@ def _versions() -> tuple[Rule, ...]:
     action = "Check which version the job loads, or move the alias, with a reason."
     rule = Rule("version", "version_differs", ">", 0.0, severity="critical", action=action)
     return (rule,)
+
+
+def _served() -> tuple[Rule, ...]:
+    """A served value is right or wrong: one cell is enough, and the next session that agrees."""
+    action = "Run `mlflow-timescale incident skew`: served features differ from research."
+    return (Rule("skew", "skew", ">", 0.0, severity="critical", action=action),)
 
 
 PRESETS: dict[str, Callable[[], tuple[Rule, ...]]] = {"classic": classic, "default": default}

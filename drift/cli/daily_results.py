@@ -52,7 +52,7 @@ def _rows(result: Daily | Unchecked) -> Iterator[tuple[str, str]]:
     yield "features", _explained(f"{fresh} of {len(result.features)} fresh", _stale(result))
     model = f"{result.model.name} {result.model.version}".strip() or "unknown"
     yield "model", _explained(model, _registered(result))
-    for name, value, reason in metric_rows(result.metrics, result.limits):
+    for name, value, reason in metric_rows(result.metrics, result.limits, result.last_known):
         yield name, _explained(value or "none", reason)
     for index, line in enumerate(result.cautions):
         yield "" if index else "caution", line

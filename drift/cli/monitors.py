@@ -29,6 +29,31 @@ def open_monitor(uri: DatabaseURI, strategy: str, *, mlflow: bool = True) -> Dri
     return DriftMonitor(uri, strategy, tracking_uri=None if mlflow else False)
 
 
+def only_strategy(uri: DatabaseURI, name: str | None) -> str:
+    """The strategy that is named, or the only one; raises Error if there are others or none.
+
+    Parameters
+    ----------
+    uri
+        The database.
+    name
+        The name as it was given; None if it was not.
+    """
+    from mlflow_timescale.db import Error, connect
+
+    from .. import strategies
+
+    require_strategies(uri)
+    if name is not None:
+        return name
+    with connect(uri, autocommit=True) as conn:
+        recorded = strategies.names(conn)
+    if len(recorded) != 1:
+        listed = ", ".join(recorded) or "none"
+        raise Error(f"which strategy? Give one with -s; recorded are: {listed}")
+    return recorded[0]
+
+
 def require_strategies(uri: DatabaseURI) -> None:
     """Raise MigrationError, in one line, for a database without our schema.
 

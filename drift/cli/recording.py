@@ -19,28 +19,35 @@ from mlflow_timescale.cli.kit import (
 from mlflow_timescale.db import DatabaseURI
 
 # Written out: the module that defines the columns loads numpy.
-COLUMNS = (
-    "entity_key",
-    "session",
-    "event_time",
-    "signal_time",
-    "signal",
-    "value",
-    "horizon",
-    "known_at",
-    "signal_name",
-    "model_name",
-    "model_version",
-    "group",
-)
+COLUMNS = {
+    "entity_key": "the entities",
+    "session": "the sessions",
+    "event_time": "the event times",
+    "signal_time": "the times at which the signals were made",
+    "signal": "the signals",
+    "value": "the returns",
+    "horizon": "the horizons in sessions",
+    "known_at": "the times at which the returns became known",
+    "signal_name": "the names of the signals",
+    "model_name": "the models",
+    "model_version": "the versions of the models",
+    "group": "the groups",
+}
 
 
 def column_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--entity-column, --session-column, ...: the columns that have other names in the file."""
-    for name in reversed(COLUMNS):
+    for name, text in reversed(COLUMNS.items()):
         flag = name.removesuffix("_key").replace("_", "-")
-        text = f"Column of {name}, if it has another name."
-        command = click.option(f"--{flag}-column", name, metavar="NAME", help=text)(command)
+        option = click.option(
+            f"--{flag}-column",
+            name,
+            default=name,
+            show_default=True,
+            metavar="NAME",
+            help=f"Column of {text}.",
+        )
+        command = option(command)
     return command
 
 
@@ -58,7 +65,7 @@ def record(
     calendar: str | None,
     what: str,
     file: Path,
-    **columns: str | None,
+    **columns: str,
 ) -> None:
     """Record predictions or returns from a CSV or Parquet FILE.
 
@@ -70,7 +77,7 @@ def record(
     from ..monitor import DriftMonitor
 
     monitor = DriftMonitor(uri, strategy, calendar=calendar)
-    names = {name: other for name, other in columns.items() if other is not None}
+    names = {name: other for name, other in columns.items() if other != name}
     recorders: dict[str, Callable[..., int]] = {
         "predictions": monitor.record_predictions,
         "returns": monitor.record_returns,

@@ -119,7 +119,7 @@ def _show(monitor: DriftMonitor, metrics: DriftMetrics, as_json: bool) -> None:
         )
     else:
         print_message(f"{monitor.strategy_id} {metrics.date}{served(metrics, monitor.champion())}")
-        print_metrics(metrics, rooms)
+        print_metrics(metrics, rooms, monitor.last_known(metrics))
         for caution in monitor.cautions():
             print_message(f"Caution: {caution}", style="yellow")
         print_alerts(alerts, none="No open alerts.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow_timescale.cli.kit import print_message, print_table
@@ -42,12 +42,15 @@ def served(metrics: DriftMetrics, champion: Championship | None) -> str:
     return f", served by {version}, but champion is {champion}"
 
 
-def metric_rows(metrics: DriftMetrics, rooms: Sequence[Headroom]) -> Iterator[tuple[str, str, str]]:
-    """Name, value, and its limit or the reason why it is missing."""
+def metric_rows(
+    metrics: DriftMetrics, rooms: Sequence[Headroom], last: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, str, str]]:
+    """Name, value, and its limit, or the reason why it is missing with the `last` one known."""
     for name in SHOWN:
         missing = getattr(metrics, name) is None
         reason = _missing_because(metrics, name) if missing else _limit(name, metrics, rooms)
-        yield name, number(getattr(metrics, name)), reason
+        known = f"last {last[name]}" if last and name in last else ""
+        yield name, number(getattr(metrics, name)), ", ".join(filter(None, [reason, known]))
 
 
 def headroom_json(rooms: Sequence[Headroom]) -> list[dict[str, Any]]:
@@ -66,11 +69,13 @@ def headroom_json(rooms: Sequence[Headroom]) -> list[dict[str, Any]]:
     ]
 
 
-def print_metrics(metrics: DriftMetrics, rooms: Sequence[Headroom]) -> None:
+def print_metrics(
+    metrics: DriftMetrics, rooms: Sequence[Headroom], last: Mapping[str, str] | None = None
+) -> None:
     """Print one session's metrics beside their limits, and what else should be known of it."""
     from ..results.limits import outlook
 
-    print_table(("metric", "value", "limit"), list(metric_rows(metrics, rooms)))
+    print_table(("metric", "value", "limit"), list(metric_rows(metrics, rooms, last)))
     for remark in metrics.remarks:
         print_message(f"Note: {remark}", style="yellow")
     if near := outlook(rooms):

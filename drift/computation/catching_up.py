@@ -64,7 +64,7 @@ class Witness:
     def is_in_step(
         self, conn: Connection, strategy: Strategy, session: date, late_for: int
     ) -> bool:
-        """Whether the feature, late for so many sessions before this one, is in step again."""
+        """Whether the feature, late for that many sessions before this one, is in step again."""
         candidates = min(CANDIDATES, late_for - 1)
         if not self.company.tells or candidates < 0:
             return False

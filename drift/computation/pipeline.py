@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -25,6 +25,7 @@ from ..metrics.psi import POOLED_SESSIONS, Reference
 from ..results import values
 from ..results.references import AcceptedWindow, References
 from ..results.values import Run, Value
+from ..skew.mornings import SessionSkew
 from ..strategies import Strategy
 from . import clocks, due_returns, feed_values, input_checks, series_values, session_values
 from .computed import ComputedSessions
@@ -46,10 +47,12 @@ def compute(
     days: Sequence[date],
     *,
     only_returns: Sequence[date] = (),
+    skew: Callable[[Sequence[date]], SessionSkew] | None = None,
 ) -> ComputedSessions:
     """Compute `days` (sessions in order), and the values of later sessions that depend on them.
 
     On the days in `only_returns` only returns have changed: their features are not read again.
+    `skew` compares what was served in some sessions with research.
     """
     # Before anything else is read: recorders do not wait, and mark what this computation misses.
     marks = rows.scalars(conn, _queries.stale_marks, {"strategy_id": strategy.strategy_id})
@@ -71,6 +74,10 @@ def compute(
         if references and complete:
             batch.values += _feature_values(conn, strategy, references, complete, batch)
         batch.runs += _runs(strategy, complete, batch.values)
+    if skew is not None:
+        found = skew([day for day in days if day not in only_returns])
+        batch.values += found.values
+        batch.notes |= found.notes
     series_values.follow(conn, strategy, references, batch)
     return batch
 

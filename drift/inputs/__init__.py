@@ -1,9 +1,16 @@
 """What the monitor records and reads: predictions, returns, features.
 
-Entry points: `recording` (frames into the database), `signals_and_returns` (of one session),
-`feature_values` (of one session, out of the feature store), `feed_quality` (how complete they are),
-`champions` (of the registry).
+Entry points: `columns` (frames, checked), `recording` (these into the database),
+`signals_and_returns` (of one session), `feature_values` (of one session, out of the feature store),
+`feed_quality` (how complete they are), `champions` (of the registry).
 """
 
 # The modules that other rooms may import.
-__all__ = ["champions", "feature_values", "feed_quality", "recording", "signals_and_returns"]
+__all__ = [
+    "champions",
+    "columns",
+    "feature_values",
+    "feed_quality",
+    "recording",
+    "signals_and_returns",
+]

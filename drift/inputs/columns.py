@@ -31,6 +31,9 @@ COLUMNS = (
     "group",
 )
 MOMENTS_OF_SIGNALS = ("signal_time", "event_time")
+LONGEST_ENTITY = 1_000  # bytes in UTF-8, as in the feature store
+LONGEST_NAME = 500  # bytes; an index entry of 2,704 bytes holds four of them
+MOST_SESSIONS = 10_000
 IDENTIFIERS = ("entity_key", "group", "signal_name", "model_name", "model_version")
 
 
@@ -84,8 +87,8 @@ def take(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
 def texts(columns: Columns, name: str, default: str | None = None) -> list[str]:
     """A column of identifiers; missing and empty ones take the default.
 
-    Raises InvalidFrame without a default, and for values that are neither text nor integers;
-    InvalidText for NUL, which no column of a database holds.
+    Raises InvalidFrame without a default, for values that are neither text nor integers, and for
+    those that are too long; InvalidText for NUL, which no column of a database holds.
 
     >>> texts(read({"model_version": ["1.10", None]}), "model_version", "")
     ['1.10', '']
@@ -98,11 +101,21 @@ def texts(columns: Columns, name: str, default: str | None = None) -> list[str]:
     values = values.cast(pa.string())
     if pc.any(pc.match_substring(values, "\0")).as_py():
         check_text(values.to_pylist(), f"column {name!r}")
+    _check_lengths(values, name)
     is_missing = pc.fill_null(pc.equal(values, ""), True)
     missing = pc.sum(is_missing).as_py() or 0
     if missing and default is None:
         raise InvalidFrame(f"column {name!r} has {missing} empty values")
     return list(pc.if_else(is_missing, default or "", values).to_pylist())
+
+
+def _check_lengths(values: pa.Array, name: str) -> None:
+    longest = LONGEST_ENTITY if name == "entity_key" else LONGEST_NAME
+    length = pc.max(pc.binary_length(values)).as_py() or 0
+    if length > longest:
+        raise InvalidFrame(
+            f"column {name!r} has a text of {length:,} bytes; the monitor takes up to {longest:,}"
+        )
 
 
 def numbers(columns: Columns, name: str) -> NDArray[np.float64]:
@@ -129,6 +142,10 @@ def counts(columns: Columns, name: str, default: int) -> NDArray[np.int64]:
     values = np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.int64)
     if len(values) and values.min() < 1:
         raise InvalidFrame(f"column {name!r} holds {values.min()}; it counts sessions, 1 or more")
+    if len(values) and values.max() > MOST_SESSIONS:
+        raise InvalidFrame(
+            f"column {name!r} holds {values.max()}; it counts sessions, at most {MOST_SESSIONS}"
+        )
     return values
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.frames import InvalidFrame
+from mlflow_timescale.common.text import printable
 
 from ..metrics.arrays import Floats
 from ..metrics.plausible_returns import (
@@ -143,7 +144,7 @@ def _listed(
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, ImplausibleValues, stacklevel=5)
+    warnings.warn(printable(text), ImplausibleValues, stacklevel=5)
 
 
 def _utc(moment: datetime) -> str:

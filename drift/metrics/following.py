@@ -1,10 +1,10 @@
 """Does a feature follow the day, or an earlier one? Its changes beside those of other features.
 
 Features of one market change together. A feature that is late by some sessions follows the changes
-that the others had so many sessions ago; when it has caught up, it jumps over the sessions in
+that the others had that many sessions ago; when it has caught up, it jumps over the sessions in
 between, and then follows the changes of the day. Three regressions, fitted to sessions before it
 was late, state how a feature moves in each case (late, catching up, in step); the ratio of their
-likelihoods, in units of what a late feature shows, tells the cases apart.
+likelihoods, in units of what a late feature shows, separates the cases.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timezone
+from urllib.parse import quote
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from .page import Report
 
 _queries = load("drift")
 
+_USERINFO = re.compile(r"(://)[^/?#]*@")
 DRAWN = 250  # sessions in the pictures
 DRAWN_FEATURES = 25
 SERIES = (
@@ -150,7 +153,8 @@ def _model_url(registry: str, run: values.Run) -> str:
     """The page of the judged version; "" without an MLflow server or a version."""
     if not registry.startswith(("http://", "https://")) or not run.model_version:
         return ""
-    return f"{registry.rstrip('/')}/#/models/{run.model_name}/versions/{run.model_version}"
+    server = _USERINFO.sub(r"\1", registry.rstrip("/"))
+    return f"{server}/#/models/{quote(run.model_name)}/versions/{run.model_version}"
 
 
 def _champion(conn: Connection, strategy: Strategy, run: values.Run) -> str:

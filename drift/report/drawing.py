@@ -6,6 +6,7 @@ Drawn to be read in grey print: severities differ in line style and hatching, no
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 
@@ -17,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
+
+from mlflow_timescale.common.text import printable
 
 from ..alerts.rules import Evaluation, Rule, RuleStates
 from ..metrics.arrays import Floats
@@ -36,6 +39,8 @@ HEAT_MISSING = "#d0d0d0"
 MOST_FEATURES = 25
 LABEL_WIDTH = 1.7
 LABEL_CHARACTERS = 26
+_END = r"(-?inf|nan|[-+]?[0-9][0-9.e+-]*)"
+_INTERVAL = re.compile(rf"\({_END}, {_END}\]")
 
 
 def png(figure: Figure) -> bytes:
@@ -98,7 +103,7 @@ def psi_heatmap(sessions: Sequence[date], ratios: Mapping[str, ArrayLike]) -> Fi
     norm = BoundaryNorm(HEAT_BOUNDS, colors.N)
     cells = np.ma.masked_invalid(table)
     axes.imshow(cells, aspect="auto", cmap=colors, norm=norm, interpolation="nearest")
-    axes.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=8)
+    axes.set_yticks(range(len(names)), list(map(_short, names)), fontsize=8, parse_math=False)
     _session_ticks(axes, sessions)
     _heat_legend(axes)
     return figure
@@ -118,7 +123,7 @@ def distributions(
     for number, (name, reference, counts) in enumerate(features, start=1):
         axes = figure.add_subplot(rows, columns, number)
         _shares(axes, reference, counts)
-        axes.set_title(name, fontsize=9, loc="left")
+        axes.set_title(printable(name), fontsize=9, loc="left", parse_math=False)
         if number == 1:
             axes.legend(fontsize=7, frameon=False)
     return figure
@@ -181,7 +186,8 @@ def timeline(sessions: Sequence[date], evaluation: Evaluation) -> Figure:
     ends = np.append(days[1:], days[-1:] + 1)
     for row, state in enumerate(states):
         _bars(axes, row, state, days, ends)
-    axes.set_yticks(range(len(states)), [_short(s.rule.name) for s in states], fontsize=8)
+    names = [_short(state.rule.name) for state in states]
+    axes.set_yticks(range(len(states)), names, fontsize=8, parse_math=False)
     axes.set_ylim(max(len(states), 1) - 0.5, -0.5)
     axes.set_xlim(float(days[0]), float(ends[-1]))
     axes.grid(axis="y", color="#eef1f4")
@@ -316,7 +322,7 @@ def _shares(axes: Axes, reference: Reference, counts: Sequence[int]) -> None:
     ):
         axes.bar(at + shift, values[used] / max(values.sum(), 1), 0.4, color=color, label=label)
     labels = [_upper_end(x) for x, keep in zip(reference.labels, used, strict=True) if keep]
-    axes.set_xticks(at, labels)
+    axes.set_xticks(at, labels, parse_math=False)
     _plain(axes)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.tick_params(labelsize=7)
@@ -332,13 +338,15 @@ def _upper_end(label: str) -> str:
     >>> _upper_end("(-0.5, 0.2513]"), _upper_end("(0.25, inf]"), _upper_end("missing")
     ('≤ 0.251', '> 0.25', 'missing')
     """
-    if not label.startswith("("):
-        return label
+    if not _INTERVAL.fullmatch(label):  # of a category: any text
+        return _short(label)
     low, high = (float(end) for end in label.strip("(]").split(", "))
     return f"> {low:.3g}" if high == np.inf else f"≤ {high:.3g}"
 
 
 def _short(name: str) -> str:
+    """A name for a picture, which draws `$` as itself (`parse_math=False`)."""
+    name = printable(name)
     return name if len(name) <= LABEL_CHARACTERS else name[: LABEL_CHARACTERS - 1] + "…"
 
 

@@ -17,6 +17,8 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from mlflow_timescale.common.text import printable
+
 from ..alerts.headroom import Headroom, headroom
 from ..alerts.lifecycle import Alert
 from ..alerts.rules import SEVERITIES, Evaluation, Rule
@@ -56,6 +58,8 @@ NO_LIMIT = {
     "ic": "none: one session is noise",
     "ic_5d_avg": "none: five sessions are noise",
     "sharpe_20d": "none: swings by 4 without a change",
+    "strategy_return": "none: one session is noise",
+    "drawdown": "none: no rule watches it",
 }
 
 
@@ -128,7 +132,9 @@ def render(report: Report, pictures: Mapping[str, bytes] | None = None) -> str:
     status = alerts[0]["rule"].severity if alerts else "ok"
     features = list(_features(report))
     rooms = headroom(report.evaluation)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=False, finalize=_visible
+    )
     environment.filters["number"] = _number
     template = environment.from_string(
         resources.files("drift.report").joinpath("report.html").read_text()
@@ -144,6 +150,11 @@ def render(report: Report, pictures: Mapping[str, bytes] | None = None) -> str:
         features=features[:MOST_FEATURES],
         more=max(len(features) - MOST_FEATURES, 0),
     )
+
+
+def _visible(value: object) -> object:
+    """What is written for a value: names with their control characters and bidi marks escaped."""
+    return printable(value) if type(value) is str else value
 
 
 def _figures(report: Report) -> Iterator[tuple[str, Figure]]:
@@ -319,6 +330,8 @@ def _limit(name: str, report: Report, rooms: Sequence[Headroom]) -> str:
         return f"usual {np.nanmedian(usual):.3g}"
     if name == "psi_max" and not limit_of(name, rooms):
         return _limit_of_psi(report)
+    if name == "ic_60d_avg" and report.baseline is not None:
+        return f"accepted {_number(report.baseline.mean)}"
     return limit_of(name, rooms) or NO_LIMIT.get(name, "")
 
 

@@ -197,6 +197,34 @@ class DriftMetrics:
         """
         return {v.metric: v.status for v in self.values if v.value is None and not v.dimension}
 
+    def last_known(self, earlier: Sequence[DriftMetrics]) -> dict[str, str]:
+        """What earlier sessions knew of the figures that this one does not have yet.
+
+        Parameters
+        ----------
+        earlier
+            Metrics of sessions before, in order of time.
+
+        Returns
+        -------
+        dict of str
+            A value with its session, by the name of the figure.
+
+        Examples
+        --------
+        >>> day = datetime.date(2024, 1, 3)
+        >>> before = DriftMetrics(datetime.date(2024, 1, 2), "momentum", ic=0.031)
+        >>> DriftMetrics(day, "momentum", psi=0.1).last_known([before])
+        {'ic': '0.031 on 2024-01-02'}
+        """
+        known: dict[str, str] = {}
+        for before in earlier:
+            for name in _METRICS:
+                value = getattr(before, name)
+                if getattr(self, name) is None and value is not None:
+                    known[name] = f"{value:.4g} on {before.date}"
+        return known
+
     @property
     def remarks(self) -> tuple[str, ...]:
         """Sentences on implausible inputs: their size, splits, returns dated by another session.

@@ -139,7 +139,7 @@ class SkewCells:
 
     @cached_property
     def weights(self) -> Floats:
-        """What a cell tells, shape (c,): 1, or less for a value that many cells have by chance.
+        """What a cell weighs, shape (c,): 1, or less for a value that many cells have by chance.
 
         A value that a share f of the cells has carries -log2 f bits of the 30 of an unusual one.
         """

@@ -22,13 +22,13 @@ import numpy as np
 from .cells import Flags, SkewCells, same
 from .findings import Finding, finding
 from .fits import fills, transformations
-from .hypotheses import Hypothesis, substitutes
+from .hypotheses import Hypothesis, exchanges, substitutes
 
 __all__ = ["diagnose"]
 
 SAVED = 0.4  # values that an explanation must save
 CHEAP = 0.2  # values: the cost of a choice, below which nothing simpler is looked for
-MOST = 6  # faults of one feature that are told apart
+MOST = 6  # faults of one feature that are separated
 SINGLE = 2.0**-23  # relative: the rounding of float32
 
 
@@ -65,7 +65,7 @@ def diagnose(cells: SkewCells) -> list[Finding]:
         best = _best(cells, left, tolerance)
         if best is None:
             break
-        explained = left & best.matches(cells.served, tolerance)
+        explained = _explained(cells, left, best, tolerance)
         findings.append(
             finding(cells, explained, best.predicted, best.kind, best.text, best.parameters)
         )
@@ -94,18 +94,27 @@ def _hypotheses(cells: SkewCells, left: Flags) -> Iterator[Hypothesis]:
     yield from substitutes(cells, left)
     yield from fills(cells, left)
     yield from transformations(cells, left)
+    yield from exchanges(cells, left)  # the costly one
 
 
 def _saved(cells: SkewCells, left: Flags, hypothesis: Hypothesis, tolerance: float) -> float:
     """Values that a hypothesis saves: cells explained, less those that contradict it, less cost."""
-    matches = hypothesis.matches(cells.served, tolerance)
-    explained = left & matches
+    explained = _explained(cells, left, hypothesis, tolerance)
     gain = float(cells.weights[explained].sum())
     if gain <= hypothesis.cost:
         return 0.0
     if hypothesis.is_whole:
+        matches = hypothesis.matches(cells.served, tolerance)
         gain -= float(cells.weights[_contradicting(cells, explained, hypothesis, matches)].sum())
     return gain - hypothesis.cost
+
+
+def _explained(cells: SkewCells, left: Flags, hypothesis: Hypothesis, tolerance: float) -> Flags:
+    """The cells that a hypothesis predicts, and that research alone does not."""
+    explained = left & hypothesis.matches(cells.served, tolerance)
+    if hypothesis.kind == "rounded":
+        return explained
+    return explained & ~same(hypothesis.predicted, cells.expected, tolerance)
 
 
 def _contradicting(

@@ -15,7 +15,7 @@ import numpy as np
 from .cells import BITS, Flags, Floats, SkewCells, same
 from .findings import KINDS
 
-__all__ = ["Hypothesis", "choice", "substitutes"]
+__all__ = ["Hypothesis", "choice", "exchanges", "substitutes"]
 
 SHIFTS = tuple(sorted((k for k in range(-5, 6) if k), key=abs))  # sessions, the nearest first
 SAMPLED = 5  # cells of an entity from which the entity is guessed whose values it has
@@ -87,7 +87,6 @@ def substitutes(cells: SkewCells, left: Flags) -> Iterator[Hypothesis]:
         for name, values in group.items():
             cost = choice(len(group)) + 0.05
             yield Hypothesis(kind, text.format(name), values, ~np.isnan(values), cost, {kind: name})
-    yield from _entities(cells, left)
 
 
 def _of_clocks(cells: SkewCells) -> Iterator[Hypothesis]:
@@ -138,7 +137,7 @@ def _stale(cells: SkewCells, left: Flags) -> Iterator[Hypothesis]:
         )
 
 
-def _entities(cells: SkewCells, left: Flags) -> Iterator[Hypothesis]:
+def exchanges(cells: SkewCells, left: Flags) -> Iterator[Hypothesis]:
     """The values of another entity of the same session."""
     mapping = _mapping(cells, left)
     if not mapping:

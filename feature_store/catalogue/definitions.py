@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -82,8 +82,7 @@ class FeatureView:
     def __post_init__(self) -> None:
         features = self.features
         if not isinstance(features, Mapping):
-            names: Sequence[str] = [features] if isinstance(features, str) else features
-            features = dict.fromkeys(names, "number")
+            features = dict.fromkeys(_names(features), "number")
         limit = optional_duration(self.max_staleness, "max_staleness")
         object.__setattr__(self, "features", dict(features))
         object.__setattr__(self, "max_staleness", limit)
@@ -118,6 +117,15 @@ class FeatureView:
 
     def __hash__(self) -> int:
         return hash((self.name, self.version))
+
+
+def _names(features: Any) -> list[str]:
+    """The names of features that are given without types."""
+    is_one = isinstance(features, str) or not isinstance(features, Iterable)
+    names = [features] if is_one else list(features)
+    if not all(isinstance(name, str) for name in names):
+        raise DefinitionError(f"features is {features!r}; give names, or a mapping of name to type")
+    return names
 
 
 def register(conn: db.Connection, view: FeatureView) -> bool:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from mlflow_timescale.common.frames import check_parquet
+from mlflow_timescale.common.frames import check_parquet, decoded_limit
 from mlflow_timescale.db.masking import without_secrets
 
 from ..errors import FeatureError
@@ -210,7 +210,7 @@ class Folder:
         self._read_checked(file)
 
     def _read_checked(self, file: DataFile) -> bytes:
-        data = self.read(file.path, max(_LONGEST, file.bytes))
+        data = self.read(file.path, min(max(_LONGEST, file.bytes), decoded_limit(file.bytes)))
         found = hashlib.sha256(data).hexdigest()
         if found != file.sha256:
             raise CorruptFile(

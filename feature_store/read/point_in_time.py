@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import MISSING
+from mlflow_timescale.common.text import printable
 from mlflow_timescale.common.time import from_micros, to_micros
 
 from ..catalogue.selection import (
@@ -247,7 +248,7 @@ def _warn_of_mixed_versions(cells: Cells, selection: FeatureSelection) -> None:
         used = np.unique(cells.version[j][cells.event[j] != MISSING])
         if selection.versions[j] == ANY_VERSION and len(used) > 1:
             warnings.warn(
-                f"{name} mixes versions {used.tolist()}; pin one with feature_version",
+                f"{printable(name)} mixes versions {used.tolist()}; pin one with feature_version",
                 MixedVersions,
                 stacklevel=4,
             )

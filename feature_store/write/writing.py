@@ -12,6 +12,7 @@ import psycopg
 from mlflow_timescale import db
 from mlflow_timescale.common import logs
 from mlflow_timescale.common.frames import Columns
+from mlflow_timescale.common.text import printable
 
 from ..catalogue import categories, definitions
 from ..catalogue.definitions import FeatureView
@@ -44,7 +45,7 @@ def frame_points(
     for number, part in enumerate(parts):
         ignored = layout.ignored(part) if not number else []
         if view is not None and ignored:
-            names = ", ".join(ignored)
+            names = printable(", ".join(ignored))
             _log.warning("not written, because view %r has no such feature: %s", view.name, names)
         points = points_of(part, layout)
         if not number and rule is not None:

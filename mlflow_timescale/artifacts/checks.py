@@ -15,6 +15,7 @@ from mlflow_timescale.artifacts.hashing import FileDigest
 from mlflow_timescale.artifacts.refusals import ArtifactMismatch, ArtifactRefused
 from mlflow_timescale.common import attribution, logs
 from mlflow_timescale.common.settings import UNKNOWN_ARTIFACTS
+from mlflow_timescale.common.text import printable
 from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.rights import lacking
 
@@ -93,7 +94,7 @@ def _unknown(conn: Connection, location: str, found: FileDigest) -> None:
         _logger.warning(
             "Artifact %s is not in the ledger: its bytes could not be checked. Run "
             "`mlflow-timescale artifacts adopt`, or set %s.",
-            location,
+            printable(location),
             UNKNOWN_ARTIFACTS.name,
         )
 

@@ -23,6 +23,7 @@ from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.locations import IN_DATABASE, canonical, inner_uri, join, owner
 from mlflow_timescale.artifacts.paths import destination, refused, tree
 from mlflow_timescale.common import logs
+from mlflow_timescale.common.text import printable
 from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -92,7 +93,7 @@ class BehindProxy(ArtifactRepository):  # type: ignore[misc]
         for repository in self.repositories:
             repository.delete_artifacts(artifact_path)
         if not self.repositories:
-            _logger.warning("No file of %s was deleted: %s", self.artifact_uri, _UNKNOWN)
+            _logger.warning("No file of %s was deleted: %s", printable(self.artifact_uri), _UNKNOWN)
 
     def _first(self, call: Callable[[Any], T]) -> T:
         if self.repositories:

@@ -19,6 +19,7 @@ from mlflow_timescale.artifacts.locations import canonical, join, owner
 from mlflow_timescale.artifacts.placing import make_stage, move_into
 from mlflow_timescale.artifacts.refusals import ArtifactFrozen, ArtifactMismatch, ArtifactRefused
 from mlflow_timescale.common import attribution, logs
+from mlflow_timescale.common.text import printable
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.masking import without_secrets
 from mlflow_timescale.db.uri import DatabaseURI
@@ -123,7 +124,7 @@ class LedgeredRepository(ArtifactRepository):  # type: ignore[misc]
             "Kept %s files of %s: version %s needs them. When it is deleted, "
             "`mlflow-timescale artifacts prune` removes them.",
             len(needed),
-            location,
+            printable(location),
             versions,
         )
         return list(needed)

@@ -22,6 +22,7 @@ from mlflow_timescale.artifacts.ledger import Entry, Selection
 from mlflow_timescale.artifacts.locations import canonical, owner, split_root
 from mlflow_timescale.artifacts.opening import open_stored
 from mlflow_timescale.common import logs
+from mlflow_timescale.common.text import printable
 from mlflow_timescale.db import Connection, load, rows
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -106,7 +107,7 @@ def failing(
     if location and not entries:
         if checks.policy() == "refuse":
             return [Check(location, "unknown")]
-        _log.warning("nothing was verified: the ledger holds no file of %s", location)
+        _log.warning("nothing was verified: the ledger holds no file of %s", printable(location))
     results = list(_checked(entries, database, 4))
     with connection(database) as conn:
         checks.remember(conn, results, purpose=purpose)

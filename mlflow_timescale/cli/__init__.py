@@ -30,6 +30,7 @@ COMMANDS = {
     "drift": "drift.cli:drift",
     "features": "feature_store.cli:features",
     "import": "mlflow_timescale.cli.import_:import_",
+    "incident": "drift.cli.incident:incident",
     "migrate": "mlflow_timescale.cli.migrate:migrate",
     "pack": "mlflow_timescale.cli.pack:pack",
     "registry": "mlflow_timescale.cli.registry:registry",

@@ -151,6 +151,10 @@ def _add_registered_model(view: _View, path: Path) -> None:
             if not str(meta.get("version", "")).isdigit():
                 view.note(f"{each}: left out: the model version has no number")
                 continue
+            # The converter reads its tags, and follows links.
+            if strays := [p for p in each.rglob("*") if not (p.is_dir() or _is_plain(p, each))]:
+                view.note(f"{each}: left out: {strays[0].name!r} is no file of its folder")
+                continue
         _link(each, target / each.name)
     for alias in _files(path / "aliases"):
         if not alias.read_text(encoding="utf-8", errors="replace").strip().isdigit():

@@ -12,6 +12,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from mlflow_timescale.artifacts.locations import canonical, guess_type
 from mlflow_timescale.common.errors import first_of
+from mlflow_timescale.common.text import printable
 
 REMOTE_TAG = "remote_artifact"
 _REMOTE = re.compile(r"^(?!file:)[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -42,8 +43,8 @@ def record_remote(client: MlflowClient, run_id: str, url: str, artifact_type: st
     name = location.rpartition("/")[2]
     client.set_tag(run_id, _NOT_IN_KEYS.sub("_", f"{REMOTE_TAG}/{kind}/{name}"), location)
     warnings.warn(
-        f"{location} is recorded by its location, without a checksum: no download and no audit can "
-        f"verify it; log a local copy of the file to record its SHA-256",
+        f"{printable(location)} is recorded by its location, without a checksum: no download and "
+        f"no audit can verify it; log a local copy of the file to record its SHA-256",
         UnverifiedArtifact,
         stacklevel=3,
     )

@@ -32,7 +32,7 @@ from mlflow.utils.validation import (
 )
 
 from mlflow_timescale.artifacts import boundaries, removal
-from mlflow_timescale.db import Connection
+from mlflow_timescale.db import Connection, load, rows
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.schema import prepare, wait_for
 from mlflow_timescale.tracking import create, deletion, history, runs, search, writes
@@ -44,6 +44,8 @@ from mlflow_timescale.tracking.session import autocommit, driver, joined
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
+
+_queries = load("tracking")
 
 
 class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: ignore[misc]
@@ -288,8 +290,13 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
                 return super().get_metric_history_bulk_interval_from_steps(
                     run_id, metric_key, steps, max_results
                 )
-            rows = history.of_steps(series, steps, max_results)
-        return _with_run(run_id, metric_key, rows)
+            points_of_steps = history.of_steps(series, steps, max_results)
+        return _with_run(run_id, metric_key, points_of_steps)
+
+    def _ensure_default_label_schema(self, session: Session, experiment_id: str) -> None:
+        # MLflow adds a default question when the questions are listed, which a reader may do too.
+        if rows.scalar(driver(session), _queries.may_add_questions):
+            super()._ensure_default_label_schema(session, experiment_id)
 
     def _sample_metric_history_single_run(
         self,
@@ -306,8 +313,8 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
             return super()._sample_metric_history_single_run(
                 session, run_id, metric_key, max_results, start_step, end_step
             )
-        rows = history.sample(conn, run_id, metric_key, max_results, start_step, end_step)
-        return _with_run(run_id, metric_key, rows)
+        sample = history.sample(conn, run_id, metric_key, max_results, start_step, end_step)
+        return _with_run(run_id, metric_key, sample)
 
 
 def _with_run(run_id: str, key: str, rows: Sequence[history.Row]) -> list[MetricWithRunId]:

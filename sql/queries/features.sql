@@ -704,6 +704,11 @@ SELECT to_regclass('mlops.feature_points') IS NOT NULL;
 -- The points of many features are sorted into features at once.
 SET LOCAL work_mem = '256MB';
 
+-- name: hash_entities
+-- Until this transaction ends, join the points with many entities by a hash table. While a table is
+-- new, the planner expects one point, and would look for each among all entities in turn.
+SET LOCAL enable_nestloop = off;
+
 -- name: points_of_features
 -- What was written of each feature in a time, and known by its end? One row a feature, arrays in no
 -- order. A text is -Infinity among the values, which no number is, and stands in `texts`, in the order

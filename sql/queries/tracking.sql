@@ -168,3 +168,7 @@ SELECT step FROM latest_metrics WHERE run_uuid = %(run_id)s AND key = %(key)s;
 -- name: artifact_locations
 -- Where do all experiments have their artifacts, those of other workspaces and deleted ones too?
 SELECT artifact_location FROM experiments WHERE artifact_location IS NOT NULL;
+
+-- name: may_add_questions
+-- May this login add to the questions of an experiment?
+SELECT has_table_privilege('label_schemas', 'INSERT');

@@ -139,6 +139,19 @@ def test_a_hostile_name_neither_hides_its_file_nor_reaches_the_terminal(
     assert "\x1b" not in failed.output + listed.output
 
 
+def test_the_name_of_a_file_makes_no_line_of_its_own_in_the_log(
+    tracking: DatabaseURI, conn: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    with mlflow.start_run() as run:
+        mlflow.log_text("text", "a\n2026 ERROR forged.txt")
+    conn.execute("TRUNCATE mlops.model_artifacts CASCADE")
+    caplog.clear()
+    mlflow.artifacts.download_artifacts(run_id=run.info.run_id)
+    [warning] = [record for record in caplog.records if "not in the ledger" in record.message]
+    assert "a\\n2026 ERROR forged.txt" in warning.message
+    assert "\n" not in warning.message
+
+
 def test_the_command_speaks_json(
     tracking: DatabaseURI, toolbox: Any, conn: psycopg.Connection
 ) -> None:

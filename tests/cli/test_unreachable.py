@@ -63,6 +63,7 @@ COMMANDS = {
     "features watermark": [],
     "features write": [FILE],
     "import": ["sqlite:///mlflow.db"],
+    "incident skew": [],
     "migrate": [],
     "pack": [],
     "registry at": ["momentum", "live", "2024-01-02T00:00Z"],
@@ -71,6 +72,7 @@ COMMANDS = {
     "release": [],
     "reproduce": ["0123"],
     "retention": ["--days", "3", "--yes"],
+    "roles": [],
     "server": ["--port", "{port}"],
     "spool drain": ["--spool", NEW],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from mlflow_timescale.common.errors import InvalidFrame
 from mlflow_timescale.common.frames import DecodesToTooMuch, Frame, check_parquet, limits
+from mlflow_timescale.common.frames.files import readable
 
 MIB = 1 << 20
 ROWS = 200_000
@@ -177,3 +179,26 @@ def test_files_of_a_folder_may_lack_columns_and_have_other_types(tmp_path: Path)
         {"a": 1.0, "b": "x", "c": "y", "day": 0},
         {"a": 2.0, "b": "z", "c": None, "day": 1},
     ]
+
+
+def test_a_damaged_arrow_file_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.feather"
+    compressed(path)
+    data = path.read_bytes()
+    for position in range(8, min(len(data), 1500), 3):
+        damaged = bytearray(data)
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        with suppress(InvalidFrame), readable(path):
+            limits.check_arrow(str(path), len(data))
+
+
+def test_names_of_columns_may_have_dots(tmp_path: Path) -> None:
+    words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(ROWS, "i4")), pa.array([LONG]))
+    table = pa.table({"a.b": words.cast(pa.string()), "": np.zeros(ROWS)})
+    pq.write_table(table, tmp_path / "f.parquet", compression="zstd")
+    data = (tmp_path / "f.parquet").read_bytes()
+    with pytest.raises(DecodesToTooMuch):
+        check_parquet(pa.BufferReader(data), "f", len(data))
+    pq.write_table(table.slice(0, 3), tmp_path / "f.parquet")
+    assert Frame(tmp_path / "f.parquet").table().equals(table.slice(0, 3))

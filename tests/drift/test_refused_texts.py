@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from drift import DriftMonitor
+from drift.inputs import columns
 from drift.strategies import LONGEST_NAME, InvalidStrategyName
-from mlflow_timescale.common.errors import InvalidText
+from mlflow_timescale.common.errors import InvalidFrame, InvalidText
 from mlflow_timescale.db import Error
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -45,6 +46,34 @@ def test_text_columns_are_refused(monitor: DriftMonitor, column: str, text: str)
     frame = {"entity_key": ["A", "B"], "session": [DAY] * 2, "signal": [0.1, 0.2]}
     with pytest.raises(Error, match=column):
         monitor.record_predictions({**frame, column: ["A", text]})
+
+
+LONG = "".join(chr(33 + i * i % 90) for i in range(3000))  # does not compress to an index entry
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_texts_that_no_index_holds_are_refused(monitor: DriftMonitor, column: str) -> None:
+    frame = {"entity_key": ["A", "B"], "session": [DAY] * 2, "signal": [0.1, 0.2]}
+    with pytest.raises(InvalidFrame, match=rf"{column}.* 3,000 bytes"):
+        monitor.record_predictions({**frame, column: ["A", LONG]})
+    with pytest.raises(InvalidFrame, match=rf"{column}.* 3,000 bytes"):
+        monitor.record_predictions({**frame, column: ["A", "A" * 3000]})
+    longest = columns.LONGEST_ENTITY if column == "entity_key" else columns.LONGEST_NAME
+    assert monitor.record_predictions({**frame, column: ["A", LONG[:longest]]})
+
+
+def test_the_longest_names_fit_together(monitor: DriftMonitor) -> None:
+    names = ("signal_name", "model_name", "model_version")
+    frame = {"entity_key": [LONG[:1000]], "session": [DAY], "signal": [0.1]}
+    longest = {name: [LONG[i : i + columns.LONGEST_NAME]] for i, name in enumerate(names)}
+    assert monitor.record_predictions(frame | longest) == 1
+
+
+@pytest.mark.parametrize("horizon", [0, -1, 10_001, 2**31, 2**62])
+def test_a_horizon_is_a_number_of_sessions(monitor: DriftMonitor, horizon: int) -> None:
+    frame = {"entity_key": ["A"], "session": [DAY], "signal": [0.1], "horizon": [horizon]}
+    with pytest.raises(InvalidFrame, match="counts sessions"):
+        monitor.record_predictions(frame)
 
 
 def test_a_name_that_mlflow_cannot_hold_is_refused_when_the_strategy_is_recorded(

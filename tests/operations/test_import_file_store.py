@@ -294,3 +294,15 @@ def test_links_out_of_a_run_and_pipes_are_not_read(hostile: Folder) -> None:
     assert {"p", "meta.yaml"} <= names
     assert not {"stolen", "loop", "pipe", "x"} & names
     assert any("inputs" in note and "no file of its folder" in note for note in hostile.notes)
+
+
+def test_a_model_version_whose_tags_lead_out_of_it_is_left_out(hostile: Folder) -> None:
+    model = hostile.path / "models" / "momentum"
+    for name in ("version-1", "version-2"):
+        (model / name / "tags").mkdir(parents=True)
+        (model / name / "meta.yaml").write_text(f"version: {name[-1]}")
+    (model / "meta.yaml").write_text("name: momentum")
+    (model / "version-2" / "tags" / "stolen").symlink_to(hostile.path.parent / "private")
+    root = view_of(hostile)
+    assert [path.name for path in root.glob("models/momentum/version-*")] == ["version-1"]
+    assert any("'stolen' is no file of its folder" in note for note in hostile.notes)

@@ -83,17 +83,19 @@ def _enter_workspace(workspace: str) -> None:
     mlflow.set_workspace(workspace)
 
 
-def strategy_option(*, multiple: bool = False) -> Decorator:
-    """-s: one strategy, or with `multiple` some of all."""
+def strategy_option(*, multiple: bool = False, only: bool = False) -> Decorator:
+    """-s: one strategy, with `multiple` some of all, with `only` None for the only one."""
+    default = None if multiple or only else "default"
+    more = "may be repeated; default: all" if multiple else ""
     return click.option(
         "-s",
         "--strategy",
         "strategies" if multiple else "strategy",
         metavar="NAME",
         multiple=multiple,
-        default=None if multiple else "default",
-        show_default=not multiple,
-        help=_with("Strategy", "may be repeated; default: all" if multiple else ""),
+        default=default,
+        show_default=default is not None,
+        help=_with("Strategy", "may be left out if there is only one" if only else more),
     )
 
 

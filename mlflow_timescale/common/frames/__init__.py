@@ -16,7 +16,7 @@ from mlflow_timescale.common.frames.columns import (
 )
 from mlflow_timescale.common.frames.frame import Frame
 from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame, pandas_matrix, pandas_series
-from mlflow_timescale.common.frames.limits import DecodesToTooMuch, check_parquet
+from mlflow_timescale.common.frames.limits import DecodesToTooMuch, check_parquet, decoded_limit
 from mlflow_timescale.common.frames.spreadsheets import without_formulas
 from mlflow_timescale.common.frames.structures import (
     JSON,
@@ -37,6 +37,7 @@ __all__ = [
     "as_column",
     "as_field",
     "check_parquet",
+    "decoded_limit",
     "dump_json",
     "is_structure",
     "labels",

@@ -134,7 +134,11 @@ def check_arrow(path: str, size: int) -> None:
         source.seek(_PADDED)
         for message in pa.ipc.MessageReader.open_stream(source):
             meter = Meter(path, size)
-            for length in _buffer_lengths(message):
+            try:
+                lengths = list(_buffer_lengths(message))
+            except struct.error as exc:
+                raise InvalidFrame(f"cannot read {path}: a message of it is damaged") from exc
+            for length in lengths:
                 meter.add(length)
 
 

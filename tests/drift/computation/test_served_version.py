@@ -175,3 +175,21 @@ def test_a_report_says_what_changed_since_the_session_before(
     assert "no signals opened (critical)" in (
         monitor.run_daily(strategy.days[2]) and monitor.report(strategy.days[2])
     )
+
+
+def test_an_alias_that_moves_back_opens_the_alert_again(monitor: DriftMonitor) -> None:
+    client = MlflowClient(tracking_uri=monitor.uri.url, registry_uri=monitor.uri.url)
+    client.create_registered_model("mom")
+    for _ in range(2):
+        client.create_model_version("mom", "file:///models/mom")
+    last = monitor.calendar.last_sessions(1, datetime.now(timezone.utc))[-1]
+    named = {"model_name": ["mom"] * 40, "model_version": ["2"] * 40}
+    signals = np.random.default_rng(0).normal(size=40)
+    frame = {"entity_key": NAMES, "session": [last] * 40, "signal": signals, **named}
+    monitor.record_predictions(frame)
+    for champion, expected in (("1", ["version"]), ("2", []), ("1", ["version"])):
+        client.set_registered_model_alias("mom", "champion", champion)
+        metrics = monitor.run_daily(last)
+        assert [alert.rule for alert in metrics.alerts] == expected
+        assert all("served mom/2, champion is 1" in alert.note for alert in metrics.alerts)
+        assert metrics.status == ("critical" if expected else "ok")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import html.parser
 from datetime import date, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 from drift.alerts.presets import default
-from drift.alerts.rules import evaluate
+from drift.alerts.rules import Rule, evaluate
 from drift.metrics import cusum, psi, sharpe
 from drift.metrics.cusum import Baseline
 from drift.report import drawing
 from drift.report import page as report
+from drift.report.contents import _model_url
 from drift.report.page import Report, figures, render
+from mlflow_timescale.common.text import printable
 
 BASELINE = Baseline(0.04, 0.08)
 SESSIONS = [date(2019, 6, 3) + timedelta(days=d) for d in range(200)]
@@ -163,3 +167,44 @@ def test_features_beyond_the_table_are_counted() -> None:
     many = {f"f{i}": (reference, result) for i in range(report.MOST_FEATURES + 4)}
     page = render(Report("x", SESSIONS[0], SESSIONS[:1], {}, evaluate([], {}), features=many), {})
     assert "and 4 more, with a smaller PSI" in page
+
+
+HOSTILE = [
+    "cost_$x_$y",
+    r"$\frac{",
+    "$x_{1}$",
+    r"a\$b",
+    "two\nlines\x1b[2J",
+    "a\u202eb",
+    "(0.1, 0.2",
+    "(a, b]",
+    "$(1, 2]$",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_pictures_draw_any_name_as_it_is(name: str) -> None:
+    reference = psi.Reference.fit_categories([0.0] * 30 + [1.0] * 20, {0.0: name, 1.0: "x"})
+    for figure in (
+        drawing.psi_heatmap(SESSIONS[:2], {name: [0.1, 2.0]}),
+        drawing.distributions([(name, reference, [10, 40, 0, 0])]),
+        drawing.timeline(SESSIONS, evaluate([Rule(name, "ic", "<", 0.0)], {"ic": np.zeros(200)})),
+    ):
+        drawing.png(figure)
+        texts = figure.findobj(Text)
+        drawn = [text for text in texts if text.get_text() and text.get_text() in printable(name)]
+        assert drawn
+        assert not any(text.get_parse_math() for text in drawn)
+        assert all(text.get_text().isprintable() for text in texts)
+
+
+def test_control_characters_of_names_are_shown_in_the_page() -> None:
+    page = render(a_report(name="a\x1b[2J\u202eb\nc"))
+    assert "a\\x1b[2J\\u202eb\\nc" in page
+    assert not {"\x1b", "\u202e"} & {*page}
+
+
+def test_a_link_to_the_model_has_no_user_of_the_tracking_server() -> None:
+    run = SimpleNamespace(model_name="a b/<c>", model_version="3")
+    url = _model_url("https://ann:s3cret@mlflow.example/x/", run)  # type: ignore[arg-type]
+    assert url == "https://mlflow.example/x/#/models/a%20b/%3Cc%3E/versions/3"

@@ -29,6 +29,12 @@ def test_a_view_is_registered_once_and_read_back_as_it_was(store):
     assert store.view("momentum") == MOMENTUM
 
 
+@pytest.mark.parametrize("features", [7, None, ["a", ["b"]], [None], {"a": []}, {"a": {"b": 1}}])
+def test_features_that_are_no_names_are_refused(features):
+    with pytest.raises(DefinitionError, match="feature"):
+        FeatureView("momentum", features)
+
+
 @pytest.mark.parametrize(
     "change",
     [

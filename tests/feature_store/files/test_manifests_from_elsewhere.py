@@ -217,19 +217,19 @@ def test_a_file_that_is_no_parquet_file_is_one_error(tmp_path: Path) -> None:
         Lake(tmp_path).table()
 
 
-@pytest.mark.parametrize("kind", ["link", "pipe", "device", "folder", "loop", "sparse"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "device", "folder", "loop", "sparse", "claimed"])
 def test_what_is_no_file_of_the_folder_is_not_opened(kind: str, tmp_path: Path) -> None:
     folder, outside = tmp_path / "folder", tmp_path / "outside"
     folder.mkdir()
     outside.write_bytes(b"private")
-    write(folder, b"", described(b"private"))
+    write(folder, b"", described(b"private", bytes=1 << 40 if kind == "claimed" else 7))
     place = folder / "data" / "x.parquet"
     place.unlink()
     if kind == "pipe":
         os.mkfifo(place)
     elif kind == "folder":
         place.mkdir()
-    elif kind == "sparse":
+    elif kind in ("sparse", "claimed"):
         with place.open("wb") as file:
             file.truncate(1 << 40)
     else:

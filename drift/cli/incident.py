@@ -1,0 +1,14 @@
+"""`mlflow-timescale incident ...`: the questions after a model went wrong."""
+
+from __future__ import annotations
+
+import click
+
+from mlflow_timescale.cli.kit import LazyGroup
+
+COMMANDS = {"skew": "drift.cli.skew:skew"}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS)
+def incident() -> None:
+    """Explain what a model was given in production, and why."""

@@ -1,0 +1,158 @@
+"""When the event times of served values left their usual hour: a time zone that was mistaken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from mlflow_timescale.common.calendars import NotASession, TradingCalendar
+from mlflow_timescale.common.micros import MISSING, Micros
+from mlflow_timescale.common.time import to_micros
+
+from ..metrics.clock import Clock, Reading, shift
+from .served import ServedTable
+
+__all__ = ["ClockChange", "changes"]
+
+MINUTE = 60_000_000
+DAY = 1440.0
+USUAL = 5  # sessions from which the usual hour is known
+LEAST = 30.0  # minutes: feeds of a few minutes' delay are no matter of time zones
+
+
+@dataclass(frozen=True)
+class ClockChange:
+    """Event times that moved against their usual hour.
+
+    Attributes
+    ----------
+    moved
+        The time by which they moved; positive is later.
+    usual, hour
+        The usual time of day and the present one, with the name of the time zone.
+    first, last, sessions
+        Since when, until when, in how many sessions.
+    behind
+        The further sessions by which the values are behind since then.
+    reading
+        What it looks like; "" for nothing known.
+    """
+
+    moved: timedelta
+    usual: str
+    hour: str
+    first: date
+    last: date
+    sessions: int
+    behind: int
+    reading: str
+
+
+def changes(
+    feature: str, table: ServedTable, earlier: ServedTable | None, calendar: TradingCalendar
+) -> Iterator[ClockChange]:
+    """The change of one feature's clock, if its events have left their usual hour."""
+    days, readings = _readings(feature, table, earlier, calendar)
+    start = min(table.sessions, default=None)
+    usual: list[Reading] = []
+    moved: list[tuple[date, float, Reading, Clock]] = []
+    for day, reading in zip(days, readings, strict=True):
+        clock = Clock.fit(usual[-60:]) if len(usual) >= USUAL else None
+        if clock is not None and abs(shift(reading, clock)) >= LEAST:
+            moved.append((day, _moved(reading, usual), reading, clock))
+        else:
+            usual.append(reading)
+    if not moved or start is None or moved[-1][0] < start:
+        return
+    _, minutes, reading, clock = moved[-1]
+    yield ClockChange(
+        timedelta(minutes=round(minutes)),
+        _time(clock.local, calendar.tz),
+        _time(reading.local, calendar.tz),
+        moved[0][0],
+        moved[-1][0],
+        len(moved),
+        max(reading.behind - clock.behind, 0),
+        _looks_like(minutes, calendar.tz, moved[-1][0]),
+    )
+
+
+def _moved(reading: Reading, usual: Sequence[Reading]) -> float:
+    """Minutes against the clock that was steadiest before: local time, the close, or UTC."""
+    by_clock = []
+    for name in ("local", "after_close", "utc"):
+        past = np.array([getattr(day, name) for day in usual])
+        middle = float(np.median(past))
+        gap = (getattr(reading, name) - middle + DAY / 2) % DAY - DAY / 2
+        by_clock.append((float(np.abs(past - middle).max()), gap))
+    _, minutes = min(by_clock, key=lambda clock: clock[0])
+    return float(minutes)
+
+
+def _readings(
+    feature: str, table: ServedTable, earlier: ServedTable | None, calendar: TradingCalendar
+) -> tuple[list[date], list[Reading]]:
+    parts = [part for part in (earlier, table) if part is not None and feature in part.features]
+    by_day: dict[date, list[Micros]] = {}
+    for part in parts:
+        event = part.event[:, part.column(feature)]
+        known = event != MISSING
+        sessions, codes = np.unique(
+            part.sessions[known].astype("datetime64[D]"), return_inverse=True
+        )
+        for code, day in enumerate(sessions.tolist()):
+            by_day.setdefault(day, []).append(event[known][codes == code])
+    days = sorted(by_day)
+    return days, [_reading(np.concatenate(by_day[day]), day, calendar) for day in days]
+
+
+def _reading(events: Micros, session: date, calendar: TradingCalendar) -> Reading:
+    event = int(np.sort(events)[len(events) // 2])
+    utc = datetime.fromtimestamp(event / 1e6, timezone.utc)
+    local = utc.astimezone(calendar.tz)
+    try:
+        of = calendar.date_to_session(local.date(), "previous")
+        behind = calendar.sessions_apart(of, session)
+    except NotASession:
+        behind = 0
+    close = to_micros(calendar.session_close(session))
+    # The day of the event is no part of its hour: a value of the session before is no other clock.
+    after_close = (event - close) / MINUTE + DAY * (session - local.date()).days
+    hour, day_hour = (moment.hour * 60 + moment.minute for moment in (local, utc))
+    return Reading(after_close, float(hour), float(day_hour), max(behind, 0))
+
+
+def _time(minutes: float, zone: ZoneInfo) -> str:
+    return f"{int(minutes) // 60:02d}:{int(minutes) % 60:02d} {zone.key}"
+
+
+def _looks_like(minutes: float, zone: ZoneInfo, session: date) -> str:
+    """The mistake that moves times by the zone's distance from UTC."""
+    noon = datetime(session.year, session.month, session.day, 12, tzinfo=zone)
+    offset = (noon.utcoffset() or timedelta()) / timedelta(minutes=1)
+    if offset and minutes == offset:
+        return f"looks like {zone.key} time written as UTC"
+    if offset and minutes == -offset:
+        return f"looks like UTC written as {zone.key} time"
+    return ""
+
+
+def listed(clocks: Sequence[ClockChange]) -> str:
+    """The changes in one sentence."""
+    return "; ".join(
+        f"event_time moved by {signed(change.moved)} since {change.first}" for change in clocks
+    )
+
+
+def signed(moved: timedelta) -> str:
+    """A shift of the clock in hours and minutes.
+
+    >>> signed(timedelta(hours=8)), signed(timedelta(hours=-5, minutes=-30))
+    ('+8h00', '-5h30')
+    """
+    minutes = round(moved / timedelta(minutes=1))
+    return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60}h{abs(minutes) % 60:02d}"

@@ -1,0 +1,113 @@
+"""The differing cells of each session, as values of the monitor: `skew` alerts follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+from mlflow_timescale.db import Database
+
+from ..results.values import Value
+from ..serving import memory
+from ..strategies import Strategy
+from .findings import KINDS
+from .reconciliation import FeatureSkew, Reconciliation, reconcile
+
+__all__ = ["METRIC", "SessionSkew", "of_sessions", "sentence"]
+
+METRIC = "skew"
+TOGETHER = 25  # sessions whose cells are in memory at once
+APART = timedelta(days=10)
+NAMED = 3  # features in a note, which are explained
+
+
+@dataclass
+class SessionSkew:
+    """Values by session, and a sentence for the alert of each session that differs."""
+
+    values: list[Value] = field(default_factory=list)
+    notes: dict[tuple[str, date], str] = field(default_factory=dict)
+
+
+def of_sessions(database: Database, strategy: Strategy, days: Sequence[date]) -> SessionSkew:
+    """How many served cells of each session differ from research; nothing where none was served.
+
+    Reads on a connection of its own: the monitor's is in a transaction.
+    """
+    found = SessionSkew()
+    with database.connection() as conn:
+        last = memory.last_session(conn, strategy.strategy_id, max(days, default=None))
+        removed = memory.removed_before(conn)
+        if last is None:
+            return found
+        kept = [day for day in days if day <= last and (removed is None or day >= removed)]
+        for chunk in _chunks(kept):
+            result = reconcile(conn, strategy, chunk[0], chunk[-1], revisions=False, most=NAMED)
+            _add(found, result, set(chunk))
+    return found
+
+
+def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
+    chunk: list[date] = []
+    for day in sorted(days):
+        if chunk and (len(chunk) == TOGETHER or day - chunk[-1] > APART):
+            yield chunk
+            chunk = []
+        chunk.append(day)
+    if chunk:
+        yield chunk
+
+
+def _add(found: SessionSkew, result: Reconciliation, days: set[date]) -> None:
+    totals = {day: 0 for day in result.cells_by_session if day in days}
+    for feature in result.features:
+        for day, count in feature.by_session.items():
+            if feature.is_fault and day in totals:
+                totals[day] += count
+                cells = result.cells_by_session[day]
+                found.values.append(Value(day, METRIC, feature.feature, float(count), cells, "ok"))
+    for day, count in totals.items():
+        cells = result.cells_by_session[day]
+        found.values.append(Value(day, METRIC, "", float(count), cells, "ok"))
+        if count:
+            found.notes[METRIC, day] = _note(result, day)
+
+
+def _note(result: Reconciliation, day: date) -> str:
+    """The features that differ in a session, those with most cells first."""
+    differing = sorted(
+        (feature for feature in result.features if feature.by_session.get(day)),
+        key=lambda feature: -feature.by_session[day],
+    )
+    parts = [f"{f.feature} {sentence(f, day) or 'differs'}" for f in differing[:NAMED]]
+    more = f"; and {len(differing) - NAMED} more features" if len(differing) > NAMED else ""
+    return "; ".join(parts) + more
+
+
+def sentence(feature: FeatureSkew, day: date | None = None) -> str:
+    """The diagnosis of one feature in a line: every fault with its cells; of one session, if any.
+
+    >>> from .findings import Finding
+    >>> first = date(2024, 4, 18)
+    >>> found = Finding("sign", "sign exchanged", {}, 60, 60, 0.0, first, first, 1, 60)
+    >>> sentence(FeatureSkew("ret", 60, 60, "the feature store", True, {first: 60}, (found,)))
+    'sign exchanged, 60 of 60 cells'
+    """
+    findings = [f for f in feature.findings if day is None or f.first <= day <= f.last]
+    return ", and ".join(
+        f"{named(found.kind, found.text)}, {found.cells:,} of {found.differing:,} cells"
+        for found in findings
+    )
+
+
+def named(kind: str, text: str) -> str:
+    """An explanation with the name of its kind, unless it has it already.
+
+    >>> named("shifted", "value served at t = research value of t-1")
+    'shifted: value served at t = research value of t-1'
+    >>> named("sign", "sign exchanged")
+    'sign exchanged'
+    """
+    name = KINDS[kind]
+    return text if name.split(" ")[0] in text else f"{name}: {text}"
