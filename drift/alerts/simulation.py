@@ -55,6 +55,7 @@ OPERATION = (
     "pnl_gaps",
     "pnl_implausible",
     "version_differs",
+    "skew",
 )
 SLOWER = 4
 MIN_HISTORY = 60
