@@ -7,6 +7,7 @@ of a call are of one snapshot.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -17,16 +18,19 @@ from numpy.typing import NDArray
 
 from mlflow_timescale import db
 from mlflow_timescale.common.micros import MISSING, Micros
-from mlflow_timescale.common.time import from_micros
+from mlflow_timescale.common.time import Duration, SessionCount, from_micros, parse_duration
 
 from . import cross_section
 from .catalogue import definitions
+from .catalogue.definitions import FeatureView
 from .read import revisions
+from .read.ages import AgeLimit
 from .read.point_in_time import Options, read_cells
 from .read.query import OF_VIEW, PointInTimeQuery
 from .values import stored
 
 _queries = db.load("features")
+_TIMEDELTA = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 RECENT = timedelta(days=6)  # before the first moment, in which most newest points lie
 
 
@@ -76,11 +80,11 @@ def cells(
     written_by
         As in `FeatureStore.training_frame`.
     reading
-        Limits that hold, as texts: `max_age`, `max_staleness`, `calendar`, and the `views` that
-        were read ("momentum/2, quality/1").
+        The limits of the read, as texts: `max_age`, `max_staleness` (none if it is left out), their
+        `calendar`, and the `views` that were read ("momentum/2, quality/1").
     """
     stored.register(conn)
-    if len(as_of) and written_by is None and not reading:
+    if len(as_of) and written_by is None and not _limits(reading):
         return _recent_cells(conn, entities, as_of, features)
     return _exact_cells(conn, entities, as_of, features, written_by, reading)
 
@@ -180,19 +184,15 @@ def _exact_cells(
     written_by: datetime | None,
     reading: Mapping[str, str] | None,
 ) -> KnownCells:
-    options = dict(reading or {})
     spine_frame = {
         "entity_key": pa.array(entities, type=pa.string()),
         "as_of": pa.array(as_of, type=pa.timestamp("us", "UTC")),
     }
     query = PointInTimeQuery(
-        _with_views(conn, list(features), options.get("views")),
+        list(features),
         feature_version={name: version or "newest" for name, version in features.items()},
         written_by=written_by,
-        max_age=options.get("max_age"),
-        calendar=options.get("calendar"),
-        max_staleness=options.get("max_staleness", OF_VIEW),
-        calendars=definitions.calendars(conn),
+        recorded=_age_limits(conn, list(features), reading),
     )
     names = query.selection.names
     read, _ = read_cells(
@@ -232,13 +232,60 @@ def revision(
     return max(found, key=lambda revised: revised.known_at) if found else None
 
 
-def _with_views(conn: db.Connection, names: Sequence[str], views: str | None) -> list[Any]:
-    """The features, in the views through which they were read: their limits hold."""
-    read = []
-    for label in filter(None, (views or "").split(", ")):
-        name, _, version = label.rpartition("/")
-        view = definitions.find(conn, name, int(version))
-        if set(view.features) <= set(names):
-            read.append(view)
-    of_views = {name for view in read for name in view.features}
-    return [*read, *(name for name in names if name not in of_views)]
+def _limits(reading: Mapping[str, str] | None) -> dict[str, Any]:
+    """What of a read leaves values out by their age.
+
+    >>> _limits({"max_staleness": "view", "calendar": "XNYS"})
+    {}
+    >>> _limits({"max_age": "1 day, 12:00:00"})
+    {'max_age': datetime.timedelta(days=1, seconds=43200)}
+    """
+    reading = reading or {}
+    limits: dict[str, Any] = {
+        name: _duration(reading[name])
+        for name in ("max_age", "max_staleness")
+        if reading.get(name, OF_VIEW) != OF_VIEW
+    }
+    if "views" in reading and reading.get("max_staleness") == OF_VIEW:
+        limits["views"] = reading["views"]
+    return limits
+
+
+def _duration(text: str) -> Duration:
+    """A duration in our form or in that of `str(timedelta)`."""
+    match = _TIMEDELTA.fullmatch(text)
+    if match is None:
+        return parse_duration(text, "an age")
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _age_limits(
+    conn: db.Connection, names: Sequence[str], reading: Mapping[str, str] | None
+) -> dict[str, tuple[AgeLimit, ...]]:
+    """The limits of a read by feature, as `PointInTimeQuery.limits_of` puts them together."""
+    limits = _limits(reading)
+    if not limits:
+        return {}
+    views = _views(conn, limits.get("views", ""))
+    registered, calendar = definitions.calendars(conn), (reading or {}).get("calendar")
+    by_feature: dict[str, tuple[AgeLimit, ...]] = {}
+    for name in names:
+        view = views.get(name)
+        counted = calendar or (view and view.calendar) or registered.get(name)
+        ages = [limits[key] for key in ("max_age", "max_staleness") if key in limits]
+        rules = [
+            AgeLimit(age, counted if isinstance(age, SessionCount) else calendar) for age in ages
+        ]
+        if view is not None and view.max_staleness is not None:
+            rules.append(AgeLimit(view.max_staleness, view.calendar))
+        by_feature[name] = tuple(rules)
+    return by_feature
+
+
+def _views(conn: db.Connection, labels: str) -> dict[str, FeatureView]:
+    """The views through which features were read, by feature."""
+    read = set(filter(None, labels.split(", ")))
+    # One that was never registered is left out: its limits are not known.
+    registered = [v for v in definitions.views(conn) if f"{v.name}/{v.version}" in read]
+    return {name: view for view in registered for name in view.features}

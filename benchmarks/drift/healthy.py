@@ -8,6 +8,9 @@ rules are simulated from them, and the next two years are computed through the p
 stay healthy. The table compares, for each rule, the alerts that opened with the sum of the stated
 rates, and with the 95% interval of a Poisson distribution of that mean. `--results` appends a line
 per strategy, and a second run continues where the first one stopped.
+
+`--series` counts the rules on IC and returns for more strategies, from their series alone: the same
+rules and the same simulation, without a database.
 """
 
 from __future__ import annotations
@@ -26,6 +29,11 @@ from scipy import stats
 from benchmarks import harness
 from benchmarks.drift import markets
 from drift import DriftMonitor
+from drift.alerts.presets import default
+from drift.alerts.rules import Baseline, evaluate
+from drift.alerts.simulation import simulate
+from drift.metrics import ic, sharpe
+from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db.uri import DatabaseURI
 
 ACCEPTED, YEAR, YEARS = 250, 252, 2
@@ -92,6 +100,36 @@ def _counted(monitor: DriftMonitor, days: Sequence[date], features: str, seed: i
     )
 
 
+def of_series(seed: int) -> Strategy:
+    """The rules on IC and returns of one strategy, from its series alone."""
+    calendar = TradingCalendar("XNYS")
+    last = calendar.session_offset(STARTED, ACCEPTED + YEARS * YEAR - 1)
+    days = calendar.sessions_in_range(STARTED, last)
+    market = markets.market((seed, 0), calendar, days, NAMES)
+    history = {
+        "ic": ic.rank_ic_matrix(market.signals, market.returns).value,
+        "strategy_return": market.profits,
+    }
+    rules = [rule for rule in default() if rule.metric in ("ic", "sharpe_60d")]
+    level = {"ic": Baseline.fit(history["ic"][:ACCEPTED])}
+    accepted = {name: values[:ACCEPTED] for name, values in history.items()}
+    simulations = simulate(rules, accepted, level, n_paths=PATHS)
+    later = {
+        "ic": history["ic"][ACCEPTED:],
+        "sharpe_60d": sharpe.rolling(history["strategy_return"], 60)[ACCEPTED:],
+    }
+    opened = evaluate(rules, later, level).transitions()
+    return Strategy(
+        "from series",
+        seed,
+        YEARS,
+        {s.rule.name: s.false_alarms_per_year for s in simulations},
+        dict(Counter(t.rule.name for t in opened if t.state == "open")),
+        [rule.name for rule in rules if rule.severity != "warning"],
+        [],
+    )
+
+
 def _days(monitor: DriftMonitor) -> Sequence[date]:
     first = monitor.calendar.sessions_in_range(STARTED, STARTED)[0]
     last = monitor.calendar.session_offset(first, ACCEPTED + YEARS * YEAR - 1)
@@ -113,17 +151,18 @@ def report(strategies: Sequence[Strategy]) -> Iterator[str]:
     for features in dict.fromkeys(strategy.features for strategy in strategies):
         chosen = [strategy for strategy in strategies if strategy.features == features]
         years = sum(strategy.years for strategy in chosen)
-        yield f"\n## Features {features}: {len(chosen)} strategies, {years:.0f} strategy-years\n"
+        title = f"Features {features}" if features in FEATURES else "IC and returns alone"
+        yield f"\n## {title}: {len(chosen)} strategies, {years:.0f} strategy-years\n"
         yield "| rule | severity | basis | stated | counted | 95% interval | within | dispersion |"
         yield "|---|---|---|--:|--:|--:|---|--:|"
-        yield from (_row(rule, chosen) for rule in chosen[0].stated)
+        rules = dict.fromkeys(rule for strategy in chosen for rule in strategy.stated)
+        yield from (_row(rule, chosen) for rule in rules)
 
 
 def _row(rule: str, strategies: Sequence[Strategy]) -> str:
-    first = strategies[0]
-    basis = "operation" if rule in first.operation else "history"
-    severity = "critical" if rule in first.critical else "warning"
-    simulated = [s for s in strategies if s.stated[rule] is not None]
+    basis = "operation" if any(rule in s.operation for s in strategies) else "history"
+    severity = "critical" if any(rule in s.critical for s in strategies) else "warning"
+    simulated = [s for s in strategies if s.stated.get(rule) is not None]
     counts = np.array([s.counted.get(rule, 0) for s in simulated])
     if not simulated:
         counted = sum(s.counted.get(rule, 0) for s in strategies)
@@ -139,6 +178,7 @@ def _row(rule: str, strategies: Sequence[Strategy]) -> str:
 def main() -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--years", type=int, default=200, help="strategy-years of each kind")
+    parser.add_argument("--series", type=int, default=0, help="strategies without a database")
     parser.add_argument("--results", type=Path, help="a file that results are appended to")
     given = parser.parse_args()
     results = given.results or Path(tempfile.mkdtemp()) / "healthy.jsonl"
@@ -150,7 +190,8 @@ def main() -> None:
                 lines = [json.dumps(asdict(s)) + "\n" for s in healthy(server, seed, missing)]
                 with results.open("a", encoding="utf-8") as file:
                     file.writelines(lines)
-    print("\n".join(report(read(results))))
+    alone = [of_series(seed) for seed in range(given.series)]
+    print("\n".join(report([*read(results), *alone])))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What a rule would do to this strategy: false alarms a year, sessions until it sees a real change.
 
-Years are drawn from the strategy's own history with the stationary bootstrap [1]_, all series
-jointly, so that runs of bad days, fat tails, gaps, and what IC and returns have to do with each
-other are kept. A healthy path has the history's spread about the accepted mean. A changed path is a
-healthy one that, after a lead-in, loses its mean ("fade": the signal is worth nothing) or its sign
-("flip").
+Years are drawn from the strategy's own history with the stationary bootstrap [1]_, IC and returns
+jointly, and all metrics of features jointly, so that runs of bad days, fat tails, gaps, and what
+the series have to do with each other are kept. A healthy path has the history's spread about the
+accepted mean. A changed path is a healthy one that, after a lead-in, loses its mean ("fade": the
+signal is worth nothing) or its sign ("flip").
 
 References
 ----------
@@ -56,6 +56,7 @@ OPERATION = (
     "pnl_implausible",
     "version_differs",
 )
+SLOWER = 4
 MIN_HISTORY = 60
 LEAD_IN = 60
 # Beyond this many sessions the error of an estimated level no longer matters; memory does.
@@ -158,7 +159,8 @@ def simulate(
         is an estimate: each path is judged by one estimated from n sessions as well, since that
         doubles the alarms of a CUSUM at h = 12 for n = 120. With n = 0 it is taken as exact.
     block
-        Mean length, in sessions, of the pieces of history that are put together.
+        Mean length, in sessions, of the pieces of history that are put together; four times as long
+        for metrics of features, whose alerts last for weeks and must not be cut into several.
 
     Examples
     --------
@@ -243,12 +245,16 @@ class _Years:
         for name in set(data) & set(SKILL) & set(levels):
             healthy[name] = data[name] - np.nanmean(data[name]) + levels[name].mean
         drawn = _stationary_bootstrap(length, shape, block, generator)
+        slowly = _stationary_bootstrap(length, shape, SLOWER * block, generator)
         estimates = {}
         for name in sorted(set(healthy) & {n for n, level in levels.items() if level.n > 1}):
             window = (shape[0], min(levels[name].n, LONGEST_WINDOW))
             sample = healthy[name][_stationary_bootstrap(length, window, block, generator)]
             estimates[name] = _mean_and_sd(sample, levels[name])
-        return cls({name: values[drawn] for name, values in healthy.items()}, levels, estimates)
+        paths = {
+            name: values[drawn if name in SKILL else slowly] for name, values in healthy.items()
+        }
+        return cls(paths, levels, estimates)
 
     def changed(self, change: str, at: int) -> _Years:
         """The same years with a change from session `at` on."""

@@ -129,7 +129,7 @@ def _after(passed: timedelta) -> str:
 
 def summary(result: Reconciliation, alert: Alert | None) -> Iterator[str]:
     """What is wrong for how long, what was compared, and the alert."""
-    wrong = [f for f in result.features if any(found.is_fault for found in f.findings)]
+    wrong = [feature for feature in result.features if feature.is_fault]
     sessions = {day for feature in wrong for day in feature.by_session}
     opened = f" First alert: {alert.alert_id} ({alert.session})." if alert else ""
     if wrong:

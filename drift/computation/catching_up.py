@@ -66,7 +66,7 @@ class Witness:
     ) -> bool:
         """Whether the feature, late for that many sessions before this one, is in step again."""
         candidates = min(CANDIDATES, late_for - 1)
-        if not self.company.tells or candidates < 1:
+        if not self.company.tells or candidates < 0:
             return False
         calendar = strategy.calendar
         start = calendar.session_offset(session, -self.company.lag - 1 - candidates)

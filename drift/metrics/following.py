@@ -113,16 +113,18 @@ class Company:
         feature, others
             The last sessions as served, shape (sessions, names), `lag + 2 + candidates` of them.
         candidates
-            The sessions before the last one on which the feature may have caught up: those on which
-            it was late already, and not the one on which it became late.
+            The sessions before the last one on which the feature may have caught up, beside the
+            last one: those on which it was late already, not the one on which it became late.
         """
-        if not self.tells or self._in_step is None or candidates < 1:
+        if not self.tells or self._in_step is None or candidates < 0:
             return False
         own, company = _standard(feature), [_standard(others[n]) for n in self._chosen]
         at = np.arange(self.lag + 1, len(own))
         moves, regressors = own[at] - own[at - 1], _regressors(own[at - 1], company, at, self.lag)
         jumps = self._caught_up.of(regressors, moves)[-candidates - 1 :]
         steps = self._in_step.of(regressors, moves)[-candidates - 1 :]
+        if jumps[-1] > self._limit(0):
+            return True
         if not steps[-1] > EACH:
             return False
         return any(

@@ -19,7 +19,7 @@ __all__ = ["METRIC", "SessionSkew", "of_sessions", "sentence"]
 METRIC = "skew"
 TOGETHER = 25  # sessions whose cells are in memory at once
 APART = timedelta(days=10)
-NAMED = 3  # features in a note
+NAMED = 3  # features in a note, which are explained
 
 
 @dataclass
@@ -43,7 +43,7 @@ def of_sessions(database: Database, strategy: Strategy, days: Sequence[date]) ->
             return found
         kept = [day for day in days if day <= last and (removed is None or day >= removed)]
         for chunk in _chunks(kept):
-            result = reconcile(conn, strategy, chunk[0], chunk[-1], revisions=False)
+            result = reconcile(conn, strategy, chunk[0], chunk[-1], revisions=False, most=NAMED)
             _add(found, result, set(chunk))
     return found
 
@@ -62,9 +62,8 @@ def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
 def _add(found: SessionSkew, result: Reconciliation, days: set[date]) -> None:
     totals = {day: 0 for day in result.cells_by_session if day in days}
     for feature in result.features:
-        is_fault = any(finding.is_fault for finding in feature.findings)
         for day, count in feature.by_session.items():
-            if is_fault and day in totals:
+            if feature.is_fault and day in totals:
                 totals[day] += count
                 cells = result.cells_by_session[day]
                 found.values.append(Value(day, METRIC, feature.feature, float(count), cells, "ok"))
@@ -81,7 +80,7 @@ def _note(result: Reconciliation, day: date) -> str:
         (feature for feature in result.features if feature.by_session.get(day)),
         key=lambda feature: -feature.by_session[day],
     )
-    parts = [f"{feature.feature} {sentence(feature, day)}" for feature in differing[:NAMED]]
+    parts = [f"{f.feature} {sentence(f, day) or 'differs'}" for f in differing[:NAMED]]
     more = f"; and {len(differing) - NAMED} more features" if len(differing) > NAMED else ""
     return "; ".join(parts) + more
 

@@ -79,7 +79,7 @@ class FeatureSkew:
     by_session
         Differing cells by session, those without any left out.
     findings
-        The diagnosis, the explanation of most cells first.
+        The diagnosis, the explanation of most cells first; empty without one.
     clocks
         When the event times of what was served left their usual hour.
     revised
@@ -106,6 +106,19 @@ class FeatureSkew:
         0.75
         """
         return 1 - self.differing / self.cells if self.cells else 1.0
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether cells differ by a fault; a difference that was not explained counts as one.
+
+        Examples
+        --------
+        >>> FeatureSkew("rsi_14", 60, 15, "the feature store", False, {}).is_fault
+        True
+        """
+        return self.differing > 0 and not (
+            self.findings and all(not found.is_fault for found in self.findings)
+        )
 
 
 @dataclass(frozen=True)
@@ -158,8 +171,7 @@ class Reconciliation:
         >>> Reconciliation("momentum", day, day, 0, 0, 0, ()).agrees
         True
         """
-        faults = (f.is_fault for feature in self.features for f in feature.findings)
-        return not any(faults) and not any(feature.clocks for feature in self.features)
+        return not any(feature.is_fault or feature.clocks for feature in self.features)
 
 
 def reconcile(
@@ -172,6 +184,7 @@ def reconcile(
     tolerances: Mapping[str, float] | None = None,
     now: datetime | None = None,
     revisions: bool = True,
+    most: int | None = None,
 ) -> Reconciliation:
     """Compare every cell that a strategy served with research, and explain those that differ.
 
@@ -189,12 +202,19 @@ def reconcile(
         The present moment (aware).
     revisions
         Whether to look for values that were revised since.
+    most
+        How many features are explained, those with most cells that differ; None for all.
     """
     stored.register(conn)
     moment = now or datetime.now(timezone.utc)
     first = strategy.calendar.session_offset(start, -EARLIER)
     served = tables(memory.served(conn, strategy.strategy_id, first, end))
-    sources = Sources.of(conn, strategy.calendar, research, tolerances)
+    sources = Sources.of(
+        conn,
+        strategy.calendar,
+        {**strategy.research, **(research or {})},
+        {**strategy.tolerances, **(tolerances or {})},
+    )
     texts = Texts()
     compared = [
         compare(conn, part, sources, texts)
@@ -208,7 +228,17 @@ def reconcile(
         )
     }
     context = Context(conn, strategy.calendar, sources, texts, moment, earlier)
-    return _result(strategy.strategy_id, (start, end), compared, context, revisions)
+    explained = _worst(compared, most)
+    return _result(strategy.strategy_id, (start, end), compared, context, (revisions, explained))
+
+
+def _worst(compared: Sequence[Comparison], most: int | None) -> set[str]:
+    """The features with most cells that differ."""
+    counts: dict[str, int] = {}
+    for comparison in compared:
+        for name, differs in zip(comparison.features, comparison.differs, strict=True):
+            counts[name] = counts.get(name, 0) + int(differs.sum())
+    return set(sorted(counts, key=lambda name: -counts[name])[:most])
 
 
 def _result(
@@ -216,8 +246,9 @@ def _result(
     span: tuple[date, date],
     compared: Sequence[Comparison],
     context: Context,
-    revisions: bool,
+    wanted: tuple[bool, set[str]],
 ) -> Reconciliation:
+    revisions, explained = wanted
     parts = [comparison.table for comparison in compared]
     names = {name for part in parts for name in np.unique(part.entities.astype(str)).tolist()}
     features = list(dict.fromkeys(name for part in parts for name in part.features))
@@ -230,7 +261,7 @@ def _result(
         len(names),
         sum(part.values.size for part in parts),
         tuple(
-            _merged(name, list(_of_feature(name, compared, context, now)))
+            _merged(name, list(_of_feature(name, compared, context, now, name in explained)))
             for name in features
             if name in known_names
         ),
@@ -266,6 +297,7 @@ def _of_feature(
     compared: Sequence[Comparison],
     context: Context,
     now: Sequence[Mapping[str, Floats]],
+    explain: bool,
 ) -> Iterator[FeatureSkew]:
     """The feature in each table that has it: usually one."""
     for number, comparison in enumerate(compared):
@@ -278,7 +310,8 @@ def _of_feature(
         days, counts = np.unique(
             table.sessions[differs].astype("datetime64[D]"), return_counts=True
         )
-        findings = diagnose(cells_of(context, number, comparison, name)) if differs.any() else []
+        is_explained = explain and differs.any()
+        findings = diagnose(cells_of(context, number, comparison, name)) if is_explained else []
         yield FeatureSkew(
             name,
             len(table),

@@ -81,7 +81,7 @@ def _create() -> str:
         ("adduser", "-S", "-D", "-H", "-s", _NO_LOGIN, NAME),  # BusyBox
     ):
         try:
-            done = subprocess.run(command, capture_output=True, text=True)  # nosec B603  # fixed
+            done = subprocess.run(command, capture_output=True, text=True)  # nosec B603  # no shell, names of ours
         except OSError as exc:
             reasons.append(f"{command[0]}: {exc.strerror}")
             continue

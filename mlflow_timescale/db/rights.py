@@ -22,7 +22,10 @@ _NEEDS = (
         ADMIN,
     ),
     (re.compile(r"for schema|alembic_version"), READER),
-    (re.compile(r"drift_(silences|repairs)|artifact_(audits|checks)|than a writer"), OPERATOR),
+    (
+        re.compile(r"drift_(silences|repairs|alerts)|artifact_(audits|checks)|than a writer"),
+        OPERATOR,
+    ),
     (re.compile(r"table (migrations|definitions|schema_state|role_setup)\b"), ADMIN),
 )
 

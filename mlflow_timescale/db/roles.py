@@ -79,7 +79,7 @@ def apply(conn: Connection, tables: Sequence[str]) -> list[str]:
 
 def rights(conn: Connection, tables: Sequence[str]) -> list[str]:
     """The statements that give the roles, which exist, their tables and rights in this database."""
-    owners = {"owner": ADMIN, "giver": None, "tables": list(tables)}
+    owners = {"owner": ADMIN, "tables": list(tables)}
     grants = _grants(conn, tables, wanted=True)
     # To own a table one needs CREATE on its schema, which only the schema's owner grants.
     before = [each for each in grants if " ON SCHEMA " in each or " ON DATABASE " in each]
@@ -106,12 +106,10 @@ def regrant(conn: Connection, tables: Sequence[str]) -> list[str]:
 
 def revocations(conn: Connection, tables: Sequence[str]) -> list[str]:
     """The statements that take all rights in this database from the roles, in order."""
-    if not is_set_up(conn):
-        return []
-    heir = {"owner": rows.scalar(conn, _queries.heir), "giver": ADMIN, "tables": list(tables)}
+    heir = {"heir": rows.scalar(conn, _queries.heir) if is_set_up(conn) else conn.info.user}
     return [
         *_grants(conn, tables, wanted=False),
-        *rows.scalars(conn, _queries.owners, heir),
+        *rows.scalars(conn, _queries.give_back, heir),
     ]
 
 

@@ -68,7 +68,8 @@ def take_back(conn: Connection, *, dry_run: bool = False) -> list[str]:
     the role of this connection. The roles themselves stay: other databases may use them.
     """
     tables = mlflow_tables()
-    if dry_run or not roles.is_set_up(conn):
-        return roles.revocations(conn, tables)
+    planned = roles.revocations(conn, tables)
+    if dry_run or not (planned or roles.is_set_up(conn)):
+        return planned
     with db.exclusively(conn):
         return with_short_waits(conn, lambda: roles.revoke(conn, tables))

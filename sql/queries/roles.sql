@@ -77,9 +77,19 @@ UNION ALL
 SELECT current_user::text
 LIMIT 1;
 
+-- name: give_back
+-- Give everything that mlops_admin owns in this database to its heir, if it owns anything. Not ALTER ...
+-- OWNER: the new owner of a hypertable would need rights on TimescaleDB's own schema, where its chunks are.
+SELECT format('REASSIGN OWNED BY mlops_admin TO %%I', %(heir)s::text)
+WHERE EXISTS (
+    SELECT FROM pg_shdepend
+    WHERE refclassid = 'pg_authid'::regclass AND deptype = 'o'
+        AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND refobjid = (SELECT oid FROM pg_roles WHERE rolname = 'mlops_admin'));
+
 -- name: owners
--- Which of our objects and of MLflow's tables does another role own than this one? With `giver`, only
--- those of the giver. Sequences, indexes and chunks follow their tables.
+-- Which of our objects and of MLflow's tables does another role own than this one? Sequences, indexes
+-- and chunks follow their tables.
 SELECT format('ALTER %%s %%s OWNER TO %%I', kind, name, %(owner)s::text)
 FROM (
     SELECT 1 AS place, 'SCHEMA' AS kind, quote_ident(nspname) AS name, nspowner AS owner
@@ -97,7 +107,6 @@ FROM (
     FROM pg_proc WHERE pronamespace = to_regnamespace('mlops')
 ) AS object
 WHERE owner IS DISTINCT FROM (SELECT oid FROM pg_roles WHERE rolname = %(owner)s)
-    AND (%(giver)s::text IS NULL OR owner = (SELECT oid FROM pg_roles WHERE rolname = %(giver)s))
     AND pg_has_role(owner, 'USAGE')  -- an admin cannot give what a superuser made
 ORDER BY place, name;
 

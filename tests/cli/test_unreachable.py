@@ -72,6 +72,7 @@ COMMANDS = {
     "release": [],
     "reproduce": ["0123"],
     "retention": ["--days", "3", "--yes"],
+    "roles": [],
     "server": ["--port", "{port}"],
     "spool drain": ["--spool", NEW],
 }

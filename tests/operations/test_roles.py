@@ -83,6 +83,24 @@ def test_a_release_takes_back_what_the_roles_have_here(admin: psycopg.Connection
     assert dangling(admin) == []
 
 
+def test_an_admin_who_is_no_superuser_gives_all_of_it_back(
+    admin: psycopg.Connection, database: DatabaseURI
+) -> None:
+    admin.execute(
+        "INSERT INTO mlops.feature_points (series_id, write_id, event_time, ingest_time, "
+        "value_double) VALUES (1, 1, now(), now(), 1)"  # on TimescaleDB, a chunk
+    )
+    with logins(admin, database) as people:
+        with people.connect(ADMIN) as conn:
+            take_back(conn)
+        # What the owner of the schema granted, it takes back itself.
+        assert set(dangling(admin)) <= {"schema public"}
+        take_back(admin)
+        assert dangling(admin) == []
+        name = sql.Identifier(people.names[ADMIN])
+        admin.execute(sql.SQL("REASSIGN OWNED BY {} TO current_user").format(name))
+
+
 def test_a_role_with_rights_elsewhere_stays(
     admin: psycopg.Connection, new_database: Callable[..., AbstractContextManager[DatabaseURI]]
 ) -> None:
@@ -142,7 +160,7 @@ def test_the_owner_of_before_keeps_what_an_owner_can_do(database: DatabaseURI) -
         db.connect(database, autocommit=True) as conn,
         temporary_roles(conn, "service") as [service],
     ):
-        owner = {"owner": service, "giver": None, "tables": mlflow_tables()}
+        owner = {"owner": service, "tables": mlflow_tables()}
         name = sql.Identifier(service)
         conn.execute(sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(name))
         for (statement,) in conn.execute(db.load("roles").owners, owner).fetchall():

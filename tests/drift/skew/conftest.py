@@ -93,12 +93,16 @@ class Desk:
             event_times=self.event(self.days[day]) + late,
         )
 
-    def serve_from_store(self, day: int) -> None:
+    def serve_from_store(self, day: int, view: Any = None, **options: Any) -> None:
         """Record features as `Serving.predict` reads them, without a model."""
         features = list(self.values)
+        selected = features if view is None else [view]
+        options = {"max_staleness": "view", **options}
         cells, moment = reading.latest_cells(
-            self.store, NAMES, features, features, self.decision(self.days[day]), {}
+            self.store, NAMES, selected, features, self.decision(self.days[day]), options
         )
+        if view is not None:
+            options["views"] = f"{view.name}/{view.version}"
         request = Request(
             signal=SignalName(self.strategy, "signal", 1, "gbm", "7"),
             origin=Origin(),
@@ -108,6 +112,7 @@ class Desk:
             outputs=np.array(SIGNALS),
             cells=cells,
             source="store",
+            reading=reading.described(options),
         )
         self.live._store(request)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from feature_store import FeatureView
 from mlflow_timescale.common.frames import InvalidFrame
 from mlflow_timescale.db import load
 
@@ -32,6 +33,33 @@ def test_a_healthy_system_has_no_cell_that_differs(desk: Desk, rsi: str) -> None
     assert (feature.findings, feature.clocks, feature.revised) == ((), (), None)
     assert not feature.is_independent
     assert feature.source == "the feature store"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_age": timedelta(hours=30)},
+        {"max_age": "30h", "max_staleness": None},
+        {"max_staleness": "1 session", "calendar": "XNYS"},
+    ],
+)
+def test_a_value_that_had_expired_is_not_missing(
+    desk: Desk, rsi: str, options: dict[str, Any]
+) -> None:
+    """Over a weekend the value of Friday's close is too old on Monday, or a session old."""
+    for day in range(DAY + 1):
+        desk.serve_from_store(day, **options)
+    assert desk.reconcile(0, DAY).differing == 0
+
+
+def test_the_limit_of_a_view_holds(desk: Desk, rsi: str) -> None:
+    views = [FeatureView(f"hourly {rsi}", list(desk.values), max_staleness="30h")]
+    views.append(FeatureView(f"never registered {rsi}", list(desk.values)))
+    desk.store.register(views[0])
+    for day in range(DAY):
+        desk.serve_from_store(day, views[day % 2])
+    result = desk.reconcile(0, DAY - 1)
+    assert (result.cells, result.differing) == (12 * 12 * 2, 0)
 
 
 def test_a_feature_that_is_served_a_session_late_is_found_with_its_first_session(
