@@ -273,9 +273,10 @@ class DriftMonitor(StrategyReview):
             Where the right values of a feature come from ("*": of all): a frame or a Parquet file
             with the columns entity_key, session (or as_of) and the features; a function from such
             a frame without features to one with them; a FeatureView, or the number of a version.
-            By default the feature store.
+            By default what `configure` stored, else the feature store.
         tolerances
-            Relative tolerances by feature ("*": of all), by default 1e-9.
+            Relative tolerances by feature ("*": of all); by default what `configure` stored, else
+            1e-9.
         now
             The present moment (aware), for tests and replays.
 

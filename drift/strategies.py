@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -32,6 +34,8 @@ _STORED = (
     "min_n",
     "periods_per_year",
     "rules",
+    "research",
+    "tolerances",
 )
 
 Rules = str | AlertConfig | Sequence[Rule]
@@ -59,7 +63,8 @@ class Strategy:
 
     `features` are the names of the features to watch; None stands for those of the reference.
     `ranked` compares their ranks across names, from the next accepted reference on.
-    `min_n` is the number of names below which a session has no IC.
+    `min_n` is the number of names below which a session has no IC. `research` and `tolerances` are
+    those of `DriftMonitor.reconcile`, of every morning: files and versions by feature.
     """
 
     strategy_id: str
@@ -72,6 +77,8 @@ class Strategy:
     ranked: bool = False
     min_n: int = 20
     periods_per_year: float = 252
+    research: Mapping[str, str | int] = field(default_factory=dict)
+    tolerances: Mapping[str, float] = field(default_factory=dict)
 
 
 def read(conn: Connection, strategy_id: str) -> Strategy:
@@ -84,6 +91,8 @@ def read(conn: Connection, strategy_id: str) -> Strategy:
     options["rules"] = rules_from_json(options.get("rules", "default"))
     if "features" in options:
         options["features"] = tuple(options["features"])
+    for name in ("research", "tolerances"):
+        options[name] = json.loads(options.get(name, "{}"))
     options.setdefault("periods_per_year", 365 if calendar == "24/7" else 252)
     return Strategy(strategy_id, read_calendar(conn, calendar), **options)
 
@@ -193,18 +202,41 @@ def rules_from_json(rules: Any) -> tuple[Rule, ...]:
 
 
 def options_as_json(
-    *, rules: Rules | None, features: Sequence[str] | None, **options: Any
+    *,
+    rules: Rules | None,
+    features: Sequence[str] | None,
+    research: Mapping[str, Any] | None = None,
+    tolerances: Mapping[str, float] | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """The options that are given, as they are stored.
 
-    Raises ValueError for an unknown preset, and for features that are neither "raw", "ranked" nor
-    names.
+    Raises ValueError for an unknown preset, for features that are neither "raw", "ranked" nor
+    names, and for research that cannot be stored.
     """
+    # As texts: an update leaves out what the stored settings contain, and a part is contained.
+    options["research"] = None if research is None else json.dumps(_storable(research))
+    options["tolerances"] = None if tolerances is None else json.dumps(dict(tolerances))
     if isinstance(features, str):
         options["ranked"], features = _is_ranked(features), None
     options["features"] = None if features is None else list(features)
     options["rules"] = None if rules is None else rules_as_json(rules)
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _storable(research: Mapping[str, Any]) -> dict[str, str | int]:
+    stored: dict[str, str | int] = {}
+    for name, source in research.items():
+        if hasattr(source, "features") and hasattr(source, "version"):  # a FeatureView
+            stored |= dict.fromkeys(source.features, int(source.version))
+        elif isinstance(source, (str, int, Path)):
+            stored[name] = source if isinstance(source, int) else str(Path(source).absolute())
+        else:
+            raise ValueError(
+                f"research of {name!r} is a {type(source).__name__}, which cannot be stored: give "
+                f"a file, a version or a FeatureView, or pass it to `reconcile`"
+            )
+    return stored
 
 
 def _is_ranked(features: str) -> bool:

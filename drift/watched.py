@@ -122,6 +122,8 @@ class WatchedStrategy:
         features: Sequence[str] | None = None,
         min_n: int | None = None,
         periods_per_year: float | None = None,
+        research: Mapping[str, Any] | None = None,
+        tolerances: Mapping[str, float] | None = None,
         create: bool = True,
     ) -> Strategy:
         """Store settings of the strategy, and the strategy if it is new; return it.
@@ -130,6 +132,8 @@ class WatchedStrategy:
         ----------
         calendar, rules, signal, model_name, model_version, features, min_n, periods_per_year
             As in the class; a setting that is given neither here nor there stays as it is.
+        research, tolerances
+            As of `reconcile`, for every morning: files, versions and views, which can be stored.
         create
             False raises UnknownStrategy for a new strategy.
 
@@ -140,7 +144,7 @@ class WatchedStrategy:
         Raises
         ------
         ValueError
-            A preset or a rule is unknown.
+            A preset or a rule is unknown, or a source of research cannot be stored.
         UnknownCalendar
             No exchange has that calendar.
 
@@ -163,6 +167,8 @@ class WatchedStrategy:
             features=features,
             min_n=min_n,
             periods_per_year=periods_per_year,
+            research=research,
+            tolerances=tolerances,
         )
         self._strategy = None
         with self._connect(create=create) as conn:

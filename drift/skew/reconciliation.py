@@ -209,7 +209,12 @@ def reconcile(
     moment = now or datetime.now(timezone.utc)
     first = strategy.calendar.session_offset(start, -EARLIER)
     served = tables(memory.served(conn, strategy.strategy_id, first, end))
-    sources = Sources.of(conn, strategy.calendar, research, tolerances)
+    sources = Sources.of(
+        conn,
+        strategy.calendar,
+        {**strategy.research, **(research or {})},
+        {**strategy.tolerances, **(tolerances or {})},
+    )
     texts = Texts()
     compared = [
         compare(conn, part, sources, texts)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drift import DriftMonitor
 from mlflow_timescale.cli import main
 
 DAY = 12
@@ -76,3 +78,23 @@ def test_the_command_prints_the_diagnosis(
     code, out = run(capsys, "-s", late.strategy, str(days[DAY]), "--json")
     assert code == 3
     assert '"kind": "shifted"' in out
+
+
+def test_sources_and_tolerances_are_stored_with_the_strategy(
+    desk: Desk, rsi: str, tmp_path: Path
+) -> None:
+    desk.serve(DAY, {rsi: desk.values[rsi][DAY] * (1 + 1e-7)})
+    assert not desk.reconcile(DAY, DAY).agrees
+    desk.monitor.configure(tolerances={rsi: 1e-6, "*": 1e-8})
+    assert desk.reconcile(DAY, DAY).agrees
+    path = tmp_path / "research.csv"
+    rows = [f"N{i:02d},{desk.days[DAY]},{-v}" for i, v in enumerate(desk.values[rsi][DAY])]
+    path.write_text("\n".join([f"entity_key,session,{rsi}", *rows]))
+    desk.monitor.configure(research={rsi: path}, tolerances={"*": 1e-5})
+    other = DriftMonitor(desk.uri, desk.strategy, tracking_uri=False)
+    assert dict(other.strategy.tolerances) == {"*": 1e-5}
+    result = other.reconcile(desk.days[DAY], desk.days[DAY])
+    [found] = next(f for f in result.features if f.feature == rsi).findings
+    assert found.kind == "sign"
+    with pytest.raises(ValueError, match="cannot be stored"):
+        desk.monitor.configure(research={rsi: lambda spine: spine})
