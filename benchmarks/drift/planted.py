@@ -242,7 +242,7 @@ class Trial:
         monitor.backfill(self.days[plan.reference], self.days[plan.fault - 1])
 
     def state_delays(self) -> None:
-        """What `rules simulate` says of a decay, before it comes."""
+        """State the delays that `rules simulate` gives for a decay, before it comes."""
         self.stated = _stated_delays(self.monitor(self.uri), self.plan.paths)
 
     def judge(self, uri: DatabaseURI, kind: Kind, *, daily: bool = False) -> Outcome:

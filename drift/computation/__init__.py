@@ -2,8 +2,16 @@
 
 Entry points: `pipeline` (compute and store), `session_values` and `series_values` (the values of
 one session, and those that follow from the series), `history`, `reference_fit`,
-`provisional` (the reference until one is accepted).
+`provisional` (the reference until one is accepted), `lateness` (inputs that are behind).
 """
 
 # The modules that other rooms may import.
-__all__ = ["computed", "healthy_history", "history", "pipeline", "provisional", "reference_fit"]
+__all__ = [
+    "computed",
+    "healthy_history",
+    "history",
+    "lateness",
+    "pipeline",
+    "provisional",
+    "reference_fit",
+]
