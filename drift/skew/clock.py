@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -61,7 +62,8 @@ def changes(
     usual: list[Reading] = []
     moved: list[tuple[date, float, Reading, Clock]] = []
     for day, reading in zip(days, readings, strict=True):
-        clock = Clock.fit(usual[-60:]) if len(usual) >= USUAL else None
+        is_usual = len(usual) < USUAL or _agrees(reading, usual[-1])
+        clock = None if is_usual else Clock.fit(usual[-60:])
         if clock is not None and abs(shift(reading, clock)) >= LEAST:
             moved.append((day, _moved(reading, usual), reading, clock))
         else:
@@ -78,6 +80,15 @@ def changes(
         len(moved),
         max(reading.behind - clock.behind, 0),
         _looks_like(minutes, calendar.tz, moved[-1][0]),
+    )
+
+
+def _agrees(reading: Reading, before: Reading) -> bool:
+    """Whether one of the three clocks reads the same as before: then it is the usual hour."""
+    return (
+        reading.local == before.local
+        or reading.utc == before.utc
+        or reading.after_close == before.after_close
     )
 
 
@@ -100,18 +111,21 @@ def _readings(
     by_day: dict[date, list[Micros]] = {}
     for part in parts:
         event = part.event[:, part.column(feature)]
-        known = event != MISSING
-        sessions, codes = np.unique(
-            part.sessions[known].astype("datetime64[D]"), return_inverse=True
-        )
-        for code, day in enumerate(sessions.tolist()):
-            by_day.setdefault(day, []).append(event[known][codes == code])
+        for day, rows in part.rows_by_session.items():
+            known = event[rows][event[rows] != MISSING]
+            if len(known):
+                by_day.setdefault(day, []).append(known)
     days = sorted(by_day)
-    return days, [_reading(np.concatenate(by_day[day]), day, calendar) for day in days]
+    return days, [_reading(_middle(by_day[day]), day, calendar) for day in days]
 
 
-def _reading(events: Micros, session: date, calendar: TradingCalendar) -> Reading:
-    event = int(np.sort(events)[len(events) // 2])
+def _middle(events: Sequence[Micros]) -> int:
+    ordered = np.sort(np.concatenate(events))
+    return int(ordered[len(ordered) // 2])
+
+
+@lru_cache(maxsize=4096)  # the features of a table mostly have the same events
+def _reading(event: int, session: date, calendar: TradingCalendar) -> Reading:
     utc = datetime.fromtimestamp(event / 1e6, timezone.utc)
     local = utc.astimezone(calendar.tz)
     try:

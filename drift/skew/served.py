@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,16 @@ class ServedTable:
 
     def __len__(self) -> int:
         return len(self.entities)
+
+    @cached_property
+    def rows_by_session(self) -> dict[date, NDArray[np.intp]]:
+        """The rows of each session, in order."""
+        if not len(self):
+            return {}
+        days, codes = np.unique(self.sessions.astype("datetime64[D]"), return_inverse=True)
+        order = np.argsort(codes, kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+        return dict(zip(days.tolist(), parts, strict=True))
 
     def column(self, feature: str) -> int:
         """The column of a feature."""

@@ -129,6 +129,7 @@ def members(conn: Connection) -> list[tuple[str, list[str]]]:
 def _roles_and_members(conn: Connection) -> list[str]:
     return [
         *rows.scalars(conn, _queries.missing, {"roles": list(ROLES)}),
+        *rows.scalars(conn, _queries.job_owner),
         *rows.scalars(conn, _queries.memberships, {}),
         *rows.scalars(conn, _queries.new_admins, {}),
     ]

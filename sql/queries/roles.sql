@@ -10,6 +10,14 @@ SELECT format('CREATE ROLE %%I NOLOGIN', name)
 FROM unnest(%(roles)s::text[]) AS wanted (name)
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name);
 
+-- name: job_owner
+-- TimescaleDB runs the policies of a hypertable as its owner, who must be a login: one that no person
+-- can use, because the limit counts no background processes. Only the Community edition has policies.
+SELECT 'ALTER ROLE mlops_admin LOGIN CONNECTION LIMIT 0'
+WHERE EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')
+    AND current_setting('timescaledb.license', true) = 'timescale'
+    AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'mlops_admin' AND rolcanlogin);
+
 -- name: memberships
 -- Which memberships among the roles are missing? A writer and an operator read too, and an admin gives
 -- the other roles to people.
@@ -275,7 +283,8 @@ WHERE pg_class.oid = to_regclass('mlops.artifact_files')
 -- Which roles exist, and which logins have been granted each, directly or through another role?
 SELECT role.rolname::text AS role, ARRAY(
     SELECT member.rolname::text FROM pg_roles AS member
-    WHERE member.rolcanlogin AND NOT member.rolsuper AND pg_has_role(member.oid, role.oid, 'MEMBER')
+    WHERE member.rolcanlogin AND NOT member.rolsuper AND member.rolname <> 'mlops_admin'
+        AND pg_has_role(member.oid, role.oid, 'MEMBER')
     ORDER BY member.rolname) AS members
 FROM pg_roles AS role
 WHERE role.rolname = ANY (%(roles)s::text[])

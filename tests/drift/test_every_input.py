@@ -224,7 +224,7 @@ OTHERS = (
         has(signals=lambda e: HISTORY.signals[e.number - 1]),
         "feature late",
         "signal 1 session behind",
-        closes=1,
+        closes=2,
     ),
     Case("signals", "8 hours early", signal_clock(-8), "no signals"),
     Case("signals", "x100", _("signals", lambda s: s * 100), "feature unit", "signal is x"),
@@ -329,6 +329,7 @@ OTHERS = (
         features(lambda name, _, t: HISTORY.features[name][t - 1], *ONE),
         "feature late",
         "rsi_14 1 session behind",
+        closes=2,
     ),
     Case(
         "all features",
