@@ -98,7 +98,7 @@ def test_every_rule_is_simulated_or_says_why_not(
     operation = ("feature late", "feature clock", "feature stopped", "few names", "version")
     assert {basis[rule] for rule in operation} == {"operation"}
     assert {basis[rule] for rule in ("feature unit", "feature drift", "ic drift")} == {"history"}
-    assert {s.rule.metric for s in simulated if s.reason} == {"sharpe_60d"}
+    assert not [s.rule.name for s in simulated if s.reason]
     done = {simulation.rule.name for simulation in simulated if not simulation.reason}
     assert {"feature drift", "feature break", "feature frozen", "ic drift"} <= done
     with monitor.connect() as conn:
