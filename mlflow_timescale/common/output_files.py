@@ -1,4 +1,4 @@
-"""Files that commands write: whole or not at all, and where their name says."""
+"""Files that commands write: whole or not at all, and at the place that their name gives."""
 
 from __future__ import annotations
 

@@ -375,7 +375,7 @@ def test_the_model_registry(
     for role in (READER, WRITER, OPERATOR):
         folder = tmp_path / role
         folder.mkdir()
-        # MLflow keeps the repository of a run for the whole process, whoever opened it.
+        # MLflow keeps the repository of a run for the whole process, for every role.
         utils_of_client.utils._artifact_repos_cache.clear()
         registry = ModelRegistry(people.uri(role))
         errors[role] = wrong(roles, role, lambda: call(registry, folder))  # noqa: B023
