@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support.databases import cloned, ensure_template, vanilla_url
+from support.databases import cloned, ensure_template, vanilla_url, without_flushes
 
 from mlflow_timescale import db
 from mlflow_timescale.db.embedded import release, stop_when_unused, temporary
@@ -65,7 +65,9 @@ def server() -> DatabaseURI:
     """The server of this run; its own database is for creating and dropping others."""
     if given := os.environ.get("MLFLOW_TIMESCALE_TEST_URI"):
         return DatabaseURI.parse(given)
-    return DatabaseURI(dbname="postgres", embedded=EMBEDDED)
+    embedded = DatabaseURI(dbname="postgres", embedded=EMBEDDED)
+    without_flushes(embedded)
+    return embedded
 
 
 @pytest.fixture(scope="session")
