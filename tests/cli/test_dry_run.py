@@ -46,10 +46,13 @@ WITHOUT = {
     "features training",
     "features verify",
     "features watermark",
+    "incident skew",
     "registry at",
     "registry history",
     "reproduce",
     "server",
+    "spool drain",  # its dry run is the next one
+    "spool status",
 }
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.databases import cloned
 
@@ -294,6 +294,8 @@ VALUE = st.one_of(
 
 
 @settings(max_examples=200, deadline=None)
+@example([[[], ""]])
+@example([["", None], [True]])
 @given(st.lists(VALUE, min_size=1, max_size=4))
 def test_any_content_is_the_same_in_every_library(values: list[Any]) -> None:
     """As the store reads it: floats from 1e16 on come from PostgreSQL as digits."""

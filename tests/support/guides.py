@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import configparser
 import doctest
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,7 +154,10 @@ class Guide:
             assert actual == code, label
 
     def _sh(self, block: Block, text: str) -> None:
-        subprocess.run(["bash", "-ec", text], check=True, capture_output=True)
+        # Our program is found where no virtual environment is active, too.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        env = {**os.environ, "PATH": path}
+        subprocess.run(["bash", "-ec", text], check=True, capture_output=True, env=env)
 
     def _sql(self, block: Block, text: str) -> None:
         if "read_parquet" in text:

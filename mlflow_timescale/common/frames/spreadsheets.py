@@ -11,8 +11,6 @@ import pyarrow.compute as pc
 _FORMULA = r"^[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
-_APOSTROPHE, _NOTHING = pa.scalar("'", pa.large_string()), pa.scalar("", pa.large_string())
-
 
 def without_formulas(table: pa.Table) -> tuple[pa.Table, int]:
     """A table whose texts a spreadsheet shows and does not run, and how many were changed.
@@ -49,5 +47,7 @@ def _escaped(column: Any) -> tuple[Any, int]:
         pc.invert(pc.match_substring_regex(column, _NUMBER)),
     )
     is_formula = pc.fill_null(is_formula, False)
-    quoted = pc.binary_join_element_wise(_APOSTROPHE, column, _NOTHING)
+    # Made here: the first scalar of a process imports pandas.
+    apostrophe, nothing = (pa.scalar(text, pa.large_string()) for text in ("'", ""))
+    quoted = pc.binary_join_element_wise(apostrophe, column, nothing)
     return pc.if_else(is_formula, quoted, column), int(pc.sum(is_formula).as_py() or 0)

@@ -23,9 +23,9 @@ EXACT = 2**53  # beyond it a double skips integers
 _SHORT = 15  # digits that a double always holds
 _LISTS = (list, tuple, np.ndarray)
 _FLAGS = (pa.list_(pa.bool_()),)
+_TEXTS = (pa.list_(pa.string()),)
 _VECTORS = (
     pa.list_(pa.float64()),
-    pa.list_(pa.string()),
     pa.list_(pa.list_(pa.float64())),
     pa.list_(pa.list_(pa.list_(pa.float64()))),
 )
@@ -82,7 +82,7 @@ def structure_column(values: npt.NDArray[np.object_]) -> tuple[pa.Array, bool] |
         return None
     items = [None if _is_missing(value) else value for value in values.tolist()]
     if all(item is None or isinstance(item, _LISTS) for item in items):
-        for kind in _FLAGS if any(_has_flag(item) for item in items) else _VECTORS:
+        for kind in _kinds(items):
             try:
                 return pa.array(items, type=kind), False
             except (pa.ArrowException, TypeError, ValueError, OverflowError):
@@ -102,13 +102,20 @@ def _number(digits: str) -> int | float:
     return number if Decimal(repr(number)) == whole else whole
 
 
-def _has_flag(value: object) -> bool:
-    """Whether a vector holds a boolean, which Arrow would take for a number."""
+def _kinds(items: list[Any]) -> tuple[pa.DataType, ...]:
+    """The types that hold vectors as they are: Arrow takes a boolean for 1, and "" for []."""
+    if any(_holds(item, (bool, np.bool_)) for item in items):
+        return _FLAGS
+    return _TEXTS if any(_holds(item, (str, bytes)) for item in items) else _VECTORS
+
+
+def _holds(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether a vector has an element of a kind, at any depth."""
     if isinstance(value, np.ndarray) and value.dtype != object:
-        return bool(value.dtype == np.bool_)
+        return issubclass(value.dtype.type, kinds)
     if isinstance(value, _LISTS):
-        return any(_has_flag(item) for item in value)
-    return isinstance(value, (bool, np.bool_))
+        return any(_holds(item, kinds) for item in value)
+    return isinstance(value, kinds)
 
 
 def _is_missing(value: object) -> bool:
