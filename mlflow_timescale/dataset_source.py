@@ -13,7 +13,6 @@ from mlflow.data.dataset_source import DatasetSource
 
 from mlflow_timescale.common import packages
 from mlflow_timescale.common.settings import SNAPSHOT_STORES
-from mlflow_timescale.db.masking import MASK, without_secrets
 
 _MODULE = "feature_store.files.snapshots"
 
@@ -75,6 +74,8 @@ class SnapshotSource(DatasetSource):  # type: ignore[misc]
 
     def to_dict(self) -> dict[str, Any]:
         """What MLflow stores with the run, which everyone may read: no secret of the URL."""
+        from mlflow_timescale.db.masking import MASK, without_secrets
+
         url = without_secrets(self.url).replace(f":{MASK}@", "@")
         return {"url": url, "fingerprint": self.fingerprint}
 

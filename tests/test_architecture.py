@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import importlib
 import re
 from collections.abc import Iterator
@@ -164,6 +165,13 @@ def imported_modules(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom):
             candidates |= {f"{_absolute(path, node)}.{alias.name}" for alias in node.names}
     return {name for name in candidates if (ROOT / (name.replace(".", "/") + ".py")).is_file()}
+
+
+def test_every_room_is_in_the_wheel() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = setup["options"]["packages"].split()
+    assert not {room.replace("/", ".") for room in packages()} - set(listed)
 
 
 def test_the_architecture_has_a_row_for_every_room() -> None:

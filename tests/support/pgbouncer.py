@@ -42,8 +42,10 @@ def pgbouncer(uri: DatabaseURI, more: str = "") -> Iterator[DatabaseURI]:
         directory.chmod(0o777)
         settings = directory / "pgbouncer.ini"
         settings.write_text(SETTINGS.format(**server, listen=listen, directory=name, more=more))
-        # Like PostgreSQL, it does not run as root.
-        command = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
+        # Like PostgreSQL, it does not run as root, and only the server's account may use its socket.
+        socket = Path(str(server["host"]))
+        account = socket.owner() if socket.is_absolute() else "nobody"
+        command = ["runuser", "-u", account, "--"] if os.geteuid() == 0 else []
         command += [PROGRAM, str(settings)]
         with running(command, log_file=directory / "output") as process:
             wait_for_port(listen, process)
