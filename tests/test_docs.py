@@ -35,7 +35,7 @@ NOT_RUN = {
     "python3 -m venv": "installs from an index; .ci/run runs it on a clean checkout",
     "mlflow-timescale server": "serves until it is stopped; tests/cli/test_server.py runs it",
     "mlflow-timescale demo": "trains a model; tests/examples/test_demo.py runs it",
-    "mlflow-timescale drift repaired": "needs a feature that is late; test_planted_faults.py has one",
+    "mlflow-timescale drift repaired": "needs a late feature; test_planted_faults.py has one",
     "mlflow-timescale import": "needs other MLflows; tests/operations/test_import.py makes them",
 }
 

@@ -42,7 +42,7 @@ def pgbouncer(uri: DatabaseURI, more: str = "") -> Iterator[DatabaseURI]:
         directory.chmod(0o777)
         settings = directory / "pgbouncer.ini"
         settings.write_text(SETTINGS.format(**server, listen=listen, directory=name, more=more))
-        # Like PostgreSQL, it does not run as root, and only the server's account may use its socket.
+        # It does not run as root, and only the server's own account may use its socket.
         socket = Path(str(server["host"]))
         account = socket.owner() if socket.is_absolute() else "nobody"
         command = ["runuser", "-u", account, "--"] if os.geteuid() == 0 else []
