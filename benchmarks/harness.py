@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
 import requests
 from psycopg import sql
 
@@ -90,19 +91,30 @@ def new_database(
     """
     name = sql.Identifier(f"bench_{kind}_{uuid.uuid4().hex[:8]}")
     source = str(keywords(template)["dbname"]) if template else "template1"
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(source))
     with db.connect(on, autocommit=True) as admin:
         if template is not None:
             admin.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
                 [source],
             )
-        admin.execute(statement.format(name, sql.Identifier(source)))
+        _create(admin, statement)
     try:
         yield on.with_database(name.as_string().strip('"'))
     finally:
         with db.connect(on, autocommit=True) as admin:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def _create(admin: db.Connection, statement: sql.Composed) -> None:
+    # TimescaleDB's background workers connect to the template now and then.
+    for attempt in range(20):
+        try:
+            admin.execute(statement)
+            return
+        except psycopg.errors.ObjectInUse:
+            time.sleep(0.1 * (attempt + 1))
+    admin.execute(statement)
 
 
 def vanilla_url(uri: DatabaseURI) -> str:
