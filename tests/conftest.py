@@ -17,7 +17,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support.databases import cloned, ensure_template, vanilla_url, without_flushes
+from support.databases import (
+    cloned,
+    dispose_engines,
+    ensure_template,
+    vanilla_url,
+    without_flushes,
+)
+from support.logins import Logins, logins
 
 from mlflow_timescale import db
 from mlflow_timescale.db.embedded import release, stop_when_unused, temporary
@@ -99,6 +106,20 @@ def new_database(
         return cloned(server, "template1" if empty else template)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def people(
+    new_database: Callable[..., AbstractContextManager[DatabaseURI]],
+) -> Iterator[Logins]:
+    """A login for each role, on a database that the tests of a file share."""
+    from mlflow_timescale.operations.roles import set_up
+
+    with new_database() as uri, db.connect(uri, autocommit=True) as conn:
+        set_up(conn)
+        with logins(conn, uri) as people:
+            yield people
+            dispose_engines()
 
 
 @pytest.fixture

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import psycopg
 import pytest
-from support.logins import Logins, logins
+from support.logins import Logins
 
 from mlflow_timescale import db
 from mlflow_timescale.db.rights import OPERATOR, READER, WRITER
-from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.operations.roles import set_up
 
 SHA = hashlib.sha256(b"momentum").digest()
 HISTORIES = (
@@ -34,16 +31,6 @@ DEFINERS = (
     "SELECT oid::regprocedure::text FROM pg_proc "
     "WHERE prosecdef AND pronamespace = 'mlops'::regnamespace"
 )
-
-
-@pytest.fixture(scope="module")
-def people(
-    new_database: Callable[..., AbstractContextManager[DatabaseURI]],
-) -> Iterator[Logins]:
-    with new_database() as uri, db.connect(uri, autocommit=True) as conn:
-        set_up(conn)
-        with logins(conn, uri) as people:
-            yield people
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ fails until it has one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,7 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.tracking._tracking_service import client as utils_of_client
-from support.databases import dispose_engines
-from support.logins import Logins, logins
+from support.logins import Logins
 from support.role_calls import Existing, arguments, outcome, public_methods
 from support.strategies import Strategy
 
@@ -28,7 +26,6 @@ from mlflow_timescale.artifacts.opening import open_stored
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db.rights import OPERATOR, READER, WRITER
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.operations.roles import set_up
 from mlflow_timescale.registry.model_registry import ModelRegistry
 from mlflow_timescale.registry.store import TimescaleRegistryStore
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
@@ -62,18 +59,6 @@ NOT_CALLED = {
 MOMENT = datetime(2024, 1, 8, 22, tzinfo=timezone.utc)
 DAYS = TradingCalendar("XNYS").sessions_in_range(date(2024, 1, 2), date(2024, 1, 31))
 SPINE = {"entity_key": ["AAPL"], "as_of": [MOMENT]}
-
-
-@pytest.fixture(scope="module")
-def people(
-    new_database: Callable[..., AbstractContextManager[DatabaseURI]],
-) -> Iterator[Logins]:
-    """A database that a writer has filled, as logins of each role reach it."""
-    with new_database() as uri, db.connect(uri, autocommit=True) as conn:
-        set_up(conn)
-        with logins(conn, uri) as people:
-            yield people
-            dispose_engines()
 
 
 @pytest.fixture(scope="module")

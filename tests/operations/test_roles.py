@@ -30,17 +30,6 @@ def admin(database: DatabaseURI) -> Iterator[psycopg.Connection]:
         yield conn
 
 
-@pytest.fixture(scope="module")
-def people(
-    new_database: Callable[..., AbstractContextManager[DatabaseURI]],
-) -> Iterator[Logins]:
-    """A login for each role, on a database that the tests of this file share."""
-    with new_database() as uri, db.connect(uri, autocommit=True) as conn:
-        set_up(conn)
-        with logins(conn, uri) as people:
-            yield people
-
-
 @pytest.fixture
 def superuser(people: Logins) -> Iterator[psycopg.Connection]:
     with db.connect(people.database, autocommit=True) as conn:
