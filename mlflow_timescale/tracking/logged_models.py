@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,6 @@ from mlflow.utils.uri import append_to_uri_path
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
-
-    from mlflow_timescale.tracking.spooled import Call
 
 
 @dataclass(frozen=True)
@@ -104,32 +101,3 @@ def insert(session: Session, new: NewModel) -> LoggedModel:
         session.flush()
         session.refresh(stored)
     return stored.to_mlflow_entity()
-
-
-def changed(model: LoggedModel, calls: Iterable[Call]) -> LoggedModel:
-    """A model after some calls."""
-    tags, params, status = dict(model.tags), dict(model.params), model.status
-    for call in calls:
-        if call.method == "finalize_logged_model":
-            [status] = call.arguments
-        elif call.method == "log_logged_model_params":
-            params |= {param.key: param.value for param in call.arguments[0]}
-        elif call.method == "set_logged_model_tags":
-            tags |= {tag.key: tag.value for tag in call.arguments[0]}
-        elif call.method == "delete_logged_model_tag":
-            tags.pop(call.arguments[0], None)
-    return LoggedModel(
-        model.experiment_id,
-        model.model_id,
-        model.name,
-        model.artifact_location,
-        model.creation_timestamp,
-        model.last_updated_timestamp,
-        model.model_type,
-        model.source_run_id,
-        status,
-        model.status_message,
-        [LoggedModelTag(key, value) for key, value in tags.items()],
-        [LoggedModelParameter(key, value) for key, value in params.items()],
-        model.metrics,
-    )

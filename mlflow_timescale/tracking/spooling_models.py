@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mlflow.entities import LoggedModel
 from mlflow.utils.validation import _validate_logged_model_name
 
-from mlflow_timescale.tracking import logged_models, spooled
+from mlflow_timescale.tracking import overlay, spooled
 from mlflow_timescale.tracking.logged_models import NewModel
 from mlflow_timescale.tracking.spooled import Call
 from mlflow_timescale.tracking.store import TimescaleTracking
@@ -99,7 +99,7 @@ class SpoolingModels(TimescaleTracking):
                     seconds=self._seconds,
                 )
         self._remember_model(model)
-        return logged_models.changed(model, waiting) if waiting else model
+        return overlay.model(model, waiting) if waiting else model
 
     def _remember_model(self, model: LoggedModel) -> LoggedModel:
         self._models[model.model_id] = model
