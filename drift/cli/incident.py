@@ -6,7 +6,10 @@ import click
 
 from mlflow_timescale.cli.kit import LazyGroup
 
-COMMANDS = {"skew": "drift.cli.skew:skew"}
+COMMANDS = {
+    "skew": "drift.cli.skew:skew",
+    "version": "drift.cli.incident_version:version",
+}
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)

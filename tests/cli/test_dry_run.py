@@ -47,6 +47,7 @@ WITHOUT = {
     "features verify",
     "features watermark",
     "incident skew",
+    "incident version",
     "registry at",
     "registry history",
     "reproduce",

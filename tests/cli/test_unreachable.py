@@ -64,6 +64,7 @@ COMMANDS = {
     "features write": [FILE],
     "import": ["sqlite:///mlflow.db"],
     "incident skew": [],
+    "incident version": [],
     "migrate": [],
     "pack": [],
     "registry at": ["momentum", "live", "2024-01-02T00:00Z"],

@@ -192,6 +192,7 @@ MONITOR: dict[str, tuple[set[str] | frozenset[str], Callable[[DriftMonitor], Any
     "last_known": (ALL, lambda m: m.last_known(m.metrics(DAYS[3], DAYS[3])[0])),
     "metrics": (ALL, lambda m: m.metrics(DAYS[0], DAYS[5])),
     "onset": (ALL, lambda m: m.onset()),
+    "served_versions": (ALL, lambda m: m.served_versions()),
     "reconcile": (ALL, lambda m: m.reconcile(DAYS[0], DAYS[5])),
     "references": (ALL, lambda m: m.references()),
     "report": (ALL, lambda m: m.report(DAYS[5])),
