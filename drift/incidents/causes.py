@@ -20,10 +20,22 @@ from .onset import Decay
 from .replay import OUTCOMES, Replay
 from .versions import DIFFERS, ServedVersions
 
-__all__ = ["NOTE", "Cause", "of_alerts", "of_decay", "of_replays", "of_skew", "of_versions", "ordered"]
+__all__ = [
+    "NOTE",
+    "Cause",
+    "of_alerts",
+    "of_decay",
+    "of_replays",
+    "of_skew",
+    "of_versions",
+    "ordered",
+    "shows",
+]
 
 NOTE = "note"  # below a warning: nothing has to be repaired
 HARMLESS = ("rounded",)
+# The metric of the alerts that show a kind of cause.
+BEHIND = {"skew": SKEW_METRIC, "version": VERSION_METRIC, "decay": "ic", "clock": "clock_shift"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class Cause:
     --------
     >>> day = date(2024, 4, 18)
     >>> Cause("skew", "rsi_14", "rsi_14 was served 1 session late", "critical", day, None, 31).line
-    'rsi_14 was served 1 session late since 2024-04-18 (31 sessions), and still is'
+    'rsi_14 was served 1 session late, since 2024-04-18 (31 sessions, still so)'
     """
 
     kind: str
@@ -74,19 +86,22 @@ class Cause:
     @property
     def line(self) -> str:
         """The text with its sessions."""
-        return f"{self.text} {self.period}"
+        return f"{self.text}, {self.period}"
 
     @property
     def period(self) -> str:
         """Since when, until when, in how many sessions."""
-        if self.last is None and self.sessions == 1:
-            return f"on {self.first}, the last session"
-        count = f" ({counted(self.sessions, 'session')})" if self.sessions > 1 else ""
+        counts = [counted(self.sessions, "session")] if self.sessions > 1 else []
         if self.last is None:
-            return f"since {self.first}{count}, and still is" if count else f"since {self.first}"
+            still = ["still so"] if self.sessions != 1 else []
+            return f"since {self.first}{_bracket([*counts, *still])}"
         if self.first == self.last:
             return f"on {self.first}"
-        return f"from {self.first} to {self.last}{count}"
+        return f"from {self.first} to {self.last}{_bracket(counts)}"
+
+
+def _bracket(parts: Sequence[str]) -> str:
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def ordered(causes: Iterable[Cause]) -> tuple[Cause, ...]:
@@ -263,10 +278,11 @@ def of_decay(decay: Decay, alerts: Sequence[Alert]) -> Cause:
     rules = [alert for alert in alerts if alert.metric == "ic" and alert.session >= decay.first]
     worst = max((alert.severity for alert in rules), key=loudness, default="warning")
     low, high = decay.interval
+    verb = "has been" if decay.recovered is None else "was"
     return Cause(
         "decay",
         "IC",
-        f"the IC fell from {decay.onset.before:.3f} to {decay.onset.after:.3f}",
+        f"the IC {verb} low ({decay.onset.after:.3f}, before {decay.onset.before:.3f})",
         worst,
         decay.first,
         decay.recovered,
@@ -276,12 +292,19 @@ def of_decay(decay: Decay, alerts: Sequence[Alert]) -> Cause:
     )
 
 
+def shows(alert: Alert, cause: Cause) -> bool:
+    """Whether an alert is about a cause: of its kind, and open in its time."""
+    if cause.kind == "alert":
+        return alert.alert_id == cause.details.get("alert_id")
+    is_of_its_kind = alert.metric == BEHIND.get(cause.kind)
+    overlaps = cause.last is None or alert.session <= cause.last
+    return is_of_its_kind and overlaps and alert.last_session >= cause.first
+
+
 def of_alerts(alerts: Iterable[Alert], causes: Sequence[Cause]) -> Iterator[Cause]:
     """Open alerts that no other cause stands behind."""
-    behind = {"skew": SKEW_METRIC, "version": VERSION_METRIC, "decay": "ic"}
-    covered = {behind[cause.kind] for cause in causes if cause.kind in behind}
     for alert in alerts:
-        if alert.metric not in covered and not alert.inhibited:
+        if not alert.inhibited and not any(shows(alert, cause) for cause in causes):
             value = f"{alert.metric} {alert.value:.4g}" if alert.value is not None else alert.metric
             yield Cause(
                 "alert",

@@ -164,13 +164,23 @@ def _versions(causes: Sequence[Cause], given: Circumstances) -> Iterator[Decisio
                 "changes the registry; use `registry history` first",
             )
         else:
-            yield Decision(
-                f"Find out why version {details['version']} serves.",
-                f"{details['alias']} did not move just before {cause.first}: the live process "
-                f"loaded another version by itself",
-                _plain("registry", "history", alias),
-                "shows who promoted what, and why",
-            )
+            yield _why(cause, alias)
+
+
+def _why(cause: Cause, alias: str) -> Decision:
+    moved = (
+        f"{cause.details['alias']} moved just before {cause.first}, and the live process kept the "
+        f"version before"
+        if cause.details.get("moved")
+        else f"{cause.details['alias']} did not move around {cause.first}: the live process loaded "
+        f"another version by itself"
+    )
+    return Decision(
+        f"Find out why {cause.subject} served.",
+        moved,
+        _plain("registry", "history", alias),
+        "shows who promoted what, and why",
+    )
 
 
 def _replays(causes: Sequence[Cause]) -> Iterator[Decision]:
@@ -249,6 +259,9 @@ def _past(causes: Sequence[Cause], given: Circumstances) -> Iterator[Decision]:
                 given.command("incident", kind, str(cause.first), str(cause.last)),
                 "shows them again",
             )
+        if cause.is_over and cause.kind == "version":
+            alias = f"{cause.details['model']}@{cause.details['alias']}"
+            yield _why(cause, alias)
 
 
 def _revisions(causes: Sequence[Cause], given: Circumstances) -> Iterator[Decision]:
