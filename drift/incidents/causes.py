@@ -34,6 +34,7 @@ __all__ = [
 
 NOTE = "note"  # below a warning: nothing has to be repaired
 HARMLESS = ("rounded",)
+CHANGED = ("other checksum", "changed files")  # the obstacles that are faults themselves
 # The metric of the alerts that show a kind of cause.
 BEHIND = {"skew": SKEW_METRIC, "version": VERSION_METRIC, "decay": "ic", "clock": "clock_shift"}
 
@@ -256,17 +257,20 @@ def _moved(versions: ServedVersions, first: date) -> bool:
 
 
 def of_replays(replays: Iterable[Replay]) -> Iterator[Cause]:
-    """Predictions whose model gives another output today."""
+    """Predictions whose model gives another output today, or whose files are not those of then."""
     for replay in replays:
-        if replay.outcome == "differs":
+        if replay.outcome == "differs" or replay.obstacle in CHANGED:
+            version = f"{replay.model_name}/{replay.model_version}"
+            what = "does not give the output that was recorded for"
+            if replay.obstacle in CHANGED:
+                what = "has other files than when it predicted"
             yield Cause(
                 "replay",
-                f"{replay.entity} on {replay.session}",
-                f"{replay.model_name}/{replay.model_version} does not give the output that was "
-                f"recorded for {replay.entity}",
+                version,
+                f"{version} {what} {replay.entity}",
                 "critical",
                 replay.session,
-                replay.session,
+                None,
                 1,
                 (replay.reason or OUTCOMES[replay.outcome],),
                 {"model": replay.model_name, "version": replay.model_version},

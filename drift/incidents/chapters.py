@@ -21,6 +21,7 @@ from .causes import shows
 from .decisions import Decision
 from .evidence import Evidence
 from .replay import Replay
+from .text import aligned
 from .versions import DIFFERS
 
 __all__ = ["Chapter", "Listing", "chapters"]
@@ -42,15 +43,7 @@ class Listing:
 
     def lines(self) -> list[str]:
         """Aligned columns."""
-        table = [self.header, *self.rows]
-        widths = [max(len(row[i]) for row in table) for i in range(len(self.header))]
-        return [
-            "  ".join(
-                text.rjust(width) if i in self.numeric else text.ljust(width)
-                for i, (text, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in table
-        ]
+        return aligned([self.header, *self.rows], self.numeric)
 
 
 @dataclass(frozen=True)
@@ -254,14 +247,18 @@ def _alias(version: int | None, verdict: str) -> str:
 
 
 def _replays(evidence: Evidence) -> Chapter | None:
-    if evidence.is_healthy or not evidence.replays:
+    replays = [replay for replay in evidence.replays if replay.outcome != "refused"]
+    if evidence.is_healthy or not replays:
         return None
-    rows = tuple(_replay(replay) for replay in evidence.replays)
-    loud = tuple(i for i, r in enumerate(evidence.replays) if r.outcome == "differs")
-    listing = Listing(
-        ("name", "session", "version", "recorded", "again", "outcome"), rows, (3, 4), loud
+    rows = tuple(_replay(replay) for replay in replays)
+    loud = tuple(i for i, replay in enumerate(replays) if not replay.agrees)
+    header = ("name", "session", "version", "recorded", "replayed", "outcome")
+    listings = [Listing(header, rows, (3, 4), loud)]
+    if seen := _seen(replays[0], evidence.skew):
+        listings.append(seen)
+    return Chapter(
+        "Does a replay reproduce what was served?", _meaning(evidence, replays), tuple(listings)
     )
-    return Chapter("Does a replay reproduce what was served?", _replay_text(evidence), (listing,))
 
 
 def _replay(replay: Replay) -> tuple[str, ...]:
@@ -269,22 +266,51 @@ def _replay(replay: Replay) -> tuple[str, ...]:
     return (
         replay.entity,
         str(replay.session),
-        f"{replay.model_name}/{replay.model_version}",
+        f"{replay.model_name}/{replay.model_version}".strip("/"),
         _value(replay.recorded),
         "" if again is None else _value(again),
         replay.outcome + (f": {replay.reason}" if replay.reason else ""),
     )
 
 
-def _replay_text(evidence: Evidence) -> tuple[str, ...]:
-    agree = sum(replay.agrees for replay in evidence.replays)
-    if agree < len(evidence.replays):
+def _seen(replay: Replay, skew: Reconciliation | None) -> Listing | None:
+    """What the model saw of one prediction, beside what research has, where that is known."""
+    research = {
+        feature.feature: one.research
+        for feature in (skew.features if skew else ())
+        for found in feature.findings
+        for one in found.examples
+        if found.is_fault and (one.entity, one.session) == (replay.entity, replay.session)
+    }
+    if not research:
+        return None
+    rows = tuple(
+        (
+            given.feature,
+            _given(given.value),
+            _value(research[given.feature]) if given.feature in research else "",
+            f"{given.event_time:%Y-%m-%d %H:%MZ}" if given.event_time else "",
+        )
+        for given in replay.inputs
+    )
+    loud = tuple(i for i, given in enumerate(replay.inputs) if given.feature in research)
+    header = (f"{replay.entity}, {replay.session}", "the model saw", "research has", "event time")
+    return Listing(header, rows, (1, 2), loud)
+
+
+def _given(value: object) -> str:
+    return _value(value) if isinstance(value, float) or value is None else str(value)
+
+
+def _meaning(evidence: Evidence, replays: Sequence[Replay]) -> tuple[str, ...]:
+    if not all(replay.agrees for replay in replays):
         return ()
-    if any(cause.kind in ("skew", "clock") for cause in evidence.faults):
-        return ("The model did what its inputs asked for: the inputs are what is wrong.",)
-    if any(cause.kind == "version" for cause in evidence.faults):
-        return ("Each version gives what was recorded: the wrong one was asked.",)
-    return ("The model gives what was recorded.",)
+    kinds = {cause.kind for cause in evidence.faults}
+    if kinds & {"skew", "clock"}:
+        return ("Yes: the model did what its inputs asked for. The inputs are what is wrong.",)
+    if "version" in kinds:
+        return ("Yes: each version gives what was recorded. The wrong one was loaded.",)
+    return ("Yes: the model gives what was recorded.",)
 
 
 def _changes(evidence: Evidence) -> Chapter | None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from mlflow_timescale.common import logs
-from mlflow_timescale.db import Connection, Error
+from mlflow_timescale.db import Connection, Error, load
 
 from ..alerts import lifecycle
 from ..alerts.lifecycle import Alert
@@ -31,10 +31,11 @@ from .explanation import Explanation
 from .onset import Decay, NearbyChange
 from .questions import IncidentQuestions
 from .replay import Replay
-from .versions import AGREES, NO_VERSION, ServedVersions
+from .versions import AGREES, DIFFERS, NO_VERSION, UNKNOWN, ServedVersions
 
 __all__ = ["explain"]
 
+_queries = load("drift")
 logger = logs.logger(__name__)
 Answer = TypeVar("Answer")
 
@@ -42,6 +43,9 @@ QUARTER = 63  # sessions that are explained by default
 BEFORE = 10  # sessions before the first sign of a fault
 MOST = 250  # sessions that are explained by default at most
 REPLAYS = 2
+INPUTS = "Were the live inputs those of research?"
+VERSIONS = "Which version ran, and which should have?"
+REPLAYED = "Does a replay reproduce what was served?"
 
 
 @dataclass
@@ -104,11 +108,9 @@ def explain(
     judged = state.judged(last)
     then = _open(state.alerts, strategy.rules, judged) if judged else []
     first, window = _window(monitor, start, last, _signs(then), decay)
-    skew = ask("Were the live inputs those of research?", lambda: _skew(monitor, first, last, now))
-    versions = ask(
-        "Which version ran, and which should have?", lambda: monitor.served_versions(first, last)
-    )
-    replays = _replays(monitor, ask, skew, last)
+    skew = ask(INPUTS, lambda: _skew(monitor, first, last, now))
+    versions = ask(VERSIONS, lambda: monitor.served_versions(first, last))
+    replays = _replays(monitor, ask, skew, versions)
     found = _causes(skew, versions, replays, decay, then)
     days = [day for day in state.history.sessions if first <= day <= last]
     position = {day: number for number, day in enumerate(state.history.sessions)}
@@ -132,7 +134,7 @@ def explain(
         replays,
         _changes(decay),
         tuple(_checked(skew, versions, replays, decay, then, ic, level)),
-        (*ask.unanswered, *_unknown(skew, versions)),
+        (*ask.unanswered, *_unknown(skew, versions, replays)),
         days,
         ic,
         level,
@@ -204,9 +206,44 @@ def _skew(
 
 
 def _replays(
-    monitor: IncidentQuestions, ask: _Asked, skew: Reconciliation | None, end: date
+    monitor: IncidentQuestions,
+    ask: _Asked,
+    skew: Reconciliation | None,
+    versions: ServedVersions | None,
 ) -> tuple[Replay, ...]:
-    return ()
+    """Some predictions made again: one with a wrong input, one of a wrong version, the last."""
+    if skew is None or not skew.cells:
+        return ()
+    done: list[Replay] = []
+    for session, entity in list(dict.fromkeys(_predictions(monitor, skew, versions)))[:REPLAYS]:
+        replay = ask(REPLAYED, lambda e=entity, s=session: monitor.replay(e, s))  # type: ignore[misc]
+        if replay is not None:
+            done.append(replay)
+    return tuple(done)
+
+
+def _predictions(
+    monitor: IncidentQuestions,
+    skew: Reconciliation,
+    versions: ServedVersions | None,
+) -> Iterator[tuple[date, str]]:
+    for feature in skew.features:
+        for found in feature.findings:
+            if found.is_fault:
+                yield found.examples[-1].session, found.examples[-1].entity
+                break
+    days = (
+        [part.first for part in versions.intervals if part.verdict == DIFFERS] if versions else []
+    )
+    with monitor.connect() as conn:
+        for day in [*days[-1:], max(skew.cells_by_session)]:
+            row = {
+                "strategy_id": monitor.strategy_id,
+                "signal": monitor.strategy.signal,
+                "session": day,
+                "names": 1,
+            }
+            yield from ((day, name) for [name] in conn.execute(_queries.names_predicted, row))
 
 
 def _causes(
@@ -291,15 +328,21 @@ def _compared(versions: ServedVersions) -> Iterator[bool]:
     return (part.verdict == AGREES for part in versions.intervals)
 
 
-def _unknown(skew: Reconciliation | None, versions: ServedVersions | None) -> Iterator[Unanswered]:
+def _unknown(
+    skew: Reconciliation | None, versions: ServedVersions | None, replays: Sequence[Replay]
+) -> Iterator[Unanswered]:
     """Questions that were asked, and that the records cannot answer."""
     if skew is not None and not skew.cells:
         yield Unanswered(
-            "Were the live inputs those of research?",
+            INPUTS,
             "no served value is recorded in these sessions; live code records them with "
             "`mlflow_timescale.Serving`",
         )
     if versions is not None and not any(
-        part.verdict not in ("unknown", NO_VERSION) for part in versions.intervals
+        part.verdict not in (UNKNOWN, NO_VERSION) for part in versions.intervals
     ):
-        yield Unanswered("Which version ran, and which should have?", " ".join(versions.lines()))
+        yield Unanswered(VERSIONS, " ".join(versions.lines()))
+    refused = [r for r in replays if r.outcome == "refused" and r.obstacle not in causes.CHANGED]
+    for reason in dict.fromkeys(replay.reason for replay in refused):
+        names = ", ".join(f"{r.entity} on {r.session}" for r in refused if r.reason == reason)
+        yield Unanswered(REPLAYED, f"{names}: {reason}")

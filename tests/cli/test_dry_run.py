@@ -47,6 +47,7 @@ WITHOUT = {
     "features verify",
     "features watermark",
     "incident explain",  # --no-mlflow adds no page to the strategy's run
+    "incident replay",
     "incident skew",
     "incident version",
     "registry at",

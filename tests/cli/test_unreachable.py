@@ -64,6 +64,7 @@ COMMANDS = {
     "features write": [FILE],
     "import": ["sqlite:///mlflow.db"],
     "incident explain": ["-s", "momentum"],
+    "incident replay": ["momentum", "AAPL"],
     "incident skew": [],
     "incident version": [],
     "migrate": [],
