@@ -39,8 +39,8 @@ STYLES = {"ok": "green", "warning": "yellow"}
 @strategy_option(only=True)
 @click.argument("start", type=Day(), required=False)
 @click.argument("end", type=Day(), required=False)
-@output_option()
 @mlflow_option
+@output_option()
 @json_option
 def explain(
     uri: DatabaseURI,
@@ -51,7 +51,7 @@ def explain(
     mlflow: bool,
     as_json: bool,
 ) -> None:
-    """Explain an incident: what is wrong, since when, why, what to decide.
+    """Explain what is wrong, since when, why, and what to decide.
 
     One date is the last session to look at, by default the last one; START and END are a range.
     The file is an HTML page, which also becomes an artifact of the strategy's MLflow run. Exit

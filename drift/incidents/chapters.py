@@ -77,7 +77,7 @@ def _numbered(number: int, decision: Decision) -> Iterator[str]:
 
 
 def chapters(evidence: Evidence) -> list[Chapter]:
-    """The chapters in the order in which a person asks; only those with something to show."""
+    """The chapters in the order of a reader; only those with something to show."""
     parts = [
         _how_bad(evidence),
         _since_when(evidence),

@@ -1,4 +1,4 @@
-"""Asks every question about an incident, and puts the answers together.
+"""Collects the answers to every question about an incident, and puts them together.
 
 A question that fails gives a line with the reason, and stops no other.
 """

@@ -19,7 +19,7 @@ class Explanation(Evidence):
 
     @property
     def chapters(self) -> list[Chapter]:
-        """The text in the order in which a person asks."""
+        """The text in the order of a reader."""
         return chapters(self)
 
     def lines(self) -> list[str]:
