@@ -15,11 +15,11 @@ from mlflow_timescale.db import Connection, is_rehearsal, load
 
 from .alerts import lifecycle
 from .computation import lateness, pipeline, provisional
+from .incidents.questions import IncidentQuestions
 from .metrics.psi import Reference
 from .results import values
 from .results.drift_metrics import DriftMetrics
 from .results.references import References
-from .review import StrategyReview
 from .serving import memory
 from .skew import mornings
 from .skew.reconciliation import Reconciliation, reconcile
@@ -31,7 +31,7 @@ TOGETHER = 250  # sessions computed in one transaction by a backfill
 CATCH_UP = 10  # sessions in a row without signals that a daily run makes up for
 
 
-class DriftMonitor(StrategyReview):
+class DriftMonitor(IncidentQuestions):
     """Monitor of one strategy: IC, PSI and Sharpe per trading session, alerts, MLflow runs.
 
     Parameters

@@ -30,7 +30,7 @@ spool_option = click.option(
     "--spool",
     "folder",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of the spool; default: the one of the database.",
 )
 

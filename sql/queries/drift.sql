@@ -508,11 +508,11 @@ WHERE strategy_id = %(strategy_id)s AND session > %(window_end)s;
 SELECT to_regclass('mlops.registry_history') IS NOT NULL;
 
 -- name: champions
--- Which versions did the alias `champion` of a model point to, from when to when?
+-- Which versions did an alias of a model point to, from when to when?
 SELECT version, valid_from AS since, valid_to AS until, coalesce(mlflow_user, db_user) AS changed_by,
     coalesce(reason, '') AS reason
 FROM mlops.registry_history
-WHERE workspace = 'default' AND name = %(model)s AND kind = 'alias' AND subject = 'champion'
+WHERE workspace = 'default' AND name = %(model)s AND kind = 'alias' AND subject = %(alias)s
 ORDER BY valid_from;
 
 -- name: registry_exists

@@ -182,6 +182,15 @@ def test_the_command_drains_and_shows_a_spool(
     assert "refused by the database: 1" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["status", "drain"])
+def test_a_folder_that_does_not_exist_is_no_empty_spool(
+    command: str, live: Serving, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--uri", live.uri.url, "--spool", str(tmp_path / "misspelt")]
+    assert run("spool", command, *options) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
 def run(*arguments: str) -> int:
     with pytest.raises(SystemExit) as exit_:
         main(list(arguments))
