@@ -194,6 +194,7 @@ MONITOR: dict[str, tuple[set[str] | frozenset[str], Callable[[DriftMonitor], Any
     "onset": (ALL, lambda m: m.onset()),
     "served_versions": (ALL, lambda m: m.served_versions()),
     "reconcile": (ALL, lambda m: m.reconcile(DAYS[0], DAYS[5])),
+    "replay": (ALL, lambda m: m.replay("N00", DAYS[5])),
     "references": (ALL, lambda m: m.references()),
     "report": (ALL, lambda m: m.report(DAYS[5])),
     "simulate": (ALL, lambda m: too_short(m)),
