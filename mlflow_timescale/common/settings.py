@@ -196,7 +196,8 @@ SPOOL: Setting[Path | None] = Setting(
     "directory",
     lambda text: Path(text).expanduser().absolute(),
     None,
-    "Where writes wait while the database is away, in a folder for each database.",
+    "Where writes wait while the database is away, in a folder for each database. If it is set, "
+    "MLflow's writes to runs wait there too, as with `?spool=` in the URI.",
     "`/var/spool/mlflow-timescale` for root, else `~/.local/state/mlflow-timescale/spool`",
 )
 SETTINGS: tuple[Setting[Any], ...] = (

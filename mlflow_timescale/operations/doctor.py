@@ -16,7 +16,7 @@ from mlflow_timescale import db
 from mlflow_timescale.db import locks, roles
 from mlflow_timescale.db.migrations import facts, plan, shipped
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.operations import server_checks
+from mlflow_timescale.operations import server_checks, spools
 from mlflow_timescale.operations.findings import Finding, Patient
 from mlflow_timescale.operations.findings import in_bytes as in_bytes  # for the commands
 from mlflow_timescale.operations.indexes import missing_indexes
@@ -368,6 +368,7 @@ CHECKS: tuple[Check, ...] = (
     server_checks.clock,
     server_checks.time_zone,
     server_checks.disk,
+    spools.spool,
 )
 _NAMES: dict[Check, str] = {
     alert_messages: "alerts",
