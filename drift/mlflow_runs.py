@@ -32,6 +32,7 @@ from mlflow_timescale.db.rows import records, scalar
 from . import mlflow_pages
 from .mlflow_pages import EXPERIMENT_TAGS, NOTE
 from .mlflow_sessions import (
+    RETRAINING,
     Log,
     belongs_to_series,
     changed_values,
@@ -242,6 +243,7 @@ def _describe_strategy(log: Log, logged: Run) -> None:
         "drift.status": page.status,
         "drift.alerts": ", ".join(alert.rule for alert in page.alerts),
         "drift.session": last.session.isoformat(),
+        RETRAINING: log.retraining(last.session),
     }
     log.client.log_batch(log.parent_id, tags=[RunTag(key, value) for key, value in tags.items()])
     log_report(log, last.session, log.parent_id)
