@@ -21,6 +21,7 @@ from .replay import OUTCOMES, Replay
 from .versions import DIFFERS, ServedVersions
 
 __all__ = [
+    "CHANGED",
     "NOTE",
     "Cause",
     "of_alerts",

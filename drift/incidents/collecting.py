@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from typing import TypeVar
 
-import numpy as np
-
 from mlflow_timescale.common import logs
 from mlflow_timescale.db import Connection, Error, load
 
@@ -22,8 +20,7 @@ from ..computation.history import History
 from ..results.references import References
 from ..serving import memory
 from ..skew.reconciliation import Reconciliation, reconcile
-from ..skew.sentences import counted
-from . import causes, effects
+from . import causes, checks, effects
 from .causes import Cause
 from .decisions import Circumstances, decisions
 from .evidence import Unanswered
@@ -31,7 +28,7 @@ from .explanation import Explanation
 from .onset import Decay, NearbyChange
 from .questions import IncidentQuestions
 from .replay import Replay
-from .versions import AGREES, DIFFERS, NO_VERSION, UNKNOWN, ServedVersions
+from .versions import DIFFERS, ServedVersions
 
 __all__ = ["explain"]
 
@@ -43,9 +40,6 @@ QUARTER = 63  # sessions that are explained by default
 BEFORE = 10  # sessions before the first sign of a fault
 MOST = 250  # sessions that are explained by default at most
 REPLAYS = 2
-INPUTS = "Were the live inputs those of research?"
-VERSIONS = "Which version ran, and which should have?"
-REPLAYED = "Does a replay reproduce what was served?"
 
 
 @dataclass
@@ -108,8 +102,8 @@ def explain(
     judged = state.judged(last)
     then = _open(state.alerts, strategy.rules, judged) if judged else []
     first, window = _window(monitor, start, last, _signs(then), decay)
-    skew = ask(INPUTS, lambda: _skew(monitor, first, last, now))
-    versions = ask(VERSIONS, lambda: monitor.served_versions(first, last))
+    skew = ask(checks.INPUTS, lambda: _skew(monitor, first, last, now))
+    versions = ask(checks.VERSIONS, lambda: monitor.served_versions(first, last))
     replays = _replays(monitor, ask, skew, versions)
     found = _causes(skew, versions, replays, decay, then)
     days = [day for day in state.history.sessions if first <= day <= last]
@@ -133,8 +127,10 @@ def explain(
         decay,
         replays,
         _changes(decay),
-        tuple(_checked(skew, versions, replays, decay, then, ic, level)),
-        (*ask.unanswered, *_unknown(skew, versions, replays)),
+        tuple(
+            checks.checked(skew, versions, () if _main(found) else replays, decay, then, ic, level)
+        ),
+        (*ask.unanswered, *checks.unknown(skew, versions, replays)),
         days,
         ic,
         level,
@@ -216,7 +212,7 @@ def _replays(
         return ()
     done: list[Replay] = []
     for session, entity in list(dict.fromkeys(_predictions(monitor, skew, versions)))[:REPLAYS]:
-        replay = ask(REPLAYED, lambda e=entity, s=session: monitor.replay(e, s))  # type: ignore[misc]
+        replay = ask(checks.REPLAYED, lambda e=entity, s=session: monitor.replay(e, s))  # type: ignore[misc]
         if replay is not None:
             done.append(replay)
     return tuple(done)
@@ -292,57 +288,3 @@ def _resolved(alerts: Sequence[Alert], start: date, end: date) -> Iterator[Alert
 
 def _changes(decay: Decay | None) -> tuple[NearbyChange, ...]:
     return decay.changes if decay is not None else ()
-
-
-def _checked(
-    skew: Reconciliation | None,
-    versions: ServedVersions | None,
-    replays: Sequence[Replay],
-    decay: Decay | None,
-    alerts: Sequence[Alert],
-    ic: Sequence[float],
-    level: float | None,
-) -> Iterator[str]:
-    """A sentence for each question that found nothing."""
-    if skew is not None and skew.cells and skew.agrees:
-        compared = counted(sum(feature.cells for feature in skew.features), "served cell")
-        yield (
-            f"Inputs: {compared} ({counted(len(skew.features), 'feature')}, "
-            f"{counted(skew.sessions, 'session')}, {counted(skew.entities, 'name')}) agree with "
-            f"{', '.join(sorted({feature.source for feature in skew.features}))}."
-        )
-    if versions is not None and versions.agrees and any(_compared(versions)):
-        yield f"Version: {' '.join(versions.lines())}"
-    if replays and all(replay.agrees for replay in replays):
-        names = ", ".join(f"{replay.entity} on {replay.session}" for replay in replays)
-        yield f"Replay: {names}: the model gives the recorded output."
-    if decay is None and level is not None:
-        known = [value for value in ic if np.isfinite(value)]
-        mean = f"; mean of {counted(len(known), 'session')} {np.mean(known):.3f}" if known else ""
-        yield f"IC: it has not left its accepted level of {level:.3f}{mean}."
-    if not alerts and ic:
-        yield "Alerts: none is open."
-
-
-def _compared(versions: ServedVersions) -> Iterator[bool]:
-    return (part.verdict == AGREES for part in versions.intervals)
-
-
-def _unknown(
-    skew: Reconciliation | None, versions: ServedVersions | None, replays: Sequence[Replay]
-) -> Iterator[Unanswered]:
-    """Questions that were asked, and that the records cannot answer."""
-    if skew is not None and not skew.cells:
-        yield Unanswered(
-            INPUTS,
-            "no served value is recorded in these sessions; live code records them with "
-            "`mlflow_timescale.Serving`",
-        )
-    if versions is not None and not any(
-        part.verdict not in (UNKNOWN, NO_VERSION) for part in versions.intervals
-    ):
-        yield Unanswered(VERSIONS, " ".join(versions.lines()))
-    refused = [r for r in replays if r.outcome == "refused" and r.obstacle not in causes.CHANGED]
-    for reason in dict.fromkeys(replay.reason for replay in refused):
-        names = ", ".join(f"{r.entity} on {r.session}" for r in refused if r.reason == reason)
-        yield Unanswered(REPLAYED, f"{names}: {reason}")

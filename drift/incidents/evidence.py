@@ -171,7 +171,7 @@ class Evidence:
         if self.is_healthy:
             return HEALTHY
         faults = self.present or self.faults
-        shown = [cause for cause in faults if cause.severity == faults[0].severity][:NAMED]
+        shown = [cause for cause in faults if _is_like(cause, faults[0])][:NAMED]
         more = len(faults) - len(shown)
         text = " ".join(f"{_sentence(cause)}." for cause in shown)
         rest = f" And {more} more, below." if more else ""
@@ -210,6 +210,11 @@ class Evidence:
             "checked": list(self.checked),
             "unanswered": [asdict(part) for part in self.unanswered],
         }
+
+
+def _is_like(cause: Cause, first: Cause) -> bool:
+    """Of the same severity; an alert beside a fault may follow from it."""
+    return cause.severity == first.severity and (cause.kind != "alert" or first.kind == "alert")
 
 
 def _sentence(cause: Cause) -> str:

@@ -113,7 +113,7 @@ def test_a_late_input_is_named_with_its_first_session_and_what_to_do(
         "Were the live inputs those of research?",
     ]
     assert questions.index("Decisions") > 2
-    assert "The other 1 agree in every cell." in text
+    assert "Every cell of 1 other feature agrees." in text
 
 
 def test_the_sessions_before_the_fault_are_healthy(
