@@ -46,6 +46,7 @@ WITHOUT = {
     "features training",
     "features verify",
     "features watermark",
+    "incident onset",
     "incident replay",
     "incident skew",
     "incident version",
