@@ -178,6 +178,7 @@ def _row(rule: str, strategies: Sequence[Strategy]) -> str:
 def main() -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--years", type=int, default=200, help="strategy-years of each kind")
+    parser.add_argument("--features", nargs="+", choices=FEATURES, default=FEATURES)
     parser.add_argument("--series", type=int, default=0, help="strategies without a database")
     parser.add_argument("--results", type=Path, help="a file that results are appended to")
     given = parser.parse_args()
@@ -185,7 +186,7 @@ def main() -> None:
     with harness.server(given.uri, durable=False) as server:
         for seed in range(-(-given.years // YEARS)):
             present = {strategy.features for strategy in read(results) if strategy.seed == seed}
-            missing = [features for features in FEATURES if features not in present]
+            missing = [features for features in given.features if features not in present]
             if missing:
                 lines = [json.dumps(asdict(s)) + "\n" for s in healthy(server, seed, missing)]
                 with results.open("a", encoding="utf-8") as file:
