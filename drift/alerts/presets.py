@@ -9,11 +9,11 @@ Metrics, one value per session:
 =================  ==============================================================================
 ic                 rank IC of the session's signals, null where not computable or not yet due
 psi_max            largest PSI of the session's features
-psi_ratio          the same in units of its limit, false discoveries controlled; above 2.5 only where
-                   one feature jumped (`SessionPSI.ratio`)
+psi_ratio          the same in units of its limit, false discoveries controlled; above 2.5 only
+                   where a feature jumped (`SessionPSI.ratio`)
 psi_shared_ratio   the same; above 2.5 only where features jumped together (`SessionPSI.shared`)
-psi_5d_ratio       the same of the last five sessions' values pooled
-psi_fixed_ratio    that of the session against the first reference ever accepted, with or without a jump
+psi_5d_ratio       that of the last five sessions' values pooled
+psi_fixed_ratio    against the first reference ever accepted, with or without a jump
 missing_excess     largest share of names without a value, beyond what the reference's days had
 repeated_excess    the same of the share that has the commonest value
 unchanged_excess   the same of the share that has the value of the session before

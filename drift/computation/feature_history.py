@@ -6,7 +6,7 @@ is judged by a reference of the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
 import numpy as np
@@ -37,13 +37,20 @@ def read(
 
     `ranked` compares ranks across names instead of the values.
     """
+    return of_samples(reference_fit.samples(conn, strategy, days), days, ranked=ranked)
+
+
+def of_samples(
+    samples: Iterable[reference_fit.Sample], days: Sequence[date], *, ranked: bool
+) -> dict[str, Floats]:
+    """The same of features that have been read: pure."""
     position = {day: index for index, day in enumerate(days)}
     single: dict[int, dict[str, PSIResult]] = {}
     before: dict[int, dict[str, PSIResult]] = {}
     week: dict[int, dict[str, PSIResult]] = {}
     watched = [UNIT, *(f"{kind}_excess" for kind in feed_quality.KINDS)]
     worst = {metric: np.full(len(days), np.nan) for metric in watched}
-    for name, sections, labels in reference_fit.samples(conn, strategy, days):
+    for name, sections, labels in samples:
         shares = dict(zip(sections, reference_fit.shares_of(sections), strict=True))
         for fold in np.array_split(np.arange(len(sections)), FOLDS):
             chosen = [list(sections)[index] for index in fold.tolist()]
