@@ -46,7 +46,10 @@ WITHOUT = {
     "features training",
     "features verify",
     "features watermark",
+    "incident explain",  # --no-mlflow adds no page to the strategy's run
+    "incident replay",
     "incident skew",
+    "incident version",
     "registry at",
     "registry history",
     "reproduce",

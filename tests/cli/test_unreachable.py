@@ -19,7 +19,7 @@ from mlflow_timescale.cli import cli, main
 from mlflow_timescale.db import ConnectionFailed, DatabaseURI
 
 SECONDS = 5
-FILE, SPINE, NEW, VIEWS = "{file}", "{spine}", "{new}", "{views}"
+FILE, SPINE, NEW, FOLDER, VIEWS = "{file}", "{spine}", "{new}", "{folder}", "{views}"
 NAMES = ["-f", "rsi"]
 DAYS = ["2024-01-02", "2024-01-03"]
 COMMANDS = {
@@ -63,7 +63,10 @@ COMMANDS = {
     "features watermark": [],
     "features write": [FILE],
     "import": ["sqlite:///mlflow.db"],
+    "incident explain": ["-s", "momentum"],
+    "incident replay": ["momentum", "AAPL"],
     "incident skew": [],
+    "incident version": [],
     "migrate": [],
     "pack": [],
     "registry at": ["momentum", "live", "2024-01-02T00:00Z"],
@@ -74,7 +77,7 @@ COMMANDS = {
     "retention": ["--days", "3", "--yes"],
     "roles": [],
     "server": ["--port", "{port}"],
-    "spool drain": ["--spool", NEW],
+    "spool drain": ["--spool", FOLDER],
 }
 
 
@@ -108,7 +111,7 @@ def words_of(command: str, folder: Path) -> list[str]:
     views = folder / "views.json"
     views.write_text('{"name": "momentum", "features": ["rsi"]}')
     places = {FILE: str(file), SPINE: str(file), NEW: str(folder / "new"), VIEWS: str(views)}
-    places["{port}"] = str(free_port())
+    places |= {FOLDER: str(folder), "{port}": str(free_port())}
     return [places.get(word, word) for word in COMMANDS[command]]
 
 

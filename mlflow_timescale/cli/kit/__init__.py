@@ -37,7 +37,7 @@ from mlflow_timescale.cli.kit.printing import (
     progress,
 )
 from mlflow_timescale.cli.kit.servers import maintenance, require_schema, require_server
-from mlflow_timescale.cli.kit.types import Age, Day, Duration, Moment, URIType
+from mlflow_timescale.cli.kit.types import Age, Day, Duration, Moment, URIType, When
 
 __all__ = [
     "Age",
@@ -48,6 +48,7 @@ __all__ = [
     "LazyGroup",
     "Moment",
     "URIType",
+    "When",
     "as_of_option",
     "by_option",
     "calendar_option",
