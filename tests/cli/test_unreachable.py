@@ -63,6 +63,7 @@ COMMANDS = {
     "features watermark": [],
     "features write": [FILE],
     "import": ["sqlite:///mlflow.db"],
+    "incident explain": ["-s", "momentum"],
     "incident onset": [],
     "incident replay": ["momentum", "AAPL"],
     "incident skew": [],
