@@ -47,6 +47,7 @@ WITHOUT = {
     "features verify",
     "features watermark",
     "incident explain",  # --no-mlflow adds no page to the strategy's run
+    "incident onset",
     "incident replay",
     "incident skew",
     "incident version",

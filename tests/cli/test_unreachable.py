@@ -64,6 +64,7 @@ COMMANDS = {
     "features write": [FILE],
     "import": ["sqlite:///mlflow.db"],
     "incident explain": ["-s", "momentum"],
+    "incident onset": [],
     "incident replay": ["momentum", "AAPL"],
     "incident skew": [],
     "incident version": [],
