@@ -129,7 +129,7 @@ def _since_when(evidence: Evidence) -> Chapter | None:
             f"The IC fell on {decay.first} (95% interval {low} to {high}), beyond doubt on "
             f"{decay.seen}: mean {decay.onset.before:.3f} before, {decay.onset.after:.3f} {until}."
         )
-        sentences += [decay.reading] if decay.reading else []
+        sentences += [f"What it looks like: {decay.reading}."] if decay.reading else []
     events = sorted(_events(evidence))[:MOST_EVENTS]
     rows = tuple(
         (text, str(first), last or "still so", alert) for first, last, text, alert in events
@@ -317,14 +317,18 @@ def _meaning(evidence: Evidence, replays: Sequence[Replay]) -> tuple[str, ...]:
 
 
 def _changes(evidence: Evidence) -> Chapter | None:
-    if evidence.is_healthy or not evidence.changes:
+    movers = evidence.decay.movers if evidence.decay is not None else ()
+    if evidence.is_healthy or not (evidence.changes or movers):
         return None
-    rows = tuple((str(c.session), c.kind, c.text) for c in evidence.changes)
-    return Chapter(
-        f"What changed around {evidence.first}?",
-        (),
-        (Listing(("date", "what", "who and why"), rows),),
-    )
+    listings = []
+    if evidence.changes:
+        rows = tuple((c.kind, str(c.session), c.text) for c in evidence.changes[:MOST_EVENTS])
+        listings.append(Listing(("what", "date", "who and why"), rows))
+    if movers:
+        moved = tuple((m.feature, str(m.first), m.text) for m in movers[:MOST_FEATURES])
+        header = ("input", "since", "what")
+        listings.append(Listing(header, moved, caption="Inputs that moved near the fall:"))
+    return Chapter(f"What changed around {evidence.first}?", (), tuple(listings))
 
 
 def _decisions(evidence: Evidence) -> Chapter | None:

@@ -20,7 +20,8 @@ from ..computation.history import History
 from ..results.references import References
 from ..serving import memory
 from ..skew.reconciliation import Reconciliation, reconcile
-from . import causes, checks, effects
+from . import causes, checks, effects, nearby
+from .answers import Answers
 from .causes import Cause
 from .decisions import Circumstances, decisions
 from .evidence import Unanswered
@@ -77,6 +78,13 @@ class _State:
         """The last computed session up to a date."""
         return max((day for day in self.history.computed if day <= end), default=None)
 
+    def series(self, start: date, end: date) -> tuple[list[date], list[float]]:
+        """The sessions of a range, and their rank IC."""
+        numbered = enumerate(self.history.sessions)
+        known = [(number, day) for number, day in numbered if start <= day <= end]
+        ic = self.history.of("ic")
+        return [day for _, day in known], [float(ic[number]) for number, _ in known]
+
 
 def explain(
     monitor: IncidentQuestions,
@@ -105,11 +113,12 @@ def explain(
     skew = ask(checks.INPUTS, lambda: _skew(monitor, first, last, now))
     versions = ask(checks.VERSIONS, lambda: monitor.served_versions(first, last))
     replays = _replays(monitor, ask, skew, versions)
-    found = _causes(skew, versions, replays, decay, then)
-    days = [day for day in state.history.sessions if first <= day <= last]
-    position = {day: number for number, day in enumerate(state.history.sessions)}
-    ic = [float(state.history.of("ic")[position[day]]) for day in days]
+    answers = Answers(skew, versions, decay, replays, then)
+    found = causes.of_answers(answers)
+    days, ic = state.series(first, last)
     level = effects.level(state.history, last)
+    main = causes.main(found)
+    changes = ask(checks.CHANGES, lambda: _changes(monitor, main, answers, last))
     return Explanation(
         strategy.strategy_id,
         first,
@@ -118,19 +127,17 @@ def explain(
         moment,
         len(monitor.calendar.sessions_in_range(first, last)),
         found,
-        decisions(found, _circumstances(monitor, last, moment, then, versions)),
+        decisions(found, _circumstances(monitor, last, moment, answers)),
         (*lifecycle.loud(then), *lifecycle.handled(then)),
         tuple(_resolved(state.alerts, first, last)),
-        tuple(effects.effects(state.history, strategy.rules, _main(found), (first, last))),
+        tuple(effects.effects(state.history, strategy.rules, main, (first, last))),
         skew,
         versions,
         decay,
         replays,
-        _changes(decay),
-        tuple(
-            checks.checked(skew, versions, () if _main(found) else replays, decay, then, ic, level)
-        ),
-        (*ask.unanswered, *checks.unknown(skew, versions, replays)),
+        changes or (),
+        tuple(checks.checked(answers, main, changes, ic, level)),
+        (*ask.unanswered, *checks.unknown(answers)),
         days,
         ic,
         level,
@@ -161,10 +168,6 @@ def _open(alerts: Sequence[Alert], rules: Sequence[Rule], session: date) -> list
 def _signs(alerts: Sequence[Alert]) -> list[date]:
     """When the open alerts began that are more than a warning."""
     return [alert.session for alert in alerts if alert.severity != "warning"]
-
-
-def _main(found: Sequence[Cause]) -> Cause | None:
-    return next((cause for cause in found if cause.severity != causes.NOTE), None)
 
 
 def _window(
@@ -242,40 +245,13 @@ def _predictions(
             yield from ((day, name) for [name] in conn.execute(_queries.names_predicted, row))
 
 
-def _causes(
-    skew: Reconciliation | None,
-    versions: ServedVersions | None,
-    replays: Sequence[Replay],
-    decay: Decay | None,
-    alerts: Sequence[Alert],
-) -> tuple[Cause, ...]:
-    found: list[Cause] = []
-    if skew is not None:
-        found += causes.of_skew(skew)
-    if versions is not None:
-        found += causes.of_versions(versions)
-    found += causes.of_replays(replays)
-    if decay is not None:
-        found.append(causes.of_decay(decay, alerts))
-    found += causes.of_alerts(alerts, found)
-    return causes.ordered(found)
-
-
 def _circumstances(
-    monitor: IncidentQuestions,
-    end: date,
-    now: datetime,
-    alerts: Sequence[Alert],
-    versions: ServedVersions | None,
+    monitor: IncidentQuestions, end: date, now: datetime, answers: Answers
 ) -> Circumstances:
-    named = [part.served for part in versions.intervals if part.model_version] if versions else []
-    return Circumstances(
-        monitor.strategy_id,
-        end,
-        now,
-        tuple(alert for alert in lifecycle.loud(alerts)),
-        named[-1] if named else "",
-    )
+    parts = answers.versions.intervals if answers.versions is not None else ()
+    named = [part.served for part in parts if part.model_version]
+    alerts = lifecycle.loud(answers.alerts)
+    return Circumstances(monitor.strategy_id, end, now, alerts, named[-1] if named else "")
 
 
 def _resolved(alerts: Sequence[Alert], start: date, end: date) -> Iterator[Alert]:
@@ -286,5 +262,13 @@ def _resolved(alerts: Sequence[Alert], start: date, end: date) -> Iterator[Alert
             yield alert
 
 
-def _changes(decay: Decay | None) -> tuple[NearbyChange, ...]:
-    return decay.changes if decay is not None else ()
+def _changes(
+    monitor: IncidentQuestions, main: Cause | None, answers: Answers, end: date
+) -> tuple[NearbyChange, ...]:
+    """What changed shortly before the main fault, or around the onset of a fall of the IC."""
+    if main is None or (main.kind == "decay" and answers.decay is not None):
+        return answers.decay.changes if answers.decay is not None else ()
+    start = monitor.calendar.session_offset(main.first, -BEFORE)
+    names = [feature.feature for feature in answers.skew.features] if answers.skew else []
+    with monitor.connect() as conn:
+        return nearby.read_changes(conn, monitor.strategy, (start, main.first), names, end)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..alerts.lifecycle import Alert
 from ..skew.reconciliation import Reconciliation
+from . import causes
 from .causes import NOTE, Cause, loudness
 from .decisions import Decision
 from .onset import Decay, NearbyChange
@@ -158,7 +159,7 @@ class Evidence:
     @property
     def main(self) -> Cause | None:
         """The fault that the others follow from, as far as is known; None without a fault."""
-        return next(iter(self.faults), None)
+        return causes.main(self.causes)
 
     @property
     def first(self) -> date | None:
