@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlflow_timescale.cli.kit import (
-    Cell,
     Day,
     Exit,
     database_option,
@@ -17,15 +14,11 @@ from mlflow_timescale.cli.kit import (
     json_option,
     print_json,
     print_message,
-    print_table,
     strategy_option,
 )
 from mlflow_timescale.db import DatabaseURI
 
 from .monitors import only_strategy, open_monitor
-
-if TYPE_CHECKING:
-    from ..incidents.versions import ServedInterval, ServedVersions
 
 
 @click.command()
@@ -55,39 +48,6 @@ def version(
     if as_json:
         print_json(result.to_dict())
     else:
-        _print(result)
+        for line in result.lines():
+            print_message(line, style="red" if "<- DIFFERS" in line else "")
     exit_with(Exit.OK if result.agrees else Exit.NO)
-
-
-def _print(result: ServedVersions) -> None:
-    if result.intervals:
-        header: tuple[str, ...] = (
-            "served",
-            "from",
-            "to",
-            "sessions",
-            result.alias,
-            "mean IC",
-            "beside",
-        )
-        rows = list(_rows(result.intervals))
-        if not any(row[-1] for row in rows):
-            header, rows = header[:-1], [row[:-1] for row in rows]
-        print_table(header, rows)
-    for line in result.lines():
-        print_message(line)
-
-
-def _rows(intervals: tuple[ServedInterval, ...]) -> Iterator[tuple[Any, ...]]:
-    for part in intervals:
-        is_wrong = part.verdict == "differs"
-        alias = part.verdict if part.alias_version is None else str(part.alias_version)
-        yield (
-            Cell(part.served or "no name", "red" if is_wrong else ""),
-            part.first,
-            part.last,
-            part.sessions,
-            Cell(f"{alias}  <- DIFFERS" if is_wrong else alias, "red" if is_wrong else ""),
-            "" if part.mean_ic is None else f"{part.mean_ic:+.3f}",
-            ", ".join(part.beside),
-        )

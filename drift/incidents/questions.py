@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 
+from mlflow_timescale.common.text import check_text
+from mlflow_timescale.common.time import parse_day, require_zone
 from mlflow_timescale.db import Error, load
 from mlflow_timescale.db.rows import scalar
 
@@ -11,9 +13,14 @@ from ..review import StrategyReview
 from ..watched import parse_period
 from . import decay, timeline
 from .onset import Decay
+from .recorded import NotPredicted, find_recorded
+from .replay import Replay
 from .versions import ServedVersions
 
+__all__ = ["IncidentQuestions", "NotPredicted", "NothingServed"]
+
 _queries = load("incidents")
+TOLERANCE = 1e-9
 
 
 class NothingServed(Error, LookupError):
@@ -62,6 +69,76 @@ class IncidentQuestions(StrategyReview):
                 )
             period = parse_period(start, end or start)
             return timeline.read_versions(conn, self.strategy, *period, alias)
+
+    def replay(
+        self,
+        entity: str,
+        at: datetime | date | None = None,
+        *,
+        tolerance: float = TOLERANCE,
+        model: str | None = None,
+        version: str | None = None,
+        column: str | None = None,
+        whole_request: bool = False,
+    ) -> Replay:
+        """Make a recorded prediction again: the same inputs, the same model, verified.
+
+        Parameters
+        ----------
+        entity
+            A name that was predicted.
+        at
+            The last prediction up to this moment (aware), or in this session; by default the last
+            of all.
+        tolerance
+            The largest relative difference of the output that agrees.
+        model
+            The registered version to run, such as "models:/momentum/2"; by default the one that
+            served, whose SHA-256 must be the recorded one.
+        version
+            The version whose prediction is meant, where several predicted at once; by default the
+            one that judged the session.
+        column
+            The column of the model's output that is the prediction, where it has several.
+        whole_request
+            True runs the model on the whole request, too; this is done anyway where the row alone
+            gives another output.
+
+        Returns
+        -------
+        drift.incidents.replay.Replay
+            Its `outcome` is "refused", with a `reason`, where the model cannot be run.
+
+        Raises
+        ------
+        NotPredicted
+            No such prediction is recorded.
+        InvalidTime
+            `at` is naive.
+
+        Examples
+        --------
+        >>> again = monitor.replay("N00", days[-1])
+        >>> again.outcome, again.obstacle, again.recorded == predictions["signal"][-30]
+        ('refused', 'not recorded', True)
+        """
+        from . import rerun  # imports MLflow
+
+        check_text({"entity": entity, "model": model, "version": version}, "replay")
+        moment = require_zone(at, "at") if isinstance(at, datetime) else None
+        session = None if moment or at is None else parse_day(at, "at")
+        with self._connect() as conn:
+            found = find_recorded(conn, self.strategy, entity, moment, session, version)
+            return rerun.replay(
+                conn,
+                self.database,
+                found,
+                self.strategy_id,
+                tolerance=tolerance,
+                model=model,
+                column=column,
+                whole_request=whole_request,
+            )
 
     def onset(self) -> Decay | None:
         """The beginning of the latest fall of the IC, as a change point, and what happened then.

@@ -8,6 +8,9 @@ from datetime import date, datetime
 from itertools import groupby
 from typing import Any
 
+from ..skew.sentences import counted
+from .text import aligned
+
 __all__ = ["AliasMove", "ServedInterval", "ServedSession", "ServedVersions", "intervals"]
 
 AGREES, DIFFERS, UNKNOWN = "agrees", "differs", "unknown"
@@ -139,8 +142,8 @@ class ServedVersions:
         return {**asdict(self), **counts}
 
     def lines(self) -> list[str]:
-        """The answer in sentences, without the table of intervals."""
-        return list(_sentences(self))
+        """The answer as text: a table of the intervals, and sentences."""
+        return [*_table(self), *_sentences(self)]
 
 
 def intervals(sessions: Iterable[ServedSession]) -> tuple[ServedInterval, ...]:
@@ -175,6 +178,29 @@ def _joined(group: Sequence[ServedSession]) -> ServedInterval:
         mean_ic=sum(ics) / len(ics) if ics else None,
         n_ic=len(ics),
     )
+
+
+def _table(result: ServedVersions) -> list[str]:
+    if not result.intervals:
+        return []
+    header = ["served", "from", "to", "sessions", result.alias, "", "mean IC", "beside"]
+    rows = [header, *(_row(interval) for interval in result.intervals)]
+    kept = [column for column in range(len(header)) if any(row[column] for row in rows[1:])]
+    return aligned([[row[column] for column in kept] for row in rows], right=[kept.index(3)])
+
+
+def _row(interval: ServedInterval) -> list[str]:
+    alias = interval.verdict if interval.alias_version is None else str(interval.alias_version)
+    return [
+        interval.served or "no name",
+        f"{interval.first}",
+        f"{interval.last}",
+        f"{interval.sessions:,}",
+        alias,
+        "<- DIFFERS" if interval.verdict == DIFFERS else "",
+        "" if interval.mean_ic is None else f"{interval.mean_ic:+.3f}",
+        ", ".join(interval.beside),
+    ]
 
 
 def _sentences(result: ServedVersions) -> Iterator[str]:
@@ -224,12 +250,3 @@ def _moved(result: ServedVersions) -> Iterator[str]:
 def _who(move: AliasMove) -> str:
     by = f" by {move.by}" if move.by else ""
     return f"{move.since:%Y-%m-%d %H:%MZ}{by}" + (f": {move.reason}" if move.reason else "")
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> counted(1, "session"), counted(1200, "cell")
-    ('1 session', '1,200 cells')
-    """
-    return f"{number:,} {noun}{'s' * (number != 1)}"

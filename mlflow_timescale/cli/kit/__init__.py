@@ -42,7 +42,7 @@ from mlflow_timescale.cli.kit.servers import (
     require_schema,
     require_server,
 )
-from mlflow_timescale.cli.kit.types import Age, Day, Duration, Moment, URIType
+from mlflow_timescale.cli.kit.types import Age, Day, Duration, Moment, URIType, When
 
 __all__ = [
     "Age",
@@ -53,6 +53,7 @@ __all__ = [
     "LazyGroup",
     "Moment",
     "URIType",
+    "When",
     "as_of_option",
     "by_option",
     "calendar_option",
