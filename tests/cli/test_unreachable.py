@@ -75,6 +75,7 @@ COMMANDS = {
     "roles": [],
     "server": ["--port", "{port}"],
     "spool drain": ["--spool", NEW],
+    "sync": ["sqlite:///mlflow.db"],
 }
 
 
