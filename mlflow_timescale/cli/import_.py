@@ -34,7 +34,7 @@ prefix_option = click.option(
 artifacts_option = click.option(
     "--artifacts", is_flag=True, help="Copy artifacts too, with their SHA-256 in the ledger."
 )
-jobs_option = click.option("--jobs", default=4, show_default=True, help="Runs to copy at a time.")
+jobs_option = click.option("--jobs", default=4, show_default=True, help="Files to read at a time.")
 
 
 @click.command("import")

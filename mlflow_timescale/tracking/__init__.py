@@ -1,7 +1,8 @@
 """MLflow's tracking store: runs, metrics, params and tags in native SQL.
 
 Entry point: `store`. `writes` and `create` change runs, `runs`, `search` and `history` read them,
-each on a psycopg connection of MLflow's own pool; `metric_table` reads points as data. `calls` guards every public call of the stores.
+each on a psycopg connection of MLflow's own pool. `calls` guards every public call of the stores.
+`metric_table` reads the points of many runs as data.
 """
 
 # The modules that other rooms may import.
