@@ -46,14 +46,14 @@ class Sources:
         research: Mapping[str, Any] | None,
         tolerances: Mapping[str, float] | None,
     ) -> Sources:
-        """Read the caller's sources: frames, files and functions become `Research`."""
+        """Read the caller's sources: frames, files, tables and functions become `Research`."""
         registered: dict[str, Research | int] = {}
         for name, source in (research or {}).items():
             if hasattr(source, "features") and hasattr(source, "version"):  # a FeatureView
                 registered |= dict.fromkeys(source.features, int(source.version))
             else:
                 version = isinstance(source, int)
-                registered[name] = source if version else Research(source, calendar)
+                registered[name] = source if version else Research(source, calendar, conn)
         return cls(registered, tolerances or {}, known.versions(conn))
 
     def of_feature(self, feature: str) -> Research | int | None:
@@ -132,7 +132,7 @@ def compare(
         source = sources.of_feature(name)
         if isinstance(source, Research):
             expected[i] = source.values(
-                table.sessions.tolist(), table.entities.tolist(), table.as_of, name
+                table.sessions.tolist(), table.entities.tolist(), table.as_of, name, texts
             )
         differs[i] = ~same(served[i], expected[i], sources.tolerance(name, table))
     return Comparison(table, features, served, expected, stored, events, differs)

@@ -143,7 +143,7 @@ def _grid(
     entities = list(names) * len(days)
     source = context.sources.of_feature(feature)
     if isinstance(source, Research):
-        values = source.values(sessions, entities, moments.reshape(-1), feature)
+        values = source.values(sessions, entities, moments.reshape(-1), feature, context.texts)
         by_cell: Floats = values.reshape(shape)
         return by_cell
     version = context.sources.version(feature, table.features[feature]) or 0
