@@ -80,6 +80,11 @@ class Strategy:
     research: Mapping[str, str | int] = field(default_factory=dict)
     tolerances: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def judging(self) -> tuple[Rule, ...]:
+        """The rules, and that on served features, which holds without being chosen."""
+        return presets.with_served(self.rules)
+
 
 def read(conn: Connection, strategy_id: str) -> Strategy:
     """A recorded strategy. Raises UnknownStrategy, which names those with a similar name."""

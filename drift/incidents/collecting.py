@@ -106,7 +106,7 @@ def explain(
     ask = _Asked()
     decay = _relevant(ask("Since when is the IC low?", monitor.onset), start, last)
     judged = state.judged(last)
-    then = _open(state.alerts, strategy.rules, judged) if judged else []
+    then = _open(state.alerts, strategy.judging, judged) if judged else []
     first, window = _window(monitor, start, last, _signs(then), decay)
     skew = ask(INPUTS, lambda: _skew(monitor, first, last, now))
     versions = ask(VERSIONS, lambda: monitor.served_versions(first, last))
@@ -127,7 +127,7 @@ def explain(
         decisions(found, _circumstances(monitor, last, moment, then, versions)),
         (*lifecycle.loud(then), *lifecycle.handled(then)),
         tuple(_resolved(state.alerts, first, last)),
-        tuple(effects.effects(state.history, strategy.rules, _main(found), (first, last))),
+        tuple(effects.effects(state.history, strategy.judging, _main(found), (first, last))),
         skew,
         versions,
         decay,
