@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ from ..inputs import columns
 from .cells import Floats
 from .tables import DatabaseTable, is_table
 
-__all__ = ["Research", "Source", "of_store"]
+__all__ = ["Research", "Source", "of_store", "then_and_now"]
 
 Source = Any  # a frame, a file, a table, or a function of a spine
 FIRST_TEXT, APART = 1e15, 1e12  # codes of texts: beyond numbers, and further apart than tolerances
@@ -203,7 +203,25 @@ def of_store(
     """
     read = known.exact_cells if exact else known.cells
     cells = read(conn, entities, as_of, features, **options)
+    return _with_texts(cells, texts), cells.events
+
+
+def then_and_now(
+    conn: Connection,
+    entities: Sequence[str],
+    as_of: Micros,
+    features: Mapping[str, int],
+    texts: Texts,
+    now: datetime | None,
+    reading: Mapping[str, str],
+) -> tuple[Floats, Micros, dict[str, Floats]]:
+    """As `of_store`; also what is known `now` of the same events, of features that allow it."""
+    cells = known.cells(conn, entities, as_of, features, reading=reading, now=now)
+    return _with_texts(cells, texts), cells.events, dict(cells.now)
+
+
+def _with_texts(cells: known.KnownCells, texts: Texts) -> Floats:
     values = cells.values.copy()
     for place, value in cells.texts.items():
         values[place] = texts.code(value)
-    return values, cells.events
+    return values
