@@ -16,21 +16,12 @@ from ..skew.mornings import METRIC as SKEW_METRIC
 from ..skew.mornings import named
 from ..skew.reconciliation import FeatureSkew, Reconciliation
 from ..skew.sentences import clock_text, counted, finding_text, revision_text
+from .answers import Answers
 from .onset import Decay
 from .replay import OUTCOMES, Replay
 from .versions import DIFFERS, ServedVersions
 
-__all__ = [
-    "NOTE",
-    "Cause",
-    "of_alerts",
-    "of_decay",
-    "of_replays",
-    "of_skew",
-    "of_versions",
-    "ordered",
-    "shows",
-]
+__all__ = ["CHANGED", "NOTE", "Cause", "main", "of_answers", "ordered", "shows"]
 
 NOTE = "note"  # below a warning: nothing has to be repaired
 HARMLESS = ("rounded",)
@@ -122,6 +113,25 @@ def loudness(severity: str) -> int:
     True
     """
     return SEVERITIES.index(severity) if severity in SEVERITIES else -1
+
+
+def main(causes: Iterable[Cause]) -> Cause | None:
+    """The first fault of ordered causes; None if there are only notes."""
+    return next((cause for cause in causes if cause.severity != NOTE), None)
+
+
+def of_answers(answers: Answers) -> tuple[Cause, ...]:
+    """All causes, in order."""
+    found: list[Cause] = []
+    if answers.skew is not None:
+        found += of_skew(answers.skew)
+    if answers.versions is not None:
+        found += of_versions(answers.versions)
+    found += of_replays(answers.replays)
+    if answers.decay is not None:
+        found.append(of_decay(answers.decay, answers.alerts))
+    found += of_alerts(answers.alerts, found)
+    return ordered(found)
 
 
 def of_skew(result: Reconciliation) -> Iterator[Cause]:
@@ -292,7 +302,7 @@ def of_decay(decay: Decay, alerts: Sequence[Alert]) -> Cause:
         decay.recovered,
         0,
         (f"first bad session {decay.first} [{low}, {high}], beyond doubt on {decay.seen}",),
-        {"low": low, "high": high},
+        {"low": low, "high": high, "reading": decay.reading},
     )
 
 
