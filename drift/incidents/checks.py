@@ -10,7 +10,8 @@ from ..skew.sentences import counted
 from .answers import Answers
 from .causes import CHANGED, Cause
 from .evidence import Unanswered
-from .onset import NearbyChange
+from .nearby import Nearby
+from .onset import KINDS
 from .versions import AGREES, NO_VERSION, UNKNOWN, ServedVersions
 
 __all__ = ["CHANGES", "INPUTS", "REPLAYED", "VERSIONS", "checked", "unknown"]
@@ -24,7 +25,7 @@ REPLAYED = "Does a replay reproduce what was served?"
 def checked(
     answers: Answers,
     main: Cause | None,
-    changes: Sequence[NearbyChange] | None,
+    nearby: Nearby | None,
     ic: Sequence[float],
     level: float | None,
 ) -> Iterator[str]:
@@ -46,11 +47,9 @@ def checked(
         known = [value for value in ic if np.isfinite(value)]
         mean = f"; mean of {counted(len(known), 'session')} {np.mean(known):.3f}" if known else ""
         yield f"IC: it has not left its accepted level of {level:.3f}{mean}."
-    if main is not None and changes == ():
-        yield (
-            f"Changes around {main.first}: no promotion, revision, gap, new definition, version "
-            f"of a feature, other code or packages."
-        )
+    if main is not None and nearby is not None and not nearby.changes:
+        kinds = [kind for kind in KINDS if kind not in nearby.unknown]
+        yield f"Changes around {main.first}: no {', no '.join(kinds)}."
     if not answers.alerts and ic:
         yield "Alerts: none is open."
 

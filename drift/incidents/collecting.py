@@ -20,13 +20,14 @@ from ..computation.history import History
 from ..results.references import References
 from ..serving import memory
 from ..skew.reconciliation import Reconciliation, reconcile
-from . import causes, checks, effects, nearby
+from . import causes, checks, effects
 from .answers import Answers
 from .causes import Cause
 from .decisions import Circumstances, decisions
 from .evidence import Unanswered
 from .explanation import Explanation
-from .onset import Decay, NearbyChange
+from .nearby import Nearby, read_changes
+from .onset import Decay
 from .questions import IncidentQuestions
 from .replay import Replay
 from .versions import DIFFERS, ServedVersions
@@ -38,7 +39,7 @@ logger = logs.logger(__name__)
 Answer = TypeVar("Answer")
 
 QUARTER = 63  # sessions that are explained by default
-BEFORE = 10  # sessions before the first sign of a fault
+BEFORE = 21  # sessions before the first sign of a fault
 MOST = 250  # sessions that are explained by default at most
 REPLAYS = 2
 
@@ -100,7 +101,7 @@ def explain(
     moment, strategy = now or datetime.now(timezone.utc), monitor.strategy
     with monitor.connect() as conn:
         state = _read(conn, monitor)
-    last = end or state.last
+    last = state.last if end is None else monitor.calendar.date_to_session(end, "previous")
     if last is None:
         raise Error(
             f"nothing to explain: no session of {strategy.strategy_id!r} was served or computed"
@@ -135,7 +136,7 @@ def explain(
         versions,
         decay,
         replays,
-        changes or (),
+        changes.changes if changes else (),
         tuple(checks.checked(answers, main, changes, ic, level)),
         (*ask.unanswered, *checks.unknown(answers)),
         days,
@@ -183,10 +184,10 @@ def _window(
         return start, "as asked"
     quarter = calendar.session_offset(end, -QUARTER + 1)
     lasting = [decay.interval[0]] if decay is not None and decay.recovered is None else []
-    earliest = min([*signs, *lasting], default=quarter)
-    if earliest >= quarter:
+    earliest = min([*signs, *lasting], default=end)
+    first = calendar.session_offset(calendar.date_to_session(earliest, "previous"), -BEFORE)
+    if first >= quarter:
         return quarter, f"the last {QUARTER} sessions"
-    first = calendar.session_offset(earliest, -BEFORE)
     limit = calendar.session_offset(end, -MOST + 1)
     if first < limit:
         return limit, f"the last {MOST} sessions; give START and END for earlier ones"
@@ -264,11 +265,13 @@ def _resolved(alerts: Sequence[Alert], start: date, end: date) -> Iterator[Alert
 
 def _changes(
     monitor: IncidentQuestions, main: Cause | None, answers: Answers, end: date
-) -> tuple[NearbyChange, ...]:
+) -> Nearby | None:
     """What changed shortly before the main fault, or around the onset of a fall of the IC."""
-    if main is None or (main.kind == "decay" and answers.decay is not None):
-        return answers.decay.changes if answers.decay is not None else ()
+    if main is None:
+        return None
+    if main.kind == "decay" and answers.decay is not None:
+        return Nearby(answers.decay.changes, answers.decay.unknown)
     start = monitor.calendar.session_offset(main.first, -BEFORE)
     names = [feature.feature for feature in answers.skew.features] if answers.skew else []
     with monitor.connect() as conn:
-        return nearby.read_changes(conn, monitor.strategy, (start, main.first), names, end)
+        return read_changes(conn, monitor.strategy, (start, main.first), names, end)

@@ -214,8 +214,9 @@ class Evidence:
 
 
 def _is_like(cause: Cause, first: Cause) -> bool:
-    """Of the same severity; an alert beside a fault may follow from it."""
-    return cause.severity == first.severity and (cause.kind != "alert" or first.kind == "alert")
+    """Whether a cause belongs beside the first: as severe, and no alert that may follow from it."""
+    is_as_severe = loudness(cause.severity) >= loudness(first.severity)
+    return is_as_severe and (cause.kind != "alert" or first.kind == "alert")
 
 
 def _sentence(cause: Cause) -> str:

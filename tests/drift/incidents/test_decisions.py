@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from datetime import date, datetime, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -127,6 +128,13 @@ def test_a_decision_that_two_causes_ask_for_stands_once() -> None:
     taken = decisions([LATE, other], circumstances(alert("skew")))
     assert taken[0].text.startswith("Have rsi_14, ret_5d repaired")
     assert len(taken) == 2
+
+
+def test_a_wrong_input_comes_before_the_worse_fall_that_follows_from_it() -> None:
+    fall = replace(DECAY, severity="emergency")
+    harmless = replace(LATE, severity="warning")
+    assert ordered([fall, LATE]) == (LATE, fall)
+    assert ordered([fall, harmless]) == (fall, harmless)
 
 
 def test_what_holds_comes_before_what_is_over_and_faults_before_alerts() -> None:

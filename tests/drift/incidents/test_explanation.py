@@ -280,7 +280,7 @@ def test_sessions_without_an_ic_have_no_picture() -> None:
     ("signs", "start", "expected"),
     [
         ([], None, "the last 63 sessions"),
-        ([date(2024, 1, 5)], None, "from 10 sessions before the first sign of a fault on"),
+        ([date(2024, 1, 5)], None, "from 21 sessions before the first sign of a fault on"),
         ([date(2020, 1, 6)], None, "the last 250 sessions; give START and END for earlier ones"),
         ([], date(2024, 5, 1), "as asked"),
     ],
