@@ -10,6 +10,7 @@ help:  ## list the targets
 
 setup:  ## make .venv with all tools, and install the pre-commit hooks
 	test -d .venv || python3 -m venv .venv
+	$(BIN)/pip install -q --upgrade pip  # the one that Python brings has known vulnerabilities
 	$(BIN)/pip install -q -e '.[dev]'
 	if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/pre-commit install; fi
 
@@ -49,7 +50,7 @@ words:  ## the house's word list
 types:  ## mypy, strict
 	$(BIN)/mypy
 
-audit:  ## known vulnerabilities of every package in .venv (asks PyPI)
+audit:  ## known vulnerabilities of every package in .venv (PyPI, and the last review)
 	$(BIN)/python .ci/audit.py
 
 sbom:  ## build/sbom.json: what users install with us, as CycloneDX

@@ -23,10 +23,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import psycopg
 import requests
 from psycopg import sql
 
+from benchmarks.databases import clone, without_flushes
 from mlflow_timescale import db
 from mlflow_timescale.db.embedded import keywords, temporary
 from mlflow_timescale.db.uri import DatabaseURI
@@ -65,19 +65,14 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 def server(uri: str | None, *, durable: bool = True) -> Iterator[DatabaseURI]:
     """The server of `--uri`, or an embedded one for the length of the block.
 
-    One that is not durable writes nothing to disk before it must: for results, not for times.
+    One that is not durable leaves its writes to the operating system: for results, not for times.
     """
     if uri:
         yield DatabaseURI.parse(uri)
         return
     with temporary() as embedded:
         if not durable:
-            with db.connect(embedded, autocommit=True) as admin:
-                for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-                    admin.execute(
-                        sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting))
-                    )
-                admin.execute("SELECT pg_reload_conf()")
+            without_flushes(embedded)
         yield embedded
 
 
@@ -89,39 +84,20 @@ def new_database(
 
     Connections to the template are ended: PostgreSQL copies no database that is in use.
     """
-    name = sql.Identifier(f"bench_{kind}_{uuid.uuid4().hex[:8]}")
+    name = f"bench_{kind}_{uuid.uuid4().hex[:8]}"
     source = str(keywords(template)["dbname"]) if template else "template1"
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(source))
     with db.connect(on, autocommit=True) as admin:
         if template is not None:
             admin.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
                 [source],
             )
-        _create(admin, statement)
+        clone(admin, name, source)
     try:
-        yield on.with_database(name.as_string().strip('"'))
+        yield on.with_database(name)
     finally:
         with db.connect(on, autocommit=True) as admin:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
-
-
-def _create(admin: db.Connection, statement: sql.Composed) -> None:
-    # TimescaleDB's background workers connect to the template now and then.
-    for attempt in range(20):
-        try:
-            admin.execute(statement)
-            return
-        except psycopg.errors.ObjectInUse:
-            time.sleep(0.1 * (attempt + 1))
-    admin.execute(statement)
-
-
-def vanilla_url(uri: DatabaseURI) -> str:
-    """The URI by which plain MLflow, on psycopg2, reaches the same database."""
-    parts = {key: str(value) for key, value in keywords(uri).items()}
-    query = "&".join(f"{key}={parts[key]}" for key in ("host", "port", "user") if parts.get(key))
-    return f"postgresql+psycopg2:///{parts['dbname']}?{query}"
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 # Time

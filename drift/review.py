@@ -14,7 +14,8 @@ from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import Connection, load
 
 from . import strategies
-from .alerts import lifecycle
+from .alerts import deliveries, lifecycle
+from .alerts.deliveries import Delivery
 from .alerts.headroom import Headroom, headroom
 from .alerts.lifecycle import Alert
 from .alerts.simulation import RuleSimulation
@@ -22,8 +23,6 @@ from .cautions import cautions
 from .computation import healthy_history, reference_fit
 from .computation.history import History
 from .inputs.champions import Champions, Championship
-from .metrics import cusum
-from .metrics.cusum import Onset
 from .results import references, values
 from .results.drift_metrics import DriftMetrics
 from .results.values import Value
@@ -145,6 +144,22 @@ class StrategyReview(WatchedStrategy):
         with self._connect() as conn:
             return Rows(lifecycle.find(conn, self.strategy_id, states=states, since=since))
 
+    def undelivered(self) -> list[Delivery]:
+        """Messages on alerts that their targets have not taken, of the last 90 days.
+
+        Returns
+        -------
+        list of Delivery
+            The oldest first, each with its attempts and the last error.
+
+        Examples
+        --------
+        >>> monitor.undelivered()
+        []
+        """
+        with self._connect() as conn:
+            return Rows(deliveries.undelivered(conn, self.strategy_id))
+
     def headroom(self, session: date | None = None) -> list[Headroom]:
         """How far each rule was from opening at a session, by default the last computed one.
 
@@ -167,7 +182,7 @@ class StrategyReview(WatchedStrategy):
         day = history.sessions[-1] if session is None else self._session(session)
         if day not in history.computed:
             raise NotASession(f"session {day} of {self.strategy_id!r} has not been computed yet")
-        return headroom(history.judge(self.rules), history.sessions.index(day))
+        return headroom(history.judge(self.strategy.judging), history.sessions.index(day))
 
     def acknowledge(self, alert_id: int, *, by: str, note: str = "") -> None:
         """Record that a person handles an alert.
@@ -379,31 +394,6 @@ class StrategyReview(WatchedStrategy):
         missing = [rule for rule in chosen if rule.name not in done]
         return [*simulations, *(RuleSimulation.impossible(rule) for rule in missing)]
 
-    def onset(self) -> tuple[Onset, list[date]] | None:
-        """The beginning of the latest fall of the IC, as a change point.
-
-        Returns
-        -------
-        (Onset, list of date) or None
-            The onset, whose indices point into the list of sessions; None where the IC never fell
-            far below the accepted level, or no level was accepted.
-
-        Examples
-        --------
-        >>> monitor.onset() is None
-        True
-        """
-        with self._connect() as conn:
-            accepted = references.References(conn, self.strategy_id)
-            history = History.read(conn, self.strategy, accepted)
-        judged = [i for i, level in enumerate(history.levels) if level is not None]
-        if not judged:
-            return None
-        level = history.levels[judged[-1]]
-        first = next(i for i in judged if history.levels[i] == level)
-        onset = cusum.onset(history.of("ic")[first:], level) if level else None
-        return (onset, list(history.sessions[first:])) if onset else None
-
     def cautions(self, now: datetime | None = None) -> list[str]:
         """How far the monitor can be trusted: without an accepted reference, with gaps, stopped.
 
@@ -448,7 +438,7 @@ class StrategyReview(WatchedStrategy):
     def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
         stored = values.of_sessions(conn, self.strategy_id, day, day)
         runs = values.runs(conn, self.strategy_id, day, day)
-        then = lifecycle.open_at(conn, self.strategy_id, self.rules, day)
+        then = lifecycle.open_at(conn, self.strategy_id, self.strategy.judging, day)
         return DriftMetrics.of(
             self.strategy_id,
             day,

@@ -327,8 +327,8 @@ def _scaled(factor: float) -> Callable[[Any], Any]:
     return lambda model_input: model_input * factor
 
 
-def test_the_guide_to_serving(guide: Callable[..., Guide], database: DatabaseURI) -> None:
-    """Two versions of a model, and features of two names."""
+def two_versions(database: DatabaseURI, event: datetime) -> None:
+    """Two versions of a model, the first is champion, and features of two names."""
     mlflow.set_tracking_uri(database.url)
     for factor in (0.005, 0.01):
         with mlflow.start_run():
@@ -342,16 +342,33 @@ def test_the_guide_to_serving(guide: Callable[..., Guide], database: DatabaseURI
     mlflow.MlflowClient().set_registered_model_alias("momentum_gbm", "champion", 1)
     with FeatureStore(database) as store:
         frame = {"entity_key": ["AAPL", "MSFT"], "rsi_14": [61.2, 48.0]}
-        frame["event_time"] = [datetime(2024, 4, 18, 13, 30, tzinfo=timezone.utc)] * 2
+        frame["event_time"] = [event] * 2
         store.write_frame(frame, availability_lag=timedelta(minutes=1))
+
+
+def test_the_guide_to_serving(guide: Callable[..., Guide], database: DatabaseURI) -> None:
+    two_versions(database, datetime(2024, 4, 18, 13, 30, tzinfo=timezone.utc))
     guide("docs/serving.md").run()
+
+
+def test_the_guide_to_incidents(
+    guide: Callable[..., Guide], database: DatabaseURI, conn: psycopg.Connection
+) -> None:
+    two_versions(database, datetime(2024, 6, 3, 13, 30, tzinfo=timezone.utc))
+    conn.execute(
+        "UPDATE mlops.registry_history SET valid_from = '2024-01-08 09:00Z', mlflow_user = 'ann', "
+        "reason = 'first release' WHERE kind = 'alias'"
+    )
+    guide("docs/incidents.md").run()
 
 
 def test_the_guide_to_skew(guide: Callable[..., Guide]) -> None:
     guide("docs/skew.md").run()
 
 
-@pytest.mark.parametrize("page", ["docs/backup.md", "docs/sharing-a-database.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/backup.md", "docs/outages.md", "docs/sharing-a-database.md"]
+)
 def test_the_pages_of_operations(guide: Callable[..., Guide], page: str) -> None:
     """The statements of the pages run in tests/operations: test_backup.py and test_sharing.py."""
     guide(page).run()

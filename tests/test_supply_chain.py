@@ -35,7 +35,9 @@ def script(name: str) -> ModuleType:
     return module
 
 
+sys.path.append(str(ROOT / ".ci"))  # audit.py imports its neighbour, as it does when it is run
 audit = script("audit")
+advisories = importlib.import_module("advisories")
 
 
 def report(*skipped: str, **vulnerable: list[dict[str, Any]]) -> dict[str, Any]:
@@ -55,8 +57,14 @@ def answer(version: str, *advisories: dict[str, Any]) -> dict[str, Any]:
     return {"info": {"version": version}, "vulnerabilities": list(advisories)}
 
 
-def passes(result: Any, *acceptances: Any, strict: bool = False) -> bool:
-    return bool(audit.judge(result, acceptances, TODAY, strict)[1])
+def passes(result: Any, *acceptances: Any) -> bool:
+    return bool(audit.judge(result, acceptances, TODAY)[1])
+
+
+def record(**packages: str) -> Any:
+    """A review of versions, each with the advisories that affect it, that expires today."""
+    entries = {name: tuple(entry.split()) for name, entry in packages.items()}
+    return advisories.Review("somewhere", "abc", TODAY, TODAY, TODAY, entries)
 
 
 def test_a_vulnerable_package_fails_the_audit() -> None:
@@ -86,12 +94,124 @@ def test_a_withdrawn_advisory_is_no_finding() -> None:
     assert result.findings == ()
 
 
-def test_an_index_out_of_reach_is_named_and_fails_only_a_strict_audit() -> None:
-    result = audit.audit(None, INSTALLED, pytest.fail)
+def test_an_index_out_of_reach_fails_the_audit_whatever_was_reviewed() -> None:
+    every = record(alpha="1.0", beta="2.0", gamma="3.0")
+    result = audit.audit(None, INSTALLED, pytest.fail, every, TODAY)
     assert result.unchecked == ("alpha", "beta", "gamma")
-    assert passes(result)
-    assert not passes(result, strict=True)
-    assert audit.judge(result, [], TODAY)[0][-1].startswith("checked 0 of 3 packages")
+    assert not passes(result)
+    lines, _ = audit.judge(result, [], TODAY)
+    assert lines[0] == "NOT CHECKED, the index does not answer at all; try again later"
+    assert lines[-1].startswith("checked 0 of 3 packages")
+
+
+def test_a_review_answers_for_its_version_until_it_expires() -> None:
+    def reviewed(entry: str, today: date = TODAY) -> tuple[str, ...]:
+        result = audit.audit(report("beta"), INSTALLED, {}.get, record(beta=entry), today)
+        assert passes(result) == (result.unchecked == ())
+        assert set(result.reviewed + result.unchecked) == {"beta"}
+        return result.reviewed
+
+    assert reviewed("2.0") == ("beta",)
+    assert reviewed("2.0.1") == ()
+    assert reviewed("2.0", TODAY + timedelta(days=1)) == ()
+
+
+def test_a_package_that_neither_answers_for_fails_with_what_to_do() -> None:
+    lines, passed = audit.judge(audit.audit(report("beta"), INSTALLED, {}.get), [], TODAY)
+    assert not passed
+    assert lines[0] == "NOT CHECKED, the index does not answer: beta"
+    assert "upgrade these packages" in lines[1]
+    assert "--advisories" in lines[1]
+
+
+def test_what_a_review_found_counts_until_it_is_accepted() -> None:
+    reviewed = record(beta="2.0 PYSEC-1", alpha="1.0 PYSEC-2", gamma="2.9 PYSEC-3")
+    result = audit.audit(report("beta"), INSTALLED, {}.get, reviewed, TODAY)
+    assert [(finding.package, finding.ids) for finding in result.findings] == [
+        ("alpha", ("PYSEC-2",)),
+        ("beta", ("PYSEC-1",)),
+    ]
+    accepted = [
+        audit.Acceptance("PYSEC-1", "beta", "not reachable", TODAY),
+        audit.Acceptance("PYSEC-2", "alpha", "not reachable", TODAY),
+    ]
+    assert passes(result, *accepted)
+    assert not passes(result, accepted[0])
+
+
+def test_a_finding_of_index_and_review_is_one() -> None:
+    reviewed = record(beta="2.0 CVE-1")
+    answers = {"beta": answer("2.0", ADVISORY)}
+    result = audit.audit(report("beta"), INSTALLED, answers.get, reviewed, TODAY)
+    assert len(result.findings) == 1
+
+
+def osv(
+    *events: dict[str, str], versions: tuple[str, ...] = (), name: str = "Al_pha", **extra: str
+) -> dict[str, Any]:
+    ranges = [{"type": "GIT", "events": [{"introduced": "0"}]}]
+    ranges += [{"type": "ECOSYSTEM", "events": list(events)}] * bool(events)
+    package = {"ecosystem": "PyPI", "name": name}
+    affected = [{"package": package, "ranges": ranges, "versions": list(versions)}]
+    return {"id": "PYSEC-1", "affected": affected, **extra}
+
+
+SINCE = {"introduced": "1.0"}
+
+
+@pytest.mark.parametrize(
+    ("advisory", "affected"),
+    [
+        (osv({"introduced": "0"}), {"0.9", "1.0", "1.9", "1.10", "2.0rc1", "2.0", "3.0"}),
+        (osv(SINCE, {"fixed": "2.0"}), {"1.0", "1.9", "1.10", "2.0rc1"}),
+        (osv({"fixed": "2.0"}, SINCE), {"1.0", "1.9", "1.10", "2.0rc1"}),
+        (osv(SINCE, {"last_affected": "2.0"}), {"1.0", "1.9", "1.10", "2.0rc1", "2.0"}),
+        (osv(SINCE, {"fixed": "1.9"}, {"introduced": "2.0"}), {"1.0", "2.0", "3.0"}),
+        (osv(versions=("1.9", "2.0")), {"1.9", "2.0"}),
+        (osv(SINCE, {"fixed": "a fork"}), {"1.0", "1.9", "1.10", "2.0rc1", "2.0", "3.0"}),
+        (osv({"introduced": "0"}, withdrawn="2025-01-01T00:00:00Z"), set()),
+        (osv({"introduced": "0"}, name="alphabet"), set()),
+        (osv(), set()),
+    ],
+)
+def test_an_advisory_affects_the_versions_in_its_ranges(
+    advisory: dict[str, Any], affected: set[str]
+) -> None:
+    versions = {"0.9", "1.0", "1.9", "1.10", "2.0rc1", "2.0", "3.0"}
+    assert {v for v in versions if advisories.affects(advisory, "al-pha", v)} == affected
+
+
+def test_a_review_of_a_git_repository_is_recorded(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+        subprocess.run(["git", *who, "-C", str(tmp_path), *arguments], check=True)
+
+    for name in ("al-pha", "other"):
+        file = tmp_path / "vulns" / name / "PYSEC-1.yaml"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(osv({"introduced": "0"}, name=name)))
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "x", "--date=2020-01-01")
+    review = advisories.review(tmp_path, "a copy", {"beta": "2.0", "al-pha": "1.0"}, TODAY)
+    assert review.packages == {"al-pha": ("1.0", "PYSEC-1"), "beta": ("2.0",)}
+    assert review.expires == TODAY + advisories.VALID
+    assert re.fullmatch("[0-9a-f]{40}", review.commit)
+    advisories.write_review(review, tmp_path / "record.ini")
+    assert advisories.read_review(tmp_path / "record.ini") == review
+
+
+@pytest.mark.parametrize("text", ["", "[review]\ncommit = x\n[packages]", "[packages]\nx = 1"])
+def test_a_record_that_is_not_complete_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "record.ini").write_text(text)
+    with pytest.raises(ValueError, match="not complete"):
+        advisories.read_review(tmp_path / "record.ini")
+
+
+def test_the_record_of_the_last_review_can_be_read() -> None:
+    review = advisories.read_review()
+    assert review.database <= review.reviewed < review.expires
+    assert len(review.packages) > 200
 
 
 def test_an_accepted_finding_passes_until_its_date() -> None:

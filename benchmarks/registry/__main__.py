@@ -17,7 +17,8 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
 from psycopg import sql
 
 from benchmarks import harness
-from benchmarks.harness import alternating, new_database, seconds, vanilla_url
+from benchmarks.databases import vanilla_url
+from benchmarks.harness import alternating, new_database, seconds
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry.store import TimescaleRegistryStore

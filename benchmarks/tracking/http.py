@@ -13,7 +13,8 @@ import requests
 from mlflow import MlflowClient
 from mlflow.entities import Metric, ViewType
 
-from benchmarks.harness import served, vanilla_url
+from benchmarks.databases import vanilla_url
+from benchmarks.harness import served
 from benchmarks.tracking.sides import FIRST_RUN, T0, Side, compare, floor_of, report
 
 

@@ -13,7 +13,8 @@ import psycopg
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from psycopg import sql
 
-from benchmarks.harness import seconds, vanilla_url
+from benchmarks.databases import vanilla_url
+from benchmarks.harness import seconds
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.tracking.store import TimescaleTrackingStore

@@ -6,7 +6,13 @@ import click
 
 from mlflow_timescale.cli.kit import LazyGroup
 
-COMMANDS = {"skew": "drift.cli.skew:skew"}
+COMMANDS = {
+    "explain": "drift.cli.explain:explain",
+    "onset": "drift.cli.incident_onset:onset",
+    "replay": "drift.cli.incident_replay:replay",
+    "skew": "drift.cli.skew:skew",
+    "version": "drift.cli.incident_version:version",
+}
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from mlflow_timescale.cli.kit import Cell
@@ -12,14 +12,16 @@ from mlflow_timescale.db import Error
 from ..alerts.lifecycle import Alert
 from ..monitor import DriftMonitor
 from ..serving import memory
-from ..skew.clock import ClockChange, signed
-from ..skew.findings import Finding
-from ..skew.mornings import METRIC, named
-from ..skew.reconciliation import FeatureSkew, Reconciliation, Revised
-
-NOT_INDEPENDENT = (
-    "Not independent: serving read the store that it is compared with. A wrong value in the store "
-    "itself agrees; give an own source with --research."
+from ..skew.clock import signed
+from ..skew.mornings import METRIC
+from ..skew.reconciliation import FeatureSkew, Reconciliation
+from ..skew.sentences import (
+    NOT_INDEPENDENT,
+    clock_text,
+    counted,
+    finding_text,
+    percent,
+    revision_text,
 )
 
 
@@ -51,8 +53,8 @@ def title(result: Reconciliation) -> str:
     """The range, and how much was served."""
     days = f"{result.start}" + (f" to {result.end}" if result.end != result.start else "")
     return (
-        f"{result.strategy_id}  {days}, {_count(result.sessions, 'session')}, "
-        f"{_count(result.entities, 'name')}, {result.cells:,} cells served"
+        f"{result.strategy_id}  {days}, {counted(result.sessions, 'session')}, "
+        f"{counted(result.entities, 'name')}, {result.cells:,} cells served"
     )
 
 
@@ -62,69 +64,18 @@ def rows(result: Reconciliation) -> Iterator[tuple[Any, Any, Any, Any]]:
         lines = list(_lines(feature, result))
         since, text = lines[0] if lines else ("", "")
         style = "red" if feature.differing else ""
-        yield feature.feature, Cell(_percent(feature), style), since, text
+        yield feature.feature, Cell(percent(feature), style), since, text
         for since, text in lines[1:]:
             yield "", "", since, text
 
 
-def _percent(feature: FeatureSkew) -> str:
-    """Rounded down, so that 100.0% is every cell."""
-    return f"{int(feature.matches * 1000) / 10:.1f}%"
-
-
 def _lines(feature: FeatureSkew, result: Reconciliation) -> Iterator[tuple[Any, str]]:
     for found in feature.findings:
-        yield found.first, _finding(found, result)
+        yield found.first, finding_text(found, result)
     for change in feature.clocks:
-        yield change.first, _clock(change)
+        yield change.first, clock_text(change)
     if feature.revised is not None:
-        yield feature.revised.first, _revision(feature.revised)
-
-
-def _finding(found: Finding, result: Reconciliation) -> str:
-    lasting = f"; still so on {found.last}" if found.last == result.end != found.first else ""
-    ended = f", until {found.last}" if found.last not in (found.first, result.end) else ""
-    example = _example(found) if found.kind == "unexplained" else ""
-    return (
-        f"{named(found.kind, found.text)}, {found.cells:,} of {found.differing:,} cells"
-        f"{ended}{lasting}{example}"
-    )
-
-
-def _example(found: Finding) -> str:
-    one = found.examples[0]
-    served, research = (
-        "no value" if value is None else f"{value:.6g}" for value in (one.served, one.research)
-    )
-    return f": {one.entity} on {one.session}: served {served}, research {research}"
-
-
-def _clock(change: ClockChange) -> str:
-    reading = f": {change.reading}" if change.reading else ""
-    behind = _count(change.behind, "session")
-    late = f"; effect: served {behind} late" if change.behind else ""
-    early = "; effect: known before the values that it is made from (look-ahead)"
-    effect = early if change.moved < timedelta(0) else late
-    return (
-        f"event_time moved by {signed(change.moved)} ({change.usual} -> {change.hour}, in "
-        f"{_count(change.sessions, 'session')}){reading}{effect}"
-    )
-
-
-def _revision(revised: Revised) -> str:
-    parts = [f"revised after serving: {revised.cells:,} cells, {_count(revised.entities, 'name')}"]
-    if revised.median_factor is not None:
-        parts.append(f"median change x{revised.median_factor:.2f}")
-    if revised.known_after is not None:
-        parts.append(f"known {_after(revised.known_after)} after the decision")
-    if revised.producer:
-        run = f", run {revised.run_id[:8]}" if revised.run_id else ""
-        parts.append(f"by {revised.producer}{run}")
-    return ", ".join(parts) + "; no fault of serving"
-
-
-def _after(passed: timedelta) -> str:
-    return f"{passed.days}d{passed.seconds // 3600}h"
+        yield feature.revised.first, revision_text(feature.revised)
 
 
 def summary(result: Reconciliation, alert: Alert | None) -> Iterator[str]:
@@ -133,7 +84,7 @@ def summary(result: Reconciliation, alert: Alert | None) -> Iterator[str]:
     sessions = {day for feature in wrong for day in feature.by_session}
     opened = f" First alert: {alert.alert_id} ({alert.session})." if alert else ""
     if wrong:
-        count, days = _count(len(wrong), "feature"), _count(len(sessions), "session")
+        count, days = counted(len(wrong), "feature"), counted(len(sessions), "session")
         yield f"{count} wrong in {days}.{opened}"
     elif result.cells:
         yield f"Every served value that was compared agrees with research.{opened}"
@@ -178,7 +129,3 @@ def _feature_json(feature: FeatureSkew) -> dict[str, Any]:
         "clocks": [{**vars(change), "moved": signed(change.moved)} for change in feature.clocks],
         "revised": feature.revised,
     }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -2,7 +2,8 @@
 
 Entry points: `pipeline` (compute and store), `session_values` and `series_values` (the values of
 one session, and those that follow from the series), `history`, `reference_fit`,
-`provisional` (the reference until one is accepted), `lateness` (inputs that are behind).
+`provisional` (the reference until one is accepted), `lateness` (inputs that are behind),
+`served_version` (the champion when a session signalled).
 """
 
 # The modules that other rooms may import.
@@ -14,4 +15,5 @@ __all__ = [
     "pipeline",
     "provisional",
     "reference_fit",
+    "served_version",
 ]

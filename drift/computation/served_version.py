@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 
 from mlflow_timescale.common.calendars import TradingCalendar
 
@@ -26,7 +26,8 @@ def served_version(
     model, version = (primary.model_name, primary.model_version) if primary else ("", "")
     if not model or not version:
         return Value(observed.session, METRIC, "", None, 0, "no_version"), ""
-    champion = _champion(observed, model, champions, calendar)
+    signalled = observed.as_of or calendar.session_close(observed.session)
+    champion = champion_of(model, observed.session, signalled, champions, calendar)
     if champion is None:
         return Value(observed.session, METRIC, "", None, 0, "unknown"), ""
     differs = not champion.names(version)
@@ -34,13 +35,16 @@ def served_version(
     return Value(observed.session, METRIC, "", float(differs), 1, "ok"), note
 
 
-def _champion(
-    observed: Observed, model: str, champions: Champions, calendar: TradingCalendar
+def champion_of(
+    model: str, session: date, signalled: datetime, champions: Champions, calendar: TradingCalendar
 ) -> Championship | None:
-    signalled = observed.as_of or calendar.session_close(observed.session)
+    """The champion when a session signalled; of the last session that closed, else that of today.
+
+    None where the registry's history does not reach back to the signals, or there was none.
+    """
     champion = champions.at(model, signalled)
     begin = champions.begin(model)
     if champion is not None or begin is None or signalled >= begin:
         return champion
-    is_last = calendar.last_sessions(1, datetime.now(timezone.utc))[-1] == observed.session
+    is_last = calendar.last_sessions(1, datetime.now(timezone.utc))[-1] == session
     return champions.now(model) if is_last else None

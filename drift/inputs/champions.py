@@ -17,7 +17,7 @@ _queries = load("drift")
 
 @dataclass(frozen=True)
 class Championship:
-    """A version of a model and the time in which its alias `champion` pointed to it.
+    """A version of a model and the time in which the alias pointed to it.
 
     `until` is None while it does.
     """
@@ -46,10 +46,10 @@ def registered_models(conn: Connection) -> list[str]:
 
 
 class Champions:
-    """The champions of models over time; each model's are read on first use."""
+    """The champions of models over time, or the versions of another alias; read on first use."""
 
-    def __init__(self, conn: Connection) -> None:
-        self._conn = conn
+    def __init__(self, conn: Connection, alias: str = "champion") -> None:
+        self._conn, self._alias = conn, alias
         self._read: dict[str, Sequence[Championship]] = {}
 
     def at(self, model: str, moment: datetime) -> Championship | None:
@@ -67,16 +67,23 @@ class Champions:
         """The champions of a model that began in a period."""
         return [period for period in self._of(model) if start <= period.since < end]
 
+    def touching(self, model: str, start: datetime, end: datetime) -> list[Championship]:
+        """The champions of a model in a period, those that began before it too."""
+        return [
+            period
+            for period in self._of(model)
+            if period.since < end and (period.until is None or period.until > start)
+        ]
+
     def begin(self, model: str) -> datetime | None:
         """The time before which nothing is recorded about a model's champion."""
         return min((period.since for period in self._of(model)), default=None)
 
     def _of(self, model: str) -> Sequence[Championship]:
         if model not in self._read:
+            row = {"model": model, "alias": self._alias}
             exists = bool(model) and scalar(self._conn, _queries.registry_history_exists)
             self._read[model] = (
-                records(self._conn, Championship, _queries.champions, {"model": model})
-                if exists
-                else ()
+                records(self._conn, Championship, _queries.champions, row) if exists else ()
             )
         return self._read[model]

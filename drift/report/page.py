@@ -5,28 +5,25 @@ Needs the `report` extra (matplotlib, Jinja2).
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from importlib import resources
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from mlflow_timescale.common.text import printable
-
 from ..alerts.headroom import Headroom, headroom
-from ..alerts.lifecycle import Alert
+from ..alerts.lifecycle import Alert, loud
+from ..alerts.retraining import RetrainingTrigger, triggers
 from ..alerts.rules import SEVERITIES, Evaluation, Rule
 from ..metrics.buckets import Reference
 from ..metrics.cusum import Baseline, Onset
 from ..metrics.psi import PSIResult, session_psi
 from ..results.limits import limit_of, outlook
 from . import drawing
+from .templates import embedded, number, template
 
 __all__ = ["Report", "figures", "render"]
 
@@ -132,29 +129,18 @@ def render(report: Report, pictures: Mapping[str, bytes] | None = None) -> str:
     status = alerts[0]["rule"].severity if alerts else "ok"
     features = list(_features(report))
     rooms = headroom(report.evaluation)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=False, finalize=_visible
-    )
-    environment.filters["number"] = _number
-    template = environment.from_string(
-        resources.files("drift.report").joinpath("report.html").read_text()
-    )
-    return template.render(
+    return template("report.html").render(
         report=report,
         status=status,
         headline=_headline(alerts, outlook(rooms)),
         alerts=alerts,
+        retraining=[trigger.text for trigger in _retraining(report)],
         days=[report.sessions[-1 - ago] if len(report.sessions) > ago else "" for ago in AGO],
         numbers=list(_numbers(report, rooms)),
         pictures=[_picture(report, name, data) for name, data in drawn.items()],
         features=features[:MOST_FEATURES],
         more=max(len(features) - MOST_FEATURES, 0),
     )
-
-
-def _visible(value: object) -> object:
-    """What is written for a value: names with their control characters and bidi marks escaped."""
-    return printable(value) if type(value) is str else value
 
 
 def _figures(report: Report) -> Iterator[tuple[str, Figure]]:
@@ -235,12 +221,11 @@ NOTES = {
 
 def _picture(report: Report, name: str, data: bytes) -> dict[str, str]:
     text = _onset_text(report) if name == "ic" and report.onset is not None else ""
-    encoded = base64.b64encode(data).decode("ascii")
     return {
         "title": TITLES.get(name, name),
         "note": NOTES.get(name, ""),
         "text": text,
-        "data": encoded,
+        "data": embedded(data),
     }
 
 
@@ -275,6 +260,10 @@ def _open_alerts(report: Report) -> list[dict[str, Any]]:
         if last >= 0 and state.open[last]
     ]
     return sorted(found, key=_loudness)
+
+
+def _retraining(report: Report) -> tuple[RetrainingTrigger, ...]:
+    return triggers(loud(report.stored.values()))
 
 
 def _note(alert: Alert | None) -> str:
@@ -321,7 +310,7 @@ def _last_value(values: np.ndarray, sessions: Sequence[date]) -> str:
     value, at = _last_known(values)
     if at < 0 or at == len(values) - 1:
         return ""
-    return f"last: {_number(value)} on {sessions[at]}"
+    return f"last: {number(value)} on {sessions[at]}"
 
 
 def _limit(name: str, report: Report, rooms: Sequence[Headroom]) -> str:
@@ -331,7 +320,7 @@ def _limit(name: str, report: Report, rooms: Sequence[Headroom]) -> str:
     if name == "psi_max" and not limit_of(name, rooms):
         return _limit_of_psi(report)
     if name == "ic_60d_avg" and report.baseline is not None:
-        return f"accepted {_number(report.baseline.mean)}"
+        return f"accepted {number(report.baseline.mean)}"
     return limit_of(name, rooms) or NO_LIMIT.get(name, "")
 
 
@@ -341,7 +330,7 @@ def _limit_of_psi(report: Report) -> str:
     if not known:
         return ""
     worst = max(known, key=lambda name: known[name].value or 0.0)
-    return f"{worst}, limit {_number(known[worst].limit)}"
+    return f"{worst}, limit {number(known[worst].limit)}"
 
 
 def _features(report: Report) -> Iterator[dict[str, Any]]:
@@ -356,14 +345,3 @@ def _features(report: Report) -> Iterator[dict[str, Any]]:
             "drifted": name in drifted,
             "missing": f"{share:.1%}",
         }
-
-
-def _number(value: float | None) -> str:
-    """Four significant digits; a dash where there is nothing.
-
-    >>> _number(0.012345), _number(1e-9), _number(1234.0), _number(None)
-    ('0.01235', '1e-09', '1234', '–')
-    """
-    if value is None or not np.isfinite(value):
-        return "–"
-    return f"{value:.4g}"

@@ -13,20 +13,18 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import sql
 
+from benchmarks.databases import clone, vanilla_url, without_flushes
 from mlflow_timescale import db
-from mlflow_timescale.db.embedded import keywords
 from mlflow_timescale.db.uri import DatabaseURI
 
-
-def without_flushes(server: DatabaseURI) -> None:
-    """Let a server leave its writes to the operating system's cache: a clone takes a tenth.
-
-    What is committed survives the end of the server's processes, not that of the machine.
-    """
-    with db.connect(server, autocommit=True) as admin:
-        for setting in ("fsync", "full_page_writes"):
-            _execute(admin, "ALTER SYSTEM SET {} = off", setting)
-        admin.execute("SELECT pg_reload_conf()")
+__all__ = [
+    "cloned",
+    "dispose_engines",
+    "ensure_template",
+    "temporary_roles",
+    "vanilla_url",
+    "without_flushes",
+]
 
 
 @contextmanager
@@ -34,7 +32,7 @@ def cloned(server: DatabaseURI, template: str = "template1") -> Iterator[Databas
     """A clone of `template` that lives as long as the `with` block."""
     name = f"test_{uuid.uuid4().hex[:16]}"
     with db.connect(server, autocommit=True) as admin:
-        _clone(admin, name, template)
+        clone(admin, name, template)
     try:
         yield server.with_database(name)
     finally:
@@ -71,13 +69,6 @@ def temporary_roles(conn: psycopg.Connection, *names: str) -> Iterator[list[str]
             _execute(conn, "DROP ROLE {}", role)
 
 
-def vanilla_url(uri: DatabaseURI) -> str:
-    """The URI by which plain MLflow, on psycopg2, reaches the same database."""
-    parts = {key: str(value) for key, value in keywords(uri).items()}
-    query = "&".join(f"{key}={parts[key]}" for key in ("host", "port", "user") if parts.get(key))
-    return f"postgresql+psycopg2:///{parts['dbname']}?{query}"
-
-
 def dispose_engines() -> None:
     """Close the connections that MLflow's stores keep per process and URI."""
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
@@ -86,16 +77,6 @@ def dispose_engines() -> None:
     for store in (Tracking, Registry):
         for engine in getattr(store, "_engine_map", {}).values():
             engine.dispose()
-
-
-def _clone(admin: psycopg.Connection, name: str, template: str) -> None:
-    # TimescaleDB's background workers connect to the template now and then, which blocks cloning.
-    for attempt in range(20):
-        try:
-            return _execute(admin, "CREATE DATABASE {} TEMPLATE {}", name, template)
-        except psycopg.errors.ObjectInUse:
-            time.sleep(0.1 * (attempt + 1))
-    raise TimeoutError(f"template {template} stays in use")
 
 
 def _close(admin: psycopg.Connection, name: str) -> None:

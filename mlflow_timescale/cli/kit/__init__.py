@@ -36,8 +36,13 @@ from mlflow_timescale.cli.kit.printing import (
     print_table,
     progress,
 )
-from mlflow_timescale.cli.kit.servers import maintenance, require_schema, require_server
-from mlflow_timescale.cli.kit.types import Age, Day, Duration, Moment, URIType
+from mlflow_timescale.cli.kit.servers import (
+    maintenance,
+    require_admin,
+    require_schema,
+    require_server,
+)
+from mlflow_timescale.cli.kit.types import Age, Day, Duration, Moment, URIType, When
 
 __all__ = [
     "Age",
@@ -48,6 +53,7 @@ __all__ = [
     "LazyGroup",
     "Moment",
     "URIType",
+    "When",
     "as_of_option",
     "by_option",
     "calendar_option",
@@ -70,6 +76,7 @@ __all__ = [
     "progress",
     "reason_option",
     "rehearsal_option",
+    "require_admin",
     "require_schema",
     "require_server",
     "session_option",

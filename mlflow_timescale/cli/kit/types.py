@@ -52,6 +52,19 @@ class Day(ParamType):
             self.fail(str(exc), param, ctx)
 
 
+class When(ParamType):
+    """A date such as 2024-01-12, or a point in time such as 2024-01-12T21:00Z."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> date | datetime:
+        is_date = isinstance(value, str) and len(value.strip()) == len("2024-01-12")
+        try:
+            return time.parse_day(value) if is_date else time.parse_time(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
 class Duration(ParamType):
     """A fixed length of time, such as 5d or 4h."""
 

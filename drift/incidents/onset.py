@@ -1,0 +1,304 @@
+"""Since when the IC is low, which features moved first, and what changed around that day."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from itertools import groupby
+from typing import Any
+
+from ..metrics import cusum
+from ..skew.sentences import counted
+from .text import aligned
+
+__all__ = ["KINDS", "Decay", "Mover", "NearbyChange", "decisions", "reading"]
+
+# What may change near an onset, those that explain a fall best first; and how a reading begins.
+KINDS = {
+    "wrong version": "another version served",
+    "gap": "inputs were not there",
+    "promotion": "a promotion",
+    "served version": "another model served",
+    "feature version": "another version of a feature",
+    "definition": "a new definition of a feature",
+    "revision": "an input was revised",
+    "code": "other code served",
+    "packages": "other packages served",
+    "reference": "a reference was accepted",
+    "schema": "the schema changed",
+}
+WRONG = "wrong version"
+NO_CAUSES = ("reference", "schema")  # of a fall: they change no output
+
+
+@dataclass(frozen=True)
+class Mover:
+    """An input that left its accepted range, or differs from research, near the onset.
+
+    Attributes
+    ----------
+    feature
+        Its name.
+    metric
+        Of the value: "psi" in units of its limit, "skew" in cells, "missing_excess", ...
+    first, last
+        The first and the last session beyond the limit.
+    sessions
+        How many of them were.
+    value, limit
+        The largest value in these, and its limit.
+    text
+        In words.
+    """
+
+    feature: str
+    metric: str
+    first: date
+    last: date
+    sessions: int
+    value: float
+    limit: float
+    text: str
+
+
+@dataclass(frozen=True)
+class NearbyChange:
+    """Something that changed near the onset.
+
+    Attributes
+    ----------
+    kind
+        A key of `KINDS`.
+    session
+        The date on which it took effect.
+    text
+        In words.
+    subject
+        The version that served, or the alias that moved; "" otherwise.
+    """
+
+    kind: str
+    session: date
+    text: str
+    subject: str = ""
+
+
+@dataclass(frozen=True)
+class Decay:
+    """The latest fall of the IC below its accepted level, and what happened around its onset.
+
+    Iterating gives the onset and the sessions.
+
+    Attributes
+    ----------
+    strategy_id
+        The strategy.
+    onset, sessions
+        The change point, whose indices point into the sessions.
+    movers
+        Inputs that moved near the onset, the first first.
+    quiet
+        The largest value in units of its limit of the inputs that did not move; None without any.
+    changes
+        What changed near the onset, in order.
+    unknown
+        Kinds of change of which nothing is recorded, with the reason.
+    ics, level
+        The IC of each session, shape (sessions,), NaN where there is none; and its accepted level.
+    reading
+        What the evidence looks like, in a sentence.
+    decisions
+        What to decide, each with its reason.
+    """
+
+    strategy_id: str
+    onset: cusum.Onset
+    sessions: tuple[date, ...]
+    movers: tuple[Mover, ...] = ()
+    quiet: tuple[str, float] | None = None
+    changes: tuple[NearbyChange, ...] = ()
+    reading: str = ""
+    decisions: tuple[str, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    ics: tuple[float, ...] = ()
+    level: float | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.onset
+        yield list(self.sessions)
+
+    @property
+    def first(self) -> date:
+        """The first session of the fall."""
+        return self.sessions[self.onset.index]
+
+    @property
+    def interval(self) -> tuple[date, date]:
+        """The ends of the 95% interval of the first session."""
+        return self.sessions[self.onset.low], self.sessions[self.onset.high]
+
+    @property
+    def seen(self) -> date:
+        """The session on which the fall was beyond doubt: the alarm."""
+        return self.sessions[self.onset.alarm]
+
+    @property
+    def recovered(self) -> date | None:
+        """The session by which the IC was back; None while the fall lasts."""
+        return None if self.onset.until is None else self.sessions[self.onset.until]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        low, high = self.interval
+        return {
+            "strategy_id": self.strategy_id,
+            "onset": self.first,
+            "low": low,
+            "high": high,
+            "alarm": self.seen,
+            "recovered": self.recovered,
+            "before": self.onset.before,
+            "after": self.onset.after,
+            "quiet": self.quiet and dict(zip(("feature", "of_limit"), self.quiet, strict=True)),
+            "movers": [asdict(mover) for mover in self.movers],
+            "changes": [asdict(change) for change in self.changes],
+            "unknown": dict(self.unknown),
+            "reading": self.reading,
+            "decisions": list(self.decisions),
+        }
+
+    def picture(self) -> bytes:
+        """The IC around the onset, and below when each input moved, as a PNG file."""
+        from .picture import onset_picture  # imports matplotlib
+
+        return onset_picture(self)
+
+    def lines(self) -> list[str]:
+        """The answer as text."""
+        return list(_lines(self))
+
+
+def reading(
+    movers: Sequence[Mover],
+    changes: Sequence[NearbyChange],
+    broken: Collection[str],
+    start: date = date.min,
+) -> str:
+    """What the evidence looks like: the explanations in words, the strongest first.
+
+    Parameters
+    ----------
+    start
+        Movers and changes that began before this date explain no fall; they are named apart.
+    broken
+        The metrics by which an input is broken; by others it has only moved.
+
+    Examples
+    --------
+    >>> reading([], [], ["skew"])
+    'decay of the signal itself, not a broken input'
+    """
+    earlier = [f"{m.feature} since {m.first}" for m in movers if m.first < start]
+    earlier += [f"{c.text}, since {c.session}" for c in changes if c.session < start]
+    movers = [mover for mover in movers if mover.first >= start]
+    changes = [change for change in changes if change.session >= start]
+    causes = {kind: _of(kind, changes) for kind in KINDS if kind not in NO_CAUSES}
+    found = [f"{KINDS[WRONG]}: {c.text}, from {c.session}" for c in causes.pop(WRONG)[:1]]
+    faults = [mover for mover in movers if mover.metric in broken]
+    if faults:
+        others = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+        first = faults[0]
+        found.append(f"a broken input: {first.feature}, {first.text}, since {first.first}{others}")
+    if not found:
+        found = [
+            f"{KINDS[c[0].kind]}: {c[0].text}, on {c[0].session}" for c in causes.values() if c
+        ]
+    if not found and movers:
+        first = movers[0]
+        found.append(
+            f"the inputs moved, none is broken: {first.feature}, {first.text}, since "
+            f"{first.first}; another regime than the model was trained on"
+        )
+    if not found and earlier:
+        return f"nothing began near the onset; what was wrong before: {'; '.join(earlier[:3])}"
+    return "; and ".join(found[:3]) or "decay of the signal itself, not a broken input"
+
+
+def decisions(
+    result: Decay, alerts: Sequence[tuple[str, str, date]], broken: Collection[str]
+) -> tuple[str, ...]:
+    """What to decide, the cause first.
+
+    Parameters
+    ----------
+    alerts
+        Action, severity and first session of the open alerts on the IC, the worst first.
+    broken
+        As of `reading`.
+    """
+    if result.recovered is not None:
+        return (f"none: the IC is back since {result.recovered}",)
+    faults = [mover for mover in result.movers if mover.metric in broken]
+    kinds = {change.kind for change in result.changes}
+    end = result.sessions[-1]
+    where = f"-s {shlex.quote(result.strategy_id)} {result.interval[0]} {end}"
+    chosen = []
+    if WRONG in kinds:
+        chosen.append(f"serve the right version: mlflow-timescale incident version {where}")
+    if faults:
+        names = ", ".join(dict.fromkeys(mover.feature for mover in faults))
+        chosen.append(f"repair {names}: mlflow-timescale incident skew {where}")
+    if not chosen:
+        chosen += [_gone_back(change) for change in _of("promotion", result.changes)[-1:]]
+    if not chosen:
+        chosen.append("retrain")
+    worst = [f"{action} ({severity} since {session})" for action, severity, session in alerts[:1]]
+    return (*chosen, *worst)
+
+
+def _mover(mover: Mover) -> list[str]:
+    return [mover.feature, f"since {mover.first}", counted(mover.sessions, "session"), mover.text]
+
+
+def _gone_back(change: NearbyChange) -> str:
+    alias = shlex.quote(change.subject)
+    return (
+        f"compare the versions, or go back: mlflow-timescale registry rollback {alias} --reason WHY"
+    )
+
+
+def _of(kind: str, changes: Sequence[NearbyChange]) -> list[NearbyChange]:
+    return [change for change in changes if change.kind == kind]
+
+
+def _reason(pair: tuple[str, str]) -> str:
+    return pair[1]
+
+
+def _lines(result: Decay) -> Iterator[str]:
+    low, high = result.interval
+    back = f", back by {result.recovered}" if result.recovered else ""
+    yield (
+        f"IC fell from {result.onset.before:.3f} to {result.onset.after:.3f}, first bad session "
+        f"{result.first} [{low}, {high}], seen {result.seen}{back}"
+    )
+    if result.movers:
+        yield "features that moved first:"
+        rows = [_mover(mover) for mover in result.movers]
+        yield from (f"  {line}" for line in aligned(rows))
+    else:
+        nearest = f" ({result.quiet[0]} {result.quiet[1]:.1f})" if result.quiet else ""
+        yield f"features that moved first: none above its limit{nearest}"
+    if result.changes:
+        yield "around it:"
+        rows = [[f"{c.session}", c.kind, c.text] for c in result.changes]
+        yield from (f"  {line}" for line in aligned(rows))
+    missing = [k for k in KINDS if k not in result.unknown and not _of(k, result.changes)]
+    if missing:
+        yield f"{'also ' if result.changes else ''}around it: no {', no '.join(missing)}"
+    for reason, kinds in groupby(sorted(result.unknown.items(), key=_reason), key=_reason):
+        yield f"not known: {', '.join(kind for kind, _ in kinds)} ({reason})"
+    yield f"reading: {result.reading}"
+    yield f"decisions: {'; '.join(result.decisions)}"
