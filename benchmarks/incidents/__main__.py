@@ -15,6 +15,7 @@ served, and the monitor is asked what it was. `--healthy` strategies serve ten h
 from __future__ import annotations
 
 import json
+import tempfile
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -34,16 +35,18 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=list(FAULTS), default=list(FAULTS))
     parser.add_argument("--healthy", type=int, default=20, help="strategies of ten months each")
-    parser.add_argument("--results", type=Path, required=True, help="a line for each trial")
+    parser.add_argument("--results", type=Path, help="a line for each trial")
     parser.add_argument("--tables", action="store_true", help="print the tables, run nothing")
     arguments = parser.parse_args()
-    if not arguments.tables:
-        with harness.server(arguments.uri, durable=False) as server:
-            seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-            for row in run(server, arguments.results, seeds, arguments.kinds, arguments.healthy):
-                with arguments.results.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-    print(tables.of(tables.read(arguments.results)))
+    with tempfile.TemporaryDirectory() as folder:
+        results = arguments.results or Path(folder, "incidents.jsonl")
+        if not arguments.tables:
+            with harness.server(arguments.uri, durable=False) as server:
+                seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+                for row in run(server, results, seeds, arguments.kinds, arguments.healthy):
+                    with results.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(row) + "\n")
+        print(tables.of(tables.read(results)))
 
 
 def run(

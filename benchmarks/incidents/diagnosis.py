@@ -169,7 +169,7 @@ def _decay(answers: Answers, fault: Planted, market: Market) -> tuple[bool, str]
 
 def explanation(monitor: DriftMonitor, end: date, now: datetime) -> Any:
     """The explanation of what is wrong in the sessions before `end`."""
-    return monitor.explain(end=end, now=now, log=False) if hasattr(monitor, "explain") else None
+    return monitor.explain(end=end, now=now, log=False)
 
 
 def is_explained(explanation: Any, fault: Planted) -> bool:

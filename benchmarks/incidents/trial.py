@@ -217,9 +217,8 @@ class Trial:
             outcome.seen_after = 0 if outcome.diagnosed else None
         begin = time.perf_counter()
         explanation = diagnosis.explanation(monitor, days[last], now)
-        if explanation is not None:
-            outcome.seconds = time.perf_counter() - begin
-            outcome.explained = diagnosis.is_explained(explanation, fault)
+        outcome.seconds = time.perf_counter() - begin
+        outcome.explained = diagnosis.is_explained(explanation, fault)
         alerts = [alert for alert in monitor.alerts() if alert.session >= days[0]]
         outcome.false_alerts = diagnosis.false_alerts(alerts, fault, days)
         found = statistics.judge(self.served, self.market, _ic_alerts(alerts), fault, last)
