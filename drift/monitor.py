@@ -15,6 +15,8 @@ from mlflow_timescale.db import Connection, is_rehearsal, load
 
 from .alerts import lifecycle
 from .computation import lateness, pipeline, provisional
+from .incidents import collecting
+from .incidents.explanation import Explanation
 from .incidents.questions import IncidentQuestions
 from .metrics.psi import Reference
 from .results import values
@@ -313,6 +315,60 @@ class DriftMonitor(IncidentQuestions):
                 tolerances=tolerances,
                 now=require_zone(now, "now") if now else None,
             )
+
+    def explain(
+        self,
+        start: date | None = None,
+        end: date | None = None,
+        *,
+        log: bool = True,
+        now: datetime | None = None,
+    ) -> Explanation:
+        """What is wrong, since when and why, and what to decide; or that nothing is wrong.
+
+        A question that cannot be answered is a line of the explanation, and no error.
+
+        Parameters
+        ----------
+        start, end
+            By default the last quarter, and further back if an alert or a fall of the IC began
+            earlier. Without `start`, the sessions before `end`.
+        log
+            Whether the page becomes the artifact `incident/<end>.html` of the strategy's MLflow
+            run. Without MLflow there is a warning.
+        now
+            The present moment (aware), for tests and replays.
+
+        Returns
+        -------
+        drift.incidents.explanation.Explanation
+            `lines()` is its text, `html()` its page.
+
+        Raises
+        ------
+        InvalidTime
+            The end lies before the start.
+        Error
+            No session was computed or served.
+
+        Examples
+        --------
+        >>> explanation = monitor.explain(log=False)
+        >>> explanation.status, explanation.headline
+        ('ok', 'Nothing is wrong.')
+        """
+        if start is not None:
+            start, end = parse_period(start, end or start)
+        moment = require_zone(now, "now") if now else None
+        explanation = collecting.explain(self, start, end, now=moment)
+        if log and self.tracking_uri is not None and not is_rehearsal():
+            from .mlflow_runs import log_incident
+
+            with self._connect() as conn:
+                log_incident(
+                    conn, self.strategy, self.tracking_uri, explanation.end, explanation.html()
+                )
+        return explanation
 
     def confirm_repair(self, session: date, *, feature: str = "", by: str, reason: str) -> None:
         """Confirm that a feature that was late is right again; the sessions since are judged again.

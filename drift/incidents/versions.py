@@ -8,7 +8,8 @@ from datetime import date, datetime
 from itertools import groupby
 from typing import Any
 
-from .text import aligned, counted
+from ..skew.sentences import counted
+from .text import aligned
 
 __all__ = ["AliasMove", "ServedInterval", "ServedSession", "ServedVersions", "intervals"]
 

@@ -46,6 +46,8 @@ WITHOUT = {
     "features training",
     "features verify",
     "features watermark",
+    "incident explain",  # --no-mlflow adds no page to the strategy's run
+    "incident onset",
     "incident replay",
     "incident skew",
     "incident version",

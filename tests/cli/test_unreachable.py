@@ -63,6 +63,8 @@ COMMANDS = {
     "features watermark": [],
     "features write": [FILE],
     "import": ["sqlite:///mlflow.db"],
+    "incident explain": ["-s", "momentum"],
+    "incident onset": [],
     "incident replay": ["momentum", "AAPL"],
     "incident skew": [],
     "incident version": [],
