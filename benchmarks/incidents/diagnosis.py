@@ -173,9 +173,13 @@ def explanation(monitor: DriftMonitor, end: date, now: datetime) -> Any:
 
 
 def is_explained(explanation: Any, fault: Planted) -> bool:
-    """Whether the first cause of the explanation is the fault."""
+    """Whether the first cause of the explanation, effects aside, is the fault.
+
+    A low IC and the alerts on statistics may be effects of the fault.
+    """
     kinds = {"time zone": "clock", "revision": "revision", "version": "version", "decay": "decay"}
-    causes = [cause for cause in explanation.causes if cause.kind != "alert"]
+    effects = {"alert"} if fault.kind == "decay" else {"alert", "decay"}
+    causes = [cause for cause in explanation.causes if cause.kind not in effects]
     if not causes:
         return False
     kind = kinds.get(fault.kind, "skew")

@@ -61,6 +61,7 @@ class Outcome:
     statistics_after: int | None = None
     statistics_named: bool = False
     answer: str = ""
+    causes: list[str] = field(default_factory=list)
     planted: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -219,6 +220,7 @@ class Trial:
         explanation = diagnosis.explanation(monitor, days[last], now)
         outcome.seconds = time.perf_counter() - begin
         outcome.explained = diagnosis.is_explained(explanation, fault)
+        outcome.causes = [cause.line for cause in explanation.causes[:4]]
         alerts = [alert for alert in monitor.alerts() if alert.session >= days[0]]
         outcome.false_alerts = diagnosis.false_alerts(alerts, fault, days)
         found = statistics.judge(self.served, self.market, _ic_alerts(alerts), fault, last)

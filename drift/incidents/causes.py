@@ -106,11 +106,15 @@ def _bracket(parts: Sequence[str]) -> str:
 
 
 def ordered(causes: Iterable[Cause]) -> tuple[Cause, ...]:
-    """What still holds first, then the more severe, then what explains the others, the earlier."""
+    """What still holds first, notes last; what may explain the others, the severer, the earlier.
+
+    A low IC and open alerts may be effects of what was served, and are often more severe than that.
+    """
     kinds = ("skew", "clock", "version", "replay", "decay", "alert", "revision")
 
-    def place(cause: Cause) -> tuple[bool, int, int, date]:
-        return cause.is_over, -loudness(cause.severity), kinds.index(cause.kind), cause.first
+    def place(cause: Cause) -> tuple[bool, bool, bool, int, int, date]:
+        loud, is_effect = loudness(cause.severity), cause.kind in ("decay", "alert")
+        return cause.is_over, loud < 0, is_effect, -loud, kinds.index(cause.kind), cause.first
 
     return tuple(sorted(causes, key=place))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from datetime import date, datetime, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -136,6 +137,11 @@ def test_what_holds_comes_before_what_is_over_and_faults_before_alerts() -> None
         PAST_VERSION,
         REVISED,
     )
+
+
+def test_a_fault_comes_before_the_severer_alert_on_its_effect() -> None:
+    halted = replace(DECAY, severity="emergency")
+    assert ordered([halted, LATE]) == (LATE, halted)
 
 
 @pytest.mark.parametrize(
