@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 
@@ -26,30 +25,41 @@ BEFORE = 10  # sessions before the interval of the onset in which its cause may 
 
 def read_decay(conn: Connection, strategy: Strategy) -> Decay | None:
     """The latest fall of the IC below its accepted level; None without one, or without a level."""
-    fall = _fall(conn, strategy)
-    if fall is None:
+    result = _fall(conn, strategy)
+    if result is None:
         return None
-    onset, sessions = fall
+    onset, sessions = result.onset, result.sessions
     window = slice(max(onset.low - BEFORE, 0), onset.alarm + 1)
     moved, quiet = movers.read_movers(conn, strategy, sessions, window)
     start, end = sessions[window.start], sessions[max(onset.high, onset.index)]
     features = _features(conn, strategy, start, end)
-    changes = nearby.read_changes(conn, strategy, (start, end), features, sessions[-1])
-    near = [mover for mover in moved if mover.first >= start]
-    told = reading(near, changes, movers.BROKEN)
-    result = Decay(strategy.strategy_id, onset, tuple(sessions), moved, quiet, changes, told)
+    near = nearby.read_changes(conn, strategy, (start, end), features, sessions[-1])
+    result = replace(
+        result,
+        movers=moved,
+        quiet=quiet,
+        changes=near.changes,
+        unknown=near.unknown,
+        reading=reading(moved, near.changes, movers.BROKEN, start),
+    )
     return replace(result, decisions=decisions(result, _alerts(conn, strategy), movers.BROKEN))
 
 
-def _fall(conn: Connection, strategy: Strategy) -> tuple[cusum.Onset, Sequence[date]] | None:
+def _fall(conn: Connection, strategy: Strategy) -> Decay | None:
+    """The change point alone."""
     history = History.read(conn, strategy, References(conn, strategy.strategy_id))
     judged = [i for i, level in enumerate(history.levels) if level is not None]
     if not judged:
         return None
     level = history.levels[judged[-1]]
     first = next(i for i in judged if history.levels[i] == level)
-    onset = cusum.onset(history.of("ic")[first:], level) if level else None
-    return None if onset is None else (onset, history.sessions[first:])
+    ics = history.of("ic")[first:]
+    onset = cusum.onset(ics, level) if level else None
+    if onset is None or level is None:
+        return None
+    sessions = tuple(history.sessions[first:])
+    ic = tuple(ics.tolist())
+    return Decay(strategy.strategy_id, onset, sessions, ics=ic, level=level.mean)
 
 
 def _features(conn: Connection, strategy: Strategy, start: date, end: date) -> list[str]:

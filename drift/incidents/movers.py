@@ -146,7 +146,8 @@ def _mover(
     behind = counted(round(abs(value)), "session")
     factor = float(10**value) if metric == "unit_shift" else 0.0
     text = _TEXTS[metric].format(value=value, sessions=behind, factor=factor)
-    return Mover(feature, metric, sessions[int(span[0])], len(span), value, limit, text)
+    first, last = sessions[int(span[0])], sessions[int(span[-1])]
+    return Mover(feature, metric, first, last, len(span), value, limit, text)
 
 
 def _quiet(

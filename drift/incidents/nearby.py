@@ -14,14 +14,15 @@ from mlflow_timescale.db.rows import mappings
 from ..alerts import lifecycle
 from ..inputs import feature_values
 from ..results.references import References
+from ..serving import memory
 from ..skew.sentences import counted
 from ..strategies import Strategy
 from . import timeline
 from .onset import NearbyChange
 from .replay import changed_packages
-from .versions import DIFFERS, ServedVersions
+from .versions import DIFFERS, NO_VERSION, ServedVersions
 
-__all__ = ["changed_origins", "read_changes"]
+__all__ = ["Nearby", "changed_origins", "read_changes"]
 
 _queries = load("incidents")
 LISTED = 5
@@ -36,6 +37,14 @@ GAPS = (
     "few_returns",
     "few_names",
 )
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """What changed, in order, and why of some kinds it is not known whether they did."""
+
+    changes: tuple[NearbyChange, ...]
+    unknown: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,8 @@ def read_changes(
     span: tuple[date, date],
     features: Sequence[str],
     last: date,
-) -> tuple[NearbyChange, ...]:
-    """What changed from one session to another, in order.
+) -> Nearby:
+    """What changed from one session to another.
 
     Parameters
     ----------
@@ -73,17 +82,46 @@ def read_changes(
     calendar = strategy.calendar
     closes = calendar.session_open(calendar.next_session(end))
     period = _Period(start, end, calendar.session_open(start), closes)
-    served = timeline.read_versions(conn, strategy, calendar.previous_session(start), last)
+    before = calendar.previous_session(start)
+    served = timeline.read_versions(conn, strategy, before, last)
+    row = {"strategy_id": strategy.strategy_id, "start": before, "end": end}
+    origins = mappings(conn, _queries.served_origins, row)
+    known = set(feature_values.names(conn)) if feature_values.exist(conn) else set()
+    watched = [name for name in features if name in known]
     found = [
         *_versions(served, period),
-        *_origins(conn, strategy, period),
+        *changed_origins(origins),
         *_gaps(conn, strategy, period),
         *_references(conn, strategy, period),
         *_schema(conn, period),
+        *(_features(conn, period, watched) if watched else ()),
     ]
-    if feature_values.exist(conn):
-        found += _features(conn, strategy, period, features)
-    return tuple(sorted(found, key=lambda change: change.session))
+    unknown = _unknown(served, bool(origins), bool(watched), memory.removed_before(conn), start)
+    return Nearby(tuple(sorted(found, key=lambda change: change.session)), unknown)
+
+
+def _unknown(
+    served: ServedVersions,
+    has_origins: bool,
+    has_features: bool,
+    removed_before: date | None,
+    start: date,
+) -> dict[str, str]:
+    """The kinds of change of which nothing is recorded, and why."""
+    unknown: dict[str, str] = {}
+    kinds: tuple[str, ...] = ("wrong version", "promotion", "served version")
+    if all(part.verdict == NO_VERSION for part in served.intervals):
+        unknown |= dict.fromkeys(kinds, "the predictions name no version")
+    elif not any(part.alias_version for part in served.intervals):
+        unknown |= dict.fromkeys(kinds[:2], f"the registry has no history of {served.alias}")
+    if not has_origins:
+        is_removed = removed_before is not None and start < removed_before
+        reason = "retention removed it" if is_removed else "`Serving` recorded nothing"
+        unknown |= dict.fromkeys(("code", "packages"), reason)
+    if not has_features:
+        kinds = ("feature version", "definition", "revision")
+        unknown |= dict.fromkeys(kinds, "no feature of the store is watched")
+    return unknown
 
 
 def _versions(served: ServedVersions, period: _Period) -> Iterator[NearbyChange]:
@@ -97,7 +135,8 @@ def _versions(served: ServedVersions, period: _Period) -> Iterator[NearbyChange]
     before = ""
     for part in served.intervals:
         is_near = period.start <= part.first <= period.end
-        if part.verdict == DIFFERS and is_near:
+        # One that began earlier still matters while it lasts.
+        if part.verdict == DIFFERS and part.first <= period.end and part.last >= period.start:
             days = counted(part.sessions, "session")
             text = f"served {part.served}, {served.alias} was {part.alias_version}, {days}"
             yield NearbyChange("wrong version", part.first, text, part.served)
@@ -105,12 +144,6 @@ def _versions(served: ServedVersions, period: _Period) -> Iterator[NearbyChange]
             text = f"served {part.served or 'without a name'}, before {before}"
             yield NearbyChange("served version", part.first, text, part.served)
         before = part.served or before
-
-
-def _origins(conn: Connection, strategy: Strategy, period: _Period) -> Iterator[NearbyChange]:
-    start = strategy.calendar.previous_session(period.start)
-    row = {"strategy_id": strategy.strategy_id, "start": start, "end": period.end}
-    return changed_origins(mappings(conn, _queries.served_origins, row))
 
 
 def changed_origins(rows: Sequence[Mapping[str, Any]]) -> Iterator[NearbyChange]:
@@ -177,9 +210,7 @@ def _schema(conn: Connection, period: _Period) -> Iterator[NearbyChange]:
         yield NearbyChange("schema", day, text)
 
 
-def _features(
-    conn: Connection, strategy: Strategy, period: _Period, features: Sequence[str]
-) -> Iterator[NearbyChange]:
+def _features(conn: Connection, period: _Period, features: Sequence[str]) -> Iterator[NearbyChange]:
     row = period.row(features=list(features))
     yield from _revisions(mappings(conn, _queries.revised_features, row))
     for name, version, written, producer in conn.execute(_queries.new_feature_versions, row):

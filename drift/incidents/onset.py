@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import date
+from itertools import groupby
 from typing import Any
 
 from ..metrics import cusum
@@ -42,10 +43,10 @@ class Mover:
         Its name.
     metric
         Of the value: "psi" in units of its limit, "skew" in cells, "missing_excess", ...
-    first
-        The first session beyond the limit.
+    first, last
+        The first and the last session beyond the limit.
     sessions
-        In how many sessions near the onset.
+        How many of them were.
     value, limit
         The largest value in these, and its limit.
     text
@@ -55,6 +56,7 @@ class Mover:
     feature: str
     metric: str
     first: date
+    last: date
     sessions: int
     value: float
     limit: float
@@ -101,6 +103,10 @@ class Decay:
         The largest value in units of its limit of the inputs that did not move; None without any.
     changes
         What changed near the onset, in order.
+    unknown
+        Kinds of change of which nothing is recorded, with the reason.
+    ics, level
+        The IC of each session, shape (sessions,), NaN where there is none; and its accepted level.
     reading
         What the evidence looks like, in a sentence.
     decisions
@@ -115,6 +121,9 @@ class Decay:
     changes: tuple[NearbyChange, ...] = ()
     reading: str = ""
     decisions: tuple[str, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    ics: tuple[float, ...] = ()
+    level: float | None = None
 
     def __iter__(self) -> Iterator[Any]:
         yield self.onset
@@ -155,9 +164,16 @@ class Decay:
             "quiet": self.quiet and dict(zip(("feature", "of_limit"), self.quiet, strict=True)),
             "movers": [asdict(mover) for mover in self.movers],
             "changes": [asdict(change) for change in self.changes],
+            "unknown": dict(self.unknown),
             "reading": self.reading,
             "decisions": list(self.decisions),
         }
+
+    def picture(self) -> bytes:
+        """The IC around the onset, and below when each input moved, as a PNG file."""
+        from .picture import onset_picture  # imports matplotlib
+
+        return onset_picture(self)
 
     def lines(self) -> list[str]:
         """The answer as text."""
@@ -165,14 +181,17 @@ class Decay:
 
 
 def reading(
-    movers: Sequence[Mover], changes: Sequence[NearbyChange], broken: Collection[str]
+    movers: Sequence[Mover],
+    changes: Sequence[NearbyChange],
+    broken: Collection[str],
+    start: date = date.min,
 ) -> str:
     """What the evidence looks like: the explanations in words, the strongest first.
 
     Parameters
     ----------
-    movers, changes
-        Those that began near the onset.
+    start
+        Movers and changes that began before this date explain no fall; they are named apart.
     broken
         The metrics by which an input is broken; by others it has only moved.
 
@@ -181,6 +200,10 @@ def reading(
     >>> reading([], [], ["skew"])
     'decay of the signal itself, not a broken input'
     """
+    earlier = [f"{m.feature} since {m.first}" for m in movers if m.first < start]
+    earlier += [f"{c.text}, since {c.session}" for c in changes if c.session < start]
+    movers = [mover for mover in movers if mover.first >= start]
+    changes = [change for change in changes if change.session >= start]
     causes = {kind: _of(kind, changes) for kind in KINDS if kind not in NO_CAUSES}
     found = [f"{KINDS[WRONG]}: {c.text}, from {c.session}" for c in causes.pop(WRONG)[:1]]
     faults = [mover for mover in movers if mover.metric in broken]
@@ -198,6 +221,8 @@ def reading(
             f"the inputs moved, none is broken: {first.feature}, {first.text}, since "
             f"{first.first}; another regime than the model was trained on"
         )
+    if not found and earlier:
+        return f"nothing began near the onset; what was wrong before: {'; '.join(earlier[:3])}"
     return "; and ".join(found[:3]) or "decay of the signal itself, not a broken input"
 
 
@@ -248,6 +273,10 @@ def _of(kind: str, changes: Sequence[NearbyChange]) -> list[NearbyChange]:
     return [change for change in changes if change.kind == kind]
 
 
+def _reason(pair: tuple[str, str]) -> str:
+    return pair[1]
+
+
 def _lines(result: Decay) -> Iterator[str]:
     low, high = result.interval
     back = f", back by {result.recovered}" if result.recovered else ""
@@ -266,8 +295,10 @@ def _lines(result: Decay) -> Iterator[str]:
         yield "around it:"
         rows = [[f"{c.session}", c.kind, c.text] for c in result.changes]
         yield from (f"  {line}" for line in aligned(rows))
-    missing = [kind for kind in KINDS if not _of(kind, result.changes)]
+    missing = [k for k in KINDS if k not in result.unknown and not _of(k, result.changes)]
     if missing:
         yield f"{'also ' if result.changes else ''}around it: no {', no '.join(missing)}"
+    for reason, kinds in groupby(sorted(result.unknown.items(), key=_reason), key=_reason):
+        yield f"not known: {', '.join(kind for kind, _ in kinds)} ({reason})"
     yield f"reading: {result.reading}"
     yield f"decisions: {'; '.join(result.decisions)}"

@@ -143,7 +143,11 @@ class ServedVersions:
 
     def lines(self) -> list[str]:
         """The answer as text: a table of the intervals, and sentences."""
-        return [*_table(self), *_sentences(self)]
+        return [*_table(self), *self.sentences()]
+
+    def sentences(self) -> list[str]:
+        """The answer without the table."""
+        return list(_sentences(self))
 
 
 def intervals(sessions: Iterable[ServedSession]) -> tuple[ServedInterval, ...]:

@@ -20,7 +20,8 @@ __all__ = ["METRIC", "SessionSkew", "of_sessions", "sentence"]
 METRIC = "skew"
 TOGETHER = 25  # sessions whose cells are in memory at once
 APART = timedelta(days=10)
-NAMED = 3  # features in a note, which are explained
+NAMED = 10  # groups of features in a note: those of one group have the same diagnosis
+PATIENCE = 60.0  # seconds for the explanation of the features of a chunk, the worst ones first
 
 
 @dataclass
@@ -44,7 +45,9 @@ def of_sessions(database: Database, strategy: Strategy, days: Sequence[date]) ->
             return found
         kept = [day for day in days if day <= last and (removed is None or day >= removed)]
         for chunk in _chunks(kept):
-            result = reconcile(conn, strategy, chunk[0], chunk[-1], revisions=False, most=NAMED)
+            result = reconcile(
+                conn, strategy, chunk[0], chunk[-1], revisions=False, within=PATIENCE
+            )
             _add(found, result, set(chunk))
     return found
 
@@ -88,9 +91,12 @@ def _note(result: Reconciliation, day: date) -> str:
         (feature for feature in result.features if _wrong(feature).get(day)),
         key=lambda feature: -_wrong(feature)[day],
     )
-    parts = [f"{f.feature} {_why(f, day)}" for f in differing[:NAMED]]
-    more = f"; and {len(differing) - NAMED} more features" if len(differing) > NAMED else ""
-    return "; ".join(parts) + more
+    groups: dict[str, list[str]] = {}
+    for feature in differing:
+        groups.setdefault(_why(feature, day), []).append(feature.feature)
+    parts = [f"{', '.join(names)} {text}" for text, names in list(groups.items())[:NAMED]]
+    others = sum(len(names) for names in list(groups.values())[NAMED:])
+    return "; ".join(parts) + (f"; and {others} more features" if others else "")
 
 
 def _why(feature: FeatureSkew, day: date) -> str:

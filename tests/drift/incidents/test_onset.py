@@ -20,8 +20,8 @@ from feature_store import FeatureStore
 from mlflow_timescale.cli import cli
 
 DAYS = [date(2024, 4, day) for day in range(1, 11)]
-SKEW = Mover("rsi", "skew", DAYS[4], 3, 60.0, 0.0, "shifted")
-PSI = Mover("vol", "psi_5d_ratio", DAYS[3], 3, 1.4, 1.0, "PSI 1.4 times its limit")
+SKEW = Mover("rsi", "skew", DAYS[4], DAYS[6], 3, 60.0, 0.0, "shifted")
+PSI = Mover("vol", "psi_5d_ratio", DAYS[3], DAYS[5], 3, 1.4, 1.0, "PSI 1.4 times its limit")
 WRONG = NearbyChange("wrong version", DAYS[4], "served gbm/2, champion was 1", "gbm/2")
 PROMOTION = NearbyChange("promotion", DAYS[4], "gbm@champion became 2", "gbm@champion")
 REVISION = NearbyChange("revision", DAYS[4], "60 values of rsi revised")
@@ -56,7 +56,10 @@ def test_a_decay_with_nothing_else_wrong_is_one_of_the_signal(
     assert abs(days.index(found.first) - FALL) <= 2
     assert (found.movers, found.changes, found.recovered) == ((), (), None)
     assert found.reading == "decay of the signal itself, not a broken input"
+    assert found.unknown["promotion"] == "the predictions name no version"
+    assert found.unknown["packages"] == "`Serving` recorded nothing"
     assert found.decisions[0] == "retrain"
+    assert found.picture().startswith(b"\x89PNG")
     assert "since 2024-" in found.decisions[1]
     fall, sessions = found  # as a change point
     assert sessions[fall.index] == found.first
@@ -162,6 +165,15 @@ def test_the_reading_names_the_strongest_explanation_first(
     assert reading(moved, changes, movers.BROKEN).startswith(begins)
 
 
+def test_what_began_before_is_no_cause_of_the_fall() -> None:
+    told = reading([SKEW], [WRONG], movers.BROKEN, start=DAYS[6])
+    assert told == (
+        f"nothing began near the onset; what was wrong before: rsi since {DAYS[4]}; "
+        f"{WRONG.text}, since {DAYS[4]}"
+    )
+    assert reading([SKEW, PSI], [], movers.BROKEN, start=DAYS[4]).startswith("a broken input: rsi")
+
+
 def fallen(until: int | None = None, **fields: Any) -> Decay:
     return Decay("mom entum", Onset(4, 3, 6, 7, until, 0.07, -0.02), tuple(DAYS), **fields)
 
@@ -216,6 +228,8 @@ def test_the_answer_as_text() -> None:
         "reading: a broken input",
         "decisions: repair rsi",
     ]
+    unknown = {"code": "nothing recorded", "packages": "nothing recorded"}
+    assert fallen(unknown=unknown).lines()[3] == "not known: code, packages (nothing recorded)"
     assert fallen(quiet=("signal", 0.4)).lines()[1] == (
         "features that moved first: none above its limit (signal 0.4)"
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drift import DriftMonitor
+from drift import DriftMonitor, Rule
 from mlflow_timescale.cli import main
 
 DAY = 12
@@ -40,6 +40,22 @@ def test_the_alert_opens_on_the_first_morning_and_closes_when_values_agree(
     )
     monitor.run_daily(days[19])
     assert "skew" not in {alert.rule for alert in monitor.alerts(states=["open"])}
+
+
+@pytest.mark.parametrize("rules", ["classic", [Rule("ic low", "ic", "<", -0.9)]])
+def test_the_alert_needs_no_rule_of_its_own(late: Desk, rules: Any) -> None:
+    late.monitor.configure(rules=rules)
+    metrics = late.monitor.run_daily(late.days[DAY])
+    assert [alert.rule for alert in metrics.alerts if alert.severity == "critical"] == ["skew"]
+
+
+def test_a_note_groups_the_features_of_one_diagnosis(desk: Desk, rsi: str) -> None:
+    names = [rsi, *(f"{rsi} {k}" for k in range(4))]
+    right = {name: desk.values[rsi][DAY] + k for k, name in enumerate(names)}
+    desk.write(DAY, {name: right[name] for name in names[1:]})
+    desk.serve(DAY, {name: -values for name, values in right.items()})
+    [alert] = desk.monitor.run_daily(desk.days[DAY]).alerts
+    assert alert.note == f"{', '.join(names)} sign exchanged, 12 of 12 cells"
 
 
 def test_a_strategy_that_serves_elsewhere_has_no_skew(desk: Desk) -> None:
