@@ -112,7 +112,7 @@ def explain(
     ask = _Asked()
     decay = _relevant(ask(checks.ONSET, monitor.onset), start, last)
     judged = state.judged(last)
-    then = _open(state.alerts, strategy.rules, judged) if judged else []
+    then = _open(state.alerts, strategy.judging, judged) if judged else []
     first, window = _window(monitor, start, last, _signs(then), decay)
     skew = ask(checks.INPUTS, lambda: _skew(monitor, first, last, now))
     versions = ask(checks.VERSIONS, lambda: monitor.served_versions(first, last))
@@ -134,7 +134,7 @@ def explain(
         decisions(found, _circumstances(monitor, last, moment, answers)),
         (*lifecycle.loud(then), *lifecycle.handled(then)),
         tuple(_resolved(state.alerts, first, last)),
-        tuple(effects.effects(state.history, strategy.rules, main, (first, last))),
+        tuple(effects.effects(state.history, strategy.judging, main, (first, last))),
         skew,
         versions,
         decay,

@@ -79,6 +79,7 @@ COMMANDS = {
     "roles": [],
     "server": ["--port", "{port}"],
     "spool drain": ["--spool", FOLDER],
+    "sync": ["sqlite:///mlflow.db"],
 }
 
 
