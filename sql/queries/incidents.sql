@@ -128,3 +128,10 @@ FROM mlops.migrations
 WHERE applied_at >= %(start)s AND applied_at < %(end)s
 GROUP BY applied_at::date
 ORDER BY day;
+
+-- name: served_span
+-- What are the first and the last session of which features and outputs are recorded?
+SELECT min(session), max(session) FROM mlops.served_blocks
+WHERE signal_id = ANY (ARRAY(
+    SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
+));
