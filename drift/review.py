@@ -14,7 +14,8 @@ from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import Connection, load
 
 from . import strategies
-from .alerts import lifecycle
+from .alerts import deliveries, lifecycle
+from .alerts.deliveries import Delivery
 from .alerts.headroom import Headroom, headroom
 from .alerts.lifecycle import Alert
 from .alerts.simulation import RuleSimulation
@@ -143,6 +144,22 @@ class StrategyReview(WatchedStrategy):
         with self._connect() as conn:
             return Rows(lifecycle.find(conn, self.strategy_id, states=states, since=since))
 
+    def undelivered(self) -> list[Delivery]:
+        """Messages on alerts that their targets have not taken, of the last 90 days.
+
+        Returns
+        -------
+        list of Delivery
+            The oldest first, each with its attempts and the last error.
+
+        Examples
+        --------
+        >>> monitor.undelivered()
+        []
+        """
+        with self._connect() as conn:
+            return Rows(deliveries.undelivered(conn, self.strategy_id))
+
     def headroom(self, session: date | None = None) -> list[Headroom]:
         """How far each rule was from opening at a session, by default the last computed one.
 
@@ -165,7 +182,7 @@ class StrategyReview(WatchedStrategy):
         day = history.sessions[-1] if session is None else self._session(session)
         if day not in history.computed:
             raise NotASession(f"session {day} of {self.strategy_id!r} has not been computed yet")
-        return headroom(history.judge(self.rules), history.sessions.index(day))
+        return headroom(history.judge(self.strategy.judging), history.sessions.index(day))
 
     def acknowledge(self, alert_id: int, *, by: str, note: str = "") -> None:
         """Record that a person handles an alert.
@@ -421,7 +438,7 @@ class StrategyReview(WatchedStrategy):
     def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
         stored = values.of_sessions(conn, self.strategy_id, day, day)
         runs = values.runs(conn, self.strategy_id, day, day)
-        then = lifecycle.open_at(conn, self.strategy_id, self.rules, day)
+        then = lifecycle.open_at(conn, self.strategy_id, self.strategy.judging, day)
         return DriftMetrics.of(
             self.strategy_id,
             day,

@@ -330,6 +330,24 @@ def group_roles(patient: Patient) -> Iterator[Finding]:
         yield Finding("roles", "ok", f"logins: {counts}", data={"logins": logins})
 
 
+def alert_messages(patient: Patient) -> Iterator[Finding]:
+    """Whether messages on drift alerts wait for a target that does not take them."""
+    if not patient.one(_queries.has_deliveries):
+        return
+    rows = patient.rows(_queries.failed_deliveries)
+    for row in rows:
+        yield Finding(
+            "alerts",
+            "action",
+            f"{row['messages']} messages to {row['target']} are not delivered, the oldest of "
+            f"{row['oldest']:%Y-%m-%d}: {row['last_error']}",
+            "mlflow-timescale drift alerts --undelivered; the next daily tries again for 14 days.",
+            row,
+        )
+    if not rows:
+        yield Finding("alerts", "ok", "every message was delivered, or waits for its first attempt")
+
+
 CHECKS: tuple[Check, ...] = (
     server,
     tier,
@@ -342,6 +360,7 @@ CHECKS: tuple[Check, ...] = (
     chunks,
     conversion,
     packing,
+    alert_messages,
     server_checks.connections,
     server_checks.open_connections,
     server_checks.transactions,
@@ -352,6 +371,7 @@ CHECKS: tuple[Check, ...] = (
     spools.spool,
 )
 _NAMES: dict[Check, str] = {
+    alert_messages: "alerts",
     group_roles: "roles",
     mlflow_schema: "MLflow schema",
     our_schema: "migrations",

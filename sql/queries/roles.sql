@@ -146,10 +146,15 @@ WITH rule (role, privileges, names) AS (VALUES
     ('mlops_writer', 'INSERT', 'feature_points feature_definitions feature_categories'),
     ('mlops_writer', 'INSERT UPDATE', 'drift_strategies drift_calendar_overrides drift_runs drift_alerts'),
     ('mlops_writer', 'INSERT UPDATE', 'drift_histograms'),
+    -- A writer queues messages and notes what became of them; what was queued it does not change.
+    ('mlops_writer', 'INSERT UPDATE(attempts) UPDATE(next_attempt_at) UPDATE(last_error) '
+        'UPDATE(delivered_at)', 'drift_deliveries'),
     ('mlops_writer', 'INSERT DELETE', 'drift_stale'),
     ('mlops_writer', 'INSERT', 'drift_entities drift_signals drift_prediction_points drift_return_points'),
     ('mlops_writer', 'INSERT', 'drift_strategy_returns drift_values drift_references'),
     ('mlops_writer', 'INSERT', 'drift_reference_distributions'),
+    -- What `sync` remembers of the runs that it brought.
+    ('mlops_writer', 'INSERT UPDATE', 'brought_runs'),
     -- What people decide about alerts, references and features that were late. A decision has sessions
     -- computed again, so an operator writes results too, and as a writer changes none.
     ('mlops_operator', 'INSERT UPDATE', 'drift_alerts drift_repairs drift_calendar_overrides'),
