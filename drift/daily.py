@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from mlflow_timescale.common import logs
 from mlflow_timescale.db import Database, DatabaseURI, Error, load
 
+from .alerts.deliveries import Delivery
 from .alerts.headroom import Headroom
 from .alerts.lifecycle import Alert, handled_text
+from .alerts.retraining import RetrainingTrigger, triggers
 from .inputs import feature_values
 from .monitor import DriftMonitor
 from .results import values
@@ -54,6 +56,9 @@ class Model:
 class Daily:
     """One strategy on one day. `decision` is a recommendation to a person.
 
+    `retraining` holds the open alerts that are reasons to consider retraining; nothing is started
+    by them. `undelivered` are the messages that a target has not taken after an attempt.
+
     `closed_at` is the close of the session, `computed_at` the time of this run (both aware, UTC).
     `cautions` say how far the monitor can be trusted, `last_known` what earlier sessions knew of
     the figures that this one does not have yet.
@@ -71,6 +76,8 @@ class Daily:
     limits: tuple[Headroom, ...] = ()
     cautions: tuple[str, ...] = ()
     last_known: Mapping[str, str] = field(default_factory=dict)
+    retraining: tuple[RetrainingTrigger, ...] = ()
+    undelivered: tuple[Delivery, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -140,6 +147,8 @@ def _daily(monitor: DriftMonitor, session: date | None, now: datetime | None) ->
         limits=limits,
         cautions=tuple(monitor.cautions(_moment(monitor, session, now))),
         last_known=monitor.last_known(metrics),
+        retraining=triggers(metrics.alerts),
+        undelivered=tuple(each for each in monitor.undelivered() if each.attempts),
     )
 
 
@@ -216,5 +225,7 @@ def _decide(metrics: DriftMetrics, fresh: Sequence[Freshness], near: str) -> Ite
         note = f" {alert.note}." if alert.note else ""
         yield f"{alert.severity}: {alert.rule} since {alert.session}.{note} {alert.action}".strip()
     yield from map(handled_text, metrics.handled)
+    for trigger in triggers(metrics.alerts):
+        yield f"Retraining trigger: {trigger.text}."
     if not stale and not metrics.alerts and not metrics.handled:
         yield f"{HEALTHY} But {near}" if near else HEALTHY

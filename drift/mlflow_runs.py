@@ -12,6 +12,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +32,7 @@ from mlflow_timescale.db.rows import records, scalar
 from . import mlflow_pages
 from .mlflow_pages import EXPERIMENT_TAGS, NOTE
 from .mlflow_sessions import (
+    RETRAINING,
     Log,
     belongs_to_series,
     changed_values,
@@ -47,12 +49,13 @@ from .results.references import References
 from .results.values import Run
 from .strategies import Strategy
 
-__all__ = ["log_pending", "metric_name"]
+__all__ = ["log_incident", "log_pending", "metric_name"]
 
 _queries = load("drift")
 logger = logs.logger(__name__)
 
 REACH_TIMEOUT = 5.0
+INCIDENTS = "incident"  # a folder of the strategy's run
 GROUP = 20  # sessions that share a call for the parent's series
 _SERIES = "tags.`drift.role` = 'series'"
 
@@ -101,6 +104,27 @@ def log_pending(
                 _first_line(exc),
             )
         return done
+
+
+def log_incident(
+    conn: Connection, strategy: Strategy, tracking_uri: str, session: date, page: str
+) -> str | None:
+    """Make a page the artifact `incident/<session>.html` of the strategy's run; return the run.
+
+    Never raises for MLflow's sake: None, with a warning, where it cannot be reached.
+    """
+    try:
+        log = _open(conn, strategy, tracking_uri)
+        log.client.log_text(log.parent_id, page, f"{INCIDENTS}/{session}.html")
+    except (MlflowException, Unreachable, OSError) as exc:
+        logger.warning(
+            "the page of the incident of %s on %s is not in MLflow: %s",
+            strategy.strategy_id,
+            session,
+            _first_line(exc),
+        )
+        return None
+    return log.parent_id
 
 
 def _pending(conn: Connection, strategy: Strategy) -> list[Run]:
@@ -219,6 +243,7 @@ def _describe_strategy(log: Log, logged: Run) -> None:
         "drift.status": page.status,
         "drift.alerts": ", ".join(alert.rule for alert in page.alerts),
         "drift.session": last.session.isoformat(),
+        RETRAINING: log.retraining(last.session),
     }
     log.client.log_batch(log.parent_id, tags=[RunTag(key, value) for key, value in tags.items()])
     log_report(log, last.session, log.parent_id)

@@ -27,6 +27,7 @@ from . import mlflow_pages
 from .alerts import lifecycle
 from .alerts.headroom import headroom
 from .alerts.lifecycle import Alert
+from .alerts.retraining import causes, triggers
 from .alerts.rules import Evaluation
 from .cautions import cautions
 from .changes import changes
@@ -39,6 +40,7 @@ from .strategies import Strategy
 _queries = load("drift")
 
 REPORTED = "drift.report"
+RETRAINING = "drift.retraining"
 BATCH = 1000  # MLflow's limit of metrics in a call
 CHARTED = ("ic", "psi", "sharpe", "drawdown", "strategy_return", "turnover", "n_")
 UNCHARTED = (
@@ -91,6 +93,11 @@ class Log:
         """All stored alerts."""
         return lifecycle.find(self.conn, self.strategy.strategy_id)
 
+    def retraining(self, session: date) -> str:
+        """The causes of the retraining triggers of a session; "" for none."""
+        then = lifecycle.as_of(self.alerts, self.strategy.rules, session)
+        return causes(triggers(lifecycle.loud(then)))
+
     def page(self, run: Run, run_id: str, *, has_report: bool) -> SessionPage:
         """What a session's description shows."""
         strategy, session = self.strategy, run.session
@@ -114,6 +121,7 @@ class Log:
 def log_child(log: Log, run: Run, changed: Sequence[Value]) -> str:
     started = time.monotonic()
     tags = _tags(run, open_status(log.conn, log.strategy.strategy_id, run.session), changed)
+    tags[RETRAINING] = log.retraining(run.session)
     params: list[Param] = []
     child = run.mlflow_run_id
     if child is None:

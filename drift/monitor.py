@@ -13,8 +13,10 @@ from mlflow_timescale.common.text import check_text
 from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import Connection, is_rehearsal, load
 
-from .alerts import lifecycle, notify
+from .alerts import lifecycle
 from .computation import lateness, pipeline, provisional
+from .incidents import collecting
+from .incidents.explanation import Explanation
 from .incidents.questions import IncidentQuestions
 from .metrics.psi import Reference
 from .results import values
@@ -61,7 +63,8 @@ class DriftMonitor(IncidentQuestions):
     notify
         Webhook or Apprise URLs; by default MLFLOW_TIMESCALE_NOTIFY, separated by spaces.
     on_alert
-        A function that is called with each `drift.alerts.notify.Message`.
+        A function that is called with each `drift.alerts.notify.Message`, or a command that is run
+        for it (`drift.alerts.commands`); by default MLFLOW_TIMESCALE_ON_ALERT.
     tracking_uri
         Where sessions become MLflow runs; by default MLFLOW_TRACKING_URI, else `uri`; False for
         nowhere.
@@ -168,8 +171,9 @@ class DriftMonitor(IncidentQuestions):
         """Compute a session, notify people of its alerts, and log it in MLflow.
 
         Sessions that earlier runs missed, and those whose data changed since (late returns), are
-        computed too. A second run changes nothing. Notifications and MLflow runs that fail are
-        retried by the next run.
+        computed too. A second run changes nothing. Messages are queued in the transaction that
+        opens or resolves their alerts; messages and MLflow runs that fail are retried by the next
+        run.
 
         Parameters
         ----------
@@ -206,10 +210,10 @@ class DriftMonitor(IncidentQuestions):
                 *self._missed(conn, day),
                 *(s for s, partial in stale.items() if not partial),
             }
-            self._compute(conn, sorted(complete | set(stale)), set(stale) - complete)
-            self._judge_without_acceptance(conn)
+            self._compute(conn, sorted(complete | set(stale)), set(stale) - complete, day)
+            self._judge_without_acceptance(conn, day)
             metrics = self._stored_metrics(conn, day)
-            self._tell(conn, day)
+            self._messages.deliver(day)
             self._log(conn)
         return metrics
 
@@ -243,10 +247,11 @@ class DriftMonitor(IncidentQuestions):
         days = self.calendar.sessions_in_range(*parse_period(start, end))
         with self._connect() as conn:
             stale = self._stale(conn)
-            self._compute(conn, sorted({*days, *stale}), set(stale) - set(days))
-            self._judge_without_acceptance(conn)
-            if notify and days:
-                self._tell(conn, days[-1])
+            day = days[-1] if notify and days else None
+            self._compute(conn, sorted({*days, *stale}), set(stale) - set(days), day)
+            self._judge_without_acceptance(conn, day)
+            if day is not None:
+                self._messages.deliver(day)
             elif not notify:
                 lifecycle.mark_notified(conn, self.strategy_id)
             results = [self._stored_metrics(conn, day) for day in days]
@@ -311,6 +316,60 @@ class DriftMonitor(IncidentQuestions):
                 now=require_zone(now, "now") if now else None,
             )
 
+    def explain(
+        self,
+        start: date | None = None,
+        end: date | None = None,
+        *,
+        log: bool = True,
+        now: datetime | None = None,
+    ) -> Explanation:
+        """What is wrong, since when and why, and what to decide; or that nothing is wrong.
+
+        A question that cannot be answered is a line of the explanation, and no error.
+
+        Parameters
+        ----------
+        start, end
+            By default the last quarter, and further back if an alert or a fall of the IC began
+            earlier. Without `start`, the sessions before `end`.
+        log
+            Whether the page becomes the artifact `incident/<end>.html` of the strategy's MLflow
+            run. Without MLflow there is a warning.
+        now
+            The present moment (aware), for tests and replays.
+
+        Returns
+        -------
+        drift.incidents.explanation.Explanation
+            `lines()` is its text, `html()` its page.
+
+        Raises
+        ------
+        InvalidTime
+            The end lies before the start.
+        Error
+            No session was computed or served.
+
+        Examples
+        --------
+        >>> explanation = monitor.explain(log=False)
+        >>> explanation.status, explanation.headline
+        ('ok', 'Nothing is wrong.')
+        """
+        if start is not None:
+            start, end = parse_period(start, end or start)
+        moment = require_zone(now, "now") if now else None
+        explanation = collecting.explain(self, start, end, now=moment)
+        if log and self.tracking_uri is not None and not is_rehearsal():
+            from .mlflow_runs import log_incident
+
+            with self._connect() as conn:
+                log_incident(
+                    conn, self.strategy, self.tracking_uri, explanation.end, explanation.html()
+                )
+        return explanation
+
     def confirm_repair(self, session: date, *, feature: str = "", by: str, reason: str) -> None:
         """Confirm that a feature that was late is right again; the sessions since are judged again.
 
@@ -348,14 +407,14 @@ class DriftMonitor(IncidentQuestions):
                 conn.execute(_queries.mark_stale, {**row, "reason": "repair"})
                 self._compute(conn, sorted(self._stale(conn)), set())
 
-    def _judge_without_acceptance(self, conn: Connection) -> None:
+    def _judge_without_acceptance(self, conn: Connection, day: date | None) -> None:
         """Keep the provisional references that are due, and judge the later sessions by them."""
 
         def training(model: str, version: str) -> Mapping[str, Reference]:
             return training_references(self.tracking_uri, model, version, provisional.BINS)
 
         while provisional.keep_due(conn, self.strategy, training):
-            self._compute(conn, sorted(self._stale(conn)), set())
+            self._compute(conn, sorted(self._stale(conn)), set(), day)
 
     @contextmanager
     def _computing(self, conn: Connection) -> Iterator[None]:
@@ -385,7 +444,14 @@ class DriftMonitor(IncidentQuestions):
         short = set(recent if len(recent) <= CATCH_UP else ())
         return [session for session in missing if session in with_signals | short]
 
-    def _compute(self, conn: Connection, days: Sequence[date], only_returns: set[date]) -> None:
+    def _compute(
+        self,
+        conn: Connection,
+        days: Sequence[date],
+        only_returns: set[date],
+        told: date | None = None,
+    ) -> None:
+        """Compute sessions; messages on their alerts are queued as of the session `told`."""
         for start in range(0, len(days), TOGETHER):
             group = days[start : start + TOGETHER]
             with self._computing(conn):
@@ -397,22 +463,12 @@ class DriftMonitor(IncidentQuestions):
                     skew=self._skew,
                 )
                 pipeline.store(conn, self.strategy, batch)
+                if told is not None:
+                    self._messages.queue(conn, told)
 
     def _skew(self, days: Sequence[date]) -> mornings.SessionSkew:
         """What was served in some sessions against research, on a connection of its own."""
         return mornings.of_sessions(self.database, self.strategy, days)
-
-    def _tell(self, conn: Connection, day: date) -> None:
-        pending = lifecycle.to_notify(conn, self.strategy_id)
-        if not pending or is_rehearsal():
-            return
-        message = notify.Message.of(self.strategy_id, day, pending)
-        try:
-            notify.send(message, self._targets, self.on_alert)
-        except notify.NotificationFailed as exc:
-            notify.logger.warning("%s; the next run tries again", exc)
-        else:
-            lifecycle.mark_notified(conn, self.strategy_id, pending)
 
     def _log(self, conn: Connection, *, reports: bool = False) -> None:
         uri = self.tracking_uri

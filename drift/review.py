@@ -14,7 +14,8 @@ from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import Connection, load
 
 from . import strategies
-from .alerts import lifecycle
+from .alerts import deliveries, lifecycle
+from .alerts.deliveries import Delivery
 from .alerts.headroom import Headroom, headroom
 from .alerts.lifecycle import Alert
 from .alerts.simulation import RuleSimulation
@@ -142,6 +143,22 @@ class StrategyReview(WatchedStrategy):
         """
         with self._connect() as conn:
             return Rows(lifecycle.find(conn, self.strategy_id, states=states, since=since))
+
+    def undelivered(self) -> list[Delivery]:
+        """Messages on alerts that their targets have not taken, of the last 90 days.
+
+        Returns
+        -------
+        list of Delivery
+            The oldest first, each with its attempts and the last error.
+
+        Examples
+        --------
+        >>> monitor.undelivered()
+        []
+        """
+        with self._connect() as conn:
+            return Rows(deliveries.undelivered(conn, self.strategy_id))
 
     def headroom(self, session: date | None = None) -> list[Headroom]:
         """How far each rule was from opening at a session, by default the last computed one.

@@ -14,7 +14,6 @@ from psycopg.types.json import Jsonb
 
 from mlflow_timescale.common.calendar_overrides import read_calendar
 from mlflow_timescale.common.calendars import TradingCalendar, UnknownCalendar, canonical_name
-from mlflow_timescale.common.settings import NOTIFY
 from mlflow_timescale.common.text import check_text, printable
 from mlflow_timescale.db import Connection, Error, load
 
@@ -243,13 +242,6 @@ def _is_ranked(features: str) -> bool:
     if features not in ("raw", "ranked"):
         raise ValueError(f'features is {features!r}, want "raw", "ranked", or a list of names')
     return features == "ranked"
-
-
-def notification_targets(targets: Sequence[str] | None) -> tuple[str, ...]:
-    """Where notifications go; by default to the addresses in MLFLOW_TIMESCALE_NOTIFY."""
-    if isinstance(targets, str):
-        return (targets,)
-    return NOTIFY.get() if targets is None else tuple(targets)
 
 
 def _unknown(conn: Connection, strategy_id: str) -> UnknownStrategy:

@@ -17,7 +17,8 @@ from mlflow_timescale.common.time import InvalidTime, parse_day
 from mlflow_timescale.db import Connection, DatabaseURI, load
 
 from . import strategies
-from .alerts import notify
+from .alerts import targets
+from .alerts.messages import Messages
 from .alerts.rules import Rule
 from .computation.computed import ComputedSessions
 from .inputs import recording
@@ -43,7 +44,7 @@ class WatchedStrategy:
         min_n: int | None = None,
         periods_per_year: float | None = None,
         notify: Sequence[str] | None = None,
-        on_alert: notify.Hook | None = None,
+        on_alert: targets.OnAlert | None = None,
         tracking_uri: str | bool | None = None,
         conninfo: str | None = None,
         dsn: str | None = None,
@@ -54,8 +55,8 @@ class WatchedStrategy:
         self.uri = self.database.uri
         check_text(strategy_id, "strategy_id")
         self.strategy_id = strategy_id
-        self.on_alert = on_alert
-        self._targets = strategies.notification_targets(notify)
+        receivers = targets.configured(notify, on_alert)
+        self._messages = Messages(self.database, strategy_id, receivers)
         self._tracking_uri = tracking_uri
         self._calendar = calendar
         self._options = strategies.options_as_json(

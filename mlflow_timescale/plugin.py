@@ -42,14 +42,11 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
     """The tracking store for a URI."""
     if not is_ours(store_uri):
         return _mlflow_tracking_store(store_uri, artifact_uri)
-    from mlflow_timescale.tracking import store as module
+    from mlflow_timescale.tracking.opening import open_store
 
-    cls = (
-        module.WorkspaceAwareTimescaleTrackingStore
-        if _workspaces_enabled()
-        else module.TimescaleTrackingStore
+    return open_store(
+        _canonical(store_uri), _artifact_root(artifact_uri), _read_replica(), _workspaces_enabled()
     )
-    return cls(_canonical(store_uri), _artifact_root(artifact_uri), read_db_uri=_read_replica())
 
 
 def registry_store(store_uri: str, **_: Any) -> Any:

@@ -20,6 +20,7 @@ from mlflow_timescale.common import logs
 from mlflow_timescale.db.errors import ConnectionFailed, MigrationError
 from mlflow_timescale.db.rights import lacking, refusal_in
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.spool.places import spool_of
 
 _logger = logs.logger(__name__)
 _PATIENCE, _LONGEST_PAUSE = 100.0, 5.0  # seconds; MLflow's patience, but its pauses reach 51 s
@@ -56,15 +57,17 @@ def prepare(db_uri: str) -> None:
 def wait_for(db_uri: str) -> None:
     """Wait until the server lets us in: it may be starting, or have no connection to spare.
 
-    Raises MlflowException at once where waiting cannot help, and after 100 seconds.
+    Raises MlflowException at once where waiting cannot help or a spool takes what cannot be
+    written, and after 100 seconds.
     """
     waited, pause = 0.0, 0.1
+    patience = 0.0 if spool_of(DatabaseURI.parse(db_uri)) else _PATIENCE
     while True:
         try:
             db.connect(db_uri).close()
             return
         except ConnectionFailed as exc:
-            if exc.permanent or waited >= _PATIENCE:
+            if exc.permanent or waited >= patience:
                 code = INVALID_PARAMETER_VALUE if exc.permanent else TEMPORARILY_UNAVAILABLE
                 raise MlflowException(str(exc), code) from exc
             _logger.warning("%s Next attempt in %.1f s.", exc, pause)

@@ -365,7 +365,9 @@ def test_the_guide_to_skew(guide: Callable[..., Guide]) -> None:
     guide("docs/skew.md").run()
 
 
-@pytest.mark.parametrize("page", ["docs/backup.md", "docs/sharing-a-database.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/backup.md", "docs/outages.md", "docs/sharing-a-database.md"]
+)
 def test_the_pages_of_operations(guide: Callable[..., Guide], page: str) -> None:
     """The statements of the pages run in tests/operations: test_backup.py and test_sharing.py."""
     guide(page).run()

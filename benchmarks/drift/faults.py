@@ -107,8 +107,9 @@ def monitored(seen: Market) -> dict[str, np.ndarray]:
     day, week = [], []
     recent: list[list[psi.PSIResult]] = []
     for t in range(sessions):
+        before = dict(enumerate_names(recent[-1])) if recent else None
         recent = [*recent, psi.psi_batch(references, seen.features[t].T)][-psi.POOLED_SESSIONS :]
-        day.append(psi.session_psi(dict(enumerate_names(recent[-1]))))
+        day.append(psi.session_psi(dict(enumerate_names(recent[-1])), before=before))
         pooled = [
             psi.psi_from_counts(r, np.sum([d[f].counts for d in recent], axis=0), sessions=5)
             for f, r in enumerate(references)
@@ -116,6 +117,7 @@ def monitored(seen: Market) -> dict[str, np.ndarray]:
         week.append(psi.session_psi(dict(enumerate_names(pooled))).ratio)
     series["psi_max"] = np.array([d.value for d in day], dtype=float)
     series["psi_ratio"] = np.array([d.ratio for d in day], dtype=float)
+    series["psi_shared_ratio"] = np.array([d.shared for d in day], dtype=float)
     series["psi_5d_ratio"] = np.array(week, dtype=float)
     return series | feed_metrics(seen)
 

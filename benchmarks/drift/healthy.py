@@ -9,8 +9,8 @@ stay healthy. The table compares, for each rule, the alerts that opened with the
 rates, and with the 95% interval of a Poisson distribution of that mean. `--results` appends a line
 per strategy, and a second run continues where the first one stopped.
 
-`--series` counts the rules on IC and returns for more strategies, from their series alone: the same
-rules and the same simulation, without a database.
+`--series` counts the rules on IC, returns and raw features for more strategies, in memory: the same
+functions, rules and simulation, without a database.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import harness
-from benchmarks.drift import markets
+from benchmarks.drift import markets, series
 from drift import DriftMonitor
 from drift.alerts.presets import default
 from drift.alerts.rules import Baseline, evaluate
@@ -40,6 +40,7 @@ ACCEPTED, YEAR, YEARS = 250, 252, 2
 NAMES, PATHS = 60, 1000
 STARTED = date(2015, 1, 2)
 FEATURES = ("raw", "ranked")
+IN_MEMORY = "raw, in memory"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _counted(monitor: DriftMonitor, days: Sequence[date], features: str, seed: i
 
 
 def of_series(seed: int) -> Strategy:
-    """The rules on IC and returns of one strategy, from its series alone."""
+    """The rules on IC, returns and raw features of one strategy, in memory."""
     calendar = TradingCalendar("XNYS")
     last = calendar.session_offset(STARTED, ACCEPTED + YEARS * YEAR - 1)
     days = calendar.sessions_in_range(STARTED, last)
@@ -110,17 +111,20 @@ def of_series(seed: int) -> Strategy:
         "ic": ic.rank_ic_matrix(market.signals, market.returns).value,
         "strategy_return": market.profits,
     }
-    rules = [rule for rule in default() if rule.metric in ("ic", "sharpe_60d")]
+    of_features, features_later = series.of_features(market, ACCEPTED)
+    watched = {"ic", "sharpe_60d", *of_features}
+    rules = [rule for rule in default() if rule.metric in watched]
     level = {"ic": Baseline.fit(history["ic"][:ACCEPTED])}
-    accepted = {name: values[:ACCEPTED] for name, values in history.items()}
+    accepted = {name: values[:ACCEPTED] for name, values in history.items()} | of_features
     simulations = simulate(rules, accepted, level, n_paths=PATHS)
     later = {
         "ic": history["ic"][ACCEPTED:],
         "sharpe_60d": sharpe.rolling(history["strategy_return"], 60)[ACCEPTED:],
+        **features_later,
     }
     opened = evaluate(rules, later, level).transitions()
     return Strategy(
-        "from series",
+        IN_MEMORY,
         seed,
         YEARS,
         {s.rule.name: s.false_alarms_per_year for s in simulations},
@@ -151,8 +155,7 @@ def report(strategies: Sequence[Strategy]) -> Iterator[str]:
     for features in dict.fromkeys(strategy.features for strategy in strategies):
         chosen = [strategy for strategy in strategies if strategy.features == features]
         years = sum(strategy.years for strategy in chosen)
-        title = f"Features {features}" if features in FEATURES else "IC and returns alone"
-        yield f"\n## {title}: {len(chosen)} strategies, {years:.0f} strategy-years\n"
+        yield f"\n## Features {features}: {len(chosen)} strategies, {years:.0f} strategy-years\n"
         yield "| rule | severity | basis | stated | counted | 95% interval | within | dispersion |"
         yield "|---|---|---|--:|--:|--:|---|--:|"
         rules = dict.fromkeys(rule for strategy in chosen for rule in strategy.stated)
@@ -178,6 +181,7 @@ def _row(rule: str, strategies: Sequence[Strategy]) -> str:
 def main() -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--years", type=int, default=200, help="strategy-years of each kind")
+    parser.add_argument("--features", nargs="+", choices=FEATURES, default=FEATURES)
     parser.add_argument("--series", type=int, default=0, help="strategies without a database")
     parser.add_argument("--results", type=Path, help="a file that results are appended to")
     given = parser.parse_args()
@@ -185,13 +189,17 @@ def main() -> None:
     with harness.server(given.uri, durable=False) as server:
         for seed in range(-(-given.years // YEARS)):
             present = {strategy.features for strategy in read(results) if strategy.seed == seed}
-            missing = [features for features in FEATURES if features not in present]
+            missing = [features for features in given.features if features not in present]
             if missing:
                 lines = [json.dumps(asdict(s)) + "\n" for s in healthy(server, seed, missing)]
                 with results.open("a", encoding="utf-8") as file:
                     file.writelines(lines)
-    alone = [of_series(seed) for seed in range(given.series)]
-    print("\n".join(report([*read(results), *alone])))
+    in_memory = {s.seed for s in read(results) if s.features == IN_MEMORY}
+    for seed in range(given.series):
+        if seed not in in_memory:
+            with results.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(of_series(seed))) + "\n")
+    print("\n".join(report(read(results))))
 
 
 if __name__ == "__main__":

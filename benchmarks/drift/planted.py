@@ -38,7 +38,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 
 HOURS = timedelta(hours=8)
 # Rules that judge statistics: their alerts may open without a fault.
-STATISTICAL = ("ic ", "feature drift", "feature break", "sharpe ")
+STATISTICAL = ("ic ", "feature drift", "feature break", "market move", "sharpe ")
 DRIFT_WINDOW = 8
 # Values, judged as they are; values, judged by rank; ranks, judged as they are.
 MARKETS = (("raw", "ranked"), ("ranks served",))

@@ -1,9 +1,20 @@
 """Alert rules and what happens to an alert.
 
 Entry points: `rules` and `presets` (conditions as data), `headroom` (how far each rule is from
-opening), `simulation` (false alarms and delay),
-`lifecycle` (open, acknowledged, silenced, resolved), `notify` (messages).
+opening), `simulation` (false alarms and delay), `lifecycle` (open, acknowledged, silenced,
+resolved), `retraining` (which alerts are reasons to retrain), `notify` (messages), `deliveries`
+(the outbox), `targets` (who gets messages).
 """
 
 # The modules that other rooms may import.
-__all__ = ["headroom", "lifecycle", "notify", "presets", "rules", "simulation"]
+__all__ = [
+    "deliveries",
+    "headroom",
+    "lifecycle",
+    "notify",
+    "presets",
+    "retraining",
+    "rules",
+    "simulation",
+    "targets",
+]

@@ -1,8 +1,8 @@
-"""Notifications: one message per strategy and session, by webhook or through Apprise.
+"""Messages on alerts, and sending one to a URL: by webhook or through Apprise.
 
-`http://` and `https://` targets get the message as JSON by POST; any other URL ("slack://...",
+`http://` and `https://` URLs get the message as JSON by POST; any other URL ("slack://...",
 "mailto://...") goes to Apprise, which the extra `notify` installs. A message recommends; nothing
-here or elsewhere in the package acts on a position.
+here or elsewhere in the package acts on a position. `deliveries` decides when a message is sent.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from mlflow_timescale.common.text import printable
 from mlflow_timescale.db import Error
 
 from .lifecycle import Alert
+from .retraining import RetrainingTrigger, triggers
 from .rules import SEVERITIES
 
 TIMEOUT = 10.0
@@ -36,43 +37,75 @@ class NotificationFailed(Error):
 
 @dataclass(frozen=True)
 class Message:
-    """The alerts of a strategy that opened or resolved in one run."""
+    """The alerts of a strategy that opened or resolved in one run, and the model it was judged by.
+
+    `model` is its registered name and `version` its version; empty where the predictions name none.
+    """
 
     strategy_id: str
     session: date
     opened: tuple[Alert, ...]
     resolved: tuple[Alert, ...]
+    model: str = ""
+    version: str = ""
 
     @classmethod
-    def of(cls, strategy_id: str, session: date, found: Sequence[Alert]) -> Message:
+    def of(
+        cls,
+        strategy_id: str,
+        session: date,
+        alerts: Sequence[Alert],
+        model: str = "",
+        version: str = "",
+    ) -> Message:
         """Sort alerts into opened (worst first) and resolved."""
-        opened = [alert for alert in found if alert.state != "resolved"]
+        opened = [alert for alert in alerts if alert.state != "resolved"]
         opened.sort(key=lambda alert: -SEVERITIES.index(alert.severity))
-        resolved = tuple(alert for alert in found if alert.state == "resolved")
-        return cls(strategy_id, session, tuple(opened), resolved)
+        resolved = tuple(alert for alert in alerts if alert.state == "resolved")
+        return cls(strategy_id, session, tuple(opened), resolved, model, version)
+
+    @property
+    def retraining(self) -> tuple[RetrainingTrigger, ...]:
+        """The retraining triggers among the alerts that opened."""
+        return triggers(self.opened)
+
+    @property
+    def severity(self) -> str:
+        """That of the worst alert that opened; "resolved" if none did."""
+        return self.opened[0].severity if self.opened else "resolved"
 
     @property
     def title(self) -> str:
         """One line, with the most severe alert first."""
-        worst, alerts = "resolved", self.resolved
-        if self.opened:
-            worst, alerts = self.opened[0].severity, self.opened
-        return printable(f"[{worst}] {self.strategy_id} {self.session}: {_names(alerts)}")
+        names = _names(self.opened or self.resolved)
+        return printable(f"[{self.severity}] {self.strategy_id} {self.session}: {names}")
 
     @property
     def text(self) -> str:
-        """The message for people, one line an alert."""
+        """The message for people, one line an alert, and one for each retraining trigger."""
         opened = [_line(alert) for alert in self.opened]
         resolved = [f"resolved on {a.resolved_session}: {a.rule}" for a in self.resolved]
-        return "\n".join(map(printable, [*opened, *resolved]))
+        retraining = [f"retraining trigger: {trigger.text}" for trigger in self.retraining]
+        return "\n".join(map(printable, [*opened, *resolved, *retraining]))
 
-    def payload(self) -> dict[str, Any]:
-        """The message for programs: plain JSON values."""
+    def payload(self, delivery_id: str = "") -> dict[str, Any]:
+        """The message for programs: plain JSON values.
+
+        A delivery keeps its `delivery_id` in every attempt, so that a receiver can drop a repeat.
+        """
         return {
+            "delivery_id": delivery_id,
             "strategy_id": self.strategy_id,
             "session": self.session.isoformat(),
             "title": self.title,
             "text": self.text,
+            "severity": self.severity,
+            "model_name": self.model,
+            "model_version": self.version,
+            "retraining": [
+                {"cause": t.cause, "rule": t.rule, "session": t.session.isoformat()}
+                for t in self.retraining
+            ],
             "opened": [_fields(alert) for alert in self.opened],
             "resolved": [_fields(alert) for alert in self.resolved],
         }
@@ -81,34 +114,55 @@ class Message:
 Hook = Callable[[Message], None]
 
 
-def send(message: Message, targets: Sequence[str], hook: Hook | None = None) -> None:
-    """Deliver a message to every target, then to the hook. Raises NotificationFailed.
+def send(message: Message, urls: Sequence[str]) -> None:
+    """Send a message to every URL, without an outbox. Raises NotificationFailed.
 
-    The remaining targets are notified even if one fails.
+    The remaining URLs get it even if one fails.
     """
     failures = []
-    for target in targets:
+    for url in urls:
         try:
-            is_webhook = target.lower().startswith(("http://", "https://"))
-            (_post if is_webhook else _apprise)(target, message)
+            send_to(url, message)
         except NotificationFailed as exc:
             failures.append(str(exc))
-    if hook is not None:
-        hook(message)
     if failures:
         raise NotificationFailed("; ".join(failures))
 
 
-def _post(url: str, message: Message) -> None:
-    data = json.dumps(message.payload()).encode()
+def send_to(url: str, message: Message, delivery_id: str = "") -> None:
+    """Send a message to one URL. Raises NotificationFailed, whose text does not show the URL."""
+    if is_webhook(url):
+        _post(url, message, delivery_id)
+    else:
+        _apprise(url, message)
+
+
+def is_webhook(url: str) -> bool:
+    """Whether a URL gets JSON by POST."""
+    return url.lower().startswith(("http://", "https://"))
+
+
+def label(url: str) -> str:
+    """What a URL is called in the outbox: its host or scheme, because all the rest may be secret.
+
+    >>> label("https://hooks.example/services/token"), label("slack://token/channel")
+    ('webhook at hooks.example', 'slack: target')
+    """
+    return f"webhook at {_host(url)}" if is_webhook(url) else f"{_scheme(url)} target"
+
+
+def _post(url: str, message: Message, delivery_id: str) -> None:
+    data = json.dumps(message.payload(delivery_id)).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "mlflow-timescale"}
+    if delivery_id:
+        headers["Idempotency-Key"] = delivery_id
     try:
         request = urllib.request.Request(url, data, headers)
-        with urllib.request.urlopen(request, timeout=TIMEOUT):  # nosec B310  # `send` lets only http and https through
+        with urllib.request.urlopen(request, timeout=TIMEOUT):  # nosec B310  # `send_to` lets only http and https through
             pass
     except (OSError, HTTPException, ValueError) as exc:
         # Without the error behind it, which may quote the URL.
-        raise NotificationFailed(f"webhook at {_host(url)} failed: {_reason(exc)}") from None
+        raise NotificationFailed(f"webhook at {_host(url)} failed: {reason(exc)}") from None
 
 
 def _apprise(url: str, message: Message) -> None:
@@ -165,7 +219,7 @@ def _host(url: str) -> str:
     return printable(f"{parts.hostname or 'the target'}{port}")
 
 
-def _reason(exc: Exception) -> str:
+def reason(exc: Exception) -> str:
     """Why a request failed, without the texts of errors that quote the URL."""
     if isinstance(exc, urllib.error.HTTPError):
         return f"HTTP {exc.code} {responses.get(exc.code, '')}".strip()
@@ -179,8 +233,8 @@ def _kind(cause: object) -> str:
     return "the URL is not valid" if isinstance(cause, str) else type(cause).__name__
 
 
-def _names(found: Sequence[Alert]) -> str:
-    return ", ".join(alert.rule for alert in found)
+def _names(alerts: Sequence[Alert]) -> str:
+    return ", ".join(alert.rule for alert in alerts)
 
 
 def _line(alert: Alert) -> str:

@@ -9,9 +9,11 @@ Metrics, one value per session:
 =================  ==============================================================================
 ic                 rank IC of the session's signals, null where not computable or not yet due
 psi_max            largest PSI of the session's features
-psi_ratio          the same in units of its limit, false discoveries controlled (`SessionPSI.ratio`)
-psi_5d_ratio       the same of the last five sessions' values pooled
-psi_fixed_ratio    the same as psi_ratio, against the first reference ever accepted
+psi_ratio          the same in units of its limit, false discoveries controlled; above 2.5 only
+                   where a feature jumped (`SessionPSI.ratio`)
+psi_shared_ratio   the same; above 2.5 only where features jumped together (`SessionPSI.shared`)
+psi_5d_ratio       that of the last five sessions' values pooled
+psi_fixed_ratio    against the first reference ever accepted, with or without a jump
 missing_excess     largest share of names without a value, beyond what the reference's days had
 repeated_excess    the same of the share that has the commonest value
 unchanged_excess   the same of the share that has the value of the session before
@@ -47,6 +49,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..metrics.cusum import CAP
+from ..metrics.psi import BREAK
 from .rules import SEVERITIES, Rule
 
 __all__ = ["PRESETS", "classic", "default", "preset"]
@@ -138,18 +141,22 @@ def _ic_drift() -> tuple[Rule, ...]:
 
 
 def _feature_drift() -> tuple[Rule, ...]:
-    """A slow drift shows in five pooled sessions, a broken feed on its first day.
+    """A slow drift shows in five pooled sessions, a broken feed in a jump on its first day.
 
+    A shock to the whole market moves many features at once and breaks none: that is a warning.
     The comparison with the first reference accumulates: repeated acceptance cannot hide a drift.
     """
     drift = Rule("feature drift", "psi_5d_ratio", ">", 1.0, resolve=0.8, resolve_sessions=3)
-    broken = Rule("feature break", "psi_ratio", ">", 2.5, severity="critical", resolve=1.0)
+    broken = Rule("feature break", "psi_ratio", ">", BREAK, severity="critical", resolve=1.0)
+    shared = Rule("market move", "psi_shared_ratio", ">", BREAK, resolve=1.0)
     far = Rule("feature drift from origin", "psi_fixed_ratio", ">", 2.5, sessions=5, resolve=2.0)
     compare = "Compare the drifted features with their source, and watch what follows."
     check = "Check the feed of the drifted features; retrain if the change is real."
+    market = "Compare with the market; if it did not move, check the job of these features."
     review = "Review the accepted references: together they have moved far from the first."
     return (
         *_family(replace(drift, action=compare), replace(broken, action=check)),
+        replace(shared, action=market),
         replace(far, resolve_sessions=5, action=review),
     )
 
@@ -174,13 +181,14 @@ def _feeds() -> tuple[Rule, ...]:
     stopped = broken("feature stopped", "stopped", 0.0, 1, "Check that the feature job runs.")
     behind = broken("feature late", "late", 0.0, 1, late)
     others = ("feature missing", "feature break", "feature drift", "no features")
+    market = ("market move",)
     return (
-        replace(stopped, inhibits=others),
+        replace(stopped, inhibits=(*others, *market)),
         replace(behind, inhibits=("feature frozen",)),
-        broken("feature unit", "unit_shift", 0.7, 1, unit),
+        replace(broken("feature unit", "unit_shift", 0.7, 1, unit), inhibits=market),
         broken("feature clock", "clock_shift", 0.5, 1, hour),
-        broken("feature missing", "missing_excess", 0.1, 1, source),
-        broken("feature constant", "repeated_excess", 0.5, 1, same),
+        replace(broken("feature missing", "missing_excess", 0.1, 1, source), inhibits=market),
+        replace(broken("feature constant", "repeated_excess", 0.5, 1, same), inhibits=market),
         broken("feature frozen", "unchanged_excess", 0.5, 1, frozen),
     )
 

@@ -161,7 +161,8 @@ def simulate(
         doubles the alarms of a CUSUM at h = 12 for n = 120. With n = 0 it is taken as exact.
     block
         Mean length, in sessions, of the pieces of history that are put together; four times as long
-        for metrics of features, whose alerts last for weeks and must not be cut into several.
+        for metrics of features, whose alerts last for weeks: of an alert that is cut, only the
+        piece with its beginning counts.
 
     Examples
     --------
@@ -186,7 +187,10 @@ def simulate(
             if _source(rule.metric) in SKILL:
                 delays[rule.name][change] = _delay(changed[rule.name], lead)
     return [
-        *(_summary(rule, is_open[rule.name], lead, delays[rule.name]) for rule in watched),
+        *(
+            _summary(rule, is_open[rule.name], years.continues(rule), lead, delays[rule.name])
+            for rule in watched
+        ),
         *(RuleSimulation.of_operation(rule) for rule in of_feeds),
     ]
 
@@ -223,12 +227,15 @@ def _span(metric: str) -> int:
 class _Years:
     """Paths by metric, shape (paths, sessions), and the levels that each is judged by.
 
-    `estimates` holds, by metric, mean and standard deviation per path, shape (paths, 1).
+    `estimates` holds, by metric, mean and standard deviation per path, shape (paths, 1). `history`
+    is what was drawn from, `positions` where in it each session of the metrics of features lies.
     """
 
     paths: Mapping[str, Floats]
     levels: Mapping[str, Baseline]
     estimates: Mapping[str, tuple[Floats, Floats]]
+    history: Mapping[str, Floats]
+    positions: NDArray[np.intp]
 
     @classmethod
     def drawn(
@@ -255,7 +262,7 @@ class _Years:
         paths = {
             name: values[drawn if name in SKILL else slowly] for name, values in healthy.items()
         }
-        return cls(paths, levels, estimates)
+        return cls(paths, levels, estimates, healthy, slowly)
 
     def changed(self, change: str, at: int) -> _Years:
         """The same years with a change from session `at` on."""
@@ -280,6 +287,17 @@ class _Years:
             states = evaluate(judged, data, levels).states
             open_by_rule.update({name: state.open for name, state in states.items()})
         return open_by_rule
+
+    def continues(self, rule: Rule) -> Flags | bool:
+        """Sessions within an alert of the history, its first one left out, shape (paths, sessions).
+
+        A piece of history that begins within an alert is a part of it, and no further one.
+        """
+        if rule.metric in SKILL or rule.metric not in self.history or rule.statistic == "cusum":
+            return False
+        is_open = evaluate([rule], self.history).states[rule.name].open
+        within = is_open & np.append(False, is_open[:-1])
+        return np.asarray(within[self.positions])
 
     def _series(self, metric: str, periods_per_year: float) -> Floats:
         if metric in self.paths:
@@ -319,8 +337,11 @@ def _stationary_bootstrap(
     return (np.take_along_axis(starts, begun, axis=1) + age - begun) % length
 
 
-def _summary(rule: Rule, is_open: Flags, lead: int, delays: Mapping[str, Delay]) -> RuleSimulation:
-    opened = is_open[:, lead:] & ~is_open[:, lead - 1 : -1]
+def _summary(
+    rule: Rule, is_open: Flags, continues: Flags | bool, lead: int, delays: Mapping[str, Delay]
+) -> RuleSimulation:
+    begins = is_open & ~np.broadcast_to(continues, is_open.shape)
+    opened = begins[:, lead:] & ~is_open[:, lead - 1 : -1]
     first = _first(opened)
     return RuleSimulation(
         rule,

@@ -21,7 +21,7 @@ from mlflow_timescale.cli.kit import (
 from mlflow_timescale.db import DatabaseURI
 
 from .monitors import open_monitor
-from .tables import print_alerts
+from .tables import deliveries_json, print_alerts, print_deliveries
 
 
 @click.command()
@@ -29,11 +29,21 @@ from .tables import print_alerts
 @strategy_option()
 @click.option("--all", "everything", is_flag=True, help="Include resolved alerts.")
 @click.option("--since", type=Day(), help="Alerts that were not resolved before this session.")
+@click.option("--undelivered", is_flag=True, help="List the messages that no target has taken.")
 @json_option
 def alerts(
-    uri: DatabaseURI, strategy: str, everything: bool, since: date | None, as_json: bool
+    uri: DatabaseURI,
+    strategy: str,
+    everything: bool,
+    since: date | None,
+    undelivered: bool,
+    as_json: bool,
 ) -> None:
     """List open, acknowledged and silenced alerts."""
+    if undelivered:
+        waiting = open_monitor(uri, strategy).undelivered()
+        print_json(deliveries_json(waiting)) if as_json else print_deliveries(waiting)
+        return
     states = None if everything or since else ["open", "acknowledged", "silenced"]
     listed = open_monitor(uri, strategy).alerts(states=states, since=since)
     if as_json:

@@ -7,8 +7,9 @@ from typing import Any
 
 from mlflow_timescale.cli.kit import Exit, print_message, print_table
 
+from ..alerts.deliveries import Delivery
 from ..daily import Daily, Unchecked
-from .tables import headroom_json, metric_rows, metrics_json
+from .tables import deliveries_json, headroom_json, metric_rows, metrics_json
 
 
 def print_results(results: Sequence[Daily | Unchecked]) -> None:
@@ -58,8 +59,17 @@ def _rows(result: Daily | Unchecked) -> Iterator[tuple[str, str]]:
         yield "" if index else "caution", line
     for index, line in enumerate(result.metrics.remarks):
         yield "" if index else "note", line
+    for index, delivery in enumerate(result.undelivered):
+        yield "" if index else "undelivered", _undelivered(delivery)
     for index, line in enumerate(result.decision):
         yield "" if index else "decision", line
+
+
+def _undelivered(delivery: Delivery) -> str:
+    tries = f"{delivery.attempts} attempt{'s' if delivery.attempts > 1 else ''}"
+    return (
+        f"{delivery.target}: {delivery.last_error} ({tries}, queued {delivery.queued_at:%Y-%m-%d})"
+    )
 
 
 def _explained(value: str, reason: str) -> str:
@@ -99,5 +109,7 @@ def as_json(result: Daily | Unchecked) -> dict[str, Any]:
         "limits": headroom_json(result.limits),
         "alerts": result.alerts,
         "cautions": result.cautions,
+        "retraining": result.retraining,
+        "undelivered": deliveries_json(result.undelivered),
         "decision": result.decision,
     }

@@ -7,6 +7,7 @@ import click
 from mlflow_timescale.cli.kit import LazyGroup
 
 COMMANDS = {
+    "explain": "drift.cli.explain:explain",
     "replay": "drift.cli.incident_replay:replay",
     "skew": "drift.cli.skew:skew",
     "version": "drift.cli.incident_version:version",

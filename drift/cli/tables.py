@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_timescale.cli.kit import print_message, print_table
 
 if TYPE_CHECKING:
+    from ..alerts.deliveries import Delivery
     from ..alerts.headroom import Headroom
     from ..alerts.lifecycle import Alert
     from ..inputs.champions import Championship
@@ -98,6 +99,31 @@ def print_alerts(alerts: Sequence[Alert], none: str) -> None:
     print_table(header, [_alert_row(alert) for alert in alerts])
 
 
+def print_deliveries(deliveries: Sequence[Delivery]) -> None:
+    """Print messages that their targets have not taken."""
+    if not deliveries:
+        print_message("Every message was delivered.")
+        return
+    header = ("id", "queued", "session", "target", "attempts", "last error", "message")
+    print_table(header, [_delivery_row(each) for each in deliveries])
+
+
+def deliveries_json(deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
+    """Messages for `--json`: their title, target, attempts and last error."""
+    return [
+        {
+            "delivery_id": str(each.delivery_id),
+            "session": each.session,
+            "target": each.target,
+            "queued_at": each.queued_at,
+            "attempts": each.attempts,
+            "last_error": each.last_error,
+            "title": each.title,
+        }
+        for each in deliveries
+    ]
+
+
 def print_handled(alerts: Sequence[Alert]) -> None:
     """Print a line for each alert that a person has acknowledged or silenced."""
     from ..alerts.lifecycle import handled_text
@@ -119,6 +145,18 @@ def _missing_because(metrics: DriftMetrics, name: str) -> str:
     metric = "psi_max" if name == "psi" else name
     missing = "no reference yet" if name in ("psi", "ic_cusum") else ""
     return metrics.statuses.get(metric, missing if getattr(metrics, name) is None else "")
+
+
+def _delivery_row(delivery: Delivery) -> tuple[Any, ...]:
+    return (
+        str(delivery.delivery_id)[:8],
+        f"{delivery.queued_at:%Y-%m-%d %H:%M}",
+        delivery.session,
+        delivery.target,
+        delivery.attempts,
+        delivery.last_error,
+        delivery.title,
+    )
 
 
 def _alert_row(alert: Alert) -> tuple[Any, ...]:

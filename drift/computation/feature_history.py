@@ -6,7 +6,7 @@ is judged by a reference of the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
 import numpy as np
@@ -25,7 +25,7 @@ from . import reference_fit
 FOLDS = 4
 BINS = 10
 UNIT = "unit_shift"
-METRICS = ("psi_max", "psi_ratio", "psi_5d_ratio", "psi_fixed_ratio", UNIT)
+METRICS = ("psi_max", "psi_ratio", "psi_shared_ratio", "psi_5d_ratio", "psi_fixed_ratio", UNIT)
 
 Days = Mapping[int, dict[str, PSIResult]]
 
@@ -37,12 +37,20 @@ def read(
 
     `ranked` compares ranks across names instead of the values.
     """
+    return of_samples(reference_fit.samples(conn, strategy, days), days, ranked=ranked)
+
+
+def of_samples(
+    samples: Iterable[reference_fit.Sample], days: Sequence[date], *, ranked: bool
+) -> dict[str, Floats]:
+    """The same of features that have been read: pure."""
     position = {day: index for index, day in enumerate(days)}
     single: dict[int, dict[str, PSIResult]] = {}
+    before: dict[int, dict[str, PSIResult]] = {}
     week: dict[int, dict[str, PSIResult]] = {}
     watched = [UNIT, *(f"{kind}_excess" for kind in feed_quality.KINDS)]
     worst = {metric: np.full(len(days), np.nan) for metric in watched}
-    for name, sections, labels in reference_fit.samples(conn, strategy, days):
+    for name, sections, labels in samples:
         shares = dict(zip(sections, reference_fit.shares_of(sections), strict=True))
         for fold in np.array_split(np.arange(len(sections)), FOLDS):
             chosen = [list(sections)[index] for index in fold.tolist()]
@@ -53,13 +61,21 @@ def read(
             for day in chosen:
                 _feeds(reference, shares[day], position[day], worst)
             judged = _judged(reference, [sections[day] for day in chosen])
+            last: PSIResult | None = None
             for day, (alone, pooled) in zip(chosen, judged, strict=True):
+                # The first day of a fold has none before it: it does not count as a jump.
+                before.setdefault(position[day], {})[name] = last or alone
+                last = alone if alone.n_present else last
                 single.setdefault(position[day], {})[name] = alone
                 if pooled is not None:
                     week.setdefault(position[day], {})[name] = pooled
-    series = {"psi_max": _series(single, len(days), "value")}
-    series["psi_ratio"] = series["psi_fixed_ratio"] = _series(single, len(days), "ratio")
-    series["psi_5d_ratio"] = _series(week, len(days), "ratio")
+    series = {
+        "psi_max": _series(single, len(days), "value"),
+        "psi_ratio": _series(single, len(days), "ratio", before),
+        "psi_shared_ratio": _series(single, len(days), "shared", before),
+        "psi_fixed_ratio": _series(single, len(days), "ratio"),
+        "psi_5d_ratio": _series(week, len(days), "ratio"),
+    }
     return {**series, **worst}
 
 
@@ -89,9 +105,10 @@ def _feeds(reference: Reference, shares: Shares, at: int, worst: Mapping[str, Fl
         worst[UNIT][at] = np.fmax(worst[UNIT][at], shift)
 
 
-def _series(results: Days, length: int, field: str) -> Floats:
+def _series(results: Days, length: int, field: str, before: Days | None = None) -> Floats:
     series = np.full(length, np.nan)
     for index, by_feature in results.items():
-        found = getattr(session_psi(by_feature), field)
-        series[index] = np.nan if found is None else found
+        earlier = None if before is None else before[index]
+        value = getattr(session_psi(by_feature, before=earlier), field)
+        series[index] = np.nan if value is None else value
     return series

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from ..metrics.cusum import Baseline
 from ..metrics.feed_quality import Shares
 from ..metrics.plausible_returns import LARGEST_STRATEGY_RETURN
 from ..metrics.psi import (
+    BREAK,
     POOLED_SESSIONS,
     PSIResult,
     Reference,
@@ -53,6 +55,7 @@ class Histograms:
         empty = {n: np.zeros(r.buckets, np.int64) for n, r in references.items() if n not in counts}
         return cls(session, {**counts, **empty}, references)
 
+    @cached_property
     def results(self) -> dict[str, PSIResult]:
         return {n: psi_from_counts(self.references[n], counts) for n, counts in self.counts.items()}
 
@@ -131,22 +134,25 @@ def of_features(
     `fixed` holds the same session in the fixed reference's buckets, None where that is the accepted
     one; `recent` the last sessions in the accepted one's, this one included, for the pooled PSI.
     """
-    session, results = histograms.session, histograms.results()
+    session, results = histograms.session, histograms.results
     for name, result in results.items():
         yield Value(session, "psi", name, result.value, result.n, result.status)
         if result.n:
             missing = result.counts[-1] / result.n
             yield Value(session, "psi_limit", name, result.limit, result.n, "ok")
             yield Value(session, "missing", name, missing, result.n, "ok")
-    worst = session_psi(results)
+    worst = session_psi(results, before=_last_present(recent[:-1]))
     yield Value(session, "n_features", "", *_present(results))
     yield Value(session, "n_drifted", "", len(worst.drifted), worst.n_features, "ok")
     yield _worst(session, "psi_max", worst.value, worst)
     yield _worst(session, "psi_ratio", worst.ratio, worst)
     yield from _drifted(session, "psi_ratio", results, worst)
+    yield _worst(session, "psi_shared_ratio", worst.shared, worst)
+    if (worst.shared or 0.0) > BREAK:
+        yield from _drifted(session, "psi_shared_ratio", results, worst)
     if fixed is not None:
-        unmoved = session_psi(fixed.results())
-        yield from _drifted(session, "psi_fixed_ratio", fixed.results(), unmoved)
+        unmoved = session_psi(fixed.results)
+        yield from _drifted(session, "psi_fixed_ratio", fixed.results, unmoved)
         yield _worst(session, "psi_fixed_max", unmoved.value, unmoved)
         yield _worst(session, "psi_fixed_ratio", unmoved.ratio, unmoved)
     together = pooled(recent) if len(recent) == POOLED_SESSIONS else {}
@@ -154,6 +160,16 @@ def of_features(
     yield _worst(session, "psi_5d_ratio", week.ratio if week else None, week)
     if week is not None:
         yield from _drifted(session, "psi_5d_ratio", together, week)
+
+
+def _last_present(recent: Sequence[Histograms]) -> dict[str, PSIResult]:
+    """The last result of each feature on a session that had values of it."""
+    return {
+        name: result
+        for histograms in recent
+        for name, result in histograms.results.items()
+        if result.n_present
+    }
 
 
 def _drifted(
@@ -168,7 +184,7 @@ def of_short_reference(values: Iterable[Value]) -> Iterator[Value]:
     """The values of `of_features` against a reference of few sessions.
 
     It has seen a part of what common shocks do to features that are not standardised: slow drifts
-    are not judged, and a feature breaks at twice its limit.
+    are not judged, and a feature breaks at twice its limit, alone or with others.
 
     >>> day = date(2024, 1, 3)
     >>> metrics = ("psi_ratio", "psi_5d_ratio")
@@ -177,7 +193,7 @@ def of_short_reference(values: Iterable[Value]) -> Iterator[Value]:
     [('psi_ratio', 2.0, 'ok'), ('psi_5d_ratio', None, 'short_reference')]
     """
     for v in values:
-        if v.metric == "psi_ratio" and v.value is not None:
+        if v.metric in ("psi_ratio", "psi_shared_ratio") and v.value is not None:
             yield replace(v, value=v.value / 2)
         elif v.metric in ("psi_5d_ratio", "psi_fixed_ratio"):
             yield replace(v, value=None, status="short_reference")

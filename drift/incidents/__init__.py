@@ -5,4 +5,4 @@ Every answer is a frozen data class with `to_dict()` and `lines()`; `questions` 
 """
 
 # The modules that other rooms may import.
-__all__ = ["onset", "questions", "replay", "versions"]
+__all__ = ["chapters", "collecting", "explanation", "onset", "questions", "replay", "versions"]

@@ -40,12 +40,15 @@ class Variation:
         By how much its mean and variance exceed those of chance, at least 0.
     effective_days
         How many independent days those were estimated from, autocorrelation counted.
+    rise
+        The largest rise of the square root of PSI from one day to the next; 0 if not known.
     """
 
     quantile_99: float
     extra_mean: float = 0.0
     extra_variance: float = 0.0
     effective_days: float = 1.0
+    rise: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,6 +49,8 @@ __all__ = [
 SMOOTHING = 0.5
 CONVENTIONAL_LIMIT = 0.10
 POOLED_SESSIONS = 5
+BREAK = 2.5  # in units of the limit: what a feature that did not jump counts as at most
+SHARED = 3  # features that jump in one session, and half of all: a move that they have in common
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class PSIResult:
         max(0.10, 99% point of the reference days' own PSI, `critical_999`): alert above it.
     counts
         Current values per bucket, as `Reference.labels` names them.
+    rise
+        The largest rise of the square root of PSI from one of the reference's days to the next.
     """
 
     value: float | None
@@ -84,11 +88,31 @@ class PSIResult:
     p_robust: float | None = None
     limit: float = CONVENTIONAL_LIMIT
     counts: tuple[int, ...] = ()
+    rise: float = field(default=0.0, repr=False)
 
     @property
     def ratio(self) -> float | None:
         """`value` in units of `limit`; above 1 is an alert."""
         return None if self.value is None else self.value / self.limit
+
+    @property
+    def n_present(self) -> int:
+        """Current values that are finite."""
+        return self.n - (self.counts[-1] if self.counts else 0)
+
+    def jumped(self, before: PSIResult | None) -> bool:
+        """Whether it rose from the session `before` by more than on any day of the reference.
+
+        A market moves in steps that the reference has seen, a broken feed moves at once. True where
+        there is no PSI before to compare with.
+
+        >>> before, now = (PSIResult(v, 60, "ok", limit=0.1, rise=0.3) for v in (0.09, 0.25))
+        >>> now.jumped(before), PSIResult(0.49, 60, "ok", rise=0.3).jumped(before)
+        (False, True)
+        """
+        if before is None or before.value is None or self.value is None:
+            return self.value is not None
+        return bool(np.sqrt(self.value) - np.sqrt(before.value) > self.rise)
 
 
 @dataclass(frozen=True)
@@ -97,6 +121,10 @@ class SessionPSI:
 
     `ratio` is the largest value in units of its limit; a feature that Benjamini-Hochberg over the
     session's features does not reject counts as 1 at most, so `ratio > 1` is the controlled alert.
+    Where the session before is known, a feature that did not jump counts as 2.5 at most, and so do
+    all if three or more, and at least half of them, jumped at once: `ratio > 2.5` is one feature
+    that broke. `shared` is the same for what they have in common: its values are above 2.5 only
+    where features jumped together.
     """
 
     value: float | None
@@ -104,6 +132,7 @@ class SessionPSI:
     ratio: float | None
     drifted: tuple[str, ...]
     n_features: int
+    shared: float | None = field(default=None, repr=False)
 
 
 def fit(
@@ -170,6 +199,7 @@ def _variation(own: Floats, df: Floats, scale: Floats, days: float) -> Variation
         max(0.0, float(own.mean() - chance_mean)),
         max(0.0, float(own.var(ddof=1) - chance_variance)),
         days,
+        float(np.diff(np.sqrt(own)).max()),
     )
 
 
@@ -331,11 +361,19 @@ def _result(
     c95, c999, p, robust = (None if law[0] == 0 else float(x) for x in law[1:])
     variation = _own(reference, sessions)
     limit = max(CONVENTIONAL_LIMIT, variation.quantile_99 if variation else 0.0, c999 or 0.0)
-    return PSIResult(value, n, "ok", float(law[0]), c95, c999, p, robust, limit, in_use)
+    rise = variation.rise if variation else 0.0
+    return PSIResult(value, n, "ok", float(law[0]), c95, c999, p, robust, limit, in_use, rise)
 
 
-def session_psi(results: Mapping[str, PSIResult], level: float = 0.01) -> SessionPSI:
+def session_psi(
+    results: Mapping[str, PSIResult],
+    level: float = 0.01,
+    *,
+    before: Mapping[str, PSIResult] | None = None,
+) -> SessionPSI:
     """The PSI of a session over all features, at false discovery rate `level`.
+
+    `before` holds the results of the session before; without it any rise counts as a jump.
 
     Examples
     --------
@@ -343,6 +381,8 @@ def session_psi(results: Mapping[str, PSIResult], level: float = 0.01) -> Sessio
     >>> moved = PSIResult(0.40, 500, "ok", p_robust=1e-9, limit=0.10)
     >>> session_psi({"rsi_14": calm, "momentum_5d": moved})
     SessionPSI(value=0.4, feature='momentum_5d', ratio=4.0, drifted=('momentum_5d',), n_features=2)
+    >>> session_psi({"momentum_5d": moved}, before={"momentum_5d": moved}).ratio
+    2.5
     """
     computed = {name: r for name, r in results.items() if r.value is not None}
     if not computed:
@@ -353,8 +393,26 @@ def session_psi(results: Mapping[str, PSIResult], level: float = 0.01) -> Sessio
     controlled = np.where(rejected, ratio, np.minimum(ratio, 1.0))
     drifted = [name for name, c in zip(computed, controlled, strict=True) if c > 1]
     worst = max(computed, key=lambda name: computed[name].value or 0.0)
-    top = float(controlled.max())
-    return SessionPSI(computed[worst].value, worst, top, tuple(drifted), len(computed))
+    alone, together = _alone_and_together(computed, controlled, before)
+    return SessionPSI(
+        computed[worst].value, worst, alone, tuple(drifted), len(computed), shared=together
+    )
+
+
+def _alone_and_together(
+    computed: Mapping[str, PSIResult], controlled: Floats, before: Mapping[str, PSIResult] | None
+) -> tuple[float, float | None]:
+    """The largest controlled ratio, of features that jumped alone, and of those together."""
+    if before is None:
+        return float(controlled.max()), None
+    jumped = np.array([result.jumped(before.get(name)) for name, result in computed.items()])
+    known = np.array([name in before and r.n_present > 0 for name, r in computed.items()])
+    rose = int((jumped & known).sum())
+    together = rose >= SHARED and 2 * rose >= known.sum()
+    stepwise = np.minimum(controlled, BREAK)
+    of_jumps = float(np.where(jumped, controlled, stepwise).max())
+    most = float(stepwise.max())
+    return (most, of_jumps) if together else (of_jumps, most)
 
 
 def calculate_psi(expected: ArrayLike, actual: ArrayLike, bins: int = 10) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
@@ -206,6 +207,90 @@ def timeline(sessions: Sequence[date], evaluation: Evaluation) -> Figure:
     _plain(axes)
     _date_axis(axes, days)
     return figure
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A name, and the sessions from `first` to `last` in which something held."""
+
+    name: str
+    severity: str
+    first: date
+    last: date
+
+
+def incident_figure(
+    sessions: Sequence[date],
+    ic: Floats,
+    *,
+    mean: int,
+    level: float | None = None,
+    lanes: Sequence[Lane] = (),
+    onset: tuple[date, date, date] | None = None,
+) -> Figure:
+    """Daily IC with its mean of some sessions above, below a lane for each name.
+
+    `ic` has shape (sessions,), NaN where there is no value; `level` is the accepted mean; `onset`
+    is the first session of a fall, and the ends of its interval.
+    """
+    names = list(dict.fromkeys(lane.name for lane in lanes))
+    height = 2.6 + 0.26 * len(names)
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    figure.subplots_adjust(LABEL_WIDTH / WIDTH, 0.45 / height, 1 - 0.1 / WIDTH, 1 - 0.35 / height)
+    grid = figure.add_gridspec(
+        2 if names else 1, 1, height_ratios=[2.0, 0.26 * len(names)][: 1 + bool(names)], hspace=0.12
+    )
+    top, days = figure.add_subplot(grid[0]), _days(sessions)
+    top.vlines(days, 0, ic, color=QUIET, linewidth=1.0)
+    top.plot(days, ic, ".", color=QUIET, markersize=3, label="IC of the session")
+    top.plot(days, _rolling(ic, mean), color=BLUE, linewidth=1.8, label=f"mean of {mean} sessions")
+    if level is not None:
+        label = f"accepted {round(level, 3) + 0.0:.3f}"
+        top.axhline(level, color=INK, linewidth=1, linestyle="--", label=label)
+    top.axhline(0, color=INK, linewidth=0.8)
+    if onset is not None:
+        at, low, high = _days(onset)
+        top.axvspan(low, high, color="#e53e3e", alpha=0.12)
+        top.axvline(at, color="#9b2c2c", linewidth=1.2, label="the IC fell")
+    _finish(top, "IC")
+    if names:
+        top.tick_params(labelbottom=False)
+        bottom = figure.add_subplot(grid[1], sharex=top)
+        _draw_lanes(bottom, names, lanes)
+        _date_axis(bottom, days)
+    else:
+        _date_axis(top, days)
+    return figure
+
+
+def _draw_lanes(axes: Axes, names: Sequence[str], lanes: Sequence[Lane]) -> None:
+    for lane in lanes:
+        (begin,), (end,) = _days([lane.first]), _days([lane.last])
+        axes.broken_barh(
+            [(begin - 0.4, end - begin + 0.8)],
+            (names.index(lane.name) - 0.31, 0.62),
+            facecolor=SEVERITY_COLORS[lane.severity],
+            hatch=SEVERITY_HATCHES[lane.severity],
+            edgecolor="white",
+            linewidth=0.3,
+        )
+    axes.set_yticks(range(len(names)), list(map(_short, names)), fontsize=8, parse_math=False)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", color="#eef1f4")
+    _plain(axes)
+
+
+def _rolling(values: Floats, window: int) -> Floats:
+    """The mean of the known values of the last sessions; NaN with fewer than half of them."""
+    known = np.isfinite(values)
+    sums = np.cumsum(np.concatenate([np.zeros(1), np.where(known, values, 0.0)]))
+    counts = np.cumsum(np.concatenate([np.zeros(1), known]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    n = counts[ends] - counts[starts]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means: Floats = (sums[ends] - sums[starts]) / n
+    return np.where(n >= min(window, len(values)) / 2, means, np.nan)
 
 
 def _figure(rows: int, height: float, left: float = 0.6) -> tuple[Figure, list[Axes]]:

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ..alerts.headroom import Headroom, headroom
-from ..alerts.lifecycle import Alert
+from ..alerts.lifecycle import Alert, loud
+from ..alerts.retraining import RetrainingTrigger, triggers
 from ..alerts.rules import SEVERITIES, Evaluation, Rule
 from ..metrics.buckets import Reference
 from ..metrics.cusum import Baseline, Onset
@@ -133,6 +134,7 @@ def render(report: Report, pictures: Mapping[str, bytes] | None = None) -> str:
         status=status,
         headline=_headline(alerts, outlook(rooms)),
         alerts=alerts,
+        retraining=[trigger.text for trigger in _retraining(report)],
         days=[report.sessions[-1 - ago] if len(report.sessions) > ago else "" for ago in AGO],
         numbers=list(_numbers(report, rooms)),
         pictures=[_picture(report, name, data) for name, data in drawn.items()],
@@ -258,6 +260,10 @@ def _open_alerts(report: Report) -> list[dict[str, Any]]:
         if last >= 0 and state.open[last]
     ]
     return sorted(found, key=_loudness)
+
+
+def _retraining(report: Report) -> tuple[RetrainingTrigger, ...]:
+    return triggers(loud(report.stored.values()))
 
 
 def _note(alert: Alert | None) -> str:

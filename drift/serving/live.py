@@ -17,10 +17,10 @@ from mlflow_timescale.common.frames import pandas_series
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.features import FeatureStore, FeatureView
 from mlflow_timescale.spool import Spool
+from mlflow_timescale.spool.outbox import PATIENCE_SECONDS
 
 from . import requests
 from .models import LoadedModel, ModelUnavailable, load_verified, model_input, picked
-from .outbox import PATIENCE_SECONDS
 from .reading import described, latest_cells
 from .recorder import PredictionRecorder, Receipt, entity_groups, stored
 from .requests import Origin, Request, SignalName

@@ -17,7 +17,7 @@ from .. import strategies
 from . import requests, storing
 from .cells import aligned, no_features, read_features
 from .environment import environment
-from .outbox import Outbox
+from .outbox import Requests
 from .requests import Origin, Request, SignalName
 
 stored = packages.attribute("feature_store", "values.stored")
@@ -72,7 +72,7 @@ class PredictionRecorder:
         self._origins: dict[Any, Origin] = {}
         if not patience > 0:
             raise ValueError(f"patience is {patience!r}; it counts seconds, more than 0")
-        self._outbox = Outbox(database, storing.Numbers(), spool, patience)
+        self._outbox = Requests(database, storing.Numbers(), spool, patience)
 
     @property
     def strategy(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +14,7 @@ import psycopg
 from mlflow_timescale.common import packages
 from mlflow_timescale.common.errors import InvalidInput
 from mlflow_timescale.db import Database, DatabaseURI, Refused
-from mlflow_timescale.spool import Record, Refusal
+from mlflow_timescale.spool import Record, Refusal, Sender
 
 from ..inputs.recording import Contradiction
 from . import storing
@@ -90,8 +90,8 @@ def from_record(record: Record) -> Request:
         raise Refusal(f"not a request of this version: {exc!r}") from exc
 
 
-def sender(database: Database, numbers: storing.Numbers | None = None) -> Callable[[Record], bool]:
-    """The function that sends records of this kind into a database, for `Spool.drain`."""
+def sender(database: Database, numbers: storing.Numbers | None = None) -> Sender:
+    """Sends records of this kind into a database."""
     numbers = numbers or storing.Numbers()
 
     def send(record: Record) -> bool:
@@ -106,10 +106,10 @@ def sender(database: Database, numbers: storing.Numbers | None = None) -> Callab
                 raise Refusal(str(exc)) from exc
             raise
 
-    return send
+    return Sender(send)
 
 
-def sender_of(uri: str | DatabaseURI) -> Callable[[Record], bool]:
+def sender_of(uri: str | DatabaseURI) -> Sender:
     """As `sender`, with a database of its own."""
     return sender(Database(uri, application="spool", setup=stored.register, translate=True))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +20,14 @@ from mlflow_timescale.cli.kit import (
 from mlflow_timescale.db.uri import DatabaseURI
 
 if TYPE_CHECKING:
-    from mlflow_timescale.spool import Record, Status
-
-# Who sends the records of a kind: a package that may have another name, and a function of it.
-_SENDERS = {"serving": ("drift", "serving.spooled")}
+    from mlflow_timescale.spool import Status
 
 spool_option = click.option(
     "--spool",
     "folder",
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of the spool; default: the one of the database.",
+    help="Folder of the spool; default: the one of the URI, or of the database.",
 )
 
 
@@ -74,10 +70,11 @@ def drain(uri: DatabaseURI, folder: Path | None, as_json: bool) -> None:
     """
     from mlflow_timescale.db import Database
     from mlflow_timescale.spool import Spool
+    from mlflow_timescale.spool.senders import sender_of
 
     Database(uri).prepare()
     spool = Spool(_path(uri, folder))
-    drained = spool.drain(_sender(uri))
+    drained = spool.drain(sender_of(uri))
     if as_json:
         print_json({"spool": str(spool.path), **vars(drained)})
     else:
@@ -89,27 +86,9 @@ def drain(uri: DatabaseURI, folder: Path | None, as_json: bool) -> None:
 
 
 def _path(uri: DatabaseURI, folder: Path | None) -> Path:
-    from mlflow_timescale.spool.places import default_folder
+    from mlflow_timescale.spool.places import folder_of
 
-    return folder or default_folder(uri)
-
-
-def _sender(uri: DatabaseURI) -> Callable[[Record], bool]:
-    """Sends records of every kind that this version knows."""
-    from mlflow_timescale.common import packages
-    from mlflow_timescale.spool import Refusal
-
-    senders: dict[str, Callable[[Record], bool]] = {}
-
-    def send(record: Record) -> bool:
-        if record.kind not in _SENDERS:
-            raise Refusal(f"records of kind {record.kind!r} are unknown to this version")
-        if record.kind not in senders:
-            module = packages.attribute(*_SENDERS[record.kind])
-            senders[record.kind] = module.sender_of(uri)
-        return senders[record.kind](record)
-
-    return send
+    return folder or folder_of(uri)
 
 
 def _as_dict(found: Status) -> dict[str, Any]:

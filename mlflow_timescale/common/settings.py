@@ -147,6 +147,14 @@ NOTIFY: Setting[tuple[str, ...]] = Setting(
     "Where drift alerts are sent: webhooks, or anything that Apprise knows.",
     "nowhere",
 )
+ON_ALERT: Setting[str | None] = Setting(
+    _PREFIX + "ON_ALERT",
+    "command",
+    _text,
+    None,
+    "What `daily`, and the server, run for every message on drift alerts, as `daily --on-alert`.",
+    "nothing",
+)
 CLIENT_TIMEOUT: Setting[float] = Setting(
     _PREFIX + "CLIENT_TIMEOUT",
     "seconds",
@@ -188,7 +196,8 @@ SPOOL: Setting[Path | None] = Setting(
     "directory",
     lambda text: Path(text).expanduser().absolute(),
     None,
-    "Where writes wait while the database is away, in a folder for each database.",
+    "Where writes wait while the database is away, in a folder for each database. If it is set, "
+    "MLflow's writes to runs wait there too, as with `?spool=` in the URI.",
     "`/var/spool/mlflow-timescale` for root, else `~/.local/state/mlflow-timescale/spool`",
 )
 SETTINGS: tuple[Setting[Any], ...] = (
@@ -201,6 +210,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     UNKNOWN_ARTIFACTS,
     MIGRATE,
     NOTIFY,
+    ON_ALERT,
     CLIENT_TIMEOUT,
     SNAPSHOT_STORES,
     DECODED_LIMIT,

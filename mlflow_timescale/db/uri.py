@@ -30,6 +30,11 @@ OPTIONS = {
     "embedded": "a directory: start and use the embedded server there",
     "migrate": "auto: every client may migrate the database; default: its administrator does",
     "pool_size": "connections that one pool may hold (32)",
+    "spool": "a directory: where writes to runs wait while the database is away",
+    "spool_fsync": "os (default) or always: when a waiting write is on the disk",
+    "spool_full": "drop-oldest (default), block or raise: what a write to a full spool does",
+    "spool_limit": "MiB that may wait (1024)",
+    "spool_patience": "seconds that a write waits for the database before it is spooled (5)",
     "prepared_statements": "true: use them through a pooler that supports them (PgBouncer with "
     "max_prepared_statements); default: not through a pooler",
 }

@@ -16,7 +16,7 @@ from mlflow_timescale import db
 from mlflow_timescale.db import locks, roles
 from mlflow_timescale.db.migrations import facts, plan, shipped
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.operations import server_checks
+from mlflow_timescale.operations import server_checks, spools
 from mlflow_timescale.operations.findings import Finding, Patient
 from mlflow_timescale.operations.findings import in_bytes as in_bytes  # for the commands
 from mlflow_timescale.operations.indexes import missing_indexes
@@ -330,6 +330,24 @@ def group_roles(patient: Patient) -> Iterator[Finding]:
         yield Finding("roles", "ok", f"logins: {counts}", data={"logins": logins})
 
 
+def alert_messages(patient: Patient) -> Iterator[Finding]:
+    """Whether messages on drift alerts wait for a target that does not take them."""
+    if not patient.one(_queries.has_deliveries):
+        return
+    rows = patient.rows(_queries.failed_deliveries)
+    for row in rows:
+        yield Finding(
+            "alerts",
+            "action",
+            f"{row['messages']} messages to {row['target']} are not delivered, the oldest of "
+            f"{row['oldest']:%Y-%m-%d}: {row['last_error']}",
+            "mlflow-timescale drift alerts --undelivered; the next daily tries again for 14 days.",
+            row,
+        )
+    if not rows:
+        yield Finding("alerts", "ok", "every message was delivered, or waits for its first attempt")
+
+
 CHECKS: tuple[Check, ...] = (
     server,
     tier,
@@ -342,6 +360,7 @@ CHECKS: tuple[Check, ...] = (
     chunks,
     conversion,
     packing,
+    alert_messages,
     server_checks.connections,
     server_checks.open_connections,
     server_checks.transactions,
@@ -349,8 +368,10 @@ CHECKS: tuple[Check, ...] = (
     server_checks.clock,
     server_checks.time_zone,
     server_checks.disk,
+    spools.spool,
 )
 _NAMES: dict[Check, str] = {
+    alert_messages: "alerts",
     group_roles: "roles",
     mlflow_schema: "MLflow schema",
     our_schema: "migrations",

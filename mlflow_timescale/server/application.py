@@ -21,6 +21,9 @@ def create_app() -> Any:
 
     if _MLFLOW_SGI_NAME.get() != "uvicorn":
         return _wrapped("mlflow.server:app")
+    from mlflow.server.constants import BACKEND_STORE_URI_ENV_VAR
+
+    from mlflow_timescale.server import alert_sender
     from mlflow_timescale.server.bodies import LengthRequired
     from mlflow_timescale.server.bounds import BoundedExit
     from mlflow_timescale.server.prefix import ArtifactsUnderPrefix
@@ -30,6 +33,7 @@ def create_app() -> Any:
     app = _wrapped("mlflow.server.fastapi_app:app")
     guard(EntryPoint("", "mlflow.server:app", "mlflow.app").load())
     routes = getattr(app, "routes", [])
+    alert_sender.start(os.environ.get(BACKEND_STORE_URI_ENV_VAR))
     app = ArtifactsUnderPrefix(LengthRequired(app, routes), _static_prefix())
     return BoundedExit(WholeRequests(app, CLIENT_TIMEOUT.get()))
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 from mlflow_timescale.common import logs
 from mlflow_timescale.db.errors import Error
-from mlflow_timescale.spool.records import Record
+from mlflow_timescale.spool.sending import Sender
 from mlflow_timescale.spool.spool import Spool, SpoolBusy
 
 logger = logs.logger(__name__)
@@ -21,21 +20,22 @@ class Drainer:
     ----------
     spool
         The spool.
-    send
-        As of `Spool.drain`.
+    sender
+        Sends records of every kind that the spool may hold.
 
     Examples
     --------
     >>> import tempfile
-    >>> drainer = Drainer(Spool(tempfile.mkdtemp() + "/spool"), lambda record: True)
+    >>> drainer = Drainer(Spool(tempfile.mkdtemp() + "/spool"), Sender(lambda record: True))
     >>> drainer.start()
     >>> drainer.stop()
     """
 
-    def __init__(self, spool: Spool, send: Callable[[Record], bool]) -> None:
-        self._spool, self._send = spool, send
+    def __init__(self, spool: Spool, sender: Sender) -> None:
+        self._spool, self._sender = spool, sender
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
+        self.is_failing = False  # whether the last attempt found the database away
 
     @property
     def is_running(self) -> bool:
@@ -64,13 +64,15 @@ class Drainer:
         pause = _FIRST_SECONDS
         while not stop.is_set():
             try:
-                drained = self._spool.drain(self._send, seconds=1.0)
+                drained = self._spool.drain(self._sender, seconds=1.0)
+                self.is_failing = False
                 if self._spool.is_empty():
                     return
                 pause = _FIRST_SECONDS if drained.total else pause
             except SpoolBusy:
                 pass
             except Error as exc:
+                self.is_failing = True
                 logger.debug("the spool %s waits: %s", self._spool.path, exc)
             except Exception:
                 logger.exception("the spool %s cannot be drained; trying again", self._spool.path)

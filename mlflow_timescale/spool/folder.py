@@ -19,6 +19,7 @@ from pathlib import Path
 from mlflow_timescale.db.errors import Error
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | _FLAGS
 _held: set[int] = set()  # descriptors of locks in this process
 
 
@@ -30,14 +31,11 @@ class SpoolError(Error):
 def opened(path: Path) -> Iterator[int]:
     """A descriptor of the folder, which is made if there is none. Raises SpoolError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            path.mkdir(mode=0o700)
-        except FileExistsError:
-            pass
-        else:
-            _sync_parent(path)
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+            folder = os.open(path, _FOLDER)
+        except FileNotFoundError:
+            _make(path)
+            folder = os.open(path, _FOLDER)
     except OSError as exc:
         raise SpoolError(f"cannot use the spool {path}: {exc.strerror}; {_advice(exc)}") from exc
     try:
@@ -120,7 +118,12 @@ def write_all(descriptor: int, content: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _sync_parent(path: Path) -> None:
+def _make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        return
     parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(parent)

@@ -1,12 +1,15 @@
-"""Where the spool of a database is on this machine, unless the caller names a folder."""
+"""Where the spool of a database is on this machine, and which policies it has."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
-from mlflow_timescale.common.settings import spool_directory
+from mlflow_timescale.common.settings import SPOOL, spool_directory
+from mlflow_timescale.db.errors import InvalidURI
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.spool.outbox import PATIENCE_SECONDS
+from mlflow_timescale.spool.spool import LIMIT, Spool
 
 _DIGITS = 12
 
@@ -25,3 +28,46 @@ def default_folder(uri: str | DatabaseURI) -> Path:
     digits = hashlib.sha256(place.encode()).hexdigest()[:_DIGITS]
     readable = "".join(c if c.isalnum() or c in "-_." else "_" for c in parsed.dbname)
     return spool_directory() / f"{readable[:40]}-{digits}"
+
+
+def folder_of(uri: DatabaseURI) -> Path:
+    """The folder that the URI's option `spool` names, or the default.
+
+    >>> folder_of(DatabaseURI.parse("timescaledb://host/trading?spool=/scratch/spool"))
+    PosixPath('/scratch/spool')
+    """
+    named = uri.option("spool")
+    return Path(named).expanduser().absolute() if named else default_folder(uri)
+
+
+def spool_of(uri: DatabaseURI) -> Spool | None:
+    """The spool for writes to runs: None unless the URI or the environment enables it.
+
+    Raises InvalidURI for policies that there are not.
+    """
+    if not uri.option("spool") and SPOOL.get() is None:
+        return None
+    try:
+        return Spool(
+            folder_of(uri),
+            limit=int(uri.option("spool_limit", str(LIMIT >> 20))) << 20,
+            full=uri.option("spool_full", "drop-oldest"),
+            fsync=uri.option("spool_fsync", "os"),
+        )
+    except ValueError as exc:
+        raise InvalidURI(
+            f"cannot use the spool options of {uri}: {exc}; spool_limit is in MiB, spool_full is "
+            f"block, drop-oldest or raise, spool_fsync is os or always"
+        ) from exc
+
+
+def patience_of(uri: DatabaseURI) -> float:
+    """The seconds that a write waits for the database before it goes into the spool."""
+    text = uri.option("spool_patience", str(PATIENCE_SECONDS))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 3600:
+        raise InvalidURI(f"spool_patience is a number of seconds, not {text!r}")
+    return seconds

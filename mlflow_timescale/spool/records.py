@@ -34,6 +34,8 @@ class Record:
         When it was appended (UTC, this machine's clock).
     note
         What `spool status` shows of it, and the reason of a refusal.
+    is_kept
+        Whether a full spool keeps it even if its policy is to drop the oldest records.
 
     Examples
     --------
@@ -47,6 +49,7 @@ class Record:
     body: bytes
     appended_at: datetime | None = None
     note: str = ""
+    is_kept: bool = False
 
 
 class Frame(NamedTuple):
@@ -71,39 +74,52 @@ def encode(record: Record) -> bytes:
     header["at"] = moment.isoformat()
     if record.note:
         header["note"] = record.note
+    if record.is_kept:
+        header["kept"] = True
     payload = json.dumps(header).encode() + b"\n" + record.body
     if len(payload) > LARGEST:
         raise ValueError(f"a record of {len(payload)} bytes; a spool takes up to {LARGEST}")
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def frames(data: bytes | memoryview, start: int = 0) -> Iterator[Frame]:
+def frames(data: bytes, start: int = 0, containing: bytes = b"") -> Iterator[Frame]:
     """The records in a file's bytes from an offset on, up to its end. Raises Damaged there.
+
+    With `containing`, only records with these bytes; the others are not even decoded.
 
     >>> [frame.record.record_id for frame in frames(encode(Record("k", "a", b"")) * 2)]
     ['a', 'a']
     """
+    hit = data.find(containing, start) if containing else start
     while start < len(data):
-        payload = _payload(data, start)
-        header, _, body = payload.partition(b"\n")
-        try:
-            fields = json.loads(header)
-            moment = datetime.fromisoformat(fields["at"])
-            record = Record(fields["kind"], fields["id"], body, moment, fields.get("note", ""))
-        except (ValueError, KeyError, TypeError) as exc:
-            raise Damaged(start, is_torn=False) from exc
-        start += _FRAME.size + len(payload)
-        yield Frame(record, start)
+        end = _end(data, start)
+        if containing and hit < start:
+            hit = data.find(containing, start)
+        if containing and hit < 0:
+            return
+        if not containing or hit < end:
+            yield Frame(_record(data, start, end), end)
+        start = end
 
 
-def _payload(data: bytes | memoryview, start: int) -> bytes:
+def _end(data: bytes, start: int) -> int:
     if len(data) < start + _FRAME.size:
         raise Damaged(start, is_torn=True)
-    length, crc = _FRAME.unpack_from(data, start)
-    end = start + _FRAME.size + length
+    end: int = start + _FRAME.size + _FRAME.unpack_from(data, start)[0]
     if len(data) < end:
         raise Damaged(start, is_torn=True)
-    payload = bytes(data[start + _FRAME.size : end])
-    if zlib.crc32(payload) != crc:
+    return end
+
+
+def _record(data: bytes, start: int, end: int) -> Record:
+    payload = data[start + _FRAME.size : end]
+    if zlib.crc32(payload) != _FRAME.unpack_from(data, start)[1]:
         raise Damaged(start, is_torn=False)
-    return payload
+    header, _, body = payload.partition(b"\n")
+    try:
+        fields = json.loads(header)
+        moment = datetime.fromisoformat(fields["at"])
+        note, is_kept = fields.get("note", ""), fields.get("kept", False)
+        return Record(fields["kind"], fields["id"], body, moment, note, is_kept)
+    except (ValueError, KeyError, TypeError) as exc:
+        raise Damaged(start, is_torn=False) from exc

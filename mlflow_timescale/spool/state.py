@@ -107,26 +107,26 @@ def set_aside(directory: int, number: int, content: bytes) -> str:
     return name
 
 
-def refuse(directory: int, record: Record, reason: str) -> None:
+def refuse(directory: int, record: Record, reason: str, *, is_first: bool = True) -> None:
     """Add a record to the list of the refused, durably.
 
-    A process that was killed before it noted how far it is comes to the same record again: it is
-    not added twice.
+    A process that was killed before it noted how far it is comes to the same record again: the
+    first one of a drain is not added twice.
     """
-    data = folder.read(directory, _REFUSED)
-    listed, end = _readable(data)
-    if listed and listed[-1].record_id == record.record_id:
-        return
-    descriptor = folder.open_file(directory, _REFUSED, os.O_WRONLY | os.O_CREAT)
+    descriptor = folder.open_file(directory, _REFUSED, os.O_RDWR | os.O_CREAT)
     try:
-        # A crash may have left a part of a record, which is still in its segment.
-        os.ftruncate(descriptor, end)
-        os.lseek(descriptor, end, os.SEEK_SET)
+        if is_first:
+            listed, end = _readable(folder.read(directory, _REFUSED))
+            if listed and listed[-1].record_id == record.record_id:
+                return
+            os.ftruncate(descriptor, end)  # a crash may have left a part of a record
+        os.lseek(descriptor, 0, os.SEEK_END)
         folder.write_all(descriptor, encode(replace(record, note=reason)))
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
-    os.fsync(directory)
+    if is_first:
+        os.fsync(directory)
 
 
 def refused(directory: int) -> list[Refused]:

@@ -1,8 +1,10 @@
 """MLflow's tracking store: runs, metrics, params and tags in native SQL.
 
-Entry point: `store`. `writes` and `create` change runs, `runs`, `search` and `history` read them,
-each on a psycopg connection of MLflow's own pool. `calls` guards every public call of the stores.
+Entry points: `opening` and `store`. `writes` and `create` change runs, `runs`, `search` and
+`history` read them, each on a psycopg connection of MLflow's own pool. `calls` guards every public
+call of the stores. `spooling` keeps writes while the database is away, `spooled` sends them,
+`overlay` reads them.
 """
 
 # The modules that other rooms may import.
-__all__ = ["calls", "errors", "session", "store"]
+__all__ = ["calls", "errors", "opening", "session", "store"]

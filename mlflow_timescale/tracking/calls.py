@@ -10,12 +10,15 @@ from typing import Any, TypeVar
 
 import psycopg
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, TEMPORARILY_UNAVAILABLE
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm.exc import StaleDataError
 
 from mlflow_timescale.common.text import SURROGATES
 from mlflow_timescale.db.rights import lacking, refusal_in
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.spool.outages import is_outage
+from mlflow_timescale.spool.places import spool_of
 from mlflow_timescale.tracking import refused_text
 
 Store = TypeVar("Store")
@@ -67,6 +70,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
             return _retried(method, arguments, keywords)
         except Exception as exc:
             _name_role(exc)
+            _name_outage(exc, arguments[0])
             if _may_be_text(exc):
                 refused_text.raise_with_field(exc, method, arguments, keywords)
             raise
@@ -96,6 +100,18 @@ def _name_role(exc: Exception) -> None:
     refusal = refusal_in(exc) if _is_unexpected(exc) else None
     if refusal is not None:
         raise MlflowException(lacking(refusal), PERMISSION_DENIED) from exc
+
+
+def _name_outage(exc: Exception, store: Any) -> None:
+    """Raise one line for a call that cannot wait in the spool of the store's URI."""
+    uri = getattr(store, "db_uri", None)
+    if uri and _is_unexpected(exc) and is_outage(exc) and spool_of(DatabaseURI.parse(uri)):
+        reason = str(exc).partition("\n")[0]
+        raise MlflowException(
+            f"the database is away ({reason}), and this call cannot wait in the spool: only writes "
+            f"to runs can",
+            TEMPORARILY_UNAVAILABLE,
+        ) from exc
 
 
 def _is_conflict(exc: Exception) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow.entities import (
@@ -57,42 +58,72 @@ def all_locations(conn: Connection) -> list[str]:
     return [location for (location,) in conn.execute(_queries.artifact_locations)]
 
 
-def create_run(
-    conn: Connection,
-    roots: dict[int, str],
-    *,
-    experiment_id: int,
-    workspace: str | None,
-    user_id: str,
-    start_time: int,
-    name: str,
-    tags: Sequence[RunTag],
-) -> Run:
+@dataclass(frozen=True)
+class NewRun:
+    """A run that is to be inserted. Its artifacts go below those of its experiment."""
+
+    experiment_id: str
+    user_id: str
+    start_time: int
+    name: str
+    tags: list[RunTag]
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def entity(self, root: str) -> Run:
+        """The entity that MLflow returns, in an experiment with this artifact root."""
+        info = RunInfo(
+            run_id=self.run_id,
+            run_name=self.name,
+            experiment_id=self.experiment_id,
+            user_id=self.user_id,
+            status=RunStatus.to_string(RunStatus.RUNNING),
+            start_time=self.start_time,
+            end_time=None,
+            lifecycle_stage=LifecycleStage.ACTIVE,
+            artifact_uri=append_to_uri_path(root, self.run_id, "artifacts"),
+        )
+        data = RunData(metrics=[], params=[], tags=list(self.tags))
+        return Run(info, data, RunInputs(dataset_inputs=[]))
+
+
+def create_run(conn: Connection, roots: dict[int, str], new: NewRun, workspace: str | None) -> Run:
     """Insert a run with its tags; return the entity that MLflow returns.
 
     `roots` caches the artifact root of each experiment, from which the run's artifact URI is
     built. The statement returns the present root: if the cached one is missing or outdated, the
     run is inserted again with the right one.
     """
-    run_id = uuid.uuid4().hex
+    experiment_id = int(new.experiment_id)
     cached_root, root = None, roots.get(experiment_id, "")
     while root != cached_root:
         cached_root = root
-        info = RunInfo(
-            run_id=run_id,
-            run_name=name,
-            experiment_id=str(experiment_id),
-            user_id=user_id,
-            status=RunStatus.to_string(RunStatus.RUNNING),
-            start_time=start_time,
-            end_time=None,
-            lifecycle_stage=LifecycleStage.ACTIVE,
-            artifact_uri=append_to_uri_path(cached_root, run_id, "artifacts"),
-        )
-        arguments = {"workspace": workspace, "root": cached_root, **_row(info), **_columns(tags)}
-        [(root,)] = conn.execute(_queries.create_run, arguments, prepare=True)
+        run = new.entity(cached_root)
+        root = insert(conn, new, cached_root, workspace)
     roots[experiment_id] = root
-    return Run(info, RunData(metrics=[], params=[], tags=list(tags)), RunInputs(dataset_inputs=[]))
+    return run
+
+
+def insert(
+    conn: Connection,
+    new: NewRun,
+    root: str,
+    workspace: str | None,
+    artifact_uri: str | None = None,
+) -> str:
+    """Insert a run if `root` is the artifact root of its experiment; return the present root.
+
+    `artifact_uri` is where its artifacts are, unless below that root.
+    """
+    info = new.entity(root).info
+    arguments = {
+        "workspace": workspace,
+        "root": root,
+        **_row(info),
+        **_columns(new.tags),
+        "artifact_uri": artifact_uri or info.artifact_uri,
+    }
+    [(present,)] = conn.execute(_queries.create_run, arguments, prepare=True)
+    return str(present)
 
 
 def _row(info: RunInfo) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
@@ -64,6 +64,11 @@ def points(metrics: Sequence[Metric], *, of_batch: bool = False) -> MetricPoints
         _validate_metric(key, value, timestamp, step, path=path)
         checked.add(key)
         unique[point(metric)] = None
+    return batch(unique)
+
+
+def batch(unique: Mapping[Point, None]) -> MetricPoints:
+    """Points as one batch; they are in the order of their calls."""
     # Sorted, so that all writers lock index entries in one order and cannot deadlock.
     every = sorted(unique)
     return MetricPoints(every, _newest(every, unique))

@@ -31,8 +31,14 @@ def driver(session: Session) -> Connection:
 def autocommit(engine: Engine) -> Iterator[Connection]:
     """A connection of MLflow's pool on which a statement, or a pipeline, is a transaction.
 
-    A session needs three more round trips: a ping, BEGIN and COMMIT.
+    A session needs three more round trips: a ping, BEGIN and COMMIT. Inside a session of this
+    thread it is a savepoint of that one's transaction, on its connection.
     """
+    outer = _outer(engine)
+    if outer is not None:
+        with translated(), driver(outer).transaction():
+            yield driver(outer)
+        return
     with translated():
         pooled = engine.raw_connection()
         conn = cast("Connection", pooled.driver_connection)

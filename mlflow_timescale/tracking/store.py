@@ -38,7 +38,7 @@ from mlflow_timescale.schema import prepare, wait_for
 from mlflow_timescale.tracking import create, deletion, history, runs, search, writes
 from mlflow_timescale.tracking.calls import guarded
 from mlflow_timescale.tracking.errors import ParamsChanged
-from mlflow_timescale.tracking.points import points
+from mlflow_timescale.tracking.points import MetricPoints, points
 from mlflow_timescale.tracking.session import autocommit, driver, joined
 
 if TYPE_CHECKING:
@@ -101,11 +101,7 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         self, run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]
     ) -> None:
         # MLflow writes params, metrics and tags in three transactions; here a batch is in or out.
-        _validate_run_id(run_id)
-        batch = points(metrics, of_batch=True)
-        _, params, tags = _validate_batch_log_data([], params, tags)
-        _validate_batch_log_limits(metrics, params, tags)
-        _validate_param_keys_unique(params)
+        batch, params, tags = checked_batch(run_id, metrics, params, tags)
         try:
             statements = self._to(run_id).batch(batch, metrics, params, tags)
         except Exception as exc:
@@ -145,17 +141,18 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
             # MLflow looks for the experiment first, and echoes the id as it was given.
             return super().create_run(experiment_id, user_id, start_time, tags, run_name)
         name, tags = create.name_and_tags(run_name, tags)
+        return self._create(create.NewRun(experiment_id, user_id, start_time, name, tags))
+
+    def _create(self, new: create.NewRun) -> Run:
         with autocommit(self.engine) as conn:
-            return create.create_run(
-                conn,
-                self._artifact_roots,
-                experiment_id=int(experiment_id),
-                workspace=self._workspace(),
-                user_id=user_id,
-                start_time=start_time,
-                name=name,
-                tags=tags,
-            )
+            return create.create_run(conn, self._artifact_roots, new, self._workspace())
+
+    def _insert(self, new: create.NewRun, artifact_uri: str) -> None:
+        """Insert a run whose artifacts may be there already."""
+        with autocommit(self.engine) as conn:
+            root = create.insert(conn, new, "", self._workspace(), artifact_uri)
+            if root:
+                create.insert(conn, new, root, self._workspace(), artifact_uri)
 
     def get_run(self, run_id: str) -> Run:
         with autocommit(self.read_engine or self.engine) as conn:
@@ -319,6 +316,18 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
 
 def _with_run(run_id: str, key: str, rows: Sequence[history.Row]) -> list[MetricWithRunId]:
     return [MetricWithRunId(run_id=run_id, metric=metric) for metric in history.metrics(key, rows)]
+
+
+def checked_batch(
+    run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]
+) -> tuple[MetricPoints, list[Param], list[RunTag]]:
+    """The points, params and tags of a batch. Raises MlflowException for what MLflow refuses."""
+    _validate_run_id(run_id)
+    batch = points(metrics, of_batch=True)
+    _, params, tags = _validate_batch_log_data([], params, tags)
+    _validate_batch_log_limits(metrics, params, tags)
+    _validate_param_keys_unique(params)
+    return batch, params, tags
 
 
 @contextmanager

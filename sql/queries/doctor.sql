@@ -227,3 +227,18 @@ SELECT current_setting('max_connections')::integer + current_setting('max_prepar
 -- How many locks can be held at once?
 SELECT current_setting('max_locks_per_transaction')::integer
     * (current_setting('max_connections')::integer + current_setting('max_prepared_transactions')::integer);
+
+-- name: has_deliveries
+-- Has this database the outbox of drift alerts?
+SELECT to_regclass('mlops.drift_deliveries') IS NOT NULL;
+
+-- name: failed_deliveries
+-- Which targets have not taken messages on alerts of the last 30 days, after an attempt or a day?
+SELECT target, count(*) AS messages, min(queued_at) AS oldest,
+    coalesce((array_agg(nullif(last_error, '') ORDER BY queued_at DESC))[1], 'no process sends to it')
+        AS last_error
+FROM mlops.drift_deliveries
+WHERE delivered_at IS NULL AND queued_at > clock_timestamp() - interval '30 days'
+    AND (attempts > 0 OR queued_at < clock_timestamp() - interval '1 day')
+GROUP BY target
+ORDER BY target;

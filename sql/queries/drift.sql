@@ -723,3 +723,67 @@ FROM spoken AS s
 JOIN mlops.drift_entities AS e USING (entity_id)
 ORDER BY hashint4(s.entity_id)
 LIMIT %(names)s;
+
+-- name: deliveries_exist
+-- Has this database the outbox of alerts? One that an older version migrated has none.
+SELECT to_regclass('mlops.drift_deliveries') IS NOT NULL;
+
+-- name: queue_deliveries
+-- Queue a message for some targets.
+INSERT INTO mlops.drift_deliveries (strategy_id, session, target, message)
+SELECT %(strategy_id)s, %(session)s, target, %(message)s::jsonb
+FROM unnest(%(targets)s::text[]) AS u (target);
+
+-- name: claim_delivery
+-- Which message is sent next? It stays locked until the sender's transaction ends, so that no two senders
+-- take it, and a sender that is killed gives it back (SKIP LOCKED: senders do not wait for each other).
+-- Messages that failed come after the others.
+SELECT delivery_id, strategy_id, session, target, message::text, queued_at, attempts, last_error
+FROM mlops.drift_deliveries
+WHERE delivered_at IS NULL AND queued_at > clock_timestamp() - %(kept)s::interval
+    AND target = ANY (%(targets)s::text[])
+    AND (%(strategy_id)s::text IS NULL OR strategy_id = %(strategy_id)s)
+    AND (%(every)s OR next_attempt_at <= clock_timestamp())
+ORDER BY attempts, queued_at, delivery_id
+LIMIT 1
+FOR UPDATE SKIP LOCKED;
+
+-- name: delivered
+-- The target has taken it.
+UPDATE mlops.drift_deliveries
+SET delivered_at = clock_timestamp(), attempts = attempts + 1, last_error = ''
+WHERE delivery_id = %(delivery_id)s;
+
+-- name: not_delivered
+-- The attempt failed: the wait doubles from one minute to six hours.
+UPDATE mlops.drift_deliveries
+SET attempts = attempts + 1, last_error = %(error)s,
+    next_attempt_at = clock_timestamp() + least(power(2, least(attempts, 9)) * interval '1 minute', interval '6 hours')
+WHERE delivery_id = %(delivery_id)s;
+
+-- name: undelivered
+-- Which messages has their target not taken, and why?
+SELECT delivery_id, strategy_id, session, target, message::text, queued_at, attempts, last_error
+FROM mlops.drift_deliveries
+WHERE delivered_at IS NULL AND (%(strategy_id)s::text IS NULL OR strategy_id = %(strategy_id)s)
+    AND queued_at > clock_timestamp() - interval '90 days'
+ORDER BY queued_at, delivery_id;
+
+-- name: waiting_targets
+-- For which targets do messages wait?
+SELECT DISTINCT target FROM mlops.drift_deliveries
+WHERE delivered_at IS NULL AND queued_at > clock_timestamp() - %(kept)s::interval
+    AND next_attempt_at <= clock_timestamp();
+
+-- name: webhooks_exist
+-- Has this database webhooks of a model registry?
+SELECT to_regclass('webhooks') IS NOT NULL AND to_regclass('webhook_events') IS NOT NULL;
+
+-- name: tag_webhooks
+-- Which active webhooks of the registry wait for tags of model versions?
+SELECT w.webhook_id, w.name
+FROM webhooks AS w
+JOIN webhook_events AS e USING (webhook_id)
+WHERE w.workspace = 'default' AND w.status = 'ACTIVE' AND w.deleted_timestamp IS NULL
+    AND e.entity = 'model_version_tag' AND e.action = 'set'
+ORDER BY w.name, w.webhook_id;

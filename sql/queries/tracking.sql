@@ -38,6 +38,17 @@ SELECT mlops.create_run(
     %(status)b, %(start_time)b::bigint, %(artifact_uri)b, %(keys)b::text[], %(values)b::text[]
 );
 
+-- name: claim_writes
+-- Which of these writes are new? They count as made when the transaction commits.
+INSERT INTO mlops.requests (request, content)
+SELECT id, 0 FROM unnest(%(ids)s::uuid[]) AS id ORDER BY id
+ON CONFLICT DO NOTHING
+RETURNING request::text;
+
+-- name: run_exists
+-- Is there a run with this id, in any workspace?
+SELECT EXISTS (SELECT FROM runs WHERE run_uuid = %(run_id)s);
+
 -- name: run_info
 -- The attributes of a run (in this workspace).
 SELECT

@@ -46,6 +46,7 @@ WITHOUT = {
     "features training",
     "features verify",
     "features watermark",
+    "incident explain",  # --no-mlflow adds no page to the strategy's run
     "incident replay",
     "incident skew",
     "incident version",

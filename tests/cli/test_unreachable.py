@@ -63,6 +63,7 @@ COMMANDS = {
     "features watermark": [],
     "features write": [FILE],
     "import": ["sqlite:///mlflow.db"],
+    "incident explain": ["-s", "momentum"],
     "incident replay": ["momentum", "AAPL"],
     "incident skew": [],
     "incident version": [],

@@ -227,6 +227,7 @@ MONITOR: dict[str, tuple[set[str] | frozenset[str], Callable[[DriftMonitor], Any
         lambda m: m.confirm_repair(DAYS[5], by="olga", reason="rerun"),
     ),
     "connect": (ALL, lambda m: None),
+    "undelivered": (ALL, lambda m: m.undelivered()),
 }
 
 SERVING: dict[str, tuple[set[str] | frozenset[str], Callable[[Serving], Any]]] = {

@@ -146,7 +146,7 @@ def session_option(default: str) -> Decorator:
 
 
 mlflow_option = click.option(
-    "--mlflow/--no-mlflow", default=True, show_default=True, help="Log sessions as MLflow runs."
+    "--mlflow/--no-mlflow", default=True, show_default=True, help="Log the results to MLflow."
 )
 reason_option = click.option("--reason", required=True, help="Reason, kept in the history.")
 by_option = click.option(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timezone
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
 
 import pytest
 from support.strategies import Strategy
+from support.webhooks import Webhook
 
 from drift import Alert, DriftMonitor, Rule
 from drift.alerts.notify import Message, NotificationFailed, send
@@ -38,29 +35,6 @@ ALERT = Alert(
     notified_state=None,
     opened_at=datetime(2024, 1, 12, 22, tzinfo=timezone.utc),
 )
-
-
-class Webhook:
-    """A server that records its requests, and answers with `code`."""
-
-    def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
-        self.code = 200
-        webhook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                webhook.told.append(json.loads(body))
-                self.send_response(webhook.code)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook/s3cret"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
 
 @pytest.fixture

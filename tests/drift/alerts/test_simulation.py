@@ -140,6 +140,14 @@ def test_a_rule_that_never_speaks_has_no_median() -> None:
     assert found.delays["fade"].detected == 0.0
 
 
+def test_a_long_alert_that_the_pieces_of_history_cut_counts_once() -> None:
+    ratios = np.zeros(252)
+    ratios[40:100] = ratios[180:200] = 2.0
+    rule = Rule("drift", "psi_5d_ratio", ">", 1.0)
+    found = simulate([rule], {"psi_5d_ratio": ratios}, n_paths=3000)[0]
+    assert found.false_alarms_per_year == pytest.approx(2.0, rel=0.1)
+
+
 def test_a_short_history_is_refused() -> None:
     with pytest.raises(ValueError, match=r"needs 60 sessions of history, got \{'ic': 59\}"):
         simulate([MEAN60], {"ic": np.zeros(59)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,56 @@ def test_a_session_names_the_worst_feature_and_those_that_drifted() -> None:
     assert (session.feature, session.drifted) == ("f7", ("f7",))
     assert session.n_features == 40
     assert psi.session_psi({}).value is None
+
+
+def drifted(*values: float) -> dict[str, psi.PSIResult]:
+    """Results of features whose root of PSI rises by at most 0.3 a day in the reference."""
+    fields = {"p_robust": 1e-9, "limit": 0.1, "counts": (60, 0), "rise": 0.3}
+    return {f"f{i}": psi.PSIResult(v, 60, "ok", **fields) for i, v in enumerate(values)}
+
+
+def test_a_break_is_a_jump_and_not_the_last_step_of_a_market_that_moves() -> None:
+    calm, near, far = 0.01, 0.24, 0.40
+    gradual = psi.session_psi(drifted(far, calm, calm), before=drifted(near, calm, calm))
+    sudden = psi.session_psi(drifted(far, calm, calm), before=drifted(calm, calm, calm))
+    assert gradual.ratio == psi.BREAK
+    assert sudden.ratio == pytest.approx(4.0)
+    assert gradual.drifted == sudden.drifted == ("f0",)
+    assert psi.session_psi(drifted(far), before={}).ratio == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    ("after", "alone", "shared"),
+    [
+        ((0.4, 0.4, 0.4, 0.01), psi.BREAK, 4.0),
+        ((0.4, 0.4, 0.01, 0.01), 4.0, psi.BREAK),
+        ((0.4, 0.4, 0.4, *[0.01] * 9), 4.0, psi.BREAK),
+    ],
+)
+def test_what_many_features_do_at_once_is_no_break_of_one(
+    after: tuple[float, ...], alone: float, shared: float
+) -> None:
+    session = psi.session_psi(drifted(*after), before=drifted(*[0.01] * len(after)))
+    assert session.ratio == pytest.approx(alone)
+    assert session.shared == pytest.approx(shared)
+
+
+def test_features_that_all_lose_their_values_did_not_move_together() -> None:
+    gone = {name: replace(r, counts=(0, 60)) for name, r in drifted(0.4, 0.4, 0.4).items()}
+    session = psi.session_psi(gone, before=drifted(0.01, 0.01, 0.01))
+    assert session.ratio == pytest.approx(4.0)
+    assert session.shared == psi.BREAK
+
+
+def test_the_largest_rise_between_two_days_of_a_reference_is_kept() -> None:
+    generator = np.random.default_rng(8)
+    days = generator.normal(size=(100, 200)) + np.linspace(-1, 1, 100)[:, None]
+    rises = [
+        psi.fit(window.ravel(), days=np.repeat(np.arange(100), 200)).daily
+        for window in (days, generator.permutation(days))
+    ]
+    slow, fast = [variation.rise for variation in rises if variation is not None]
+    assert 0 < 2 * slow < fast
 
 
 def test_pooled_sessions_are_judged_by_the_pooled_limit() -> None:

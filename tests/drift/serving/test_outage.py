@@ -10,14 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from psycopg import sql
+from support.outages import Switch
 
 from drift import Serving
 from drift.inputs.recording import Contradiction
@@ -30,33 +29,6 @@ from mlflow_timescale.spool import Spool
 
 CLOSE = datetime(2024, 4, 18, 19, 55, tzinfo=timezone.utc)
 SESSION = date(2024, 4, 18)
-_ALLOW = "ALTER DATABASE {} ALLOW_CONNECTIONS {}"
-_END = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-    " WHERE datname = %s AND pid <> pg_backend_pid()"
-)
-
-
-class Switch:
-    """Takes a database away from everyone, and gives it back."""
-
-    def __init__(self, server: DatabaseURI, name: str) -> None:
-        self.server, self.name = server, name
-
-    def set(self, *, on: bool) -> None:
-        with db.connect(self.server, autocommit=True) as conn:
-            name = sql.Identifier(self.name)
-            conn.execute(sql.SQL(_ALLOW).format(name, sql.SQL("true" if on else "false")))
-            if not on:
-                conn.execute(_END, [self.name])
-
-    @contextmanager
-    def away(self) -> Iterator[None]:
-        self.set(on=False)
-        try:
-            yield
-        finally:
-            self.set(on=True)
 
 
 @pytest.fixture

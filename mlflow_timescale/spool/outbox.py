@@ -1,0 +1,167 @@
+"""The way of writes into the database; while it is away, into a spool and from there."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable
+from typing import TypeVar
+
+from mlflow_timescale.common import logs
+from mlflow_timescale.db.errors import Error
+from mlflow_timescale.spool.drainer import Drainer
+from mlflow_timescale.spool.patience import Patience, TooSlow
+from mlflow_timescale.spool.records import Record
+from mlflow_timescale.spool.sending import Sender
+from mlflow_timescale.spool.spool import Spool, SpoolBusy
+
+T = TypeVar("T")
+logger = logs.logger(__name__)
+PATIENCE_SECONDS = 5.0  # that a call waits for the database
+_EXIT_SECONDS = 2.0  # that the end of the process waits for the record that is being sent
+_CATCH_UP_SECONDS = 0.25  # that a call spends on what an earlier process left
+
+
+class Outbox:
+    """Writes each record once, those of one spool in their order.
+
+    While records wait, later ones queue behind them. A write that takes too long goes into the
+    spool, and may still arrive by itself: it must have no effect the second time.
+
+    Parameters
+    ----------
+    spool
+        The spool.
+    sender
+        Sends records of every kind that the spool may hold.
+    is_outage
+        Whether an exception of a write concerns the server's state and not the write.
+    what
+        What waits, for the log.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        sender: Sender,
+        *,
+        is_outage: Callable[[BaseException], bool],
+        what: str,
+    ) -> None:
+        self.spool, self.sender = spool, sender
+        self._is_outage, self._what = is_outage, what
+        self._patience, self._drainer = Patience(), Drainer(spool, sender)
+        self._is_registered = False
+
+    def write(
+        self,
+        now: Callable[[], T],
+        record: Callable[[], Record],
+        spooled: Callable[[], T],
+        *,
+        seconds: float = PATIENCE_SECONDS,
+    ) -> T:
+        """Write, or append a record.
+
+        Parameters
+        ----------
+        now
+            Writes, and returns the result.
+        record
+            Makes the record of the same write.
+        spooled
+            Makes the result if the record waits.
+        seconds
+            How long the write may take.
+
+        Raises
+        ------
+        Exception
+            What `now` raises, unless it is an outage; SpoolError, SpoolFull.
+        """
+        if self.spool.is_empty() or self._catches_up(seconds):
+            try:
+                return self._patience.wait(now, seconds)
+            except Exception as exc:
+                if not isinstance(exc, TooSlow) and not self._is_outage(exc):
+                    raise
+                self._warn(exc)
+        self.append(record())
+        return spooled()
+
+    def append(self, record: Record) -> None:
+        """Add a record to what waits. Raises SpoolError, SpoolFull."""
+        self.spool.append(record)
+        self._drainer.start()
+        if not self._is_registered:
+            self._is_registered = True
+            atexit.register(self._at_exit)
+
+    def read(
+        self,
+        now: Callable[[], T],
+        known: Callable[[], T | None] = lambda: None,
+        *,
+        seconds: float = PATIENCE_SECONDS,
+    ) -> T:
+        """Read, or return what is known without the database.
+
+        Raises Away if the database does not answer and nothing is known; what `now` raises.
+        """
+        last = known()
+        if last is not None and self._drainer.is_running and self._drainer.is_failing:
+            return last
+        try:
+            return self._patience.wait(now, seconds)
+        except Exception as exc:
+            if not isinstance(exc, TooSlow) and not self._is_outage(exc):
+                raise
+            if last is not None:
+                return last
+            raise Away(f"the database is away ({_first_line(exc)})") from exc
+
+    def start(self) -> None:
+        """Begin to send what an earlier process left, if there is anything."""
+        if not self.spool.is_empty():
+            self._drainer.start()
+
+    def close(self) -> None:
+        """End the thread that drains, if one runs."""
+        self._drainer.stop()
+
+    def _warn(self, exc: Exception) -> None:
+        logger.warning(
+            "the database is away: %s wait in %s (%s)",
+            self._what,
+            self.spool.path,
+            _first_line(exc),
+        )
+
+    def _catches_up(self, seconds: float) -> bool:
+        """Whether nothing waits any more; what waits goes first, so that the order is kept."""
+        if self._drainer.is_running:
+            return False
+        try:
+            self._patience.wait(
+                lambda: self.spool.drain(self.sender, seconds=_CATCH_UP_SECONDS), seconds
+            )
+        except (SpoolBusy, Error, TooSlow):
+            return False
+        return self.spool.is_empty()
+
+    def _at_exit(self) -> None:
+        self._drainer.stop(_EXIT_SECONDS)
+        if not self.spool.is_empty():
+            logger.warning(
+                "%s still wait in %s: the next process sends them, or `mlflow-timescale spool "
+                "drain`",
+                self._what,
+                self.spool.path,
+            )
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).splitlines()[0] if str(exc) else repr(exc)
+
+
+class Away(Error):
+    """The database does not answer, and the call cannot wait in a spool."""

@@ -1,0 +1,99 @@
+"""The segments of a spool: which bytes of them wait, which are damaged, which may be dropped.
+
+The callers hold the lock of appends, except for `frames_of`, which reads what is there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from mlflow_timescale.spool import folder, state
+from mlflow_timescale.spool.records import Damaged, Frame, frames
+from mlflow_timescale.spool.state import State
+
+
+def frames_of(directory: int, number: int, now: State, containing: bytes = b"") -> Iterator[Frame]:
+    """The frames of a segment that wait, up to bytes that are none."""
+    if number < now.segment:
+        return
+    data = folder.read(directory, state.segment_name(number))
+    try:
+        yield from frames(data, now.offset if number == now.segment else 0, containing)
+    except Damaged:  # the end is still being written, or `repaired` sets it aside
+        return
+
+
+def repaired(directory: int, number: int, now: State, checked: int = 0) -> int:
+    """The size of a segment after bytes at its end that are no frames are gone.
+
+    Nothing that `append` has returned for is torn, so such bytes are dropped. Bytes with a wrong
+    checksum are set aside in a file: they may hold records. The caller has checked the segment up
+    to an offset.
+    """
+    start = max(checked, now.offset if number == now.segment else 0)
+    data = folder.read(directory, state.segment_name(number))
+    try:
+        for _ in frames(data, min(start, len(data))):
+            pass
+    except Damaged as exc:
+        if not exc.is_torn:
+            state.set_aside(directory, number, data[exc.start :])
+        descriptor = folder.open_file(directory, state.segment_name(number), os.O_WRONLY)
+        try:
+            os.ftruncate(descriptor, exc.start)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return exc.start
+    return len(data)
+
+
+def waiting_bytes(directory: int, now: State, numbers: Sequence[int]) -> int:
+    """The bytes of all segments that wait."""
+    waiting = [n for n in numbers if n >= now.segment]
+    total = sum(state.size(directory, number) for number in waiting)
+    return total - (now.offset if now.segment in waiting else 0)
+
+
+def skip_oldest(directory: int, now: State, excess: int) -> tuple[State, int]:
+    """Move past the records that wait longest, until `excess` bytes are free or one must be kept.
+
+    Returns the state, which is stored, and how much is still too much.
+    """
+    for number in [n for n in state.segments(directory) if n >= now.segment]:
+        for frame in list(frames_of(directory, number, now)):
+            if excess <= 0 or frame.record.is_kept:
+                now.write(directory)
+                return now, excess
+            excess -= frame.end - (now.offset if number == now.segment else 0)
+            now = now.advanced(number, frame.end, dropped=1)
+    now.write(directory)
+    return now, excess
+
+
+def drop_between(
+    directory: int, now: State, excess: int, numbers: Sequence[int]
+) -> tuple[State, int]:
+    """Rewrite segments without the records that may be dropped, until `excess` bytes are free.
+
+    A segment that a drain reads must not be among `numbers`: its offsets would change.
+    """
+    for number in numbers:
+        if excess <= 0:
+            break
+        data = folder.read(directory, state.segment_name(number))
+        start = now.offset if number == now.segment else 0
+        kept, dropped = [data[:start]], 0
+        for frame in frames_of(directory, number, now):
+            if frame.record.is_kept:
+                kept.append(data[start : frame.end])
+            else:
+                dropped += 1
+            start = frame.end
+        content = b"".join(kept)
+        folder.replace(directory, state.segment_name(number), content)
+        excess -= len(data) - len(content)
+        now = now.advanced(now.segment, now.offset, dropped=dropped)
+    now.write(directory)
+    return now, excess

@@ -1,0 +1,123 @@
+"""How the records of a spool are sent: many of one kind at once where their sender can."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from mlflow_timescale.spool import state
+from mlflow_timescale.spool.records import Frame, Record
+
+_RECORDS, _BYTES = 4096, 2**22  # of one batch
+
+
+class Refusal(Exception):
+    """Raised by a sender for a record that the database will never take; its text is the reason."""
+
+
+@dataclass(frozen=True)
+class Drained:
+    """What a drain did: `sent` were new to the database, `repeated` were there already.
+
+    >>> Drained(3, 1, 0).total
+    4
+    """
+
+    sent: int = 0
+    repeated: int = 0
+    refused: int = 0
+
+    @property
+    def total(self) -> int:
+        """The records that no longer wait."""
+        return self.sent + self.repeated + self.refused
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Sends the records of one kind.
+
+    Attributes
+    ----------
+    one
+        Sends a record; see `Spool.drain`.
+    many
+        Sends records in one transaction, and returns how many were new; or sends nothing and
+        returns None, and they are sent one by one.
+    """
+
+    one: Callable[[Record], bool]
+    many: Callable[[list[Record]], int | None] = lambda records: None
+
+
+def batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    """Frames in groups of one kind and a bounded size, in their order.
+
+    >>> kinds = [Frame(Record(kind, "", b""), 0) for kind in "aab"]
+    >>> [len(batch) for batch in batches(kinds)]
+    [2, 1]
+    """
+    batch: list[Frame] = []
+    size = 0
+    for frame in frames:
+        is_other = bool(batch) and batch[0].record.kind != frame.record.kind
+        if is_other or len(batch) >= _RECORDS or size >= _BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(frame)
+        size += len(frame.record.body)
+    if batch:
+        yield batch
+
+
+class Sending:
+    """One pass over a segment: sends batches, and notes after each how far it is.
+
+    `note` stores an offset, and how many records the database has since the last one. `is_over`
+    ends a batch whose records are sent one by one.
+    """
+
+    def __init__(
+        self,
+        directory: int,
+        sender: Sender,
+        counts: Counter[str],
+        note: Callable[[int, int], None],
+        is_over: Callable[[], bool],
+    ) -> None:
+        self._directory, self._sender, self._note = directory, sender, note
+        self._counts, self._is_over = counts, is_over
+
+    def send(self, batch: list[Frame]) -> None:
+        """Send a batch. Raises what the sender raises; what was sent before is noted."""
+        new = self._sender.many([frame.record for frame in batch])
+        if new is None:
+            self._send_each(batch)
+            return
+        self._counts["sent"] += new
+        self._counts["repeated"] += len(batch) - new
+        self._note(batch[-1].end, new)
+
+    def _send_each(self, batch: list[Frame]) -> None:
+        end = sent = 0
+        try:
+            for frame in batch:
+                try:
+                    is_new = self._sender.one(frame.record)
+                except Refusal as exc:
+                    # Noted at once: the database would repeat what it has; the list would not.
+                    is_first = not self._counts["refused"]
+                    state.refuse(self._directory, frame.record, str(exc), is_first=is_first)
+                    self._counts["refused"] += 1
+                    self._note(frame.end, sent)
+                    end = sent = 0
+                    continue
+                self._counts["sent" if is_new else "repeated"] += 1
+                sent += is_new
+                end = frame.end
+                if self._is_over():
+                    break
+        finally:
+            if end:
+                self._note(end, sent)

@@ -1,0 +1,74 @@
+"""Experiments that a spool has seen: a run can start in them while the database is away."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mlflow.entities import Experiment, ExperimentTag
+
+from mlflow_timescale.spool import Spool
+
+_FILE = "experiments.json"
+
+
+class KnownExperiments:
+    """The last state of each experiment that a client of this spool has read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> known = KnownExperiments(Spool(tempfile.mkdtemp() + "/spool"))
+    >>> known.add(Experiment("7", "momentum", "s3://bucket/7", "active"))
+    >>> known.named("momentum").experiment_id, known.get("8")
+    ('7', None)
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._written: dict[str, Any] = {}  # by this process
+
+    def add(self, experiment: Experiment, workspace: str | None = None) -> None:
+        """Keep an experiment; the file changes only where the experiment did."""
+        key, fields = f"{workspace or ''}/{experiment.experiment_id}", _fields(experiment)
+        if self._written.get(key) != fields:
+            with self._spool.changing(_FILE) as change:
+                content = json.loads(change.before or b"{}")
+                content.pop(key, None)  # the last one of a name counts
+                change.after = json.dumps({**content, key: fields}).encode()
+            self._written[key] = fields
+
+    def get(self, experiment_id: str, workspace: str | None = None) -> Experiment | None:
+        """The experiment with an id."""
+        fields = self._read().get(f"{workspace or ''}/{experiment_id}")
+        return None if fields is None else _experiment(fields)
+
+    def named(self, name: str, workspace: str | None = None) -> Experiment | None:
+        """The experiment with a name."""
+        found = [
+            fields
+            for key, fields in self._read().items()
+            if fields["name"] == name and key.rpartition("/")[0] == (workspace or "")
+        ]
+        return _experiment(found[-1]) if found else None
+
+    def _read(self) -> dict[str, Any]:
+        content = json.loads(self._spool.read(_FILE) or b"{}")
+        return content if isinstance(content, dict) else {}
+
+
+def _fields(experiment: Experiment) -> dict[str, Any]:
+    return {
+        "experiment_id": experiment.experiment_id,
+        "name": experiment.name,
+        "artifact_location": experiment.artifact_location,
+        "lifecycle_stage": experiment.lifecycle_stage,
+        "creation_time": experiment.creation_time,
+        "last_update_time": experiment.last_update_time,
+        "tags": dict(experiment.tags),
+    }
+
+
+def _experiment(fields: dict[str, Any]) -> Experiment:
+    tags = [ExperimentTag(key, value) for key, value in fields["tags"].items()]
+    return Experiment(**{**fields, "tags": tags})

@@ -1,0 +1,360 @@
+"""Tracking stores whose writes to runs wait in a spool while the database is away.
+
+Every write to a run goes through `_write`: to the database, or into the spool. Reads of a run
+add what waits. Everything else is MLflow's, and needs the database.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import sqlalchemy
+from mlflow.entities import Experiment, Metric, Param, Run, RunData, RunInfo, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+from mlflow.store.entities.paged_list import PagedList
+from mlflow.utils.search_utils import SearchUtils
+from mlflow.utils.validation import _validate_param, _validate_tag
+
+from mlflow_timescale import db
+from mlflow_timescale.common import logs
+from mlflow_timescale.db.errors import ConnectionFailed
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.spool import Away, Outbox, Spool
+from mlflow_timescale.spool.outages import is_outage
+from mlflow_timescale.spool.places import patience_of
+from mlflow_timescale.spool.senders import sender_of
+from mlflow_timescale.tracking import create, overlay, spooled
+from mlflow_timescale.tracking.errors import translated
+from mlflow_timescale.tracking.known import KnownExperiments
+from mlflow_timescale.tracking.points import points
+from mlflow_timescale.tracking.session import driver
+from mlflow_timescale.tracking.spooled import Call
+from mlflow_timescale.tracking.store import (
+    TimescaleTracking,
+    TimescaleTrackingStore,
+    WorkspaceAwareTimescaleTrackingStore,
+    checked_batch,
+)
+
+T = TypeVar("T")
+logger = logs.logger(__name__)
+_REMEMBERED = 256  # runs of this process
+_CLAIMS = 3  # the revision of the schema that keeps the ids of writes
+
+
+class SpoolingTracking(TimescaleTracking):
+    """What both stores with a spool do differently from those without."""
+
+    def __init__(
+        self,
+        db_uri: str,
+        default_artifact_root: str,
+        read_db_uri: str | None = None,
+        *,
+        spool: Spool,
+    ) -> None:
+        self.db_uri = db_uri
+        self._uri = DatabaseURI.parse(db_uri)
+        self._complete = partial(super().__init__, db_uri, default_artifact_root, read_db_uri)
+        self._lock = threading.RLock()
+        self._is_complete = self._is_completing = False
+        self._seconds = patience_of(self._uri)
+        self._outbox = Outbox(
+            spool, sender_of(self._uri), is_outage=self._is_outage, what="writes to runs"
+        )
+        self._known = KnownExperiments(spool)
+        self._runs: dict[str, Run] = {}  # of this process, as it has read them last
+        try:
+            self._connect()
+        except MlflowException as exc:
+            if not self._is_outage(exc):
+                raise
+            logger.warning("%s Writes to runs wait in %s.", exc.message, spool.path)
+        self._outbox.start()
+
+    def __getattr__(self, name: str) -> Any:
+        """What MLflow's constructor sets: the database was away when this object was made."""
+        if name.startswith("__") or name not in _SET_BY_MLFLOW or self._is_completing:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._connect()
+        return getattr(self, name)
+
+    def _connect(self) -> None:
+        """Complete the object. Raises MlflowException at once if the database is away."""
+        with self._lock:
+            if self._is_complete:
+                return
+            self._is_completing = True
+            try:
+                _require_claims(self._uri, self._seconds)
+                self._complete()
+                self._is_complete = True
+            finally:
+                self._is_completing = False
+
+    def _is_outage(self, failure: BaseException) -> bool:
+        if isinstance(failure.__cause__, sqlalchemy.exc.TimeoutError):
+            return True  # all connections of the pool are in use
+        return is_outage(failure, has_connected=self._is_complete)
+
+    def _write(self, call: Call, now: Callable[[], T], spooled_: Callable[[], T]) -> T:
+        """Make a call, or spool it; `now` may run to its end after it was spooled."""
+        return self._outbox.write(
+            partial(self._claimed, call, now) if call.is_claimed else now,
+            partial(spooled.to_record, call),
+            spooled_,
+            seconds=self._seconds,
+        )
+
+    def _claimed(self, call: Call, now: Callable[[], T]) -> T:
+        with self.ManagedSessionMaker(read_only=False) as session:
+            with translated():
+                is_new = bool(spooled.claim(driver(session), [call.call_id]))
+            if not is_new:
+                raise _Arrived  # by the spool, because this took too long; no caller waits for it
+            return now()
+
+    def _call(self, method: str, run_id: str, *arguments: Any) -> Call:
+        return Call(method, run_id, list(arguments), workspace=self._workspace())
+
+    def _batch(
+        self, run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]
+    ) -> Call:
+        return spooled.log_batch(run_id, metrics, params, tags, self._workspace())
+
+    def log_batch(
+        self, run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]
+    ) -> None:
+        _, params, tags = checked_batch(run_id, metrics, params, tags)
+        now = partial(super().log_batch, run_id, metrics, params, tags)
+        self._write(self._batch(run_id, metrics, params, tags), now, _nothing)
+
+    def log_metric(self, run_id: str, metric: Metric) -> None:
+        points([metric])
+        now = partial(super().log_metric, run_id, metric)
+        self._write(self._batch(run_id, [metric], [], []), now, _nothing)
+
+    def log_param(self, run_id: str, param: Param) -> None:
+        param = _validate_param(param.key, param.value)
+        now = partial(super().log_param, run_id, param)
+        self._write(self._batch(run_id, [], [param], []), now, _nothing)
+
+    def set_tag(self, run_id: str, tag: RunTag) -> None:
+        tag = _validate_tag(tag.key, tag.value)
+        now = partial(super().set_tag, run_id, tag)
+        self._write(self._batch(run_id, [], [], [tag]), now, _nothing)
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        now = partial(super().delete_tag, run_id, key)
+        self._write(self._call("delete_tag", run_id, key), now, _nothing)
+
+    def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
+        now = partial(super().log_inputs, run_id, datasets, models)
+        self._write(self._call("log_inputs", run_id, datasets, models), now, _nothing)
+
+    def log_outputs(self, run_id: str, models: Any) -> None:
+        now = partial(super().log_outputs, run_id, models)
+        self._write(self._call("log_outputs", run_id, models), now, _nothing)
+
+    def update_run_info(
+        self, run_id: str, run_status: Any, end_time: int | None, run_name: str | None
+    ) -> RunInfo:
+        now = partial(super().update_run_info, run_id, run_status, end_time, run_name)
+        call = self._call("update_run_info", run_id, run_status, end_time, run_name)
+        return self._write(call, now, lambda: self._last(run_id).info)
+
+    def create_run(
+        self,
+        experiment_id: str,
+        user_id: str,
+        start_time: int,
+        tags: list[RunTag] | None,
+        run_name: str | None,
+    ) -> Run:
+        if not create.is_plain(experiment_id) or create.contradicts(run_name, tags):
+            return super().create_run(experiment_id, user_id, start_time, tags, run_name)
+        name, tags = create.name_and_tags(run_name, tags)
+        new = create.NewRun(experiment_id, user_id, start_time, name, tags)
+        run = self._outbox.write(
+            partial(self._create, new),
+            lambda: spooled.to_record(self._creation(new)),
+            lambda: new.entity(self._root(experiment_id)),
+            seconds=self._seconds,
+        )
+        return self._remember(run)
+
+    def _create(self, new: create.NewRun) -> Run:
+        run = super()._create(new)
+        if self._known.get(new.experiment_id, self._workspace()) is None:
+            self._known.add(super().get_experiment(new.experiment_id), self._workspace())
+        return run
+
+    def _creation(self, new: create.NewRun) -> Call:
+        artifact_uri = new.entity(self._root(new.experiment_id)).info.artifact_uri
+        fields = (new.experiment_id, new.user_id, new.start_time, new.name, new.tags)
+        return self._call("create_run", new.run_id, *fields, artifact_uri)
+
+    def _root(self, experiment_id: str) -> str:
+        experiment = self._known.get(experiment_id, self._workspace())
+        if experiment is None:
+            raise _unavailable(
+                f"the database is away, and the spool {self._outbox.spool.path} has not seen the "
+                f"experiment {experiment_id}: a run can start offline in an experiment that was "
+                f"used with this spool before"
+            )
+        return str(experiment.artifact_location)
+
+    def create_experiment(
+        self, name: str, artifact_location: str | None = None, tags: Any = None
+    ) -> str:
+        create_ = partial(super().create_experiment, name, artifact_location, tags)
+        with _named(f"a new experiment ({name!r}) cannot wait in the spool"):
+            experiment_id = self._outbox.read(create_, seconds=self._seconds)
+        self.get_experiment(experiment_id)
+        return experiment_id
+
+    def get_experiment(self, experiment_id: str) -> Experiment:
+        read = partial(super().get_experiment, experiment_id)
+        if self._is_completing:  # MLflow's constructor, which reads the default experiment
+            experiment = read()
+        else:
+            with _named(f"the spool has not seen the experiment {experiment_id}"):
+                experiment = self._outbox.read(
+                    read,
+                    lambda: self._known.get(experiment_id, self._workspace()),
+                    seconds=self._seconds,
+                )
+        self._known.add(experiment, self._workspace())
+        return experiment
+
+    def get_experiment_by_name(self, experiment_name: str) -> Experiment | None:
+        read = partial(super().get_experiment_by_name, experiment_name)
+        with _named(f"the spool has not seen the experiment {experiment_name!r}"):
+            experiment = self._outbox.read(
+                read,
+                lambda: self._known.named(experiment_name, self._workspace()),
+                seconds=self._seconds,
+            )
+        if experiment is not None:
+            self._known.add(experiment, self._workspace())
+        return experiment
+
+    def get_run(self, run_id: str) -> Run:
+        # What waits is read first: a call that is sent in between is in both.
+        waiting = self._waiting(run_id)
+        new = overlay.created(waiting)
+        if new is None:
+            with _named(f"what it holds of run {run_id} cannot be read"):
+                new = self._remember(
+                    self._outbox.read(
+                        partial(super().get_run, run_id),
+                        lambda: self._runs.get(run_id),
+                        seconds=self._seconds,
+                    )
+                )
+        return overlay.run(new, waiting) if waiting else new
+
+    def get_metric_history(
+        self,
+        run_id: str,
+        metric_key: str,
+        max_results: int | None = None,
+        page_token: str | None = None,
+    ) -> PagedList[Metric]:
+        waiting = self._waiting(run_id)
+        read = super().get_metric_history
+        if not waiting:
+            return read(run_id, metric_key, max_results, page_token)
+        stored: list[Metric] = []
+        if overlay.created(waiting) is None:
+            with _named(f"what it holds of run {run_id} cannot be read"):
+                stored = self._outbox.read(partial(read, run_id, metric_key), seconds=self._seconds)
+        every = overlay.history(stored, waiting, metric_key)
+        offset = SearchUtils.parse_start_offset_from_page_token(page_token)
+        end = len(every) if max_results is None else offset + max_results
+        token = SearchUtils.create_page_token(end) if end < len(every) else None
+        return PagedList(every[offset:end], token)
+
+    def _waiting(self, run_id: str) -> list[Call]:
+        """The calls for a run that wait, in order."""
+        records = self._outbox.spool.waiting(run_id.encode()) if run_id else ()
+        calls = [spooled.from_record(record) for record in records if record.kind == spooled.KIND]
+        return [call for call in calls if call.run_id == run_id]
+
+    def _remember(self, run: Run) -> Run:
+        self._runs[run.info.run_id] = run
+        while len(self._runs) > _REMEMBERED:
+            self._runs.pop(next(iter(self._runs)), None)
+        return run
+
+    def _last(self, run_id: str) -> Run:
+        """A run as far as it is known without the database."""
+        waiting = self._waiting(run_id)
+        base = overlay.created(waiting) or self._runs.get(run_id) or _unknown(run_id)
+        return overlay.run(base, waiting)
+
+
+class _Arrived(Exception):
+    """A call had its effect before."""
+
+
+# The attributes of a store that MLflow's constructor, or ours, sets when the database is there.
+_SET_BY_MLFLOW = {
+    "ManagedSessionMaker",
+    "_artifact_roots",
+    "_marked",
+    "artifact_root_uri",
+    "db_type",
+    "engine",
+    "read_engine",
+}
+
+
+class SpoolingTrackingStore(SpoolingTracking, TimescaleTrackingStore):
+    """The tracking store of a URI with `spool=`."""
+
+
+class WorkspaceAwareSpoolingTrackingStore(SpoolingTracking, WorkspaceAwareTimescaleTrackingStore):
+    """The same where MLFLOW_ENABLE_WORKSPACES is on."""
+
+
+def _require_claims(uri: DatabaseURI, seconds: float) -> None:
+    """Raise MlflowException unless the database answers, and keeps the ids of writes."""
+    try:
+        with db.connect(uri, autocommit=True, connect_timeout=seconds) as conn:
+            state = db.read_state(conn)
+    except ConnectionFailed as exc:
+        raise _unavailable(str(exc)) from exc
+    if state is not None and state.revision < _CLAIMS:
+        raise MlflowException(
+            f"{uri} has schema revision {state.revision}, and a spool needs {_CLAIMS}: its "
+            f"administrator runs `mlflow-timescale migrate` once, or leave out spool="
+        )
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Raise one line that names what an outage makes impossible."""
+    try:
+        yield
+    except Away as exc:
+        raise _unavailable(f"{exc}, and {what}") from exc
+
+
+def _unavailable(text: str) -> MlflowException:
+    return MlflowException(text, TEMPORARILY_UNAVAILABLE)
+
+
+def _unknown(run_id: str) -> Run:
+    """A run of which this process knows no more than its id."""
+    status = RunStatus.to_string(RunStatus.RUNNING)
+    return Run(RunInfo(run_id, "", "", status, 0, None, "active"), RunData())
+
+
+def _nothing() -> None:
+    return None

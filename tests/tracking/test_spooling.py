@@ -1,0 +1,311 @@
+"""An outage stops no run: writes wait on the disk, are read from there, and arrive once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from support.outages import Switch
+
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.spool import Spool
+from mlflow_timescale.tracking.opening import open_store
+from mlflow_timescale.tracking.spooling import SpoolingTracking
+from mlflow_timescale.tracking.store import TimescaleTrackingStore
+
+
+@pytest.fixture(scope="module")
+def shared(
+    new_database: Callable[..., AbstractContextManager[DatabaseURI]],
+) -> Iterator[DatabaseURI]:
+    with new_database() as uri:
+        yield uri
+
+
+@pytest.fixture
+def switch(server: DatabaseURI, shared: DatabaseURI) -> Iterator[Switch]:
+    switch = Switch(server, shared.dbname)
+    yield switch
+    switch.set(on=True)
+
+
+@pytest.fixture
+def uri(shared: DatabaseURI, tmp_path: Path) -> str:
+    separator = "&" if "?" in shared.url else "?"
+    return f"{shared.url}{separator}spool={tmp_path}/spool"
+
+
+@pytest.fixture
+def plain(shared: DatabaseURI) -> TimescaleTrackingStore:
+    return TimescaleTrackingStore(shared.url, "timescaledb-artifacts:/")
+
+
+Opening = Callable[[], SpoolingTracking]
+
+
+@pytest.fixture
+def opening(uri: str) -> Iterator[Opening]:
+    """Opens stores as processes do."""
+    opened: list[SpoolingTracking] = []
+
+    def open_() -> SpoolingTracking:
+        store = open_store(uri, "timescaledb-artifacts:/", None, False)
+        assert isinstance(store, SpoolingTracking)
+        opened.append(store)
+        return store
+
+    yield open_
+    for store in opened:
+        store._outbox.close()
+
+
+@pytest.fixture
+def store(opening: Opening) -> SpoolingTracking:
+    return opening()
+
+
+def create(store: SpoolingTracking, name: str = "run") -> str:
+    return str(store.create_run("0", "ann", 1, [RunTag("a", "b")], name).info.run_id)
+
+
+def wait_until_sent(store: SpoolingTracking) -> None:
+    end = time.monotonic() + 60
+    while not store._outbox.spool.is_empty():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def log_all(store: SpoolingTracking, run_id: str) -> None:
+    """Every kind of write to a run."""
+    store.log_metric(run_id, Metric("loss", 0.5, 1000, 1))
+    store.log_batch(
+        run_id,
+        [Metric("loss", 0.25, 2000, 2), Metric("acc", float("nan"), 2000, 2)],
+        [Param("lr", "0.1")],
+        [RunTag("phase", "one")],
+    )
+    store.log_param(run_id, Param("depth", "6"))
+    store.set_tag(run_id, RunTag("phase", "two"))
+    store.set_tag(run_id, RunTag("gone", "1"))
+    store.delete_tag(run_id, "gone")
+    store.update_run_info(run_id, 3, 5000, "renamed")
+
+
+def content(run: Run) -> tuple[object, ...]:
+    metrics = {m.key: (str(m.value), m.step, m.timestamp) for m in run.data._metric_objs}
+    info = (run.info.run_name, run.info.status, run.info.end_time, run.info.artifact_uri)
+    return metrics, dict(run.data.params), dict(run.data.tags), info
+
+
+def test_a_run_of_an_outage_is_the_run_that_it_would_have_been(
+    store: SpoolingTracking, plain: TimescaleTrackingStore, switch: Switch
+) -> None:
+    direct = create(store)
+    log_all(store, direct)
+    with switch.away():
+        run_id = create(store)
+        log_all(store, run_id)
+        assert not store._outbox.spool.is_empty()
+        read = store.get_run(run_id)
+    wait_until_sent(store)
+    stored = plain.get_run(run_id)
+    assert content(read) == content(stored)
+    assert content(stored)[:3] == content(plain.get_run(direct))[:3]
+    assert [m.value for m in plain.get_metric_history(run_id, "loss")] == [0.5, 0.25]
+
+
+def test_a_run_goes_on_through_an_outage(
+    store: SpoolingTracking, plain: TimescaleTrackingStore, switch: Switch
+) -> None:
+    run_id = create(store)
+    store.log_metric(run_id, Metric("loss", 1.0, 1, 1))
+    with switch.away():
+        store.log_metric(run_id, Metric("loss", 0.5, 2, 2))
+        assert store.get_run(run_id).data.metrics["loss"] == 0.5
+        assert store.get_run(run_id).info.artifact_uri
+        with pytest.raises(MlflowException, match="the database is away"):
+            store.get_metric_history(run_id, "loss")
+    assert [m.step for m in store.get_metric_history(run_id, "loss")] == [1, 2]
+    store.log_metric(run_id, Metric("loss", 0.2, 3, 3))
+    assert store.get_run(run_id).data.metrics["loss"] == 0.2
+    wait_until_sent(store)
+    assert [m.step for m in plain.get_metric_history(run_id, "loss")] == [1, 2, 3]
+    assert content(store.get_run(run_id)) == content(plain.get_run(run_id))
+
+
+def test_pages_of_a_history_include_what_waits(store: SpoolingTracking, switch: Switch) -> None:
+    with switch.away():
+        run_id = create(store)
+        for step in range(5):
+            store.log_metric(run_id, Metric("loss", float(step), step, step))
+        steps, token = [], None
+        while page := store.get_metric_history(run_id, "loss", 2, token):
+            steps.append([m.step for m in page])
+            if (token := page.token) is None:
+                break
+    assert steps == [[0, 1], [2, 3], [4]]
+
+
+def test_a_process_can_start_in_an_outage(
+    opening: Opening, plain: TimescaleTrackingStore, switch: Switch
+) -> None:
+    opening().create_experiment("known")
+    with switch.away():
+        store = opening()
+        experiment = store.get_experiment_by_name("known")
+        assert experiment is not None
+        run = store.create_run(experiment.experiment_id, "ann", 1, [], "offline")
+        store.log_metric(run.info.run_id, Metric("loss", 0.5, 1, 1))
+    wait_until_sent(store)
+    stored = plain.get_run(run.info.run_id)
+    assert stored.data.metrics == {"loss": 0.5}
+    assert stored.info.artifact_uri == run.info.artifact_uri
+    assert store.search_runs([experiment.experiment_id], "", 1)[0].info.run_id == run.info.run_id
+
+
+def test_what_cannot_wait_is_one_clear_line(opening: Opening, switch: Switch) -> None:
+    with switch.away():
+        store = opening()
+        for call, named in (
+            (lambda: store.create_experiment("new"), "a new experiment ('new')"),
+            (lambda: store.get_experiment_by_name("new"), "has not seen the experiment 'new'"),
+            (lambda: store.create_run("77", "ann", 1, [], "r"), "has not seen the experiment 77"),
+            (lambda: store.search_runs(["0"], "", 1), "cannot connect"),
+        ):
+            with pytest.raises(MlflowException) as failure:
+                call()
+            assert named in failure.value.message
+            assert "\n" not in failure.value.message
+            assert failure.value.error_code == "TEMPORARILY_UNAVAILABLE"
+
+
+def test_what_mlflow_refuses_is_refused_at_once(store: SpoolingTracking, switch: Switch) -> None:
+    run_id = create(store)
+    store.log_param(run_id, Param("lr", "1"))
+    with pytest.raises(MlflowException, match="Changing param values"):
+        store.log_param(run_id, Param("lr", "2"))
+    with switch.away(), pytest.raises(MlflowException, match="many"):
+        store.log_metric(run_id, Metric("loss", "many", 1, 1))
+    assert store._outbox.spool.is_empty()
+
+
+def test_what_the_database_refuses_later_blocks_nothing(
+    store: SpoolingTracking, plain: TimescaleTrackingStore, switch: Switch
+) -> None:
+    deleted, run_id = create(store), create(store)
+    store.log_param(run_id, Param("lr", "1"))
+    plain.delete_run(deleted)
+    with switch.away():
+        store.log_param(run_id, Param("lr", "2"))
+        store.log_metric(deleted, Metric("loss", 1.0, 1, 1))
+        store.log_metric(run_id, Metric("loss", 1.0, 1, 1))
+    wait_until_sent(store)
+    refused = [entry.reason for entry in store._outbox.spool.status().refused]
+    assert len(refused) == 2
+    assert "Changing param values" in refused[0]
+    assert "must be in the 'active' state" in refused[1]
+    assert plain.get_run(run_id).data.metrics == {"loss": 1.0}
+
+
+def test_a_write_that_hangs_is_spooled_and_has_no_effect_later(
+    shared: DatabaseURI, uri: str, plain: TimescaleTrackingStore
+) -> None:
+    """A lock holds the tag's write; the tag is set twice meanwhile, and the last value stays."""
+    from mlflow_timescale import db
+
+    store = open_store(f"{uri}&spool_patience=0.5", "timescaledb-artifacts:/", None, False)
+    assert isinstance(store, SpoolingTracking)
+    run_id = create(store)
+    with db.connect(shared) as conn:
+        conn.execute("LOCK TABLE tags IN ACCESS EXCLUSIVE MODE")
+        store.set_tag(run_id, RunTag("phase", "one"))
+        store.set_tag(run_id, RunTag("phase", "two"))
+        assert len(list(store._outbox.spool.waiting())) == 2
+        conn.rollback()
+    wait_until_sent(store)
+    time.sleep(0.3)
+    assert plain.get_run(run_id).data.tags["phase"] == "two"
+    store._outbox.close()
+
+
+def test_the_next_process_sends_what_an_earlier_one_left(
+    opening: Opening, plain: TimescaleTrackingStore, switch: Switch
+) -> None:
+    first = opening()
+    with switch.away():
+        run_id = create(first)
+        first._outbox.close()
+    second = opening()
+    second.log_metric(run_id, Metric("loss", 1.0, 1, 1))
+    wait_until_sent(second)
+    assert plain.get_run(run_id).data.metrics == {"loss": 1.0}
+
+
+def test_a_child_of_fork_goes_on_with_the_run(
+    store: SpoolingTracking, plain: TimescaleTrackingStore, switch: Switch
+) -> None:
+    run_id = create(store)
+    with switch.away():
+        store.log_metric(run_id, Metric("loss", 1.0, 1, 1))
+        child = os.fork()
+        if child == 0:
+            store.log_metric(run_id, Metric("loss", 2.0, 2, 2))
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        store.log_metric(run_id, Metric("loss", 3.0, 3, 3))
+    wait_until_sent(store)
+    assert [m.value for m in plain.get_metric_history(run_id, "loss")] == [1.0, 2.0, 3.0]
+
+
+def test_a_full_spool_drops_points_and_counts_them(
+    uri: str, plain: TimescaleTrackingStore, switch: Switch
+) -> None:
+    opened = open_store(f"{uri}&spool_limit=1", "timescaledb-artifacts:/", None, False)
+    assert isinstance(opened, SpoolingTracking)
+    opened._outbox.spool.limit = 20_000
+    opened._outbox.spool._segment_bytes = 2_500
+    with switch.away():
+        run_id = create(opened)
+        for step in range(200):
+            opened.log_metric(run_id, Metric("loss", 1.0, step, step))
+        opened.update_run_info(run_id, 3, 5, None)
+        dropped = opened._outbox.spool.status().dropped
+    wait_until_sent(opened)
+    assert 0 < dropped < 200
+    run = plain.get_run(run_id)
+    steps = [m.step for m in plain.get_metric_history(run_id, "loss")]
+    assert run.info.status == "FINISHED"
+    assert steps == list(range(dropped, 200))
+    opened._outbox.close()
+
+
+def test_mlflow_itself_notices_no_outage(uri: str, shared: DatabaseURI, switch: Switch) -> None:
+    """The fluent API, through the entry point."""
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("fluent")
+    with switch.away():
+        with mlflow.start_run() as run:
+            mlflow.log_param("lr", 0.1)
+            mlflow.log_metrics({"loss": 1.0, "acc": 0.5}, step=1)
+            mlflow.set_tag("phase", "x")
+            mlflow.log_input(mlflow.data.from_pandas(pd.DataFrame({"x": [1.0]}), name="d"))
+            assert mlflow.get_run(run.info.run_id).data.metrics["loss"] == 1.0
+        assert mlflow.get_run(run.info.run_id).info.status == "FINISHED"
+    end = time.monotonic() + 60
+    spool = Spool(DatabaseURI.parse(uri).option("spool"))
+    while not spool.is_empty():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    stored = MlflowClient(shared.url).get_run(run.info.run_id)
+    assert stored.data.metrics == {"loss": 1.0, "acc": 0.5}
+    assert stored.info.status == "FINISHED"
+    assert len(stored.inputs.dataset_inputs) == 1
