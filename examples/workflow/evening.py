@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
+import mlflow
 import pandas as pd
 
 from mlflow_timescale import Serving
@@ -71,7 +72,9 @@ def record_returns(
     signals = remembered(live, before, wide.index[-1])
     own = book_returns(signals[wide.columns], wide.reindex(signals.index)).dropna()
     earned = known.groupby("session")["known_at"].first().dt.date
-    monitor.record_strategy_returns({"session": earned[own.index].to_list(), "value": own.to_list()})
+    monitor.record_strategy_returns(
+        {"session": earned[own.index].to_list(), "value": own.to_list()}
+    )
 
 
 def judge(monitor: DriftMonitor, market: Market, session: date, **options: Any) -> Any:
@@ -84,3 +87,15 @@ def judge(monitor: DriftMonitor, market: Market, session: date, **options: Any) 
         monitor.uri, [monitor.strategy_id], session=session, now=now, **options
     )
     return result
+
+
+def is_logged(session: date, settings: Settings) -> bool:
+    """Whether a session is a run of MLflow that has its report."""
+    name = f"drift/{settings.name}"
+    if mlflow.get_experiment_by_name(name) is None:
+        return False
+    condition = f"tags.`drift.session` = '{session}' and tags.`drift.report` = 'report.html'"
+    found = mlflow.search_runs(
+        experiment_names=[name], filter_string=condition, output_format="list"
+    )
+    return bool(found)

@@ -66,5 +66,7 @@ def remembered(live: Serving, first: date, last: date) -> pd.DataFrame:
     """The signals that were served: a row for each session, a column for each stock."""
     with live.database.connection() as conn:
         blocks = list(memory.served(conn, live.strategy, first, last))
-    rows = {block.session: dict(zip(block.entities, block.outputs, strict=True)) for block in blocks}
+    rows = {
+        block.session: dict(zip(block.entities, block.outputs, strict=True)) for block in blocks
+    }
     return pd.DataFrame.from_dict(rows, orient="index")

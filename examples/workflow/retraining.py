@@ -44,9 +44,7 @@ def retrain(registry: ModelRegistry, snapshot: Snapshot, settings: Settings) -> 
     return Comparison(before, ics.pop(before), ics)
 
 
-def _champion_before(
-    registry: ModelRegistry, versions: Sequence[int], settings: Settings
-) -> int:
+def _champion_before(registry: ModelRegistry, versions: Sequence[int], settings: Settings) -> int:
     """The champion that is no new version: an interrupted story may have moved the alias."""
     present = champion(settings)
     if present not in versions and present is not None:

@@ -17,7 +17,7 @@ LABEL = "label"
 def _candidates() -> dict[str, dict[str, Any]]:
     return {
         "ridge": {"alpha": 1.0},
-        "boosting": {"learning_rate": 0.03, "max_iter": 60, "max_depth": 2, "seed": 0},
+        "interactions": {"alpha": 100.0, "degree": 2},
     }
 
 

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 
+from mlflow_timescale.common import packages
+
 from . import evening, registration, research, retraining
 from .evening import BREAK, SKEW
 from .registration import logged_metrics
 from .story import Story
+
+triggers = packages.attribute("drift", "alerts.retraining").triggers
 
 
 def write_features(story: Story) -> str:
@@ -26,7 +30,7 @@ def take_training_set(story: Story) -> str:
 
 def train_candidates(story: Story) -> str:
     """Steps 3 and 4."""
-    return "IC on test data: " + _listed(story, "test", "ic", "{:.3f}")
+    return "IC on test data: " + _listed(story, "test", "ic", "{:.4f}")
 
 
 def backtest(story: Story) -> str:
@@ -48,7 +52,9 @@ def _listed(story: Story, dataset: str, metric: str, form: str) -> str:
 def promote_best(story: Story) -> str:
     """Steps 5 and 6."""
     registration.promote_best(story.registry, story.settings)
-    return f"version {story.live.model_version} serves; every file has the SHA-256 it was logged with"
+    return (
+        f"version {story.live.model_version} serves; every file has the SHA-256 it was logged with"
+    )
 
 
 def trade_on_paper(story: Story) -> str:
@@ -88,10 +94,12 @@ def meet_the_break(story: Story) -> str:
             return "no alert"
     alert = story.alert(BREAK)
     assert alert is not None
-    # Once more, with MLflow: every session so far becomes a run, this one with its report.
-    story.at("log the sessions in MLflow")
-    evening.judge(story.monitor, story.market, alert.session)
-    return f"alert on {alert.session}: {alert.note}. {alert.action}"
+    if not evening.is_logged(alert.session, story.settings):
+        # The same job with MLflow: every session so far becomes a run, this one with its report.
+        story.at("log the sessions in MLflow")
+        evening.judge(story.monitor, story.market, alert.session)
+    [trigger] = [t for t in triggers([alert]) if t.cause == "psi"]
+    return f"{alert.note}. Retraining trigger: {trigger.text}"
 
 
 def retrain(story: Story) -> str:
@@ -102,7 +110,7 @@ def retrain(story: Story) -> str:
     snapshot = story.training_set(day, f"training-{day}")
     compared = retraining.retrain(story.registry, snapshot, settings)
     ics = {compared.champion: compared.champion_ic, **compared.challengers}
-    text = ", ".join(f"version {version} {ic:.3f}" for version, ic in ics.items())
+    text = ", ".join(f"version {version} {ic:.4f}" for version, ic in ics.items())
     is_better = retraining.promote(story.registry, compared, day, settings)
     story.live.refresh()
     return f"IC since {settings.retrain_until}: {text}" + (

@@ -1,4 +1,4 @@
-"""`mlflow-timescale demo`: run `examples/workflow`, or `examples/demo.py`, and print its results."""
+"""`mlflow-timescale demo`: run `examples/workflow`, or `examples/demo.py`; print the results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from mlflow_timescale.examples.demo import Outcome
     from mlflow_timescale.examples.workflow.steps import Told
-    from mlflow_timescale.examples.workflow.story import Story
 
 QUICK_STEPS = 9
 FOLDER = "mlflow-timescale-demo"
@@ -71,10 +70,7 @@ def demo(
     require_server(uri)
     _require_packages()
     command = _command(uri)
-    if quick:
-        experiment = _run_quick(uri, as_json)
-    else:
-        experiment = _run_story(uri, folder, command, as_json)
+    experiment = _run_quick(uri, as_json) if quick else _run_story(uri, folder, command, as_json)
     # Without the type, MLflow opens an empty page for language models.
     page = f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
     if serve:
@@ -107,12 +103,10 @@ def _run_quick(uri: DatabaseURI, as_json: bool) -> str:
         print_json(outcome)
     else:
         _print_outcome(uri, outcome)
-    return outcome.experiment_id
+    return str(outcome.experiment_id)
 
 
-def _run_story(
-    uri: DatabaseURI, folder: Path, command: Callable[[str], str], as_json: bool
-) -> str:
+def _run_story(uri: DatabaseURI, folder: Path, command: Callable[[str], str], as_json: bool) -> str:
     """Tell the story; return the id of the experiment of its models."""
     told: list[Told] = []
     with _bar(1, "Load MLflow and scikit-learn", quiet=as_json) as bar:
@@ -125,18 +119,12 @@ def _run_story(
             told.append(step)
             bar.result = step.result
         bar.begin("Done")
-    looks = [(question, _answer(answer, command)) for question, answer in _looks(story)]
+        looks = [(q, _answer(a, command)) for q, a in steps.what_to_look_at(story)]
     if as_json:
         print_json({"steps": told, "look_at": dict(looks)})
     else:
         print_table(("", ""), looks)
-    return story.experiment_id
-
-
-def _looks(story: Story) -> list[tuple[str, str]]:
-    from mlflow_timescale.examples.workflow.steps import what_to_look_at
-
-    return what_to_look_at(story)
+    return str(story.experiment_id)
 
 
 def _answer(answer: str, command: Callable[[str], str]) -> str:
