@@ -11,7 +11,7 @@ from mlflow_timescale.features import Snapshot
 
 from .registration import champion, register
 from .settings import Settings
-from .training import daily_ic, split, train
+from .training import daily_ic, split, train_once
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ def retrain(registry: ModelRegistry, snapshot: Snapshot, settings: Settings) -> 
 
     All are judged by the sessions after `settings.retrain_until`, which none was trained on.
     """
-    runs = [train(snapshot, name, settings.retrain_until, settings) for name in settings.candidates]
+    runs = [
+        train_once(snapshot, name, settings.retrain_until, settings) for name in settings.candidates
+    ]
     versions = [register(registry, run_id, settings) for run_id in runs]
     before = _champion_before(registry, versions, settings)
     _, rows = split(snapshot.to_pandas(), settings.retrain_until)

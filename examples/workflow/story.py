@@ -100,7 +100,7 @@ class Story:
         """The first versions, by candidate."""
         settings, until = self.settings, self.settings.train_until
         runs = {
-            name: training.train(self.snapshot, name, until, settings)
+            name: training.train_once(self.snapshot, name, until, settings)
             for name in settings.candidates
         }
         return {

@@ -23,24 +23,24 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from mlflow_timescale.features import Snapshot, load_snapshot
+from mlflow_timescale.operations.reproduce_rerun import COMMAND, REPRODUCES
 
 from .. import demo
 from .settings import FEATURES, LABEL, Settings
 
-COMMAND = "mlops.command"
+
+def train_once(snapshot: Snapshot, candidate: str, until: date, settings: Settings) -> str:
+    """The run of a training: one that has finished, so that no story trains a model twice."""
+    mlflow.set_experiment(settings.name)
+    done = _finished(_tags(snapshot, candidate, until))
+    return done or train(snapshot, candidate, until, settings)
 
 
 @threadpool_limits.wrap(limits=1)  # the data is small; threads would wait for each other
 def train(snapshot: Snapshot, candidate: str, until: date, settings: Settings) -> str:
-    """Train a candidate on what was known at the end of a date; return the id of the run.
-
-    A run that finished is found again by its tags, so that an interrupted story trains no model
-    twice.
-    """
-    tags = _tags(snapshot, candidate, until)
+    """Train a candidate on what was known at the end of a date; return the id of the run."""
     mlflow.set_experiment(settings.name)
-    if done := _finished(tags):
-        return done
+    tags = _tags(snapshot, candidate, until)
     parameters = settings.candidates[candidate]
     past, later = split(snapshot.to_pandas(), until)
     with mlflow.start_run(run_name=f"{candidate} until {until}", tags={**tags, **_code()}) as run:
@@ -120,6 +120,8 @@ def _finished(tags: Mapping[str, str]) -> str | None:
     condition = " and ".join(f"tags.{name} = '{tags[name]}'" for name in names)
     client = mlflow.MlflowClient()
     for run in mlflow.search_runs(filter_string=condition, output_format="list"):
+        if REPRODUCES in run.data.tags:
+            continue
         if run.info.status == "FINISHED":
             return str(run.info.run_id)
         client.set_terminated(run.info.run_id, "KILLED")
