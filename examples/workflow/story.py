@@ -1,7 +1,7 @@
 """What the steps of the story share, and how it goes from session to session.
 
 Each part looks first at what the database has already. So a story that was killed goes on where it
-was, and one that is complete is told again within seconds.
+was, and one that is complete is shown again within seconds.
 """
 
 from __future__ import annotations

@@ -38,13 +38,11 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 5000
 @uri_option
 @click.option("--quick", is_flag=True, help="Train, log and register one model, and stop there.")
 @click.option(
-    "-o",
-    "--output",
-    "folder",
+    "--folder",
     type=click.Path(file_okay=False, path_type=Path),
     default=FOLDER,
     show_default=True,
-    help="Folder of the training sets and pages; it is created.",
+    help="Folder of the training sets and pages, which is created.",
 )
 @click.option("--serve", is_flag=True, help="Start MLflow's web interface afterwards.")
 @click.option(

@@ -35,7 +35,8 @@ STYLES = {"yes": "green", "no": "red", "unknown": "yellow"}
 @click.option("--rerun", is_flag=True, help="With --check: train again and compare the metrics.")
 @click.option("--command", "entry_point", help="Entry point of --rerun; default: the recorded one.")
 @click.option(
-    "--tolerance",
+    "--metric-tolerance",
+    "tolerance",
     type=click.FloatRange(min=0),
     default=1e-6,
     show_default=True,
@@ -108,7 +109,7 @@ def _check(
 
 
 def _rerun(entry_point: str | None, *, yes: bool, as_json: bool) -> Callable[[Context], Rerun]:
-    """Trains again, after a person has seen the command: whoever logs a run can record any."""
+    """Trains again, after a person has seen the command: a run can record any command."""
 
     def run(context: Context) -> Rerun:
         from mlflow_timescale.operations import reproduce_rerun

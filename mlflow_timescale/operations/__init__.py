@@ -5,4 +5,15 @@ rooms below, and no room below imports them.
 """
 
 # The modules that other rooms may import.
-__all__ = ["adopt", "doctor", "importing", "packing", "pruning", "reproduce", "retention", "roles"]
+__all__ = [
+    "adopt",
+    "doctor",
+    "importing",
+    "packing",
+    "pruning",
+    "reproduce",
+    "reproduce_check",
+    "reproduce_rerun",
+    "retention",
+    "roles",
+]

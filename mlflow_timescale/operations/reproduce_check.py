@@ -257,7 +257,9 @@ def compared(
     ]
     evidence = "; ".join([f"{text}{tolerance:g}", *details])
     if other:
-        remedy = "compare both runs in MLflow; set every seed; --tolerance allows for rounding"
+        remedy = (
+            "compare both runs in MLflow; set every seed; --metric-tolerance allows for rounding"
+        )
         return Answer("metrics", NO, evidence, remedy)
     return Answer("metrics", YES, evidence)
 

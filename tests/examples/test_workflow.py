@@ -111,7 +111,7 @@ def told(home: Path) -> tuple[DatabaseURI, str]:
 
 
 def _command(uri: DatabaseURI) -> list[str]:
-    return [*timescale_command(), "demo", "--uri", uri.url, "-o", "files"]
+    return [*timescale_command(), "demo", "--uri", uri.url, "--folder", "files"]
 
 
 def _tell_until(uri: DatabaseURI, folder: Path, lines: int, dice: random.Random) -> None:

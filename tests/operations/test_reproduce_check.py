@@ -228,7 +228,7 @@ def test_a_rerun_compares_parameters_and_metrics(trained: Trained, tmp_path: Pat
         assert rows["metrics"]["answer"] == answer
         assert "not logged by the training: train/ic" in rows["metrics"]["evidence"]
         assert "the same in the rerun" in rows["parameters"]["evidence"]
-    loose = check(trained, "--rerun", "--command", command, "--yes", "--tolerance", "0.001")
+    loose = check(trained, "--rerun", "--command", command, "--yes", "--metric-tolerance", "0.001")
     assert loose.exit_code == 0
     tagged = MlflowClient(trained.uri.url).search_runs(
         ["0"], f"tags.`{reproduce_rerun.REPRODUCES}` = '{trained.run_id}'"
