@@ -86,7 +86,7 @@ class Log:
     @cached_property
     def evaluation(self) -> Evaluation:
         """The rules over all sessions."""
-        return self.history.judge(self.strategy.rules)
+        return self.history.judge(self.strategy.judging)
 
     @cached_property
     def alerts(self) -> Sequence[Alert]:
@@ -95,13 +95,13 @@ class Log:
 
     def retraining(self, session: date) -> str:
         """The causes of the retraining triggers of a session; "" for none."""
-        then = lifecycle.as_of(self.alerts, self.strategy.rules, session)
+        then = lifecycle.as_of(self.alerts, self.strategy.judging, session)
         return causes(triggers(lifecycle.loud(then)))
 
     def page(self, run: Run, run_id: str, *, has_report: bool) -> SessionPage:
         """What a session's description shows."""
         strategy, session = self.strategy, run.session
-        then = lifecycle.as_of(self.alerts, strategy.rules, session)
+        then = lifecycle.as_of(self.alerts, strategy.judging, session)
         over = strategy.calendar.session_open(strategy.calendar.next_session(session))
         return SessionPage(
             session=session,

@@ -182,7 +182,7 @@ class StrategyReview(WatchedStrategy):
         day = history.sessions[-1] if session is None else self._session(session)
         if day not in history.computed:
             raise NotASession(f"session {day} of {self.strategy_id!r} has not been computed yet")
-        return headroom(history.judge(self.rules), history.sessions.index(day))
+        return headroom(history.judge(self.strategy.judging), history.sessions.index(day))
 
     def acknowledge(self, alert_id: int, *, by: str, note: str = "") -> None:
         """Record that a person handles an alert.
@@ -438,7 +438,7 @@ class StrategyReview(WatchedStrategy):
     def _stored_metrics(self, conn: Connection, day: date) -> DriftMetrics:
         stored = values.of_sessions(conn, self.strategy_id, day, day)
         runs = values.runs(conn, self.strategy_id, day, day)
-        then = lifecycle.open_at(conn, self.strategy_id, self.rules, day)
+        then = lifecycle.open_at(conn, self.strategy_id, self.strategy.judging, day)
         return DriftMetrics.of(
             self.strategy_id,
             day,

@@ -21,6 +21,7 @@ from .alerts import presets
 from .alerts.rules import Rule
 from .inputs import feature_values
 from .results.drift_metrics import AlertConfig
+from .skew.tables import is_table
 
 _queries = load("drift")
 DEFAULT_CALENDAR = "XNYS"
@@ -78,6 +79,11 @@ class Strategy:
     periods_per_year: float = 252
     research: Mapping[str, str | int] = field(default_factory=dict)
     tolerances: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def judging(self) -> tuple[Rule, ...]:
+        """The rules, and that on served features, which holds without being chosen."""
+        return presets.with_served(self.rules)
 
 
 def read(conn: Connection, strategy_id: str) -> Strategy:
@@ -229,13 +235,18 @@ def _storable(research: Mapping[str, Any]) -> dict[str, str | int]:
         if hasattr(source, "features") and hasattr(source, "version"):  # a FeatureView
             stored |= dict.fromkeys(source.features, int(source.version))
         elif isinstance(source, (str, int, Path)):
-            stored[name] = source if isinstance(source, int) else str(Path(source).absolute())
+            stored[name] = source if isinstance(source, int) else _place(source)
         else:
             raise ValueError(
                 f"research of {name!r} is a {type(source).__name__}, which cannot be stored: give "
-                f"a file, a version or a FeatureView, or pass it to `reconcile`"
+                f"a file, a table, a version or a FeatureView, or pass it to `reconcile`"
             )
     return stored
+
+
+def _place(source: str | Path) -> str:
+    """The name of a table, or the absolute path of a file."""
+    return str(source) if is_table(source) else str(Path(source).absolute())
 
 
 def _is_ranked(features: str) -> bool:

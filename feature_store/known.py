@@ -38,12 +38,14 @@ class KnownCells(NamedTuple):
     """The values of F features in n cells, shape (F, n), and their event times in µs.
 
     A value is NaN, and an event MISSING, where nothing was known. `texts` holds the JSON text of
-    values that are no numbers, by feature and cell.
+    values that are no numbers, by feature and cell; `now`, by feature, shape (n,), what is known of
+    the same events at a later moment, of features for which it was read in passing.
     """
 
     values: NDArray[np.float64]
     events: Micros
     texts: dict[tuple[int, int], str]
+    now: Mapping[str, NDArray[np.float64]] = {}
 
 
 class Revision(NamedTuple):
@@ -70,6 +72,7 @@ def cells(
     *,
     written_by: datetime | None = None,
     reading: Mapping[str, str] | None = None,
+    now: datetime | None = None,
 ) -> KnownCells:
     """What was known of `entities` at `as_of`, shapes (n,).
 
@@ -82,10 +85,12 @@ def cells(
     reading
         The limits of the read, as texts: `max_age`, `max_staleness` (none if it is left out), their
         `calendar`, and the `views` that were read ("momentum/2, quality/1").
+    now
+        Later than all of `as_of`: fills `now` of the result where it costs no further read.
     """
     stored.register(conn)
     if len(as_of) and written_by is None and not _limits(reading):
-        return _recent_cells(conn, entities, as_of, features)
+        return _recent_cells(conn, entities, as_of, features, now)
     return _exact_cells(conn, entities, as_of, features, written_by, reading)
 
 
@@ -98,19 +103,23 @@ def written_later(conn: db.Connection, written_by: datetime, as_of: datetime) ->
 
 
 def _recent_cells(
-    conn: db.Connection, entities: Sequence[str], as_of: Micros, features: Mapping[str, int]
+    conn: db.Connection,
+    entities: Sequence[str],
+    as_of: Micros,
+    features: Mapping[str, int],
+    now: datetime | None,
 ) -> KnownCells:
     """The winners among the points of the last days, in one pass; then the cells without one.
 
     A series at a time would take a round of the interpreter for every entity and feature.
     """
     names, codes = np.unique(np.asarray(entities, dtype=str), return_inverse=True)
-    period = cross_section.Period(
-        from_micros(int(as_of.min())) - RECENT, *(from_micros(int(as_of.max())),) * 2
-    )
+    last = from_micros(int(as_of.max()))
+    period = cross_section.Period(from_micros(int(as_of.min())) - RECENT, last, now or last)
     numbers = {str(name): number for number, name in enumerate(names)}
     shape = (len(features), len(as_of))
-    known = KnownCells(np.full(shape, np.nan), np.full(shape, MISSING, dtype=np.int64), {})
+    later: dict[str, NDArray[np.float64]] = {}
+    known = KnownCells(np.full(shape, np.nan), np.full(shape, MISSING, dtype=np.int64), {}, later)
     several = {name for name, stored in versions(conn).items() if len(stored) > 1}
     places = {name: i for i, name in enumerate(features)}
     with conn.transaction():
@@ -119,6 +128,8 @@ def _recent_cells(
             is_read = version == points.version if version else name not in several
             if is_read and points.texts is None:
                 _enter(known, places[name], points, codes, as_of)
+                if now is not None and (known.events[places[name]] != MISSING).all():
+                    later[name] = newest(points, codes, known.events[places[name]])
     without = known.events == MISSING
     missing = {name: v for name, v in features.items() if without[places[name]].any()}
     if missing:
@@ -157,6 +168,26 @@ def _enter(
     is_known = (points.entities[at] == codes) & (keys[at] <= wanted)
     known.values[i, is_known] = points.values[at[is_known]]
     known.events[i, is_known] = points.events[at[is_known]]
+
+
+def newest(
+    points: cross_section.FeaturePoints, entities: NDArray[np.intp], events: Micros
+) -> NDArray[np.float64]:
+    """The newest value of each cell's event among the points of a feature; NaN for none, or a text.
+
+    `entities` are numbers as in the points, `events` microseconds or MISSING; both of shape (n,).
+    """
+    distinct, rank = np.unique(points.events, return_inverse=True)
+    keys = points.entities * len(distinct) + rank  # sorted: points are in order
+    at = np.searchsorted(distinct, events)
+    is_event = (at < len(distinct)) & (events != MISSING)
+    is_event &= distinct[np.minimum(at, len(distinct) - 1)] == events
+    wanted = entities * len(distinct) + at
+    last = np.searchsorted(keys, wanted, "right") - 1
+    is_there = is_event & (last >= 0)
+    is_there &= keys[np.maximum(last, 0)] == wanted
+    values = np.where(is_there, points.values[np.maximum(last, 0)], np.nan)
+    return np.where(np.isneginf(values), np.nan, values)
 
 
 def exact_cells(

@@ -52,7 +52,7 @@ from ..metrics.cusum import CAP
 from ..metrics.psi import BREAK
 from .rules import SEVERITIES, Rule
 
-__all__ = ["PRESETS", "classic", "default", "preset"]
+__all__ = ["PRESETS", "classic", "default", "preset", "with_served"]
 
 CHECK_FEATURES = "Check that the features are computed correctly."
 CUT = "Cut the position by 50% and start diagnosing the model."
@@ -264,6 +264,22 @@ def _served() -> tuple[Rule, ...]:
     """A served value is right or wrong: one cell is enough, and the next session that agrees."""
     action = "Run `mlflow-timescale incident skew`: served features differ from research."
     return (Rule("skew", "skew", ">", 0.0, severity="critical", action=action),)
+
+
+def with_served(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Rules, and the one on served features that differ from research unless they watch it.
+
+    What was served wrong is a fact, not a statistic to choose a limit for. A strategy without rules
+    has none.
+
+    >>> [rule.name for rule in with_served((Rule("ic low", "ic", "<", 0.0),))]
+    ['ic low', 'skew']
+    >>> with_served(())
+    ()
+    """
+    [served] = _served()
+    watches = any(rule.metric == served.metric or rule.name == served.name for rule in rules)
+    return rules if watches or not rules else (*rules, served)
 
 
 PRESETS: dict[str, Callable[[], tuple[Rule, ...]]] = {"classic": classic, "default": default}

@@ -15,7 +15,7 @@ COMMANDS = {
     "alerts": "drift.cli.alerts:alerts",
     "backfill": "drift.cli.sessions:backfill",
     "forget": "drift.cli.forgetting:forget",
-    "onset": "drift.cli.references:onset",
+    "onset": "drift.cli.incident_onset:onset",
     "record": "drift.cli.recording:record",
     "repaired": "drift.cli.alerts:repaired",
     "report": "drift.cli.sessions:report",

@@ -92,6 +92,8 @@ def _print_chapter(chapter: Chapter) -> None:
 
 
 def _print_listing(listing: Listing) -> None:
+    if listing.caption:
+        print_message(listing.caption)
     rows = [
         [Cell(text, "red" if row in listing.loud and not column else "") for column, text in line]
         for row, line in enumerate(map(enumerate, listing.rows))

@@ -11,6 +11,7 @@ from mlflow_timescale.cli.kit import (
     database_option,
     dry_run_option,
     print_message,
+    require_admin,
     yes_option,
 )
 from mlflow_timescale.db import DatabaseURI
@@ -31,6 +32,8 @@ def forget(uri: DatabaseURI, before: date, dry_run: bool, yes: bool) -> None:
 
     from ..serving import removal
 
+    if not dry_run:
+        require_admin(uri)
     with Database(uri, application="drift", translate=True).connection() as conn:
         count = removal.count_before(conn, before)
         print_message(f"to remove: {count:,} predictions of sessions before {before}")

@@ -8,6 +8,7 @@ from mlflow_timescale.cli.kit import LazyGroup
 
 COMMANDS = {
     "explain": "drift.cli.explain:explain",
+    "onset": "drift.cli.incident_onset:onset",
     "replay": "drift.cli.incident_replay:replay",
     "skew": "drift.cli.skew:skew",
     "version": "drift.cli.incident_version:version",

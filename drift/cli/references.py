@@ -1,4 +1,4 @@
-"""`drift accept | onset`: the accepted level, and when the IC left it."""
+"""`drift accept`: the accepted level."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from mlflow_timescale.cli.kit import (
     Day,
     by_option,
     database_option,
-    json_option,
-    print_json,
     print_message,
     reason_option,
     rehearsal_option,
@@ -55,30 +53,3 @@ def accept(
         monitor.configure(features=features, create=False)
     version = monitor.accept(start, end, reason, accepted_by=by, min_sessions=min_sessions)
     print_message(f"reference {version} accepted: {start} to {end}")
-
-
-@click.command()
-@database_option
-@strategy_option()
-@json_option
-def onset(uri: DatabaseURI, strategy: str, as_json: bool) -> None:
-    """Estimate when the IC began to fall, with a 95% interval."""
-    estimate = open_monitor(uri, strategy).onset()
-    if estimate is None:
-        if as_json:
-            print_json(None)
-        else:
-            print_message("The IC has not left its accepted level.")
-        return
-    fall, sessions = estimate
-    start, low, high, alarm = (sessions[i] for i in (fall.index, fall.low, fall.high, fall.alarm))
-    if as_json:
-        names = ("onset", "low", "high", "alarm", "before", "after")
-        values = (start, low, high, alarm, fall.before, fall.after)
-        print_json(dict(zip(names, values, strict=True)))
-        return
-    print_message(
-        f"The IC began to fall on {start} (95% interval {low} to {high}); alarm on {alarm}."
-    )
-    period = "since" if fall.until is None else f"until it recovered by {sessions[fall.until]}"
-    print_message(f"Mean IC {fall.before:.4f} before, {fall.after:.4f} {period}.")

@@ -34,7 +34,7 @@ def rules() -> None:
 @json_option
 def list_rules(uri: DatabaseURI, strategy: str, as_json: bool) -> None:
     """List the rules in force."""
-    listed = open_monitor(uri, strategy).rules
+    listed = open_monitor(uri, strategy).strategy.judging
     if as_json:
         print_json([rule.to_dict() for rule in listed])
         return

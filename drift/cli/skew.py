@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 
 import click
 
@@ -30,8 +29,7 @@ from .monitors import only_strategy, open_monitor
 @click.argument("end", type=Day(), required=False)
 @click.option(
     "--research",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Parquet or CSV file with the right values; default: the feature store.",
+    help="File or table of the database with the right values; default: the feature store.",
 )
 @click.option(
     "--tolerance", type=float, help="Relative, for values of the caller's own code; default: 1e-9."
@@ -42,15 +40,15 @@ def skew(
     strategy: str | None,
     start: date | None,
     end: date | None,
-    research: Path | None,
+    research: str | None,
     tolerance: float | None,
     as_json: bool,
 ) -> None:
     """Compare served features with research, and explain what differs.
 
     From START to END, by default the last session that was served. Exit code 3: served values
-    differ from research. The file has the columns entity_key, session (or as_of) and the features;
-    those that it does not have are compared with the feature store.
+    differ from research. A file or table has the columns entity_key, session (or as_of) and the
+    features; those that it does not have are compared with the feature store.
     """
     from . import skew_results
 

@@ -61,7 +61,7 @@ class History:
         history = cls(
             sessions, computed, levels, {}, np.full(len(sessions), np.nan), set(), windows
         )
-        metric_names = {rule.metric for rule in strategy.rules} | {"ic", "n_signals", *metrics}
+        metric_names = {rule.metric for rule in strategy.judging} | {"ic", "n_signals", *metrics}
         if sessions:
             selection = (sessions[0], sessions[-1], sorted(metric_names), [""])
             history.add(values.of_sessions(conn, strategy.strategy_id, *selection))

@@ -76,7 +76,7 @@ def follow(
         batch.note(
             "pnl_implausible", history.sessions[index], f"too large for one session: {shown}"
         )
-    judged = history.judge(strategy.rules)
+    judged = history.judge(strategy.judging)
     batch.judged_after = min((w.window_end for w in references.accepted), default=FIRST)
     batch.episodes = lifecycle.episodes(judged, history.sessions, batch.judged_after)
     batch.values += derived

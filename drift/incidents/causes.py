@@ -16,25 +16,17 @@ from ..skew.mornings import METRIC as SKEW_METRIC
 from ..skew.mornings import named
 from ..skew.reconciliation import FeatureSkew, Reconciliation
 from ..skew.sentences import clock_text, counted, finding_text, revision_text
+from .answers import Answers
 from .onset import Decay
 from .replay import OUTCOMES, Replay
 from .versions import DIFFERS, ServedVersions
 
-__all__ = [
-    "NOTE",
-    "Cause",
-    "of_alerts",
-    "of_decay",
-    "of_replays",
-    "of_skew",
-    "of_versions",
-    "ordered",
-    "shows",
-]
+__all__ = ["CHANGED", "NOTE", "Cause", "main", "of_answers", "ordered", "shows"]
 
 NOTE = "note"  # below a warning: nothing has to be repaired
 HARMLESS = ("rounded",)
 CHANGED = ("other checksum", "changed files")  # the obstacles that are faults themselves
+SERVING = ("skew", "clock", "version", "replay")  # faults that others follow from
 # The metric of the alerts that show a kind of cause.
 BEHIND = {"skew": SKEW_METRIC, "version": VERSION_METRIC, "decay": "ic", "clock": "clock_shift"}
 
@@ -61,6 +53,8 @@ class Cause:
         What shows it.
     details
         Its numbers, for the decisions.
+    is_cut
+        Whether it may have begun before the sessions that were looked at.
 
     Examples
     --------
@@ -78,6 +72,7 @@ class Cause:
     sessions: int
     evidence: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    is_cut: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -93,12 +88,13 @@ class Cause:
     def period(self) -> str:
         """Since when, until when, in how many sessions."""
         counts = [counted(self.sessions, "session")] if self.sessions > 1 else []
+        first = f"{self.first} or earlier" if self.is_cut else str(self.first)
         if self.last is None:
             still = ["still so"] if self.sessions != 1 else []
-            return f"since {self.first}{_bracket([*counts, *still])}"
+            return f"since {first}{_bracket([*counts, *still])}"
         if self.first == self.last:
             return f"on {self.first}"
-        return f"from {self.first} to {self.last}{_bracket(counts)}"
+        return f"from {first} to {self.last}{_bracket(counts)}"
 
 
 def _bracket(parts: Sequence[str]) -> str:
@@ -106,11 +102,13 @@ def _bracket(parts: Sequence[str]) -> str:
 
 
 def ordered(causes: Iterable[Cause]) -> tuple[Cause, ...]:
-    """What still holds first, then the more severe, then what explains the others, the earlier."""
-    kinds = ("skew", "clock", "version", "replay", "decay", "alert", "revision")
+    """What still holds first, faults of serving before what follows from them, then the worse."""
+    kinds = (*SERVING, "decay", "alert", "revision")
 
-    def place(cause: Cause) -> tuple[bool, int, int, date]:
-        return cause.is_over, -loudness(cause.severity), kinds.index(cause.kind), cause.first
+    def place(cause: Cause) -> tuple[bool, bool, int, int, date]:
+        is_fault = cause.kind in SERVING and loudness(cause.severity) >= loudness("critical")
+        position = kinds.index(cause.kind)
+        return cause.is_over, not is_fault, -loudness(cause.severity), position, cause.first
 
     return tuple(sorted(causes, key=place))
 
@@ -124,13 +122,33 @@ def loudness(severity: str) -> int:
     return SEVERITIES.index(severity) if severity in SEVERITIES else -1
 
 
+def main(causes: Iterable[Cause]) -> Cause | None:
+    """The first fault of ordered causes; None if there are only notes."""
+    return next((cause for cause in causes if cause.severity != NOTE), None)
+
+
+def of_answers(answers: Answers) -> tuple[Cause, ...]:
+    """All causes, in order."""
+    found: list[Cause] = []
+    if answers.skew is not None:
+        found += of_skew(answers.skew)
+    if answers.versions is not None:
+        found += of_versions(answers.versions)
+    found += of_replays(answers.replays)
+    if answers.decay is not None:
+        found.append(of_decay(answers.decay, answers.alerts))
+    found += of_alerts(answers.alerts, found)
+    return ordered(found)
+
+
 def of_skew(result: Reconciliation) -> Iterator[Cause]:
     """Features whose served values, or clocks, are not those of research."""
-    end = max(result.cells_by_session, default=result.end)
+    days = result.cells_by_session
+    span = min(days, default=result.start), max(days, default=result.end)
     for feature in result.features:
-        yield from _of_feature(feature, result, end)
+        yield from _of_feature(feature, result, span)
         for change in feature.clocks:
-            yield _of_clock(feature, change, end)
+            yield _of_clock(feature, change, span)
         if feature.revised is not None:
             yield Cause(
                 "revision",
@@ -144,7 +162,9 @@ def of_skew(result: Reconciliation) -> Iterator[Cause]:
             )
 
 
-def _of_feature(feature: FeatureSkew, result: Reconciliation, end: date) -> Iterator[Cause]:
+def _of_feature(
+    feature: FeatureSkew, result: Reconciliation, span: tuple[date, date]
+) -> Iterator[Cause]:
     for found in feature.findings:
         yield Cause(
             "skew" if found.is_fault else "revision",
@@ -152,10 +172,11 @@ def _of_feature(feature: FeatureSkew, result: Reconciliation, end: date) -> Iter
             f"{feature.feature} {_served(found)}",
             _severity(found),
             found.first,
-            None if found.last >= end else found.last,
+            None if found.last >= span[1] else found.last,
             found.sessions,
             (finding_text(found, result),),
             {"kind": found.kind, "source": feature.source, **found.parameters},
+            found.first <= span[0],
         )
     if feature.differing and not feature.findings:
         days = sorted(feature.by_session)
@@ -165,10 +186,11 @@ def _of_feature(feature: FeatureSkew, result: Reconciliation, end: date) -> Iter
             f"{feature.feature} differs from research",
             "critical",
             days[0],
-            None if days[-1] >= end else days[-1],
+            None if days[-1] >= span[1] else days[-1],
             len(days),
             (f"{feature.differing:,} of {feature.cells:,} cells differ",),
             {"kind": "unexplained", "source": feature.source},
+            days[0] <= span[0],
         )
 
 
@@ -206,14 +228,14 @@ def _served(found: Finding) -> str:
     return plain.get(found.kind, f"was served wrong: {named(found.kind, found.text)}")
 
 
-def _of_clock(feature: FeatureSkew, change: ClockChange, end: date) -> Cause:
+def _of_clock(feature: FeatureSkew, change: ClockChange, span: tuple[date, date]) -> Cause:
     return Cause(
         "clock",
         feature.feature,
         f"the event times of {feature.feature} moved by {signed(change.moved)}",
         "critical",
         change.first,
-        None if change.last >= end else change.last,
+        None if change.last >= span[1] else change.last,
         change.sessions,
         (clock_text(change),),
         {"reading": change.reading},
@@ -243,6 +265,7 @@ def of_versions(versions: ServedVersions) -> Iterator[Cause]:
                 "champion": part.alias_version,
                 "moved": _moved(versions, part.first),
             },
+            part is versions.intervals[0],
         )
 
 
@@ -292,7 +315,7 @@ def of_decay(decay: Decay, alerts: Sequence[Alert]) -> Cause:
         decay.recovered,
         0,
         (f"first bad session {decay.first} [{low}, {high}], beyond doubt on {decay.seen}",),
-        {"low": low, "high": high},
+        {"low": low, "high": high, "reading": decay.reading},
     )
 
 

@@ -34,16 +34,18 @@ HANDLED = ("acknowledged", "silenced")
 
 @dataclass(frozen=True)
 class Listing:
-    """A table of texts; `numeric` are the columns that stand to the right, `loud` red rows."""
+    """A table of texts; `numeric` are columns that stand to the right, `loud` marked rows."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[int, ...] = ()
     loud: tuple[int, ...] = ()
+    caption: str = ""
 
     def lines(self) -> list[str]:
         """Aligned columns."""
-        return aligned([self.header, *self.rows], self.numeric)
+        caption = [self.caption] if self.caption else []
+        return [*caption, *aligned([self.header, *self.rows], self.numeric)]
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,12 @@ def _since_when(evidence: Evidence) -> Chapter | None:
             f"The IC fell on {decay.first} (95% interval {low} to {high}), beyond doubt on "
             f"{decay.seen}: mean {decay.onset.before:.3f} before, {decay.onset.after:.3f} {until}."
         )
-        sentences += [decay.reading] if decay.reading else []
+        sentences += [f"What it looks like: {decay.reading}."] if decay.reading else []
     events = sorted(_events(evidence))[:MOST_EVENTS]
     rows = tuple(
         (text, str(first), last or "still so", alert) for first, last, text, alert in events
     )
-    listing = Listing(("what", "from", "to", "alert"), rows)
+    listing = Listing(("what", "from", "to", "alert that shows it"), rows)
     return Chapter("Since when?", tuple(sentences), (listing,) if rows else (), picture=True)
 
 
@@ -167,7 +169,7 @@ def _inputs(evidence: Evidence) -> Chapter | None:
             loud.append(len(rows))
         rows += _diagnoses(feature, result)
     right = len(result.features) - len(named)
-    rest = f" The other {right} agree in every cell." if right else ""
+    rest = f" Every cell of {counted(right, 'other feature')} agrees." if right else ""
     sentence = (
         f"{counted(result.cells, 'cell')} served in {counted(result.sessions, 'session')} for "
         f"{counted(result.entities, 'name')} were compared.{rest}"
@@ -177,7 +179,7 @@ def _inputs(evidence: Evidence) -> Chapter | None:
     examples = [row for feature in shown for row in _examples(feature)]
     if examples:
         columns = ("feature", "session", "name", "served", "research")
-        listings.append(Listing(columns, tuple(examples), (3, 4)))
+        listings.append(Listing(columns, tuple(examples), (3, 4), caption="For example:"))
     return Chapter(
         "Were the live inputs those of research?", (sentence,), tuple(listings), _sources(result)
     )
@@ -237,7 +239,7 @@ def _versions(evidence: Evidence) -> Chapter | None:
     loud = tuple(i for i, part in enumerate(versions.intervals) if part.verdict == DIFFERS)
     header = ("served", "from", "to", "sessions", versions.alias, "mean IC")
     listing = Listing(header, tuple(rows), (3, 5), loud)
-    lines = tuple(versions.lines())
+    lines = tuple(versions.sentences())
     return Chapter("Which version ran, and which should have?", lines, (listing,))
 
 
@@ -294,8 +296,9 @@ def _seen(replay: Replay, skew: Reconciliation | None) -> Listing | None:
         for given in replay.inputs
     )
     loud = tuple(i for i, given in enumerate(replay.inputs) if given.feature in research)
-    header = (f"{replay.entity}, {replay.session}", "the model saw", "research has", "event time")
-    return Listing(header, rows, (1, 2), loud)
+    header = ("feature", "the model saw", "research has", "event time")
+    caption = f"What the model saw of {replay.entity} on {replay.session}:"
+    return Listing(header, rows, (1, 2), loud, caption)
 
 
 def _given(value: object) -> str:
@@ -314,14 +317,18 @@ def _meaning(evidence: Evidence, replays: Sequence[Replay]) -> tuple[str, ...]:
 
 
 def _changes(evidence: Evidence) -> Chapter | None:
-    if evidence.is_healthy or not evidence.changes:
+    movers = evidence.decay.movers if evidence.decay is not None else ()
+    if evidence.is_healthy or not (evidence.changes or movers):
         return None
-    rows = tuple((str(c.session), c.kind, c.text) for c in evidence.changes)
-    return Chapter(
-        f"What changed around {evidence.first}?",
-        (),
-        (Listing(("date", "what", "who and why"), rows),),
-    )
+    listings = []
+    if evidence.changes:
+        rows = tuple((c.kind, str(c.session), c.text) for c in evidence.changes[:MOST_EVENTS])
+        listings.append(Listing(("what", "date", "who and why"), rows))
+    if movers:
+        moved = tuple((m.feature, str(m.first), m.text) for m in movers[:MOST_FEATURES])
+        header = ("input", "since", "what")
+        listings.append(Listing(header, moved, caption="Inputs that moved near the fall:"))
+    return Chapter(f"What changed around {evidence.first}?", (), tuple(listings))
 
 
 def _decisions(evidence: Evidence) -> Chapter | None:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from typing import TypeVar
 
-import numpy as np
-
 from mlflow_timescale.common import logs
 from mlflow_timescale.db import Connection, Error, load
 
@@ -22,16 +20,17 @@ from ..computation.history import History
 from ..results.references import References
 from ..serving import memory
 from ..skew.reconciliation import Reconciliation, reconcile
-from ..skew.sentences import counted
-from . import causes, effects
+from . import causes, checks, effects
+from .answers import Answers
 from .causes import Cause
 from .decisions import Circumstances, decisions
 from .evidence import Unanswered
 from .explanation import Explanation
-from .onset import Decay, NearbyChange
+from .nearby import Nearby, read_changes
+from .onset import Decay
 from .questions import IncidentQuestions
 from .replay import Replay
-from .versions import AGREES, DIFFERS, NO_VERSION, UNKNOWN, ServedVersions
+from .versions import DIFFERS, ServedVersions
 
 __all__ = ["explain"]
 
@@ -40,12 +39,9 @@ logger = logs.logger(__name__)
 Answer = TypeVar("Answer")
 
 QUARTER = 63  # sessions that are explained by default
-BEFORE = 10  # sessions before the first sign of a fault
+BEFORE = 21  # sessions before the first sign of a fault
 MOST = 250  # sessions that are explained by default at most
 REPLAYS = 2
-INPUTS = "Were the live inputs those of research?"
-VERSIONS = "Which version ran, and which should have?"
-REPLAYED = "Does a replay reproduce what was served?"
 
 
 @dataclass
@@ -83,6 +79,13 @@ class _State:
         """The last computed session up to a date."""
         return max((day for day in self.history.computed if day <= end), default=None)
 
+    def series(self, start: date, end: date) -> tuple[list[date], list[float]]:
+        """The sessions of a range, and their rank IC."""
+        numbered = enumerate(self.history.sessions)
+        known = [(number, day) for number, day in numbered if start <= day <= end]
+        ic = self.history.of("ic")
+        return [day for _, day in known], [float(ic[number]) for number, _ in known]
+
 
 def explain(
     monitor: IncidentQuestions,
@@ -98,7 +101,7 @@ def explain(
     moment, strategy = now or datetime.now(timezone.utc), monitor.strategy
     with monitor.connect() as conn:
         state = _read(conn, monitor)
-    last = end or state.last
+    last = state.last if end is None else monitor.calendar.date_to_session(end, "previous")
     if last is None:
         raise Error(
             f"nothing to explain: no session of {strategy.strategy_id!r} was served or computed"
@@ -106,16 +109,17 @@ def explain(
     ask = _Asked()
     decay = _relevant(ask("Since when is the IC low?", monitor.onset), start, last)
     judged = state.judged(last)
-    then = _open(state.alerts, strategy.rules, judged) if judged else []
+    then = _open(state.alerts, strategy.judging, judged) if judged else []
     first, window = _window(monitor, start, last, _signs(then), decay)
-    skew = ask(INPUTS, lambda: _skew(monitor, first, last, now))
-    versions = ask(VERSIONS, lambda: monitor.served_versions(first, last))
+    skew = ask(checks.INPUTS, lambda: _skew(monitor, first, last, now))
+    versions = ask(checks.VERSIONS, lambda: monitor.served_versions(first, last))
     replays = _replays(monitor, ask, skew, versions)
-    found = _causes(skew, versions, replays, decay, then)
-    days = [day for day in state.history.sessions if first <= day <= last]
-    position = {day: number for number, day in enumerate(state.history.sessions)}
-    ic = [float(state.history.of("ic")[position[day]]) for day in days]
+    answers = Answers(skew, versions, decay, replays, then)
+    found = causes.of_answers(answers)
+    days, ic = state.series(first, last)
     level = effects.level(state.history, last)
+    main = causes.main(found)
+    changes = ask(checks.CHANGES, lambda: _changes(monitor, main, answers, last))
     return Explanation(
         strategy.strategy_id,
         first,
@@ -124,17 +128,17 @@ def explain(
         moment,
         len(monitor.calendar.sessions_in_range(first, last)),
         found,
-        decisions(found, _circumstances(monitor, last, moment, then, versions)),
+        decisions(found, _circumstances(monitor, last, moment, answers)),
         (*lifecycle.loud(then), *lifecycle.handled(then)),
         tuple(_resolved(state.alerts, first, last)),
-        tuple(effects.effects(state.history, strategy.rules, _main(found), (first, last))),
+        tuple(effects.effects(state.history, strategy.judging, main, (first, last))),
         skew,
         versions,
         decay,
         replays,
-        _changes(decay),
-        tuple(_checked(skew, versions, replays, decay, then, ic, level)),
-        (*ask.unanswered, *_unknown(skew, versions, replays)),
+        changes.changes if changes else (),
+        tuple(checks.checked(answers, main, changes, ic, level)),
+        (*ask.unanswered, *checks.unknown(answers)),
         days,
         ic,
         level,
@@ -167,10 +171,6 @@ def _signs(alerts: Sequence[Alert]) -> list[date]:
     return [alert.session for alert in alerts if alert.severity != "warning"]
 
 
-def _main(found: Sequence[Cause]) -> Cause | None:
-    return next((cause for cause in found if cause.severity != causes.NOTE), None)
-
-
 def _window(
     monitor: IncidentQuestions,
     start: date | None,
@@ -184,10 +184,10 @@ def _window(
         return start, "as asked"
     quarter = calendar.session_offset(end, -QUARTER + 1)
     lasting = [decay.interval[0]] if decay is not None and decay.recovered is None else []
-    earliest = min([*signs, *lasting], default=quarter)
-    if earliest >= quarter:
+    earliest = min([*signs, *lasting], default=end)
+    first = calendar.session_offset(calendar.date_to_session(earliest, "previous"), -BEFORE)
+    if first >= quarter:
         return quarter, f"the last {QUARTER} sessions"
-    first = calendar.session_offset(earliest, -BEFORE)
     limit = calendar.session_offset(end, -MOST + 1)
     if first < limit:
         return limit, f"the last {MOST} sessions; give START and END for earlier ones"
@@ -216,7 +216,7 @@ def _replays(
         return ()
     done: list[Replay] = []
     for session, entity in list(dict.fromkeys(_predictions(monitor, skew, versions)))[:REPLAYS]:
-        replay = ask(REPLAYED, lambda e=entity, s=session: monitor.replay(e, s))  # type: ignore[misc]
+        replay = ask(checks.REPLAYED, lambda e=entity, s=session: monitor.replay(e, s))  # type: ignore[misc]
         if replay is not None:
             done.append(replay)
     return tuple(done)
@@ -246,40 +246,13 @@ def _predictions(
             yield from ((day, name) for [name] in conn.execute(_queries.names_predicted, row))
 
 
-def _causes(
-    skew: Reconciliation | None,
-    versions: ServedVersions | None,
-    replays: Sequence[Replay],
-    decay: Decay | None,
-    alerts: Sequence[Alert],
-) -> tuple[Cause, ...]:
-    found: list[Cause] = []
-    if skew is not None:
-        found += causes.of_skew(skew)
-    if versions is not None:
-        found += causes.of_versions(versions)
-    found += causes.of_replays(replays)
-    if decay is not None:
-        found.append(causes.of_decay(decay, alerts))
-    found += causes.of_alerts(alerts, found)
-    return causes.ordered(found)
-
-
 def _circumstances(
-    monitor: IncidentQuestions,
-    end: date,
-    now: datetime,
-    alerts: Sequence[Alert],
-    versions: ServedVersions | None,
+    monitor: IncidentQuestions, end: date, now: datetime, answers: Answers
 ) -> Circumstances:
-    named = [part.served for part in versions.intervals if part.model_version] if versions else []
-    return Circumstances(
-        monitor.strategy_id,
-        end,
-        now,
-        tuple(alert for alert in lifecycle.loud(alerts)),
-        named[-1] if named else "",
-    )
+    parts = answers.versions.intervals if answers.versions is not None else ()
+    named = [part.served for part in parts if part.model_version]
+    alerts = lifecycle.loud(answers.alerts)
+    return Circumstances(monitor.strategy_id, end, now, alerts, named[-1] if named else "")
 
 
 def _resolved(alerts: Sequence[Alert], start: date, end: date) -> Iterator[Alert]:
@@ -290,59 +263,15 @@ def _resolved(alerts: Sequence[Alert], start: date, end: date) -> Iterator[Alert
             yield alert
 
 
-def _changes(decay: Decay | None) -> tuple[NearbyChange, ...]:
-    return decay.changes if decay is not None else ()
-
-
-def _checked(
-    skew: Reconciliation | None,
-    versions: ServedVersions | None,
-    replays: Sequence[Replay],
-    decay: Decay | None,
-    alerts: Sequence[Alert],
-    ic: Sequence[float],
-    level: float | None,
-) -> Iterator[str]:
-    """A sentence for each question that found nothing."""
-    if skew is not None and skew.cells and skew.agrees:
-        compared = counted(sum(feature.cells for feature in skew.features), "served cell")
-        yield (
-            f"Inputs: {compared} ({counted(len(skew.features), 'feature')}, "
-            f"{counted(skew.sessions, 'session')}, {counted(skew.entities, 'name')}) agree with "
-            f"{', '.join(sorted({feature.source for feature in skew.features}))}."
-        )
-    if versions is not None and versions.agrees and any(_compared(versions)):
-        yield f"Version: {' '.join(versions.lines())}"
-    if replays and all(replay.agrees for replay in replays):
-        names = ", ".join(f"{replay.entity} on {replay.session}" for replay in replays)
-        yield f"Replay: {names}: the model gives the recorded output."
-    if decay is None and level is not None:
-        known = [value for value in ic if np.isfinite(value)]
-        mean = f"; mean of {counted(len(known), 'session')} {np.mean(known):.3f}" if known else ""
-        yield f"IC: it has not left its accepted level of {level:.3f}{mean}."
-    if not alerts and ic:
-        yield "Alerts: none is open."
-
-
-def _compared(versions: ServedVersions) -> Iterator[bool]:
-    return (part.verdict == AGREES for part in versions.intervals)
-
-
-def _unknown(
-    skew: Reconciliation | None, versions: ServedVersions | None, replays: Sequence[Replay]
-) -> Iterator[Unanswered]:
-    """Questions that were asked, and that the records cannot answer."""
-    if skew is not None and not skew.cells:
-        yield Unanswered(
-            INPUTS,
-            "no served value is recorded in these sessions; live code records them with "
-            "`mlflow_timescale.Serving`",
-        )
-    if versions is not None and not any(
-        part.verdict not in (UNKNOWN, NO_VERSION) for part in versions.intervals
-    ):
-        yield Unanswered(VERSIONS, " ".join(versions.lines()))
-    refused = [r for r in replays if r.outcome == "refused" and r.obstacle not in causes.CHANGED]
-    for reason in dict.fromkeys(replay.reason for replay in refused):
-        names = ", ".join(f"{r.entity} on {r.session}" for r in refused if r.reason == reason)
-        yield Unanswered(REPLAYED, f"{names}: {reason}")
+def _changes(
+    monitor: IncidentQuestions, main: Cause | None, answers: Answers, end: date
+) -> Nearby | None:
+    """What changed shortly before the main fault, or around the onset of a fall of the IC."""
+    if main is None:
+        return None
+    if main.kind == "decay" and answers.decay is not None:
+        return Nearby(answers.decay.changes, answers.decay.unknown)
+    start = monitor.calendar.session_offset(main.first, -BEFORE)
+    names = [feature.feature for feature in answers.skew.features] if answers.skew else []
+    with monitor.connect() as conn:
+        return read_changes(conn, monitor.strategy, (start, main.first), names, end)

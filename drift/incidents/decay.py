@@ -2,24 +2,79 @@
 
 from __future__ import annotations
 
-from mlflow_timescale.db import Connection
+from dataclasses import replace
+from datetime import date
 
+from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db.rows import mappings
+
+from ..alerts import lifecycle
+from ..alerts.rules import SEVERITIES
 from ..computation.history import History
+from ..inputs import feature_values
 from ..metrics import cusum
+from ..results import values
 from ..results.references import References
 from ..strategies import Strategy
-from .onset import Decay
+from . import movers, nearby
+from .onset import Decay, decisions, reading
+
+_queries = load("incidents")
+BEFORE = 10  # sessions before the interval of the onset in which its cause may have begun
 
 
 def read_decay(conn: Connection, strategy: Strategy) -> Decay | None:
     """The latest fall of the IC below its accepted level; None without one, or without a level."""
+    result = _fall(conn, strategy)
+    if result is None:
+        return None
+    onset, sessions = result.onset, result.sessions
+    window = slice(max(onset.low - BEFORE, 0), onset.alarm + 1)
+    moved, quiet = movers.read_movers(conn, strategy, sessions, window)
+    start, end = sessions[window.start], sessions[max(onset.high, onset.index)]
+    features = _features(conn, strategy, start, end)
+    near = nearby.read_changes(conn, strategy, (start, end), features, sessions[-1])
+    result = replace(
+        result,
+        movers=moved,
+        quiet=quiet,
+        changes=near.changes,
+        unknown=near.unknown,
+        reading=reading(moved, near.changes, movers.BROKEN, start),
+    )
+    return replace(result, decisions=decisions(result, _alerts(conn, strategy), movers.BROKEN))
+
+
+def _fall(conn: Connection, strategy: Strategy) -> Decay | None:
+    """The change point alone."""
     history = History.read(conn, strategy, References(conn, strategy.strategy_id))
     judged = [i for i, level in enumerate(history.levels) if level is not None]
     if not judged:
         return None
     level = history.levels[judged[-1]]
     first = next(i for i in judged if history.levels[i] == level)
-    onset = cusum.onset(history.of("ic")[first:], level) if level else None
-    if onset is None:
+    ics = history.of("ic")[first:]
+    onset = cusum.onset(ics, level) if level else None
+    if onset is None or level is None:
         return None
-    return Decay(strategy.strategy_id, onset, tuple(history.sessions[first:]))
+    sessions = tuple(history.sessions[first:])
+    ic = tuple(ics.tolist())
+    return Decay(strategy.strategy_id, onset, sessions, ics=ic, level=level.mean)
+
+
+def _features(conn: Connection, strategy: Strategy, start: date, end: date) -> list[str]:
+    """The inputs of a strategy: those that are watched, and those that were served."""
+    stored = values.of_sessions(conn, strategy.strategy_id, start, end, ["psi"])
+    row = {"strategy_id": strategy.strategy_id, "start": start, "end": end}
+    served = mappings(conn, _queries.served_origins, row)
+    labels = [*(strategy.features or ()), *(value.dimension for value in stored)]
+    names = {feature_values.base(label) for label in labels if label}
+    return sorted(names | {name for each in served for name in each["feature_names"]})
+
+
+def _alerts(conn: Connection, strategy: Strategy) -> list[tuple[str, str, date]]:
+    """Action, severity and first session of the open alerts on the IC, the worst first."""
+    found = lifecycle.find(conn, strategy.strategy_id, states=("open", "acknowledged"))
+    of_ic = [alert for alert in found if alert.metric == "ic"]
+    of_ic.sort(key=lambda alert: -SEVERITIES.index(alert.severity))
+    return [(alert.action.rstrip("."), alert.severity, alert.session) for alert in of_ic]

@@ -20,6 +20,7 @@ __all__ = ["Circumstances", "Decision", "decisions"]
 MOST_ALERTS = 5
 NAMED = 3
 BEFORE_THE_DECISION = ("written late", "known later", "stale", "version")
+CLEAN = "decay of the signal itself"
 REACH = 10  # days before the interval of an onset in which a fault may have caused it
 
 
@@ -208,13 +209,7 @@ def _decay(causes: Sequence[Cause], given: Circumstances) -> Iterator[Decision]:
                 "shows whether the IC is back",
             )
             continue
-        if given.model:
-            yield Decision(
-                f"Retrain {given.model.partition('/')[0]}.",
-                f"{cause.line}, and no input, version or definition is wrong",
-                _plain("reproduce", given.model),
-                "shows whether its training can be repeated",
-            )
+        yield from _retraining(cause, given)
         alert = next((a for a in given.alerts if a.metric == "ic"), None)
         if alert is not None:
             yield Decision(
@@ -223,6 +218,24 @@ def _decay(causes: Sequence[Cause], given: Circumstances) -> Iterator[Decision]:
                 given.command("drift", "ack", str(alert.alert_id), "--note", "position cut"),
                 "records the decision; the monitor trades nothing",
             )
+
+
+def _retraining(cause: Cause, given: Circumstances) -> Iterator[Decision]:
+    reading = str(cause.details.get("reading", ""))
+    if reading and not reading.startswith(CLEAN):
+        yield Decision(
+            "Look at what changed before you retrain.",
+            f"the IC is low since {cause.first}; it looks like {reading}",
+            given.command("incident", "onset"),
+            "shows what moved and what changed around that day",
+        )
+    elif given.model:
+        yield Decision(
+            f"Retrain {given.model.partition('/')[0]}.",
+            f"{cause.line}; it looks like {CLEAN}, not of a broken input",
+            _plain("reproduce", given.model),
+            "shows whether its training can be repeated",
+        )
 
 
 def _behind(decay: Cause, causes: Sequence[Cause]) -> Cause | None:

@@ -69,8 +69,9 @@ def _of_returns(history: History, parts: Sequence[Flags]) -> Iterator[Effect]:
         _compounded(part) if len(part) == sessions else None
         for part in (earlier, returns[during], later)
     )
-    each = counted(sessions, "session") + (" each" if was is not None or does is not None else "")
-    yield Effect("return of the strategy", was, did, does, each, is_share=True)
+    each = " each" if sessions > 1 and (was, does) != (None, None) else ""
+    limit = counted(sessions, "session") + each
+    yield Effect("return of the strategy", was, did, does, limit, is_share=True)
 
 
 def _of_last(

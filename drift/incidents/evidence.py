@@ -9,6 +9,7 @@ from typing import Any
 
 from ..alerts.lifecycle import Alert
 from ..skew.reconciliation import Reconciliation
+from . import causes
 from .causes import NOTE, Cause, loudness
 from .decisions import Decision
 from .onset import Decay, NearbyChange
@@ -158,7 +159,7 @@ class Evidence:
     @property
     def main(self) -> Cause | None:
         """The fault that the others follow from, as far as is known; None without a fault."""
-        return next(iter(self.faults), None)
+        return causes.main(self.causes)
 
     @property
     def first(self) -> date | None:
@@ -171,7 +172,7 @@ class Evidence:
         if self.is_healthy:
             return HEALTHY
         faults = self.present or self.faults
-        shown = [cause for cause in faults if cause.severity == faults[0].severity][:NAMED]
+        shown = [cause for cause in faults if _is_like(cause, faults[0])][:NAMED]
         more = len(faults) - len(shown)
         text = " ".join(f"{_sentence(cause)}." for cause in shown)
         rest = f" And {more} more, below." if more else ""
@@ -210,6 +211,12 @@ class Evidence:
             "checked": list(self.checked),
             "unanswered": [asdict(part) for part in self.unanswered],
         }
+
+
+def _is_like(cause: Cause, first: Cause) -> bool:
+    """Whether a cause belongs beside the first: as severe, and no alert that may follow from it."""
+    is_as_severe = loudness(cause.severity) >= loudness(first.severity)
+    return is_as_severe and (cause.kind != "alert" or first.kind == "alert")
 
 
 def _sentence(cause: Cause) -> str:

@@ -11,7 +11,7 @@ from mlflow_timescale.db.rows import scalar
 
 from ..review import StrategyReview
 from ..watched import parse_period
-from . import decay, rerun, timeline
+from . import decay, timeline
 from .onset import Decay
 from .recorded import NotPredicted, find_recorded
 from .replay import Replay
@@ -122,6 +122,8 @@ class IncidentQuestions(StrategyReview):
         >>> again.outcome, again.obstacle, again.recorded == predictions["signal"][-30]
         ('refused', 'not recorded', True)
         """
+        from . import rerun  # imports MLflow
+
         check_text({"entity": entity, "model": model, "version": version}, "replay")
         moment = require_zone(at, "at") if isinstance(at, datetime) else None
         session = None if moment or at is None else parse_day(at, "at")

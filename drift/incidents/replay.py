@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from .text import aligned, counted
+from ..skew.sentences import counted
+from .text import aligned
 
-__all__ = ["OBSTACLES", "OUTCOMES", "Replay", "ReplayedInput", "same_output"]
+__all__ = ["OBSTACLES", "OUTCOMES", "Replay", "ReplayedInput", "changed_packages", "same_output"]
 
 # What a replay comes to, and what that means.
 OUTCOMES = {
@@ -148,6 +149,15 @@ def same_output(recorded: float, replayed: float, tolerance: float) -> bool:
         return True
     gap, size = abs(recorded - replayed), max(abs(recorded), abs(replayed))
     return size < float("inf") and gap <= tolerance * size
+
+
+def changed_packages(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The packages of a recorded environment that have another version today.
+
+    >>> changed_packages({"numpy": "1.26", "mlflow": "3.1"}, {"numpy": "2.0", "mlflow": "3.1"})
+    {'numpy': ('1.26', '2.0')}
+    """
+    return {name: (was, now[name]) for name, was in then.items() if now.get(name, was) != was}
 
 
 def _lines(result: Replay) -> Iterator[str]:

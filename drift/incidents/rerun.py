@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from mlflow.exceptions import MlflowException
@@ -21,7 +20,9 @@ from ..serving.memory import ServedBlock
 from ..serving.models import LoadedModel, ModelUnavailable, load_verified, model_input, picked
 from ..serving.requests import read_outputs
 from .recorded import Recorded, inputs_of
-from .replay import OBSTACLES, Replay, same_output
+from .replay import OBSTACLES, Replay, changed_packages, same_output
+
+__all__ = ["NotReplayed", "replay"]
 
 
 class NotReplayed(Exception):
@@ -99,15 +100,6 @@ def _described(recorded: Recorded, strategy_id: str, tolerance: float) -> Replay
         code_version=block.code_version,
         packages=changed_packages(block.environment, environment()),
     )
-
-
-def changed_packages(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """The packages of a recorded environment that have another version today.
-
-    >>> changed_packages({"numpy": "1.26", "mlflow": "3.1"}, {"numpy": "2.0", "mlflow": "3.1"})
-    {'numpy': ('1.26', '2.0')}
-    """
-    return {name: (was, now[name]) for name, was in then.items() if now.get(name, was) != was}
 
 
 def _block(conn: Connection, recorded: Recorded) -> ServedBlock:
@@ -238,6 +230,3 @@ def _told(exc: BaseException) -> str:
     """An error in one line."""
     text = exc.message if isinstance(exc, MlflowException) else str(exc)
     return f"{type(exc).__name__}: " + " ".join(str(text).split())[:300]
-
-
-__all__: list[Any] = ["NotReplayed", "changed_packages", "replay"]

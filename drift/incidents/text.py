@@ -21,12 +21,3 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[
         ).rstrip()
         for row in rows
     ]
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> counted(1, "session"), counted(1200, "cell")
-    ('1 session', '1,200 cells')
-    """
-    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -8,7 +8,8 @@ from datetime import date, datetime
 from itertools import groupby
 from typing import Any
 
-from .text import aligned, counted
+from ..skew.sentences import counted
+from .text import aligned
 
 __all__ = ["AliasMove", "ServedInterval", "ServedSession", "ServedVersions", "intervals"]
 
@@ -142,7 +143,11 @@ class ServedVersions:
 
     def lines(self) -> list[str]:
         """The answer as text: a table of the intervals, and sentences."""
-        return [*_table(self), *_sentences(self)]
+        return [*_table(self), *self.sentences()]
+
+    def sentences(self) -> list[str]:
+        """The answer without the table."""
+        return list(_sentences(self))
 
 
 def intervals(sessions: Iterable[ServedSession]) -> tuple[ServedInterval, ...]:

@@ -183,6 +183,15 @@ def days(columns: Columns, name: str) -> NDArray[np.datetime64]:
     return np.asarray(dates.to_numpy(zero_copy_only=False), dtype="datetime64[D]")
 
 
+def values(columns: Columns, name: str) -> pa.Array:
+    """A column as it is; categories are decoded.
+
+    >>> values(read({"regime": ["calm", None]}), "regime").to_pylist()
+    ['calm', None]
+    """
+    return _arrow(columns, name)
+
+
 def _arrow(columns: Columns, name: str) -> pa.Array:
     column = as_arrow(columns[name], f"column {name!r}")
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column

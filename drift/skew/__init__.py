@@ -5,4 +5,13 @@ differing cells of each session, for the monitor), `sentences` (for people).
 """
 
 # The modules that other rooms may import.
-__all__ = ["cells", "clock", "diagnosis", "findings", "mornings", "reconciliation", "sentences"]
+__all__ = [
+    "cells",
+    "clock",
+    "diagnosis",
+    "findings",
+    "mornings",
+    "reconciliation",
+    "sentences",
+    "tables",
+]

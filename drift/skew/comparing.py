@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from mlflow_timescale.db import Connection
 from mlflow_timescale.features import known
 
 from .cells import TOLERANCE, Flags, Floats, same
-from .research import Research, Texts, of_store
+from .research import Research, Texts, of_store, then_and_now
 from .served import STORE, ServedTable
 
 __all__ = ["Comparison", "Sources", "compare"]
@@ -46,14 +47,14 @@ class Sources:
         research: Mapping[str, Any] | None,
         tolerances: Mapping[str, float] | None,
     ) -> Sources:
-        """Read the caller's sources: frames, files and functions become `Research`."""
+        """Read the caller's sources: frames, files, tables and functions become `Research`."""
         registered: dict[str, Research | int] = {}
         for name, source in (research or {}).items():
             if hasattr(source, "features") and hasattr(source, "version"):  # a FeatureView
                 registered |= dict.fromkeys(source.features, int(source.version))
             else:
                 version = isinstance(source, int)
-                registered[name] = source if version else Research(source, calendar)
+                registered[name] = source if version else Research(source, calendar, conn)
         return cls(registered, tolerances or {}, known.versions(conn))
 
     def of_feature(self, feature: str) -> Research | int | None:
@@ -81,7 +82,8 @@ class Sources:
 class Comparison:
     """One table of served cells, and research beside it; arrays of shape (features, n).
 
-    `features` are those that could be compared, in the order of the rows.
+    `features` are those that could be compared, in the order of the rows; `now` holds what is known
+    today of the same events, shape (n,), of those for which it was read in passing.
     """
 
     table: ServedTable
@@ -91,6 +93,7 @@ class Comparison:
     stored: Floats
     events: Micros
     differs: Flags
+    now: Mapping[str, Floats]
 
 
 def compare(
@@ -100,9 +103,11 @@ def compare(
     texts: Texts,
     *,
     exact: bool = True,
+    now: datetime | None = None,
 ) -> Comparison:
     """Compare every cell of a table; with `exact`, read features that differ a second time.
 
+    With `now`, what is known at that moment is read too, where it costs no further read.
     `stored` and `events` hold what the store knew at the decision; NaN for a feature that only a
     registered source has.
     """
@@ -115,27 +120,32 @@ def compare(
     shape = (len(features), len(table))
     stored, events = np.full(shape, np.nan), np.full(shape, np.iinfo(np.int64).min)
     rows = [i for i, name in enumerate(features) if name in in_store]
+    current: dict[str, Floats] = {}
     if rows:
-        stored[rows], events[rows] = of_store(
+        stored[rows], events[rows], current = then_and_now(
             conn,
             table.entities.tolist(),
             table.as_of,
             {features[i]: in_store[features[i]] for i in rows},
             texts,
-            reading=table.reading,
+            now,
+            table.reading,
         )
     served = _served(table, features, texts)
     if exact:
+        first = events.copy()
         _read_again(conn, table, sources, texts, (features, served, stored, events))
+        for i in np.flatnonzero((first != events).any(axis=1)).tolist():
+            current.pop(features[i], None)
     expected, differs = stored.copy(), np.zeros(shape, dtype=bool)
     for i, name in enumerate(features):
         source = sources.of_feature(name)
         if isinstance(source, Research):
             expected[i] = source.values(
-                table.sessions.tolist(), table.entities.tolist(), table.as_of, name
+                table.sessions.tolist(), table.entities.tolist(), table.as_of, name, texts
             )
         differs[i] = ~same(served[i], expected[i], sources.tolerance(name, table))
-    return Comparison(table, features, served, expected, stored, events, differs)
+    return Comparison(table, features, served, expected, stored, events, differs, current)
 
 
 def _read_again(

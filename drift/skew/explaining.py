@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.micros import MISSING, Micros
@@ -42,8 +42,17 @@ class Context:
     earlier: Mapping[int, ServedTable]
 
 
-def cells_of(context: Context, number: int, compared: Comparison, feature: str) -> SkewCells:
-    """The cells of one feature, in the range and before, with all that may explain them."""
+def cells_of(
+    context: Context,
+    number: int,
+    compared: Comparison,
+    feature: str,
+    known_now: Floats | None = None,
+) -> SkewCells:
+    """The cells of one feature, in the range and before, with all that may explain them.
+
+    `known_now` is what is known today of the events of the range, where it has been read.
+    """
     i = compared.features.index(feature)
     table, parts = compared.table, [compared]
     if number in context.earlier and len(context.earlier[number]):
@@ -62,15 +71,18 @@ def cells_of(context: Context, number: int, compared: Comparison, feature: str) 
     names, column = np.unique(entities.astype(str), return_inverse=True)
     places = {day: place for place, day in enumerate(days)}
     row = np.array([places[day] for day in sessions], dtype=np.intp)
-    grid = _grid(context, table, feature, days, names.tolist(), row, column, as_of)
     is_other = isinstance(context.sources.of_feature(feature), Research)
+    places_of = GridPlaces(days, names.tolist(), row, column.astype(np.intp), as_of)
+    grid = _grid(context, table, feature, places_of, stored)
     padding = len(served) - len(table)
     others = {
         name: np.concatenate([np.full(padding, np.nan), compared.expected[j]])
         for j, name in enumerate(compared.features)
         if j != i
     }
-    now = _padded(stored[:padding], _now(context, compared, i, compared.events[i]))
+    if known_now is None:
+        known_now = _now(context, compared, i, compared.events[i])
+    now = _padded(stored[:padding], known_now)
     written = _padded(stored[:padding], _written(context, compared, i))
     return SkewCells(
         days,
@@ -123,43 +135,54 @@ def _days(calendar: TradingCalendar, first: date, last: date) -> list[date]:
     return calendar.sessions_in_range(start, calendar.session_offset(last, AROUND))
 
 
+@dataclass(frozen=True)
+class GridPlaces:
+    """S sessions, N entities, and the place in them and the moment of each of c served cells."""
+
+    days: Sequence[date]
+    names: Sequence[str]
+    row: NDArray[np.intp]
+    column: NDArray[np.intp]
+    as_of: Micros
+
+
 def _grid(
-    context: Context,
-    table: ServedTable,
-    feature: str,
-    days: Sequence[date],
-    names: Sequence[str],
-    row: Any,
-    column: Any,
-    as_of: Micros,
+    context: Context, table: ServedTable, feature: str, places: GridPlaces, stored: Floats
 ) -> Floats:
-    """Research of every session and entity, at the hour at which decisions are made."""
+    """Research of every session and entity, at the hour at which decisions are made, shape (S, N).
+
+    `stored` is what the store knew at the moments of the cells, (c,): these are not read again.
+    """
+    days, names, row, column = places.days, places.names, places.row, places.column
     closes = np.array([to_micros(context.calendar.session_close(day)) for day in days])
-    usual = int(np.median(as_of - closes[row]))
+    usual = int(np.median(places.as_of - closes[row]))
     moments = np.repeat((closes + usual)[:, None], len(names), axis=1)
-    moments[row, column] = as_of
-    shape = moments.shape
+    moments[row, column] = places.as_of
     sessions = [day for day in days for _ in names]
     entities = list(names) * len(days)
     source = context.sources.of_feature(feature)
     if isinstance(source, Research):
-        values = source.values(sessions, entities, moments.reshape(-1), feature)
-        by_cell: Floats = values.reshape(shape)
-        return by_cell
-    version = context.sources.version(feature, table.features[feature]) or 0
+        by_cell: Floats = source.values(
+            sessions, entities, moments.reshape(-1), feature, context.texts
+        )
+        return by_cell.reshape(moments.shape)
+    values = np.full(moments.shape, np.nan)
+    values[row, column] = stored
+    is_read = np.ones(moments.shape, dtype=bool)
+    is_read[row, column] = False
     # What lies in the future is not known yet: the read would return the newest value.
-    is_past = moments.reshape(-1) <= to_micros(context.now)
-    values = np.full(moments.size, np.nan)
-    read, _ = of_store(
-        context.conn,
-        [name for name, past in zip(entities, is_past, strict=True) if past],
-        moments.reshape(-1)[is_past],
-        {feature: version},
-        context.texts,
-        reading=table.reading,
-    )
-    values[is_past] = read[0]
-    return values.reshape(shape)
+    at = np.flatnonzero(is_read & (moments <= to_micros(context.now)))
+    if len(at):
+        read, _ = of_store(
+            context.conn,
+            [entities[place] for place in at.tolist()],
+            moments.reshape(-1)[at],
+            {feature: context.sources.version(feature, table.features[feature]) or 0},
+            context.texts,
+            reading=table.reading,
+        )
+        values.reshape(-1)[at] = read[0]
+    return values
 
 
 def _padded(before: Floats, values: Floats | None) -> Floats | None:
@@ -176,6 +199,8 @@ def _written(context: Context, compared: Comparison, i: int) -> Floats | None:
     last = from_micros(int(table.as_of.max()))
     is_replay = table.recorded_at - table.as_of > REPLAY
     moments = np.where(is_replay, table.recorded_at, table.as_of)
+    if not known.written_later(context.conn, from_micros(int(moments.min())), last):
+        return values
     for session in np.unique(table.sessions[compared.differs[i]]).tolist():
         at = np.flatnonzero(table.sessions == session)
         written_by = from_micros(int(moments[at].max()))
@@ -221,27 +246,12 @@ def current(
         for points in cross_section.points(conn, period, list(events), numbers, others=False):
             served = table.features[points.feature]
             if served in (0, points.version):
-                values = _newest(points, codes, events[points.feature])
+                values = known.newest(points, codes, events[points.feature])
                 earlier = result.get(points.feature)
                 result[points.feature] = (
                     values if earlier is None else np.where(np.isnan(values), earlier, values)
                 )
     return result
-
-
-def _newest(points: cross_section.FeaturePoints, entity: Any, event: Micros) -> Floats:
-    """The newest value of each cell's event."""
-    distinct, rank = np.unique(points.events, return_inverse=True)
-    keys = points.entities * len(distinct) + rank  # sorted: points are in order
-    at = np.searchsorted(distinct, event)
-    is_event = (at < len(distinct)) & (event != MISSING)
-    is_event &= distinct[np.minimum(at, len(distinct) - 1)] == event
-    wanted = entity * len(distinct) + at
-    last = np.searchsorted(keys, wanted, "right") - 1
-    is_there = is_event & (last >= 0)
-    is_there &= keys[np.maximum(last, 0)] == wanted
-    values = np.where(is_there, points.values[np.maximum(last, 0)], np.nan)
-    return np.where(np.isneginf(values), np.nan, values)  # a text
 
 
 def _versions(

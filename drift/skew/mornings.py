@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -11,6 +11,7 @@ from mlflow_timescale.db import Database
 from ..results.values import Value
 from ..serving import memory
 from ..strategies import Strategy
+from .clock import listed
 from .findings import KINDS
 from .reconciliation import FeatureSkew, Reconciliation, reconcile
 
@@ -19,7 +20,8 @@ __all__ = ["METRIC", "SessionSkew", "of_sessions", "sentence"]
 METRIC = "skew"
 TOGETHER = 25  # sessions whose cells are in memory at once
 APART = timedelta(days=10)
-NAMED = 3  # features in a note, which are explained
+NAMED = 10  # groups of features in a note: those of one group have the same diagnosis
+PATIENCE = 60.0  # seconds for the explanation of the features of a chunk, the worst ones first
 
 
 @dataclass
@@ -43,7 +45,9 @@ def of_sessions(database: Database, strategy: Strategy, days: Sequence[date]) ->
             return found
         kept = [day for day in days if day <= last and (removed is None or day >= removed)]
         for chunk in _chunks(kept):
-            result = reconcile(conn, strategy, chunk[0], chunk[-1], revisions=False, most=NAMED)
+            result = reconcile(
+                conn, strategy, chunk[0], chunk[-1], revisions=False, within=PATIENCE
+            )
             _add(found, result, set(chunk))
     return found
 
@@ -62,8 +66,8 @@ def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
 def _add(found: SessionSkew, result: Reconciliation, days: set[date]) -> None:
     totals = {day: 0 for day in result.cells_by_session if day in days}
     for feature in result.features:
-        for day, count in feature.by_session.items():
-            if feature.is_fault and day in totals:
+        for day, count in _wrong(feature).items():
+            if day in totals:
                 totals[day] += count
                 cells = result.cells_by_session[day]
                 found.values.append(Value(day, METRIC, feature.feature, float(count), cells, "ok"))
@@ -74,15 +78,30 @@ def _add(found: SessionSkew, result: Reconciliation, days: set[date]) -> None:
             found.notes[METRIC, day] = _note(result, day)
 
 
+def _wrong(feature: FeatureSkew) -> Mapping[date, int]:
+    """By session, the cells of a feature whose value, or whose event time, is wrong."""
+    values = feature.by_session if feature.is_fault else {}
+    days = {*values, *feature.misdated}
+    return {day: values.get(day, 0) + feature.misdated.get(day, 0) for day in sorted(days)}
+
+
 def _note(result: Reconciliation, day: date) -> str:
-    """The features that differ in a session, those with most cells first."""
+    """The features that are wrong in a session, those with most cells first."""
     differing = sorted(
-        (feature for feature in result.features if feature.by_session.get(day)),
-        key=lambda feature: -feature.by_session[day],
+        (feature for feature in result.features if _wrong(feature).get(day)),
+        key=lambda feature: -_wrong(feature)[day],
     )
-    parts = [f"{f.feature} {sentence(f, day) or 'differs'}" for f in differing[:NAMED]]
-    more = f"; and {len(differing) - NAMED} more features" if len(differing) > NAMED else ""
-    return "; ".join(parts) + more
+    groups: dict[str, list[str]] = {}
+    for feature in differing:
+        groups.setdefault(_why(feature, day), []).append(feature.feature)
+    parts = [f"{', '.join(names)} {text}" for text, names in list(groups.items())[:NAMED]]
+    others = sum(len(names) for names in list(groups.values())[NAMED:])
+    return "; ".join(parts) + (f"; and {others} more features" if others else "")
+
+
+def _why(feature: FeatureSkew, day: date) -> str:
+    clocks = listed(feature.clocks) if feature.misdated.get(day) else ""
+    return ", and ".join(filter(None, [sentence(feature, day), clocks])) or "differs"
 
 
 def sentence(feature: FeatureSkew, day: date | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
@@ -18,7 +19,7 @@ from mlflow_timescale.features import known
 from ..serving import memory
 from ..strategies import Strategy
 from .cells import Floats, same
-from .clock import ClockChange, changes
+from .clock import ClockChange, changes, misdated
 from .comparing import Comparison, Sources, compare
 from .diagnosis import diagnose
 from .explaining import Context, cells_of, current
@@ -31,6 +32,8 @@ __all__ = ["FeatureSkew", "Reconciliation", "Revised", "reconcile"]
 LATELY = 10 * 86_400_000_000  # µs before the first decision, in which most events lie
 EARLIER = 10  # sessions before the range, in which a fault may have begun
 stored = packages.attribute("feature_store", "values.stored")
+
+Findings = Mapping[tuple[int, str], tuple[Finding, ...]]  # by the number of a table, and feature
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,9 @@ class FeatureSkew:
         When the event times of what was served left their usual hour.
     revised
         What was revised since; None for nothing, or where it was not looked for.
+    misdated
+        By session, the cells whose value agrees and whose event time moved in serving alone: the
+        store has another one.
     """
 
     feature: str
@@ -95,6 +101,7 @@ class FeatureSkew:
     findings: tuple[Finding, ...] = ()
     clocks: tuple[ClockChange, ...] = ()
     revised: Revised | None = None
+    misdated: Mapping[date, int] = field(default_factory=dict)
 
     @property
     def matches(self) -> float:
@@ -184,7 +191,7 @@ def reconcile(
     tolerances: Mapping[str, float] | None = None,
     now: datetime | None = None,
     revisions: bool = True,
-    most: int | None = None,
+    within: float | None = None,
 ) -> Reconciliation:
     """Compare every cell that a strategy served with research, and explain those that differ.
 
@@ -202,8 +209,9 @@ def reconcile(
         The present moment (aware).
     revisions
         Whether to look for values that were revised since.
-    most
-        How many features are explained, those with most cells that differ; None for all.
+    within
+        Seconds after which no further feature is explained; None for all. Those with most cells
+        that differ are the first.
     """
     stored.register(conn)
     moment = now or datetime.now(timezone.utc)
@@ -217,7 +225,7 @@ def reconcile(
     )
     texts = Texts()
     compared = [
-        compare(conn, part, sources, texts)
+        compare(conn, part, sources, texts, now=moment if revisions else None)
         for table in served
         if len(part := table.of_sessions(start, end))
     ]
@@ -228,17 +236,31 @@ def reconcile(
         )
     }
     context = Context(conn, strategy.calendar, sources, texts, moment, earlier)
-    explained = _worst(compared, most)
-    return _result(strategy.strategy_id, (start, end), compared, context, (revisions, explained))
+    known_now = [_current(context, comparison) if revisions else {} for comparison in compared]
+    findings = _explained(compared, context, known_now, within)
+    return _result(strategy.strategy_id, (start, end), compared, context, known_now, findings)
 
 
-def _worst(compared: Sequence[Comparison], most: int | None) -> set[str]:
-    """The features with most cells that differ."""
-    counts: dict[str, int] = {}
-    for comparison in compared:
-        for name, differs in zip(comparison.features, comparison.differs, strict=True):
-            counts[name] = counts.get(name, 0) + int(differs.sum())
-    return set(sorted(counts, key=lambda name: -counts[name])[:most])
+def _explained(
+    compared: Sequence[Comparison],
+    context: Context,
+    now: Sequence[Mapping[str, Floats]],
+    within: float | None,
+) -> Findings:
+    """The diagnosis of every feature that differs, by table and name; the worst ones first."""
+    counts = {
+        (number, name): int(differs.sum())
+        for number, comparison in enumerate(compared)
+        for name, differs in zip(comparison.features, comparison.differs, strict=True)
+        if differs.any()
+    }
+    begun, findings = time.monotonic(), {}
+    for number, name in sorted(counts, key=lambda key: -counts[key]):
+        if within is not None and time.monotonic() - begun > within:
+            break
+        cells = cells_of(context, number, compared[number], name, now[number].get(name))
+        findings[number, name] = tuple(diagnose(cells))
+    return findings
 
 
 def _result(
@@ -246,13 +268,12 @@ def _result(
     span: tuple[date, date],
     compared: Sequence[Comparison],
     context: Context,
-    wanted: tuple[bool, set[str]],
+    now: Sequence[Mapping[str, Floats]],
+    findings: Findings,
 ) -> Reconciliation:
-    revisions, explained = wanted
     parts = [comparison.table for comparison in compared]
     names = {name for part in parts for name in np.unique(part.entities.astype(str)).tolist()}
     features = list(dict.fromkeys(name for part in parts for name in part.features))
-    now = [_current(context, comparison) if revisions else {} for comparison in compared]
     known_names = {name for comparison in compared for name in comparison.features}
     return Reconciliation(
         strategy_id,
@@ -261,7 +282,7 @@ def _result(
         len(names),
         sum(part.values.size for part in parts),
         tuple(
-            _merged(name, list(_of_feature(name, compared, context, now, name in explained)))
+            _merged(name, list(_of_feature(name, compared, context, now, findings)))
             for name in features
             if name in known_names
         ),
@@ -282,14 +303,18 @@ def _cells_by_session(tables: Sequence[ServedTable]) -> dict[date, int]:
 def _current(context: Context, comparison: Comparison) -> Mapping[str, Floats]:
     """What is known today of the events of each feature: the recent ones in one pass."""
     events = dict(zip(comparison.features, comparison.events, strict=True))
-    known_events = {name: of for name, of in events.items() if (of != MISSING).any()}
+    known_events = {
+        name: of
+        for name, of in events.items()
+        if name not in comparison.now and (of != MISSING).any()
+    }
     start = int(comparison.table.as_of.min()) - LATELY
     recent = {n: of for n, of in known_events.items() if of[of != MISSING].min() > start}
     values = current(context.conn, comparison.table, recent, context.now)
     for name, of in known_events.items():
         if name not in recent:
             values |= current(context.conn, comparison.table, {name: of}, context.now)
-    return values
+    return {**values, **comparison.now}
 
 
 def _of_feature(
@@ -297,7 +322,7 @@ def _of_feature(
     compared: Sequence[Comparison],
     context: Context,
     now: Sequence[Mapping[str, Floats]],
-    explain: bool,
+    findings: Findings,
 ) -> Iterator[FeatureSkew]:
     """The feature in each table that has it: usually one."""
     for number, comparison in enumerate(compared):
@@ -310,8 +335,7 @@ def _of_feature(
         days, counts = np.unique(
             table.sessions[differs].astype("datetime64[D]"), return_counts=True
         )
-        is_explained = explain and differs.any()
-        findings = diagnose(cells_of(context, number, comparison, name)) if is_explained else []
+        clocks = tuple(changes(name, table, context.earlier.get(number), context.calendar))
         yield FeatureSkew(
             name,
             len(table),
@@ -319,9 +343,10 @@ def _of_feature(
             _source_name(source),
             not (table.source == STORE and is_store),
             dict(zip(days.tolist(), counts.tolist(), strict=True)),
-            tuple(findings),
-            tuple(changes(name, table, context.earlier.get(number), context.calendar)),
+            findings.get((number, name), ()),
+            clocks,
             _revised(context, comparison, i, now[number].get(name)),
+            misdated(comparison, i, clocks),
         )
 
 
@@ -347,6 +372,7 @@ def _merged(name: str, parts: Sequence[FeatureSkew]) -> FeatureSkew:
         tuple(found for part in parts for found in part.findings),
         tuple(change for part in parts for change in part.clocks),
         max((p.revised for p in parts if p.revised), key=lambda r: r.cells, default=None),
+        {day: count for part in parts for day, count in part.misdated.items()},
     )
 
 

@@ -9,11 +9,13 @@ __all__ = [
     "adopt",
     "boundaries",
     "databases",
+    "hashing",
     "ledger",
     "locations",
     "opening",
     "refusals",
     "removal",
+    "repository",
     "runs",
     "verify",
 ]

@@ -12,6 +12,7 @@ from mlflow_timescale.artifacts.locations import canonical, inner_uri, join, sch
 from mlflow_timescale.artifacts.opening import open_stored
 from mlflow_timescale.artifacts.repository import walk
 from mlflow_timescale.db import load
+from mlflow_timescale.db.rights import refusal_in
 from mlflow_timescale.db.uri import DatabaseURI
 
 _queries = load("artifacts")
@@ -41,7 +42,8 @@ def adopt(
 
     Adoption records the present content; it cannot show whether a file changed before.
     `destination` is the server's --artifacts-destination, which `mlflow-artifacts:` locations
-    refer to. Files that cannot be read are returned in `Adoption.skipped`.
+    refer to. Files that cannot be read are returned in `Adoption.skipped`. Raises an error of
+    psycopg's if this login may not write to the ledger.
     """
     result = Adoption()
     with connection(database) as conn:
@@ -55,6 +57,8 @@ def adopt(
         try:
             _adopt_root(root, database, result, dry_run, jobs, on_file)
         except Exception as exc:
+            if refusal_in(exc):  # of the ledger, and so of every file
+                raise
             result.skipped[root] = " ".join(str(exc).split())
     return result
 
@@ -80,8 +84,8 @@ def _adopt_root(
     with connection(database) as conn:
         entries = ledger.current(conn, root)
     unknown = [path for path in walk(repository) if join(root, path) not in entries]
-    result.adopted += [join(root, path) for path in unknown]
     if dry_run:
+        result.adopted += [join(root, path) for path in unknown]
         return
     with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="adopt") as pool:
         for start in range(0, len(unknown), _BATCH):
@@ -94,4 +98,5 @@ def _adopt_root(
             with connection(database) as conn:
                 ledger.record(conn, files, origin="adopted")
             for location, _ in files:
+                result.adopted.append(location)
                 on_file(location)

@@ -40,6 +40,7 @@ COMMANDS = {
     "roles": "mlflow_timescale.cli.roles:roles",
     "server": "mlflow_timescale.cli.server:server",
     "spool": "mlflow_timescale.cli.spool:spool",
+    "sync": "mlflow_timescale.cli.import_:sync",
 }
 
 

@@ -19,6 +19,7 @@ from mlflow_timescale.cli.kit import (
     print_message,
     print_table,
     progress,
+    require_admin,
     workspace_option,
     yes_option,
 )
@@ -233,6 +234,8 @@ def prune(uri: DatabaseURI, dry_run: bool, yes: bool, as_json: bool) -> None:
     from mlflow_timescale.operations import pruning
     from mlflow_timescale.operations.doctor import in_bytes
 
+    if not dry_run:
+        require_admin(uri)
     orphans = pruning.orphans(uri)
     total = sum(orphans.values())
     if not as_json:

@@ -1,41 +1,183 @@
-"""`mlflow-timescale import`."""
+"""`mlflow-timescale import` and `sync`: bring what another MLflow holds."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlflow_timescale import db
 from mlflow_timescale.cli.kit import (
+    Exit,
     database_option,
     dry_run_option,
+    exit_with,
     json_option,
     maintenance,
     print_json,
     print_message,
+    progress,
     require_server,
 )
 from mlflow_timescale.common.settings import IMPORT_SOURCE
 from mlflow_timescale.db.uri import DatabaseURI
 
+if TYPE_CHECKING:
+    from mlflow_timescale.operations.bringing.files import Copied, Owner
+    from mlflow_timescale.operations.bringing.merging import Merged
+
+prefix_option = click.option(
+    "--prefix", default="", help="Begin the names of experiments and registered models with this."
+)
+artifacts_option = click.option(
+    "--artifacts", is_flag=True, help="Copy artifacts too, with their SHA-256 in the ledger."
+)
+jobs_option = click.option("--jobs", default=4, show_default=True, help="Files to read at a time.")
+
 
 @click.command("import")
 @click.argument("source", envvar=IMPORT_SOURCE.name)
 @database_option
+@prefix_option
+@artifacts_option
+@jobs_option
 @dry_run_option
 @json_option
-def import_(source: str, uri: DatabaseURI, dry_run: bool, as_json: bool) -> None:
-    """Copy another MLflow database or file store into a new database.
+def import_(
+    source: str,
+    uri: DatabaseURI,
+    prefix: str,
+    artifacts: bool,
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Copy another MLflow database or file store into this one.
 
     SOURCE is a database URI (sqlite:///mlflow.db, postgresql://...) or the directory of a file
-    store (./mlruns). A URI with a password belongs into MLFLOW_TIMESCALE_IMPORT_SOURCE. All or
-    nothing: the rows of every table are counted before the commit. Experiments whose ids are too
-    large for a database, as those of file stores, get new ones, and keep the old one as a tag. What
-    cannot be read is left out and named. Artifacts stay where they are.
+    store (./mlruns). A URI with a password belongs into MLFLOW_TIMESCALE_IMPORT_SOURCE. A new
+    database gets all of it, or nothing: the rows of every table are counted before the commit. One
+    in use gets what it lacks, a run as a whole or not at all: run ids are kept, experiments are
+    matched by name. A run with another param here is listed and left as it is (exit code 3). What
+    cannot be read is left out and named. Artifacts stay where they are, unless --artifacts copies
+    them. SOURCE is only read.
     """
+    _bring(source, uri, prefix, artifacts, jobs, dry_run, as_json, changes=False)
+
+
+@click.command()
+@click.argument("source", envvar=IMPORT_SOURCE.name)
+@database_option
+@prefix_option
+@artifacts_option
+@jobs_option
+@dry_run_option
+@json_option
+def sync(
+    source: str,
+    uri: DatabaseURI,
+    prefix: str,
+    artifacts: bool,
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Bring what is new in another MLflow, again and again.
+
+    SOURCE is as for `import`: the sqlite file or folder of a cluster without network, or another
+    database. New runs, points, params and tags come, the status of runs that ended, and tags that
+    changed there since the last time. What was deleted here stays deleted, and nothing is deleted
+    because it is gone from SOURCE. Only what changed is read again; an interrupted call is
+    continued by the next one.
+    """
+    _bring(source, uri, prefix, artifacts, jobs, dry_run, as_json, changes=True)
+
+
+def _bring(
+    source: str,
+    uri: DatabaseURI,
+    prefix: str,
+    artifacts: bool,
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
+    *,
+    changes: bool,
+) -> None:
     if source.startswith(("postgresql", "postgres:", "timescaledb")):
         require_server(DatabaseURI.parse(source))
-    from mlflow_timescale.operations.importing import import_from
+        source = DatabaseURI.parse(source).url
     from mlflow_timescale.schema import initialize
+
+    if jobs < 1:
+        raise click.BadParameter("at least 1", param_hint="--jobs")
+    initialize(uri.url)
+    with maintenance(uri, changes=not changes) as conn:
+        db.ensure(conn, uri)
+        result, owners = _rows(source, conn, prefix, dry_run, as_json, changes)
+    if artifacts:
+        result |= _files(source, uri, owners, jobs, dry_run, as_json)
+    if as_json:
+        print_json(result)
+    exit_with(Exit.NO if result.get("conflicts") or result.get("skipped") else Exit.OK)
+
+
+def _rows(
+    source: str, conn: db.Connection, prefix: str, dry_run: bool, as_json: bool, changes: bool
+) -> tuple[dict[str, Any], list[Owner]]:
+    """Bring the rows; return what is printed as JSON, and what has artifacts."""
+    from mlflow_timescale.operations.bringing.files import owners_of
+    from mlflow_timescale.operations.bringing.merging import merge_from
+    from mlflow_timescale.operations.importing import is_occupied
+
+    note = _noter(as_json)
+    if not (changes or prefix or is_occupied(conn)):
+        return _whole(source, conn, dry_run, as_json, note)
+    owners: list[Owner] = []
+    with _bar("runs", as_json) as on_runs:
+        merged = merge_from(
+            source,
+            conn,
+            prefix=prefix,
+            changes=changes,
+            on_note=note,
+            on_runs=on_runs,
+            then=lambda done: owners.extend(owners_of(conn, done.source_runs, done.source_models)),
+            dry_run=dry_run,
+        )
+    if not as_json:
+        _print_merged(merged, dry_run)
+    return _as_json(merged), owners
+
+
+def _as_json(merged: Merged) -> dict[str, Any]:
+    return {
+        "experiments": merged.experiments,
+        "runs": {
+            "new": merged.runs,
+            "grown": merged.grown,
+            "unchanged": merged.unchanged,
+            "deleted": merged.deleted,
+        },
+        "tables": merged.rows,
+        "rows": sum(merged.rows.values()),
+        "conflicts": [{"run_id": each.run_id, "reason": each.reason} for each in merged.conflicts],
+        "different": merged.different,
+        "notes": merged.notes,
+    }
+
+
+def _whole(
+    source: str, conn: db.Connection, dry_run: bool, as_json: bool, note: Callable[[str], None]
+) -> tuple[dict[str, Any], list[Owner]]:
+    """Copy everything into a new database, in one transaction."""
+    from mlflow_timescale.operations.bringing.files import owners_of
+    from mlflow_timescale.operations.importing import import_from
+
+    notes: list[str] = []
+    owners: list[Owner] = []
 
     def print_copied(table: str, rows: int) -> None:
         if rows and not as_json:
@@ -43,18 +185,81 @@ def import_(source: str, uri: DatabaseURI, dry_run: bool, as_json: bool) -> None
 
     def keep_note(line: str) -> None:
         notes.append(line)
+        note(line)
+
+    copied = import_from(
+        source,
+        conn,
+        on_table=print_copied,
+        on_note=keep_note,
+        then=lambda: owners.extend(owners_of(conn)),
+        dry_run=dry_run,
+    )
+    if not as_json:
+        done = "rows would be imported" if dry_run else "rows imported"
+        print_message(f"{sum(copied.values()):>12,} {done}")
+    return {"tables": copied, "rows": sum(copied.values()), "notes": notes}, owners
+
+
+def _files(
+    source: str, uri: DatabaseURI, owners: list[Owner], jobs: int, dry_run: bool, as_json: bool
+) -> dict[str, Any]:
+    from mlflow_timescale.operations.bringing.files import copy_artifacts
+
+    with _bar("artifacts", as_json) as on_owner:
+        copied = copy_artifacts(
+            uri, owners, tracking_uri=source, jobs=jobs, on_owner=on_owner, dry_run=dry_run
+        )
+    if not as_json:
+        _print_copied(copied, dry_run)
+    return {"files": copied.files, "bytes": copied.bytes, "skipped": copied.skipped}
+
+
+def _noter(as_json: bool) -> Callable[[str], None]:
+    def note(line: str) -> None:
         if not as_json:
             print_message(line, style="yellow", stderr=True)
 
-    notes: list[str] = []
-    initialize(uri.url)
-    with maintenance(uri) as conn:
-        db.ensure(conn, uri)
-        copied = import_from(
-            source, conn, on_table=print_copied, on_note=keep_note, dry_run=dry_run
-        )
-    if as_json:
-        print_json({"tables": copied, "rows": sum(copied.values()), "notes": notes})
-    else:
-        done = "rows would be imported" if dry_run else "rows imported"
-        print_message(f"{sum(copied.values()):>12,} {done}")
+    return note
+
+
+@contextmanager
+def _bar(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with progress(*columns, quiet=quiet) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_merged(merged: Merged, dry_run: bool) -> None:
+    for table, rows in merged.rows.items():
+        print_message(f"{rows:>12,} {table}")
+    for line in merged.different:
+        print_message(f"{line} has another value here: left as it is", style="yellow", stderr=True)
+    for conflict in merged.conflicts:
+        print_message(f"run {conflict.run_id}: {conflict.reason}", style="red", stderr=True)
+    verb = "would be added" if dry_run else "added"
+    counts = [
+        (merged.experiments, "new experiments"),
+        (merged.runs, "new runs"),
+        (merged.grown, "runs with news"),
+        (merged.unchanged, "runs without news"),
+        (merged.deleted, "runs that are deleted here"),
+        (len(merged.conflicts), "runs with conflicts, left as they are"),
+    ]
+    texts = [f"{number:,} {name}" for number, name in counts if number]
+    print_message(f"{sum(merged.rows.values()):,} rows {verb}: {', '.join(texts) or 'nothing new'}")
+
+
+def _print_copied(copied: Copied, dry_run: bool) -> None:
+    verb = "would be copied" if dry_run else "copied"
+    print_message(
+        f"{copied.files:,} artifacts ({copied.bytes:,} bytes) of {copied.owners:,} runs and logged "
+        f"models {verb}"
+    )
+    if copied.without:
+        print_message(f"{copied.without:,} runs and logged models have no files there")
+    for name, reason in sorted(copied.skipped.items()):
+        print_message(f"{name}: not copied: {reason}", style="red", stderr=True)

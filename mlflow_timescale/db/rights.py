@@ -23,7 +23,10 @@ _NEEDS = (
     ),
     (re.compile(r"for schema|alembic_version"), READER),
     (
-        re.compile(r"drift_(silences|repairs|alerts)|artifact_(audits|checks)|than a writer"),
+        re.compile(
+            r"drift_(silences|repairs|alerts|references)|artifact_(audits|checks)"
+            r"|than a writer"
+        ),
         OPERATOR,
     ),
     (re.compile(r"table (migrations|definitions|schema_state|role_setup)\b"), ADMIN),

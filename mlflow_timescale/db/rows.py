@@ -76,6 +76,17 @@ def mappings(
         return cursor.execute(query, parameters).fetchall()
 
 
+def pairs(
+    conn: AnyConnection, query: Query, parameters: Parameters | None = None
+) -> dict[Any, Any]:
+    """The second column of every row by the first.
+
+    >>> pairs(conn, "SELECT 1, 'a'")
+    {1: 'a'}
+    """
+    return dict(conn.execute(query, parameters).fetchall())
+
+
 def if_migrated(
     conn: AnyConnection, query: Query, parameters: Parameters | None = None
 ) -> list[tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from functools import partial
 from psycopg import sql
 
 from mlflow_timescale import db
-from mlflow_timescale.db import Connection, rows, with_short_waits
+from mlflow_timescale.db import Connection, roles, rows, with_short_waits
 from mlflow_timescale.db.migrations import LAYOUT, define_area, drop_definitions, facts, shipped
 from mlflow_timescale.operations import carrying, rebuild
 from mlflow_timescale.operations.roles import take_back
@@ -129,7 +129,8 @@ def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) ->
             _rebuild(conn, before, progress, to_ours=True)
         rebuild.mark(conn)
     db.migrate(conn, rebuild_metrics=True)
-    with_short_waits(conn, lambda: carrying.open_to_users(conn))
+    if not roles.is_set_up(conn):  # which grant exactly what each may do
+        with_short_waits(conn, lambda: carrying.open_to_users(conn))
     with db.exclusively(conn), suppress(db.LocksHeld):  # `doctor` reports what is left
         rebuild.drop_previous(conn, _PATIENCE_SECONDS)
     _finish(conn)

@@ -787,3 +787,20 @@ JOIN webhook_events AS e USING (webhook_id)
 WHERE w.workspace = 'default' AND w.status = 'ACTIVE' AND w.deleted_timestamp IS NULL
     AND e.entity = 'model_version_tag' AND e.action = 'set'
 ORDER BY w.name, w.webhook_id;
+
+-- name: research_table
+-- Schema, name and columns of a table or view; no row where there is none, or where the user may not read it.
+SELECT n.nspname, c.relname, a.attname
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.oid = to_regclass(%(name)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND has_table_privilege(c.oid, 'SELECT')
+ORDER BY a.attnum;
+
+-- name: research_rows
+-- One feature of some entities in a range of sessions; of several rows of a cell the last counts.
+SELECT entity_key, {day}, {feature}
+FROM {relation}
+WHERE entity_key = ANY(%(entities)s) AND {day} BETWEEN %(start)s AND %(end)s
+ORDER BY {day};

@@ -18,10 +18,6 @@ SELECT EXISTS (SELECT FROM runs)
 -- Make room for the rows of another MLflow database (only MLflow's own first rows are there).
 TRUNCATE {table} CASCADE;
 
--- name: copy_in
--- Take rows.
-COPY {table} ({columns}) FROM STDIN;
-
 -- name: count
 -- How many rows are there?
 SELECT count(*) FROM {table};

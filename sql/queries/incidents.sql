@@ -55,3 +55,72 @@ WHERE p.session = %(session)s AND p.signal_id = ANY (ARRAY(
     )
     AND (%(at)s::timestamptz IS NULL OR p.signal_time <= %(at)s)
 ORDER BY p.signal_time, s.signal_id;
+
+-- name: served_origins
+-- With which files, code, packages and versions of features were predictions made, by session?
+SELECT DISTINCT b.session, s.model_name, s.model_version, o.checksum, o.code_version, o.environment,
+    f.feature_names, f.feature_versions
+FROM mlops.served_blocks AS b
+JOIN mlops.drift_signals AS s USING (signal_id)
+JOIN mlops.served_origins AS o USING (origin_id)
+JOIN mlops.served_feature_sets AS f USING (feature_set_id)
+WHERE b.session BETWEEN %(start)s AND %(end)s AND b.signal_id = ANY (ARRAY(
+        SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
+    ))
+ORDER BY b.session;
+
+-- name: revised_features
+-- Which values of some features were revised in a period, by day, by whom? Events of the year before.
+SELECT s.feature_name, w.producer, date_trunc('hour', p.ingest_time) AS known_at,
+    count(*) AS cells, count(DISTINCT s.entity_key) AS entities,
+    min(p.event_time) AS first_event, max(p.event_time) AS last_event
+FROM mlops.feature_series AS s
+JOIN mlops.feature_points AS p USING (series_id)
+JOIN mlops.feature_writes AS w USING (write_id)
+WHERE s.feature_name = ANY (%(features)s)
+    AND p.event_time >= %(start)s::timestamptz - interval '1 year'
+    AND p.ingest_time >= %(start)s AND p.ingest_time < %(end)s
+    AND EXISTS (
+        SELECT FROM mlops.feature_points AS o
+        WHERE o.series_id = p.series_id AND o.event_time = p.event_time
+            AND o.ingest_time < p.ingest_time
+    )
+GROUP BY s.feature_name, w.producer, date_trunc('hour', p.ingest_time)
+ORDER BY known_at, s.feature_name;
+
+-- name: new_feature_versions
+-- Which versions of some features were first written in a period, by whom? The first of each is none.
+SELECT s.feature_name, s.feature_version, min(w.written_at) AS written_at,
+    (array_agg(w.producer ORDER BY w.written_at))[1] AS producer
+FROM mlops.feature_series AS s
+CROSS JOIN LATERAL (
+    SELECT p.write_id FROM mlops.feature_points AS p
+    WHERE p.series_id = s.series_id ORDER BY p.event_time, p.ingest_time LIMIT 1
+) AS p
+JOIN mlops.feature_writes AS w USING (write_id)
+WHERE s.feature_name = ANY (%(features)s) AND s.feature_version > (
+    SELECT min(f.feature_version) FROM mlops.feature_series AS f
+    WHERE f.feature_name = s.feature_name
+)
+GROUP BY s.feature_name, s.feature_version
+HAVING min(w.written_at) >= %(start)s AND min(w.written_at) < %(end)s
+ORDER BY written_at;
+
+-- name: new_definitions
+-- Which views with some features were registered in a period, by whom?
+SELECT v.name, v.version, v.registered_at, v.registered_by,
+    array_agg(d.feature_name ORDER BY d.ordinal) AS features
+FROM mlops.feature_views AS v
+JOIN mlops.feature_definitions AS d ON (d.view_name, d.version) = (v.name, v.version)
+WHERE d.feature_name = ANY (%(features)s)
+    AND v.registered_at >= %(start)s AND v.registered_at < %(end)s
+GROUP BY v.name, v.version
+ORDER BY v.registered_at;
+
+-- name: schema_changes
+-- Which migrations changed the schema in a period?
+SELECT applied_at::date AS day, count(*) AS migrations, max(name) AS name
+FROM mlops.migrations
+WHERE applied_at >= %(start)s AND applied_at < %(end)s
+GROUP BY applied_at::date
+ORDER BY day;

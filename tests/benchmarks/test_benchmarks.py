@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 TINY: dict[str, str | None] = {
     "benchmarks.artifacts": "--megabytes 1 --files 3 --repeat 1",
     "benchmarks.artifacts.check": "--megabytes 1 --repeat 1 --no-proxy",
+    "benchmarks.bringing": "--runs 4 --points 8 --artifacts 1 --sqlite-runs 5 --converted 2",
+    "benchmarks.bringing.metrics": "--runs 2 --points 2000",
     "benchmarks.drift.daily": "backfill --sessions 3 --names 20 --features 2",
     "benchmarks.drift.faults": "--names 20 --seeds 1",
     "benchmarks.drift.healthy": "--years 2",
@@ -28,6 +30,7 @@ TINY: dict[str, str | None] = {
     "benchmarks.features.feast": None,  # needs an environment with Feast
     "benchmarks.features.growth": "--sizes 20000 --spines 100",
     "benchmarks.features.lake": "--rows 20000 --rounds 1 --spine 500",
+    "benchmarks.incidents": "--seeds 1 --kinds late --healthy 0",
     "benchmarks.registry": "--models 3 --versions 2 --points 1000 --repeats 2",
     "benchmarks.tracking": "--only writes searches series --runs 20 --points 2000 --repeats 1",
     "benchmarks.tracking.layout": "--points 10000",

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import click
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from support.commands import leaves
 from support.strategies import Strategy
 
 from drift import DriftMonitor
@@ -47,6 +47,7 @@ WITHOUT = {
     "features verify",
     "features watermark",
     "incident explain",  # --no-mlflow adds no page to the strategy's run
+    "incident onset",
     "incident replay",
     "incident skew",
     "incident version",
@@ -59,21 +60,10 @@ WITHOUT = {
 }
 
 
-def commands(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for each in command.list_commands(context):
-            below = command.get_command(context, each)
-            assert below is not None
-            yield from commands(below, f"{name} {each}".strip())
-    else:
-        yield name, command
-
-
 def test_every_command_that_changes_has_a_dry_run() -> None:
     lacking = {
         name
-        for name, command in commands(cli)
+        for name, command in leaves()
         if not any("--dry-run" in each.opts for each in command.params)
     }
     assert lacking == WITHOUT

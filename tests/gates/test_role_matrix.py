@@ -12,18 +12,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 from mlflow.tracking._tracking_service import client as utils_of_client
 from support.logins import Logins
 from support.role_calls import Existing, arguments, outcome, public_methods
+from support.role_database import (
+    DAYS,
+    MODEL,
+    MOMENT,
+    fill_features,
+    fill_model,
+    fill_monitor,
+    fill_registry,
+    monitor_of,
+)
 from support.strategies import Strategy
 
 from drift import DriftMonitor, Serving
 from feature_store import FeatureStore, FeatureView
 from mlflow_timescale import db
 from mlflow_timescale.artifacts.opening import open_stored
-from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.db.rights import OPERATOR, READER, WRITER
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.registry.model_registry import ModelRegistry
@@ -56,38 +64,18 @@ NOT_CALLED = {
     for name in (*public_methods(TimescaleTrackingStore), *public_methods(TimescaleRegistryStore))
     if "async" in name or name in ("test_webhook", "archive_traces")
 }
-MOMENT = datetime(2024, 1, 8, 22, tzinfo=timezone.utc)
-DAYS = TradingCalendar("XNYS").sessions_in_range(date(2024, 1, 2), date(2024, 1, 31))
 SPINE = {"entity_key": ["AAPL"], "as_of": [MOMENT]}
 
 
 @pytest.fixture(scope="module")
 def existing(people: Logins) -> Existing:
-    return filled(people, "momentum")
+    return fill_registry(people, "momentum")
 
 
 @pytest.fixture(scope="module")
 def expendable(people: Logins) -> Existing:
     """What the stores' methods change and delete."""
-    return filled(people, "expendable")
-
-
-def filled(people: Logins, name: str) -> Existing:
-    mlflow.set_tracking_uri(people.uri(WRITER).url)
-    mlflow.set_experiment(name)
-    with mlflow.start_run() as run:
-        mlflow.log_metric("ic", 0.03)
-        mlflow.log_text("momentum", "m/note.txt")
-        mlflow.log_text("free", "free.txt")
-    client = mlflow.MlflowClient()
-    client.create_registered_model(name)
-    for _ in range(2):
-        client.create_model_version(name, f"runs:/{run.info.run_id}/m", run.info.run_id)
-    client.set_registered_model_tag(name, "ic", "1")
-    client.set_model_version_tag(name, "1", "ic", "1")
-    for version in ("1", "2"):
-        client.set_registered_model_alias(name, "champion", version)
-    return Existing(run.info.experiment_id, run.info.run_id, name)
+    return fill_registry(people, "expendable")
 
 
 STORES = {
@@ -151,7 +139,6 @@ def test_a_reader_has_no_right_to_write_to_any_table(people: Logins, role: str) 
         assert rows.fetchall() == []
 
 
-View = FeatureView("prices", ["close"], max_staleness=timedelta(days=5))
 FEATURES: dict[str, tuple[set[str] | frozenset[str], Callable[[FeatureStore, Path], Any]]] = {
     "diff": (ALL, lambda s, p: s.diff(MOMENT, MOMENT + timedelta(days=1))),
     "explain": (ALL, lambda s, p: s.explain(SPINE, ["close"])),
@@ -237,8 +224,8 @@ SERVING: dict[str, tuple[set[str] | frozenset[str], Callable[[Serving], Any]]] =
     ),
     "close": (ALL, lambda s: None),
     "drain": (ALL, lambda s: s.drain()),  # there is nothing to send again
-    "predict": (ALL, lambda s: None),  # reads features and a model, then records
-    "refresh": (ALL, lambda s: None),
+    "predict": (WRITERS, lambda s: of_model(s).predict("AAPL", as_of=MOMENT)),
+    "refresh": (ALL, lambda s: of_model(s).refresh()),
 }
 
 REGISTRY: dict[str, tuple[set[str] | frozenset[str], Callable[[ModelRegistry, Path], Any]]] = {
@@ -252,7 +239,7 @@ REGISTRY: dict[str, tuple[set[str] | frozenset[str], Callable[[ModelRegistry, Pa
     "rollback_target": (ALL, lambda r, p: r.rollback_target("momentum", "champion")),
     "state_at": (ALL, lambda r, p: r.state_at("momentum", "champion")),
     "version_at": (ALL, lambda r, p: r.version_at("momentum", "champion")),
-    "load_model": (ALL, lambda r, p: None),  # a download, and pyfunc
+    "load_model": (ALL, lambda r, p: r.load_model("doubled/1").predict({"close": [1.0]})),
     "log_artifact": (WRITERS, lambda r, p: r.log_artifact("momentum/1", note(p))),
     "log_metrics": (WRITERS, lambda r, p: r.log_metrics("momentum/1", {"ic": 0.1})),
     "register_model": (WRITERS, lambda r, p: r.register_model("value", source="s3://x")),
@@ -264,6 +251,10 @@ REGISTRY: dict[str, tuple[set[str] | frozenset[str], Callable[[ModelRegistry, Pa
 def more(value: str) -> dict[str, Any]:
     strategy = Strategy.of(DAYS[8:10])
     return strategy.predictions() if value == "signal" else strategy.realized()
+
+
+def of_model(live: Serving) -> Serving:
+    return Serving(live.uri, "of model", model=MODEL, spool=False)
 
 
 def open_alert(monitor: DriftMonitor) -> int:
@@ -289,28 +280,17 @@ def note(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def featured(people: Logins) -> None:
-    with FeatureStore(people.uri(WRITER)) as store:
-        store.register(View)
-        store.write_features("AAPL", MOMENT - timedelta(days=1), {"close": 1.0})
+    fill_features(people)
+
+
+@pytest.fixture(scope="module")
+def model(people: Logins, featured: None) -> None:
+    fill_model(people)
 
 
 @pytest.fixture(scope="module")
 def monitored(people: Logins) -> None:
-    """Eight sessions, computed by a writer, and an open alert."""
-    monitor = monitor_of(people, WRITER)
-    monitor.configure()
-    Strategy.of(DAYS[:8]).record(monitor)
-    monitor.backfill(DAYS[0], DAYS[6])
-    with db.connect(people.database, autocommit=True) as conn:
-        conn.execute(
-            "INSERT INTO mlops.drift_alerts (strategy_id, rule, metric, severity, state, session, "
-            "last_session) VALUES ('momentum', 'by hand', 'ic', 'warning', 'open', %s, %s)",
-            [DAYS[6], DAYS[6]],
-        )
-
-
-def monitor_of(people: Logins, role: str) -> DriftMonitor:
-    return DriftMonitor(people.uri(role), "momentum", tracking_uri=False, notify=())
+    fill_monitor(people)
 
 
 def wrong(
@@ -345,7 +325,7 @@ def test_the_drift_monitor(people: Logins, monitored: None, method: str) -> None
 
 
 @pytest.mark.parametrize("method", list(SERVING))
-def test_serving(people: Logins, method: str) -> None:
+def test_serving(people: Logins, model: None, method: str) -> None:
     roles, call = SERVING[method]
     errors = {}
     for role in (READER, WRITER, OPERATOR):
@@ -356,7 +336,7 @@ def test_serving(people: Logins, method: str) -> None:
 
 @pytest.mark.parametrize("method", list(REGISTRY))
 def test_the_model_registry(
-    people: Logins, existing: Existing, method: str, tmp_path: Path
+    people: Logins, existing: Existing, model: None, method: str, tmp_path: Path
 ) -> None:
     roles, call = REGISTRY[method]
     errors = {}
@@ -372,7 +352,12 @@ def test_the_model_registry(
 
 @pytest.mark.parametrize(
     ("kind", "calls"),
-    [(FeatureStore, FEATURES), (DriftMonitor, MONITOR), (ModelRegistry, REGISTRY)],
+    [
+        (FeatureStore, FEATURES),
+        (DriftMonitor, MONITOR),
+        (ModelRegistry, REGISTRY),
+        (Serving, SERVING),
+    ],
 )
 def test_every_public_method_is_in_the_matrix(kind: type, calls: dict[str, Any]) -> None:
     assert set(public_methods(kind)) == set(calls)

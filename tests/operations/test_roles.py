@@ -17,7 +17,7 @@ from mlflow_timescale.cli import main
 from mlflow_timescale.db import roles
 from mlflow_timescale.db.rights import ADMIN, OPERATOR, READER, ROLES, WRITER, needed_role
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.operations.adopt import release
+from mlflow_timescale.operations.adopt import adopt, release
 from mlflow_timescale.operations.roles import regrant, set_up, take_back
 from mlflow_timescale.schema import mlflow_tables
 
@@ -49,6 +49,11 @@ def dangling(conn: psycopg.Connection) -> list[str]:
 
 def test_a_second_call_finds_nothing_to_do(admin: psycopg.Connection) -> None:
     assert set_up(admin) == []
+    assert roles.changes(admin, mlflow_tables()) == []
+
+
+def test_a_repeated_adoption_leaves_the_rights_as_they_are(admin: psycopg.Connection) -> None:
+    adopt(admin)
     assert roles.changes(admin, mlflow_tables()) == []
 
 
@@ -219,6 +224,7 @@ def test_a_login_without_a_role_learns_which_one_it_needs(
         ("permission denied for schema mlops", READER),
         ("permission denied for table alembic_version", READER),
         ("permission denied for table drift_silences", OPERATOR),
+        ("permission denied for table drift_references", OPERATOR),
         ("must be owner of table metrics", ADMIN),
         ("accepting a window needs mlops_operator", OPERATOR),
     ],

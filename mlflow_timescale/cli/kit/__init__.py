@@ -36,7 +36,12 @@ from mlflow_timescale.cli.kit.printing import (
     print_table,
     progress,
 )
-from mlflow_timescale.cli.kit.servers import maintenance, require_schema, require_server
+from mlflow_timescale.cli.kit.servers import (
+    maintenance,
+    require_admin,
+    require_schema,
+    require_server,
+)
 from mlflow_timescale.cli.kit.types import Age, Day, Duration, Moment, URIType, When
 
 __all__ = [
@@ -71,6 +76,7 @@ __all__ = [
     "progress",
     "reason_option",
     "rehearsal_option",
+    "require_admin",
     "require_schema",
     "require_server",
     "session_option",

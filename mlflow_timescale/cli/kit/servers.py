@@ -55,6 +55,21 @@ def maintenance(uri: DatabaseURI, *, changes: bool = True) -> Iterator[Connectio
         yield conn
 
 
+def require_admin(uri: DatabaseURI) -> None:
+    """Check that the login may change the schema, before a command asks for confirmation.
+
+    Parameters
+    ----------
+    uri
+        The database. Raises ConnectionFailed, and Refused in one line that names the role.
+    """
+    from mlflow_timescale import db
+    from mlflow_timescale.db import roles
+
+    with db.connect(uri, autocommit=True) as conn:
+        roles.require_owner(conn, uri)
+
+
 def require_schema(conn: Connection, uri: DatabaseURI, *, exists: bool = True) -> None:
     """Check that our schema is there, in a version that this installation knows.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mlflow_timescale.common.frames.columns import as_field, objects
 from mlflow_timescale.common.frames.structures import is_structure
 
 OUTPUTS = ("pandas", "arrow", "polars")
+SMALL = 1_000  # labels of an index that is kept
 
 
 def make_frame(columns: Mapping[str, Any], output: str) -> Any:
@@ -42,7 +44,8 @@ def pandas_matrix(values: npt.NDArray[Any], names: Sequence[str], index: Sequenc
     """
     import pandas as pd
 
-    return pd.DataFrame(values, index=pd.Index(index, name="entity_key"), columns=list(names))
+    columns = _index(tuple(names), None)
+    return pd.DataFrame(values, index=_index(tuple(index), "entity_key"), columns=columns)
 
 
 def pandas_series(values: npt.NDArray[Any], index: Sequence[str], name: str) -> Any:
@@ -53,7 +56,21 @@ def pandas_series(values: npt.NDArray[Any], index: Sequence[str], name: str) -> 
     """
     import pandas as pd
 
-    return pd.Series(values, index=pd.Index(index, name="entity_key"), name=name)
+    return pd.Series(values, index=_index(tuple(index), "entity_key"), name=name)
+
+
+def _index(labels: tuple[str, ...], name: str | None) -> Any:
+    """A pandas index of the caller's own: its name may be changed."""
+    make = _made_index if len(labels) <= SMALL else _made_index.__wrapped__
+    return make(labels, name).view()
+
+
+# Live code predicts the same names again and again, and an index of texts takes a while to make.
+@lru_cache(maxsize=64)
+def _made_index(labels: tuple[str, ...], name: str | None) -> Any:
+    import pandas as pd
+
+    return pd.Index(labels, name=name)
 
 
 def check_output(output: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from datetime import date, datetime, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -42,6 +43,7 @@ WRONG_VERSION = cause("version", "gbm/2", **VERSION, moved=False)
 AFTER_A_PROMOTION = cause("version", "gbm/1", **VERSION, moved=True)
 PAST_VERSION = cause("version", "gbm/2", date(2024, 5, 1), **VERSION, moved=False)
 DECAY = cause("decay", "IC", low=date(2024, 4, 3), high=date(2024, 5, 7))
+PROMOTED = cause("decay", "IC", low=DAY, high=DAY, reading="a promotion: champion became 2")
 REVISED = cause("revision", "ret_5d", END)
 REPLAY = cause("replay", "AAPL on 2024-05-31", END, model="gbm", version="1")
 OTHER = cause("alert", "feature stopped", action="Check that the feature job runs.", alert_id=9)
@@ -65,6 +67,7 @@ CASES = {
         [LATE, DECAY],
         ["incident skew", "drift ack", "incident onset"],
     ),
+    "decay after a change": ([PROMOTED], ["incident onset", "drift ack"]),
     "a revision": ([REVISED], ["features diff"]),
     "another output": ([REPLAY], ["artifacts verify"]),
     "another alert": ([OTHER], ["drift ack"]),
@@ -103,8 +106,7 @@ def test_each_cause_leads_to_decisions_with_commands(
     ] == []
     assert all(decision.reason for decision in taken)
     for decision in taken:
-        if not decision.command.startswith("mlflow-timescale incident onset"):
-            parse(decision.command)
+        parse(decision.command)
 
 
 def test_retraining_is_not_advised_while_an_input_is_wrong() -> None:
@@ -128,6 +130,13 @@ def test_a_decision_that_two_causes_ask_for_stands_once() -> None:
     assert len(taken) == 2
 
 
+def test_a_wrong_input_comes_before_the_worse_fall_that_follows_from_it() -> None:
+    fall = replace(DECAY, severity="emergency")
+    harmless = replace(LATE, severity="warning")
+    assert ordered([fall, LATE]) == (LATE, fall)
+    assert ordered([fall, harmless]) == (fall, harmless)
+
+
 def test_what_holds_comes_before_what_is_over_and_faults_before_alerts() -> None:
     assert ordered([REVISED, OTHER, PAST_VERSION, DECAY, LATE]) == (
         LATE,
@@ -136,6 +145,11 @@ def test_what_holds_comes_before_what_is_over_and_faults_before_alerts() -> None
         PAST_VERSION,
         REVISED,
     )
+
+
+def test_a_fault_comes_before_the_severer_alert_on_its_effect() -> None:
+    halted = replace(DECAY, severity="emergency")
+    assert ordered([halted, LATE]) == (LATE, halted)
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def test_a_late_input_is_named_with_its_first_session_and_what_to_do(
     effects = {effect.name.partition(" (")[0]: effect for effect in explained.effects}
     assert effects["mean IC"].before == pytest.approx(1.0)
     assert 0.2 < (effects["mean IC"].during or 0) < 0.9
+    assert effects["return of the strategy"].limit == "10 sessions each"
     commands = [decision.command for decision in explained.decisions]
     assert commands[0] == "mlflow-timescale incident skew -s late"
     assert re.fullmatch(r"mlflow-timescale drift ack -s late \d+ --note .*", commands[1])
@@ -113,7 +114,7 @@ def test_a_late_input_is_named_with_its_first_session_and_what_to_do(
         "Were the live inputs those of research?",
     ]
     assert questions.index("Decisions") > 2
-    assert "The other 1 agree in every cell." in text
+    assert "Every cell of 1 other feature agrees." in text
 
 
 def test_the_sessions_before_the_fault_are_healthy(
@@ -279,7 +280,7 @@ def test_sessions_without_an_ic_have_no_picture() -> None:
     ("signs", "start", "expected"),
     [
         ([], None, "the last 63 sessions"),
-        ([date(2024, 1, 5)], None, "from 10 sessions before the first sign of a fault on"),
+        ([date(2024, 1, 5)], None, "from 21 sessions before the first sign of a fault on"),
         ([date(2020, 1, 6)], None, "the last 250 sessions; give START and END for earlier ones"),
         ([], date(2024, 5, 1), "as asked"),
     ],

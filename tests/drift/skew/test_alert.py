@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drift import DriftMonitor
+from drift import DriftMonitor, Rule
 from mlflow_timescale.cli import main
 
 DAY = 12
@@ -39,6 +40,22 @@ def test_the_alert_opens_on_the_first_morning_and_closes_when_values_agree(
     )
     monitor.run_daily(days[19])
     assert "skew" not in {alert.rule for alert in monitor.alerts(states=["open"])}
+
+
+@pytest.mark.parametrize("rules", ["classic", [Rule("ic low", "ic", "<", -0.9)]])
+def test_the_alert_needs_no_rule_of_its_own(late: Desk, rules: Any) -> None:
+    late.monitor.configure(rules=rules)
+    metrics = late.monitor.run_daily(late.days[DAY])
+    assert [alert.rule for alert in metrics.alerts if alert.severity == "critical"] == ["skew"]
+
+
+def test_a_note_groups_the_features_of_one_diagnosis(desk: Desk, rsi: str) -> None:
+    names = [rsi, *(f"{rsi} {k}" for k in range(4))]
+    right = {name: desk.values[rsi][DAY] + k for k, name in enumerate(names)}
+    desk.write(DAY, {name: right[name] for name in names[1:]})
+    desk.serve(DAY, {name: -values for name, values in right.items()})
+    [alert] = desk.monitor.run_daily(desk.days[DAY]).alerts
+    assert alert.note == f"{', '.join(names)} sign exchanged, 12 of 12 cells"
 
 
 def test_a_strategy_that_serves_elsewhere_has_no_skew(desk: Desk) -> None:
@@ -98,3 +115,15 @@ def test_sources_and_tolerances_are_stored_with_the_strategy(
     assert found.kind == "sign"
     with pytest.raises(ValueError, match="cannot be stored"):
         desk.monitor.configure(research={rsi: lambda spine: spine})
+
+
+def test_event_times_that_move_in_serving_alone_open_the_alert(desk: Desk, rsi: str) -> None:
+    for day in range(DAY):
+        desk.serve(day)
+    desk.serve(DAY, late=timedelta(hours=-4))
+    monitor, days = desk.monitor, desk.days
+    monitor.backfill(days[DAY - 2], days[DAY - 1])
+    metrics = monitor.run_daily(days[DAY])
+    [alert] = [alert for alert in metrics.alerts if alert.rule == "skew"]
+    assert f"event_time moved by -4h00 since {days[DAY]}" in alert.note
+    assert alert.value == 24.0  # two features of twelve names

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from psycopg import sql
 
 from feature_store import FeatureView
+from mlflow_timescale import db
 from mlflow_timescale.common.frames import InvalidFrame
 from mlflow_timescale.db import load
 
@@ -186,6 +188,35 @@ def test_research_is_a_frame_a_file_or_a_function(desk: Desk, rsi: str, tmp_path
         assert skew_of(result, rsi).is_independent
 
 
+@pytest.mark.parametrize("moment", ["session", "as_of"])
+def test_research_is_a_table_or_a_view(desk: Desk, rsi: str, moment: str) -> None:
+    desk.serve_from_store(DAY)
+    relation = f"right_{moment}"
+    at = desk.days[DAY] if moment == "session" else desk.decision(desk.days[DAY])
+    rows = [(f"N{i:02d}", at, 2 * value) for i, value in enumerate(desk.values[rsi][DAY].tolist())]
+    kind = "date" if moment == "session" else "timestamptz"
+    names = {"table": sql.Identifier(relation), "feature": sql.Identifier(rsi)}
+    create = f"CREATE TABLE {{table}} (entity_key text, {moment} {kind}, {{feature}} numeric)"
+    with db.connect(desk.uri, autocommit=True) as conn:
+        conn.execute(sql.SQL(create).format(**names))
+        insert = sql.SQL("INSERT INTO {table} VALUES (%s, %s, %s)").format(**names)
+        conn.cursor().executemany(insert, rows)
+    for research in ({rsi: relation}, {"*": f"public.{relation}"}):
+        result = desk.reconcile(DAY, DAY, research=research)
+        [found] = skew_of(result, rsi).findings
+        assert (found.kind, found.parameters) == ("scaled", {"factor": 0.5})
+        assert skew_of(result, rsi).source == next(iter(research.values()))
+        assert sum(feature.is_independent for feature in result.features) == 1
+
+
+def test_a_table_that_is_not_there_is_refused(desk: Desk, rsi: str) -> None:
+    desk.serve(DAY)
+    with pytest.raises(InvalidFrame, match="'no_such_table' is neither a file nor a table"):
+        desk.reconcile(DAY, DAY, research={rsi: "no_such_table"})
+    with pytest.raises(InvalidFrame, match="needs the columns entity_key and session"):
+        desk.reconcile(DAY, DAY, research={rsi: "mlops.requests"})
+
+
 def test_what_the_store_knew_then_is_no_fault_where_research_was_revised(
     desk: Desk, rsi: str
 ) -> None:
@@ -207,6 +238,21 @@ def test_a_feature_that_no_research_has_is_listed(desk: Desk) -> None:
     desk.serve(DAY, {"own feature": np.arange(12.0)})
     result = desk.reconcile(DAY, DAY)
     assert (result.not_compared, result.agrees) == (("own feature",), True)
+
+
+def test_texts_of_a_frame_are_compared_as_texts(desk: Desk, rsi: str) -> None:
+    regime = f"regime {rsi}"
+    desk.serve(DAY, {regime: ["ruhig", "stürmisch"] * 6})
+    right = (
+        research_frame(desk, rsi).drop(columns=rsi).assign(**{regime: ["ruhig", "stürmisch"] * 6})
+    )
+    assert desk.reconcile(DAY, DAY, research={regime: right}).agrees
+    for kind in ("category", object):
+        wrong = right.assign(**{regime: ["ruhig"] * 12}).astype({regime: kind})
+        found = skew_of(desk.reconcile(DAY, DAY, research={regime: wrong}), regime)
+        assert found.differing == 6
+    desk.write(DAY, {regime: np.array(["ruhig", "stürmisch"] * 6)})
+    assert desk.reconcile(DAY, DAY).agrees
 
 
 def test_texts_are_compared_as_texts(desk: Desk, rsi: str) -> None:

@@ -1,0 +1,7 @@
+"""Bringing runs from another MLflow into a database in use: `import` and `sync`.
+
+`sources` opens what is read, `merging` adds what is new, `files` copies the artifacts.
+"""
+
+# The modules that other rooms may import.
+__all__ = ["copying", "experiments", "files", "merging", "run_rows", "sources"]

@@ -1,0 +1,132 @@
+"""Experiments of a source and of the target, matched by workspace and name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from mlflow.store.db.base_sql_model import Base
+from sqlalchemy import select
+
+from mlflow_timescale import db
+from mlflow_timescale.db import Connection
+from mlflow_timescale.db.rows import scalar, scalars
+from mlflow_timescale.operations.bringing.sources import OpenSource
+from mlflow_timescale.operations.file_store import OLD_ID
+
+Note = Callable[[str], None]
+_queries = db.load("merging")
+DEFAULT_WORKSPACE = "default"
+
+
+@dataclass
+class Experiments:
+    """The ids of the source's experiments here, the new ones, and tags that differ."""
+
+    ids: dict[int, int] = field(default_factory=dict)
+    new: list[int] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+
+    def id_here(self, value: Any) -> Any:
+        """The id here of an experiment of the source, as a number or as a text."""
+        if isinstance(value, str):
+            return str(self.ids.get(int(value), value)) if value.isdigit() else value
+        return self.ids.get(value, value)
+
+
+def match_experiments(source: OpenSource, conn: Connection, prefix: str, note: Note) -> Experiments:
+    """Find or make an experiment for each one of the source, with its tags."""
+    here = {row[:2]: row[2:4] for row in conn.execute(_queries.experiments_here).fetchall()}
+    matched = Experiments()
+    tags = _tags(source)
+    for row in source.rows.execute(select(Base.metadata.tables["experiments"])).mappings():
+        values = {**row, "name": prefix + row["name"]}
+        workspace = values["workspace"] or DEFAULT_WORKSPACE
+        old, name = values["experiment_id"], values["name"]
+        if (workspace, name) in here:
+            new, stage = here[workspace, name]
+            if stage == "deleted" != values["lifecycle_stage"]:
+                note(f"experiment {name!r} is deleted here, and stays so; its runs are added to it")
+        else:
+            is_default = old == 0 and name == "Default"
+            new = _add(conn, values, workspace, source.home, 0 if is_default else None)
+            matched.new.append(new)
+            if new != old:
+                tags.setdefault(old, {}).setdefault(OLD_ID, str(old))
+        matched.ids[old] = new
+        matched.different += _add_tags(conn, new, name, tags.get(old, {}))
+    return matched
+
+
+def _tags(source: OpenSource) -> dict[int, dict[str, str]]:
+    tags: dict[int, dict[str, str]] = {}
+    for row in source.rows.execute(select(Base.metadata.tables["experiment_tags"])).mappings():
+        tags.setdefault(row["experiment_id"], {})[row["key"]] = row["value"]
+    return tags
+
+
+def _add(
+    conn: Connection,
+    values: dict[str, Any],
+    workspace: str,
+    home: Path | None,
+    number: int | None,
+) -> int:
+    if workspace != DEFAULT_WORKSPACE:
+        conn.execute(_queries.add_workspace, {"name": workspace})
+    parameters = {
+        "id": number,
+        "name": values["name"],
+        "workspace": workspace,
+        "artifact_location": absolute(values["artifact_location"], home),
+        "lifecycle_stage": values["lifecycle_stage"],
+        "creation_time": values["creation_time"],
+        "last_update_time": values["last_update_time"],
+    }
+    return int(scalar(conn, _queries.add_experiment, parameters))
+
+
+def _add_tags(conn: Connection, number: int, name: str, tags: dict[str, str]) -> list[str]:
+    """Add the tags that are missing; return those that have another value here."""
+    if not tags:
+        return []
+    values = {"id": number, "keys": [*tags], "vals": [*tags.values()]}
+    different = [
+        f"experiment {name!r}: tag {key!r}"
+        for key in scalars(conn, _queries.different_experiment_tags, values)
+        if key != OLD_ID
+    ]
+    conn.execute(_queries.add_experiment_tags, values)
+    return different
+
+
+def absolute(location: str | None, home: Path | None) -> str | None:
+    """A location of artifacts that leads to the same place from everywhere.
+
+    A relative path begins at the source's directory. A local path that is not there, because the
+    source was copied from another machine, is looked for beside the source.
+
+    >>> absolute("s3://bucket/1", Path("/data"))
+    's3://bucket/1'
+    >>> absolute("./mlruns/1", Path("/data"))
+    'file:///data/mlruns/1'
+    """
+    if not location or home is None:
+        return location
+    parts = urlsplit(location)
+    if parts.scheme not in ("", "file"):
+        return location
+    path = Path(unquote(parts.path) if parts.scheme else location)
+    if not path.is_absolute():
+        return (home / path).as_uri()
+    if not path.exists():
+        # The folders of an experiment, a run and its artifacts, below any root.
+        for length in range(min(5, len(path.parts) - 1), 1, -1):
+            for root in (home, home / "mlruns", home / "mlartifacts"):
+                moved = root.joinpath(*path.parts[-length:])
+                if moved.is_dir():
+                    return moved.as_uri()
+    return location

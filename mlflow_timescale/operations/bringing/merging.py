@@ -1,0 +1,234 @@
+"""Add what another MLflow holds to a database in use: only what is new, a run as a whole or not.
+
+Run ids are kept, and experiments are matched by name. A run whose params differ is a conflict: it
+is listed, and nothing of it changes. `mlops.brought_runs` remembers what a source held, so that a
+second call skips what has not changed, and does not undo what was changed or deleted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+from mlflow_timescale import db
+from mlflow_timescale.db import Connection
+from mlflow_timescale.db.rows import pairs
+from mlflow_timescale.operations.bringing import other_rows, registered_models
+from mlflow_timescale.operations.bringing.experiments import Experiments, match_experiments
+from mlflow_timescale.operations.bringing.run_rows import RunHead, RunRows, heads
+from mlflow_timescale.operations.bringing.sources import (
+    ImportFailed,
+    OpenSource,
+    opened,
+    require_another_database,
+)
+
+Note = Callable[[str], None]
+OnRuns = Callable[[int, int], None]
+_queries = db.load("merging")
+# Points in one transaction, unless one run has more.
+_POINTS, _RUNS = 100_000, 500
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A run that was left as it is, and why."""
+
+    run_id: str
+    reason: str
+
+
+@dataclass
+class Merged:
+    """What was added, or would be.
+
+    Attributes
+    ----------
+    experiments
+        New experiments.
+    runs, grown, unchanged
+        Runs that were new, that were here and got something, and that had nothing new.
+    deleted
+        Runs that were deleted here, and stay deleted.
+    rows
+        New rows by table.
+    conflicts
+        Runs that were left as they are.
+    different
+        Tags that have another value here, and were left as they are.
+    notes
+        What is left out or changed, and why.
+    source_runs, source_models
+        The ids of all runs and logged models of the source.
+    """
+
+    experiments: int = 0
+    runs: int = 0
+    grown: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    conflicts: list[Conflict] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    source_runs: list[str] = field(default_factory=list)
+    source_models: list[str] = field(default_factory=list)
+
+    def add_rows(self, table: str, rows: int) -> None:
+        if rows:
+            self.rows[table] = self.rows.get(table, 0) + rows
+
+
+def merge_from(
+    source: str,
+    conn: Connection,
+    *,
+    prefix: str = "",
+    changes: bool = False,
+    on_note: Note = lambda line: None,
+    on_runs: OnRuns = lambda done, total: None,
+    then: Callable[[Merged], None] = lambda merged: None,
+    dry_run: bool = False,
+) -> Merged:
+    """Add what is new in a source to a database in use.
+
+    Parameters
+    ----------
+    source
+        A database URI of MLflow's, or the directory of a file store. Raises ImportFailed if it
+        cannot be read, is of another version of MLflow, or is the target.
+    conn
+        A connection in autocommit mode to a database of ours. Runs are added in transactions of
+        about 100,000 points; an interrupted call is continued by the next one.
+    prefix
+        What the names of experiments and registered models begin with here. Raises ImportFailed for
+        one with / or :, which no registered model may have in its name.
+    changes
+        Bring what changed in the source too: tags that have another value there than when the run
+        was brought. Without it such tags are listed. Runs that were deleted here for good stay so.
+    on_note
+        Called with a line for everything that is left out or changed.
+    on_runs
+        Called with the number of runs that are done, and of all that have something new.
+    then
+        Called at the end, before a dry run is rolled back.
+    dry_run
+        Do all of it, and roll it back.
+    """
+    if {*prefix} & {*"/:"}:
+        raise ImportFailed(
+            f"the prefix {prefix!r} has / or :, which MLflow refuses in names of models"
+        )
+    remembered = pairs(conn, _queries.remembered)
+    merged = Merged()
+
+    def note(line: str) -> None:
+        merged.notes.append(line)
+        on_note(line)
+
+    with opened(source, note, known_marks=remembered, without_orphans=False) as opened_source:
+        require_another_database(opened_source.rows, conn)
+        merge = _Merge(opened_source, conn, merged, note, changes)
+        with conn.transaction(force_rollback=True) if dry_run else nullcontext():
+            merge.all(remembered, prefix, on_runs)
+            then(merged)
+    return merged
+
+
+@dataclass
+class _Merge:
+    """One call: where from, where to, and what has come of it."""
+
+    source: OpenSource
+    conn: Connection
+    merged: Merged
+    note: Note
+    changes: bool
+
+    def all(self, remembered: Mapping[str, str], prefix: str, on_runs: OnRuns) -> None:
+        with self.conn.transaction():
+            experiments = match_experiments(self.source, self.conn, prefix, self.note)
+        self.merged.experiments = len(experiments.new)
+        self.merged.different += experiments.different
+        runs = heads(self.source)
+        left_out = {*self.source.marks} - {*runs}
+        self.merged.source_runs = [*runs, *left_out]
+        self.merged.source_models = other_rows.logged_models(self.source)
+        self.merged.unchanged += len(left_out)
+        new, known = self._sorted_out(runs, remembered)
+        writer = RunRows(self.source, self.conn, experiments, self.changes)
+        total, done = len(new) + len(known), 0
+        for group, is_new in ((new, True), (known, False)):
+            for batch in _batches(group):
+                self._bring(writer, batch, is_new)
+                done += len(batch)
+                on_runs(done, total)
+        self._bring_rest(experiments, prefix)
+
+    def _sorted_out(
+        self, runs: Mapping[str, RunHead], remembered: Mapping[str, str]
+    ) -> tuple[list[RunHead], list[RunHead]]:
+        """The runs that are new here, and those that are here and have something new."""
+        stages = pairs(self.conn, _queries.stages, {"runs": [*runs]})
+        new, known = [], []
+        for run_id, head in runs.items():
+            if remembered.get(run_id) == head.mark and run_id in stages:
+                self.merged.unchanged += 1
+            elif stages.get(run_id) == "deleted":
+                self.merged.deleted += 1
+            elif run_id in stages:
+                known.append(head)
+            elif run_id in remembered and self.changes:
+                self.merged.deleted += 1
+            else:
+                new.append(head)
+        return new, known
+
+    def _bring(self, writer: RunRows, batch: list[RunHead], is_new: bool) -> None:
+        """Bring a batch in one transaction; where the database refuses it, each half of it."""
+        try:
+            with self.conn.transaction():
+                outcome = writer.add_new(batch) if is_new else writer.add_to(batch)
+        except writer.refusals as exc:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                self._bring(writer, batch[:middle], is_new)
+                self._bring(writer, batch[middle:], is_new)
+                return
+            reason = " ".join(str(exc).split())
+            self.merged.conflicts.append(Conflict(batch[0].run_id, f"refused: {reason}"))
+            return
+        conflicts = {run_id for run_id, _ in outcome.conflicts}
+        self.merged.conflicts += [Conflict(*each) for each in outcome.conflicts]
+        self.merged.different += outcome.different
+        for table, rows in outcome.rows.items():
+            self.merged.add_rows(table, rows)
+        if is_new:
+            self.merged.runs += len(batch)
+        else:
+            self.merged.grown += len(outcome.grown)
+            self.merged.unchanged += len(batch) - len(outcome.grown) - len(conflicts)
+
+    def _bring_rest(self, experiments: Experiments, prefix: str) -> None:
+        left_out = {each.run_id for each in self.merged.conflicts}
+        for table, rows in other_rows.add(
+            self.source, self.conn, experiments, left_out, self.note
+        ).items():
+            self.merged.add_rows(table, rows)
+        for table, rows in registered_models.add(self.source, self.conn, prefix, self.note).items():
+            self.merged.add_rows(table, rows)
+
+
+def _batches(runs: list[RunHead]) -> Iterator[list[RunHead]]:
+    """Cut runs into batches of a bounded number of points, at least one run each."""
+    batch: list[RunHead] = []
+    points = 0
+    for head in runs:
+        if batch and (points + head.points > _POINTS or len(batch) == _RUNS):
+            yield batch
+            batch, points = [], 0
+        batch.append(head)
+        points += head.points
+    if batch:
+        yield batch

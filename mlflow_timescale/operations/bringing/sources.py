@@ -1,0 +1,252 @@
+"""What is brought: a database of MLflow's, or a folder of its file store, opened for reading only.
+
+A file store becomes a database in a scratch directory: its runs are read here, everything else by
+MLflow's converter. So all that follows reads rows.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mlflow.store.db.utils as mlflow_db
+from alembic.script import ScriptDirectory
+from mlflow.version import VERSION
+from psycopg import sql
+from sqlalchemy import Connection as Rows
+from sqlalchemy import Engine, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
+
+from mlflow_timescale import db
+from mlflow_timescale.db import Connection
+from mlflow_timescale.db.masking import without_secrets
+from mlflow_timescale.operations.bringing.run_files import take_runs
+from mlflow_timescale.operations.file_store import FileStoreError, build_view
+
+Note = Callable[[str], None]
+_queries = db.load("importing")
+_sqlite = db.load("sqlite")
+
+
+class ImportFailed(db.Error):
+    """The data cannot be imported as it is."""
+
+
+@dataclass(frozen=True)
+class OpenSource:
+    """A source whose rows can be read.
+
+    Attributes
+    ----------
+    rows
+        A connection that sees one snapshot of the source.
+    home
+        The directory that relative locations of artifacts refer to; None for a server.
+    marks
+        Of a file store: a hash of each run's files, with the runs whose rows are left out because
+        their files have not changed.
+    """
+
+    rows: Rows
+    home: Path | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def opened(
+    source: str,
+    on_note: Note,
+    *,
+    known_marks: Mapping[str, str] | None = None,
+    without_orphans: bool = True,
+) -> Iterator[OpenSource]:
+    """Open a source; raises ImportFailed if it cannot be read or is of another MLflow version.
+
+    Parameters
+    ----------
+    source
+        A database URI of MLflow's, or the directory of a file store.
+    on_note
+        Called with a line for everything that is left out or changed.
+    known_marks
+        The marks of runs whose files need no reading if they have not changed.
+    without_orphans
+        Leave out the rows of sqlite that refer to rows that are not there.
+    """
+    with ExitStack() as until_done:
+        scratch = Path(until_done.enter_context(tempfile.TemporaryDirectory()))
+        marks: dict[str, str] = {}
+        if "://" in source.removeprefix("file://"):
+            url, home = source, _home_of_file(source)
+        else:
+            home = _folder(source)
+            url = f"sqlite:///{scratch}/mlflow.db"
+            marks = _convert(home, scratch, url, on_note, known_marks or {})
+        if without_orphans:
+            url = _without_orphans(url, scratch, on_note)
+        yield OpenSource(until_done.enter_context(_reading(url)), home, marks)
+
+
+def _home_of_file(url: str) -> Path | None:
+    """The directory of a sqlite file; raises ImportFailed if there is no such file."""
+    if not url.startswith("sqlite"):
+        return None
+    name = make_url(url).database
+    if name and not Path(name).is_file():  # opening it would create it
+        raise ImportFailed(f"there is no file {name}")
+    return Path(name).resolve().parent if name else None
+
+
+def _folder(source: str) -> Path:
+    directory = Path(source.removeprefix("file://"))
+    if not directory.is_dir():
+        raise ImportFailed(
+            f"{without_secrets(source)} is neither a database URI nor the directory of a file store"
+        )
+    runs = directory / "mlruns"
+    return (runs if runs.is_dir() else directory).resolve()
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[Rows]:
+    """A connection to the source that sees one snapshot of it."""
+    with ExitStack() as until_done:
+        try:
+            engine = mlflow_db.create_sqlalchemy_engine(_read_only(url))
+            until_done.callback(engine.dispose)
+            _require_this_schema(engine, url)
+            rows = until_done.enter_context(engine.connect())
+        except (ArgumentError, NoSuchModuleError, DatabaseError) as exc:
+            reason = str(getattr(exc, "orig", exc)).strip().splitlines()[0]
+            raise ImportFailed(f"the source cannot be read: {without_secrets(reason)}") from exc
+        if engine.dialect.name == "postgresql":
+            rows.exec_driver_sql(_queries.limit_source.as_string())
+            rows.commit()
+            rows = rows.execution_options(isolation_level="REPEATABLE READ")
+        elif engine.dialect.name == "sqlite":
+            # The driver begins a transaction at a write only: every SELECT would see another state.
+            rows.exec_driver_sql(_sqlite.begin.as_string())
+        yield rows
+
+
+def _read_only(url: str) -> str:
+    """The URL under which sqlite opens a file for reading only.
+
+    >>> _read_only("sqlite:////data/mlflow.db")
+    'sqlite:///file:/data/mlflow.db?mode=ro&uri=true'
+    >>> _read_only("postgresql://host/mlflow")
+    'postgresql://host/mlflow'
+    """
+    if not url.startswith("sqlite"):
+        return url
+    name = make_url(url).database
+    if not name or name.startswith(("file:", ":memory:")):
+        return url
+    path = Path(name).absolute().as_uri().removeprefix("file://")
+    return f"sqlite:///file:{path}?mode=ro&uri=true"
+
+
+def _require_this_schema(engine: Engine, url: str) -> None:
+    revision, revisions = mlflow_db._get_schema_version(engine), _revisions()
+    if revision == revisions[0]:
+        return
+    if revision is None:
+        raise ImportFailed("there are no MLflow tables in the source")
+    name = without_secrets(make_url(url).render_as_string(hide_password=True))
+    raise ImportFailed(
+        f"the source is of an older MLflow (schema {revision}, this one has {revisions[0]}): take "
+        f"a backup and run `mlflow db upgrade '{name}'` first"
+        if revision in revisions
+        else f"the source is of a newer MLflow (schema {revision} is not known to {VERSION}): "
+        f"install that version here first"
+    )
+
+
+def _revisions() -> list[str]:
+    """The schema revisions of this MLflow, newest first."""
+    config = mlflow_db._get_alembic_config(db_url="")
+    return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+
+
+def require_another_database(source: Rows, conn: Connection) -> None:
+    """Raise ImportFailed if the source is the target itself."""
+    if source.dialect.name != "postgresql":
+        return
+    statement = _queries.identity.as_string(conn)
+    if tuple(source.exec_driver_sql(statement).one()) == conn.execute(statement).fetchone():
+        raise ImportFailed(
+            "the source is the target itself: name another database, or `adopt` this one in place"
+        )
+
+
+def _convert(
+    directory: Path, scratch: Path, url: str, on_note: Note, known: Mapping[str, str]
+) -> dict[str, str]:
+    """Make a database of a file store; return the marks of its runs."""
+    from mlflow.store.fs2db import migrate
+
+    view = scratch / "mlruns"
+    view.mkdir()
+    try:
+        marks = build_view(directory, view, on_note, known)
+    except FileStoreError as exc:
+        raise ImportFailed(str(exc)) from exc
+    runs = take_runs(view)
+    with redirect_stdout(io.StringIO()), _quiet():  # its summary, and that it makes tables
+        try:
+            migrate(scratch, url, progress=False)
+        except Exception as exc:
+            reason = str(exc).strip().splitlines()[0]
+            raise ImportFailed(f"MLflow's converter cannot read {directory}: {reason}") from exc
+    runs.write(scratch / "mlflow.db")
+    return marks
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what MLflow logs of a scratch database from the user."""
+    logger = logging.getLogger("mlflow.store.db.utils")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _without_orphans(url: str, scratch: Path, on_note: Note) -> str:
+    """The URI itself, or of a copy without rows that refer to what is not there.
+
+    Sqlite keeps such rows, as of runs that could not be read, and PostgreSQL refuses them.
+    """
+    if not url.startswith("sqlite") or not (name := make_url(url).database):
+        return url
+    engine = mlflow_db.create_sqlalchemy_engine(_read_only(url))
+    try:
+        with engine.connect() as rows:
+            if not rows.exec_driver_sql(_sqlite.orphans.as_string()).first():
+                return url
+    except DatabaseError:
+        return url  # it cannot be read; the reader raises the error
+    finally:
+        engine.dispose()
+    copy = scratch / "without-orphans.db"
+    path = Path(name).absolute().as_uri()
+    with (
+        closing(sqlite3.connect(f"{path}?mode=ro", uri=True)) as original,
+        closing(sqlite3.connect(copy)) as target,
+    ):
+        original.backup(target)
+        while orphans := target.execute(_sqlite.orphans.as_string()).fetchall():
+            for table, rowid, parent, _ in orphans:
+                delete = _sqlite.delete_row.format(table=sql.Identifier(table)).as_string()
+                if target.execute(delete, [rowid]).rowcount:
+                    on_note(f"{table}: a row left out: it refers to a row of {parent} that is gone")
+            target.commit()
+    return f"sqlite:///{copy}"

@@ -1,0 +1,442 @@
+"""Bringing runs into a database in use: what is new comes, nothing is lost, doubled or undone."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunStatus,
+    RunTag,
+    TraceInfo,
+    TraceLocation,
+    TraceState,
+)
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from support.databases import dispose_engines
+
+from mlflow_timescale import db
+from mlflow_timescale.cli import cli
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.operations.bringing.merging import Merged, merge_from
+from mlflow_timescale.operations.bringing.sources import ImportFailed
+
+NewDatabase = Callable[..., AbstractContextManager[DatabaseURI]]
+pytestmark = pytest.mark.slow  # MLflow's migrations on sqlite take 10 s
+
+
+@dataclass
+class Source:
+    """A sqlite file that MLflow made, and its store."""
+
+    path: Path
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.path}"
+
+    @property
+    def store(self) -> SqlAlchemyStore:
+        return SqlAlchemyStore(self.url, str(self.path.parent / "mlartifacts"))
+
+    def experiment(self, name: str) -> str:
+        found = self.store.get_experiment_by_name(name)
+        return found.experiment_id if found else str(self.store.create_experiment(name))
+
+    def run(self, name: str = "run", *, experiment: str = "workflow") -> str:
+        """A run with two series, a param and tags; it has not ended."""
+        run = self.store.create_run(self.experiment(experiment), "me", 1, [RunTag("t", "1")], name)
+        run_id: str = run.info.run_id
+        points = [Metric("ic", step / 7, 10**12 + step, step) for step in range(300)]
+        points += [Metric("odd", math.nan, 10**12, -5), Metric("odd", 1.5, 10**12, -5)]
+        self.store.log_batch(run_id, points, [Param("p", "1")], [RunTag("ü", "ß")])
+        return run_id
+
+
+@dataclass
+class Target:
+    uri: DatabaseURI
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.uri.url, self.uri.url)
+
+    def merge(self, source: Source | Path, **options: Any) -> Merged:
+        url = source.url if isinstance(source, Source) else str(source)
+        with db.connect(self.uri, autocommit=True) as conn:
+            return merge_from(url, conn, **options)
+
+    def rows(self, query: str) -> list[Any]:
+        with db.connect(self.uri, autocommit=True) as conn:
+            return conn.execute(query.encode()).fetchall()
+
+    def experiment(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        return found.experiment_id if found else str(self.client.create_experiment(name))
+
+
+@pytest.fixture(scope="module")
+def empty_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    SqlAlchemyStore(f"sqlite:///{path}", "/nowhere")
+    dispose_engines()
+    return path
+
+
+@pytest.fixture
+def source(empty_source: Path, tmp_path: Path) -> Source:
+    shutil.copy(empty_source, tmp_path / "mlflow.db")
+    return Source(tmp_path / "mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def target(new_database: NewDatabase) -> Iterator[Target]:
+    """A database in use, shared by the tests of this file: their runs have ids of their own."""
+    with new_database() as uri:
+        mine = Target(uri)
+        mine.experiment("before")
+        experiment = mine.experiment("workflow")
+        mine.client.create_run(experiment, run_name="here before")
+        yield mine
+
+
+def assert_same_run(source: Source, target: Target, run_id: str) -> None:
+    theirs, ours = source.store.get_run(run_id), target.client.get_run(run_id)
+    assert ours.data.params == theirs.data.params
+    assert ours.data.tags == theirs.data.tags
+    assert repr(sorted(ours.data.metrics.items())) == repr(sorted(theirs.data.metrics.items()))
+    fields = ("run_name", "status", "start_time", "end_time", "lifecycle_stage", "user_id")
+    assert [getattr(ours.info, name) for name in fields] == [
+        getattr(theirs.info, name) for name in fields
+    ]
+    for key in theirs.data.metrics:
+        points = [
+            [(m.step, m.timestamp, repr(m.value)) for m in store.get_metric_history(run_id, key)]
+            for store in (target.client, source.store)
+        ]
+        assert sorted(points[0]) == sorted(points[1])
+
+
+def test_a_run_joins_the_experiment_of_its_name_and_a_second_call_adds_nothing(
+    source: Source, target: Target
+) -> None:
+    runs = [source.run("a"), source.run("b", experiment="other")]
+    first = target.merge(source)
+    assert (first.runs, first.conflicts, first.notes) == (2, [], [])
+    for run_id in runs:
+        assert_same_run(source, target, run_id)
+    run = target.client.get_run(runs[0])
+    assert run.info.experiment_id == target.experiment("workflow")
+    before = target.rows("SELECT count(*), sum(hashtext(m::text)) FROM metrics AS m")
+    second = target.merge(source)
+    assert (second.runs, second.grown, second.unchanged, second.rows) == (0, 0, 2, {})
+    assert target.rows("SELECT count(*), sum(hashtext(m::text)) FROM metrics AS m") == before
+
+
+def test_a_run_that_goes_on_gets_its_new_points_params_tags_and_status(
+    source: Source, target: Target
+) -> None:
+    run_id = source.run()
+    target.merge(source)
+    source.store.log_batch(
+        run_id,
+        [Metric("ic", 9.5, 10**12 + 500, 500), Metric("ic", 3.5, 10**12 + 400, -9)],
+        [Param("q", "2")],
+        [RunTag("t", "2"), RunTag("new", "x"), RunTag("mlflow.runName", "renamed")],
+    )
+    source.store.update_run_info(run_id, RunStatus.FINISHED, 5, "renamed")
+    merged = target.merge(source, changes=True)
+    assert (merged.grown, merged.rows["metrics"], merged.rows["params"]) == (1, 2, 1)
+    assert_same_run(source, target, run_id)
+    assert target.merge(source, changes=True).grown == 0
+
+
+def test_what_was_changed_here_is_not_undone(source: Source, target: Target) -> None:
+    run_id = source.run()
+    target.merge(source)
+    target.client.set_tag(run_id, "t", "mine")
+    target.client.delete_tag(run_id, "ü")
+    target.client.set_terminated(run_id, "KILLED")
+    source.store.log_metric(run_id, Metric("ic", 1.0, 1, 1000))
+    merged = target.merge(source, changes=True)
+    run = target.client.get_run(run_id)
+    assert merged.rows == {"metrics": 1}
+    assert (run.data.tags["t"], "ü" in run.data.tags, run.info.status) == ("mine", False, "KILLED")
+
+
+def test_an_import_lists_tags_that_differ_and_a_sync_brings_them(
+    source: Source, target: Target
+) -> None:
+    run_id = source.run()
+    target.merge(source)
+    source.store.set_tag(run_id, RunTag("t", "2"))
+    assert target.merge(source).different == [f"run {run_id}: tag 't'"]
+    assert target.client.get_run(run_id).data.tags["t"] == "1"
+    source.store.set_tag(run_id, RunTag("t", "3"))
+    assert target.merge(source, changes=True).different == []
+    assert target.client.get_run(run_id).data.tags["t"] == "3"
+
+
+def test_a_run_with_another_param_is_listed_and_nothing_of_it_changes(
+    source: Source, target: Target
+) -> None:
+    run_id, other = source.run(), source.run()
+    target.merge(source)
+    source.store.log_batch(run_id, [Metric("ic", 1.0, 1, 999)], [Param("q", "theirs")], [])
+    source.store.log_metric(other, Metric("ic", 1.0, 1, 999))
+    target.client.log_param(run_id, "q", "ours")
+    before = target.client.get_run(run_id).to_dictionary()
+    for _ in range(2):
+        merged = target.merge(source, changes=True)
+        [conflict] = merged.conflicts
+        assert conflict.run_id == run_id
+        assert conflict.reason == "param 'q' is 'ours' here, not 'theirs'"
+        assert target.client.get_run(run_id).to_dictionary() == before
+    assert_same_run(source, target, other)
+
+
+def test_deletions_stay(source: Source, target: Target) -> None:
+    deleted, gone, theirs = source.run(), source.run(), source.run()
+    target.merge(source)
+    target.client.delete_run(deleted)
+    target.client.delete_run(gone)
+    target.client._tracking_client.store._hard_delete_run(gone)
+    source.store.delete_run(theirs)
+    for run_id in (deleted, gone):
+        source.store.log_metric(run_id, Metric("ic", 1.0, 1, 999))
+    merged = target.merge(source, changes=True)
+    assert (merged.deleted, merged.runs) == (2, 0)
+    assert target.client.get_run(deleted).info.lifecycle_stage == "deleted"
+    assert target.rows(f"SELECT FROM runs WHERE run_uuid = '{gone}'") == []
+    assert target.client.get_run(theirs).info.lifecycle_stage == "active"
+
+
+def test_what_the_database_refuses_is_listed_and_the_other_runs_come(
+    source: Source, target: Target
+) -> None:
+    runs = [source.run(str(number)) for number in range(5)]
+    source.store.set_tag(runs[2], RunTag("nul", "a\0b"))
+    merged = target.merge(source)
+    assert [each.run_id for each in merged.conflicts] == [runs[2]]
+    assert "refused" in merged.conflicts[0].reason
+    assert merged.runs == 4
+    assert target.rows(f"SELECT FROM metrics WHERE run_uuid = '{runs[2]}'") == []
+
+
+def test_datasets_models_and_traces_come_with_their_experiment(
+    source: Source, target: Target
+) -> None:
+    store, run_id = source.store, source.run(experiment="with everything")
+    experiment = source.experiment("with everything")
+    dataset = Dataset("data", "digest", "local", "here")
+    model = store.create_logged_model(experiment, "model", run_id)
+    store.log_inputs(run_id, [DatasetInput(dataset, [InputTag("k", "v")])])
+    store.log_outputs(run_id, [LoggedModelOutput(model.model_id, 3)])
+    place = TraceLocation.from_experiment_id(experiment)
+    store.start_trace(TraceInfo("tr-merge", place, 1, TraceState.OK, tags={"k": "ü"}))
+    assert target.merge(source).notes == []
+    ours = target.client
+    run = ours.get_run(run_id)
+    assert run.inputs.dataset_inputs[0].dataset.digest == "digest"
+    assert run.outputs.model_outputs[0].model_id == model.model_id
+    assert ours.get_logged_model(model.model_id).experiment_id == run.info.experiment_id
+    [trace] = ours.search_traces([run.info.experiment_id], include_spans=False)
+    assert trace.info.tags["k"] == "ü"
+    store.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    target.merge(source, changes=True)
+    assert ours.get_logged_model(model.model_id).status.value == "READY"
+
+
+def test_a_registered_model_of_the_same_name_is_a_conflict_unless_a_prefix_parts_them(
+    source: Source, target: Target
+) -> None:
+    registry = Registry(source.url)
+    registry.create_registered_model("momentum")
+    registry.create_model_version("momentum", "s3://theirs", source.run())
+    registry.set_registered_model_alias("momentum", "live", 1)
+    target.client.create_registered_model("momentum")
+    target.client.create_model_version("momentum", "s3://ours")
+    [note] = target.merge(source).notes
+    assert "version 1 is another one here" in note
+    assert target.client.get_model_version("momentum", "1").source == "s3://ours"
+    target.merge(source, prefix="cluster-")
+    version = target.client.get_model_version_by_alias("cluster-momentum", "live")
+    assert version.source == "s3://theirs"
+    assert target.client.get_experiment_by_name("cluster-workflow") is not None
+    with pytest.raises(ImportFailed, match="'cluster/' has / or :"):
+        target.merge(source, prefix="cluster/")
+
+
+def test_settings_of_a_server_are_not_carried_and_said_to_be_so(
+    source: Source, target: Target
+) -> None:
+    from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
+
+    events = [WebhookEvent(WebhookEntity.MODEL_VERSION, WebhookAction.CREATED)]
+    Registry(source.url).create_webhook("hook", "https://93.184.216.34/hook", events)
+    assert target.merge(source).notes == [
+        "webhooks: 1 rows are not carried into a database in use",
+        "webhook_events: 1 rows are not carried into a database in use",
+    ]
+
+
+def test_the_source_is_only_read(source: Source, target: Target) -> None:
+    source.run()
+    dispose_engines()
+    before = {
+        path.name: path.read_bytes() for path in source.path.parent.iterdir() if path.is_file()
+    }
+    source.path.chmod(0o444)
+    target.merge(source)
+    after = {
+        path.name: path.read_bytes() for path in source.path.parent.iterdir() if path.is_file()
+    }
+    assert after == before
+
+
+def test_the_command_prints_what_would_come_then_what_came(source: Source, target: Target) -> None:
+    run_id = source.run()
+
+    def call(*words: str) -> tuple[int, str]:
+        result = CliRunner().invoke(cli, [*words, "--uri", target.uri.url])
+        return result.exit_code, result.output
+
+    code, output = call("import", source.url, "--dry-run")
+    assert (code, "would be added: " in output, "1 new runs" in output) == (0, True, True)
+    assert target.rows(f"SELECT FROM runs WHERE run_uuid = '{run_id}'") == []
+    code, output = call("import", source.url)
+    assert (code, "1 new runs" in output) == (0, True)
+    code, output = call("sync", source.url, "--json")
+    result = json.loads(output)
+    assert (code, result["runs"]["unchanged"], result["rows"]) == (0, 1, 0)
+    source.store.log_param(run_id, Param("q", "1"))
+    target.client.log_param(run_id, "q", "2")
+    code, output = call("sync", source.url)
+    assert code == 3
+    assert f"run {run_id}: param 'q' is '2' here, not '1'" in output
+
+
+def test_two_databases_are_joined(target: Target, new_database: NewDatabase) -> None:
+    with new_database() as uri:
+        other = Target(uri)
+        run = other.client.create_run(other.experiment("workflow"), run_name="of the other")
+        other.client.log_metric(run.info.run_id, "ic", 0.5)
+        with db.connect(target.uri, autocommit=True) as conn:
+            merged = merge_from(uri.url, conn, changes=True)
+        assert merged.runs == 1
+        here = target.client.get_run(run.info.run_id)
+        assert (here.info.run_name, here.data.metrics) == ("of the other", {"ic": 0.5})
+
+
+def test_a_killed_sync_is_continued_and_nothing_is_lost_or_doubled(
+    source: Source, target: Target
+) -> None:
+    experiment = source.experiment("killed")
+    runs = []
+    for number in range(60):
+        run = source.store.create_run(experiment, "me", number, [], str(number)).info.run_id
+        source.store.log_batch(
+            run, [Metric("ic", i / 3, 10**12 + i, i) for i in range(100)], [Param("p", "1")], []
+        )
+        runs.append(run)
+    dispose_engines()
+    program = (
+        "import os, sys\n"
+        "from mlflow_timescale import db\n"
+        "from mlflow_timescale.operations.bringing import merging\n"
+        "merging._POINTS = 500\n"
+        "def stop(done, total):\n"
+        "    if done >= 20: os.kill(os.getpid(), 9)\n"
+        "with db.connect(sys.argv[2], autocommit=True) as conn:\n"
+        "    merging.merge_from(sys.argv[1], conn, changes=True, on_runs=stop)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", program, source.url, target.uri.url], capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    half = target.rows(
+        "SELECT count(*) FROM runs JOIN experiments USING (experiment_id)"
+        " WHERE experiments.name = 'killed'"
+    )
+    assert half == [(20,)]
+    merged = target.merge(source, changes=True)
+    assert (merged.runs, merged.unchanged, merged.rows["metrics"]) == (40, 20, 4000)
+    [(count, distinct)] = target.rows(
+        "SELECT count(*), count(DISTINCT (run_uuid, step)) FROM metrics"
+        f" WHERE run_uuid IN ({', '.join(repr(run) for run in runs)})"
+    )
+    assert (count, distinct) == (6000, 6000)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    return tmp_path / "mlruns"
+
+
+def test_a_folder_is_synced_again_and_again(folder: Path, target: Target) -> None:
+    from mlflow.store.tracking.file_store import FileStore
+
+    store = FileStore(str(folder))
+    experiment = store.create_experiment("workflow")
+    runs = []
+    for name in ("quiet", "running"):
+        run = store.create_run(experiment, "me", 1, [], name).info.run_id
+        store.log_batch(run, [Metric("a/b", 1.5, 1, 1)], [Param("p", "1")], [RunTag("t", "1")])
+        runs.append(run)
+    assert target.merge(folder, changes=True).runs == 2
+    store.log_metric(runs[1], Metric("a/b", 2.5, 2, 2))
+    store.set_tag(runs[1], RunTag("t", "2"))
+    merged = target.merge(folder, changes=True)
+    assert (merged.grown, merged.unchanged, merged.rows) == (1, 1, {"tags": 1, "metrics": 1})
+    run = target.client.get_run(runs[1])
+    assert (run.data.metrics, run.data.tags["t"]) == ({"a/b": 2.5}, "2")
+    assert run.info.experiment_id == target.experiment("workflow")
+
+
+def test_artifacts_are_copied_into_the_ledger_or_linked(folder: Path, target: Target) -> None:
+    from mlflow.store.tracking.file_store import FileStore
+
+    store = FileStore(str(folder))
+    experiment = store.create_experiment("with files")
+    runs = [store.create_run(experiment, "me", 1, [], name).info.run_id for name in "ab"]
+    for run in runs:
+        place = folder / experiment / run / "artifacts" / "sub"
+        place.mkdir(parents=True)
+        (place / "pred.txt").write_text(f"of {run}")
+    moved = folder.rename(folder.parent / "copied from the cluster")
+    mlflow.set_tracking_uri(target.uri.url)
+    CliRunner().invoke(cli, ["import", str(moved), "--uri", target.uri.url], catch_exceptions=False)
+    assert mlflow.artifacts.load_text(f"runs:/{runs[0]}/sub/pred.txt") == f"of {runs[0]}"
+    words = ["sync", str(moved), "--artifacts", "--json", "--uri", target.uri.url]
+    result = json.loads(CliRunner().invoke(cli, words, catch_exceptions=False).output)
+    assert (result["files"], result["skipped"]) == (2, {})
+    shutil.rmtree(moved / experiment)
+    for run in runs:
+        assert target.client.get_run(run).info.artifact_uri.startswith("timescaledb-artifacts:")
+        assert mlflow.artifacts.load_text(f"runs:/{run}/sub/pred.txt") == f"of {run}"
+    kept = target.rows(
+        f"SELECT run_id, size_bytes FROM mlops.model_artifacts WHERE run_id IN {tuple(runs)}"
+    )
+    assert sorted(kept) == sorted((run, 35) for run in runs)
