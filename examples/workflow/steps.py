@@ -135,14 +135,26 @@ def live_on(story: Story) -> str:
 
 
 def write_pages(story: Story) -> str:
-    """What a person reads after the incident."""
-    names = {SKEW: "late-feature.html", BREAK: "market-break.html"}
-    for rule, name in names.items():
-        alert = story.alert(rule)
-        if alert is not None:
-            page = story.monitor.report(alert.session)
-            (story.folder / name).write_text(page, encoding="utf-8")
-    return ", ".join(names.values())
+    """What a person reads after the incidents: what was wrong, since when, why, what to decide."""
+    for name, first, last in _incidents(story):
+        page = story.folder / name
+        if not page.exists():
+            explained = story.monitor.explain(first, last, log=False)
+            draft = page.with_suffix(".draft")
+            draft.write_text(explained.html(), encoding="utf-8")
+            draft.replace(page)
+    return ", ".join(name for name, _, _ in _incidents(story))
+
+
+def _incidents(story: Story) -> list[tuple[str, date, date]]:
+    """The pages, with the sessions that they look at."""
+    settings = story.settings
+    last_wrong = story.market.sessions(settings.fault, settings.repair)[-2]
+    trigger = _trigger(story) or settings.evenings[1]
+    return [
+        ("late-feature.html", settings.live, last_wrong),
+        ("market-break.html", settings.repair, trigger),
+    ]
 
 
 STEPS: tuple[tuple[str, Callable[[Story], str]], ...] = (
@@ -178,18 +190,20 @@ def tell(story: Story, begin: Callable[[str], object] = print) -> Iterator[Told]
 
 def what_to_look_at(story: Story) -> list[tuple[str, str]]:
     """Ten questions, and the command or the page that answers each."""
-    name, folder, settings = story.settings.name, story.folder, story.settings
-    fault, trigger = settings.fault, _trigger(story) or settings.evenings[1]
+    settings, folder = story.settings, story.folder
+    name, end = settings.name, settings.end
     champion = registration.champion(settings)
+    pages = _incidents(story)
+    (_, first, last), (_, _, trigger) = pages
     return [
-        ("Which feature was served wrong?", f"incident skew -s {name} 2020-01-13 2020-01-31"),
-        ("What did the model see of AAPL?", f"incident replay {name} AAPL {fault}"),
-        ("Which version served, and when?", f"incident version -s {name} 2020-01-02 2022-12-23"),
+        ("What was wrong, and why?", f"incident explain -s {name} {first} {last}"),
+        ("The same as pages", " and ".join(str(folder / page) for page, _, _ in pages)),
+        ("Which feature was served wrong?", f"incident skew -s {name} {first} {last}"),
+        ("What did the model see of AAPL?", f"incident replay {name} AAPL {settings.fault}"),
+        ("Which version served, and when?", f"incident version -s {name} {first} {end}"),
         ("Why is that version champion?", f"registry history {name}@champion"),
         ("Which alerts were there?", f"drift alerts -s {name} --all"),
         ("Can the champion be made again?", f"reproduce models:/{name}/{champion} --check"),
         ("Is it the training set?", f"features verify {folder / f'training-{trigger}'} --rebuild"),
-        ("The evening of the late feature", str(folder / "late-feature.html")),
-        ("The evening of the break", str(folder / "market-break.html")),
         ("Runs, models and sessions", "server"),
     ]
