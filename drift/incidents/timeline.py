@@ -35,14 +35,14 @@ _ALIAS = re.compile(r"@([^@/]+)$")
 
 @dataclass(frozen=True)
 class _Signalled:
-    """One signal of a session: which model, for how many names, when last."""
+    """One signal of a session: which model, how many predictions, when last."""
 
     session: date
     signal_name: str
     horizon: int
     model_name: str
     model_version: str
-    names: int
+    predictions: int
     signal_time: datetime
 
     @property
@@ -79,6 +79,7 @@ def read_versions(
         intervals(served),
         tuple(_moves(strategy, served, champions, alias)),
         min(alerts, default=None),
+        {session.session: session.ic for session in served},
     )
 
 
@@ -131,7 +132,7 @@ def _judged(
             and strategy.model_version in ("", signal.model_version),
             -signal.horizon,
             champion is not None and champion.names(signal.model_version),
-            signal.names,
+            signal.predictions,
             bool(before) and signal.model_version == before,
             signal.signal_time,
         )

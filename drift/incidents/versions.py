@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from itertools import groupby
 from typing import Any
@@ -111,6 +111,8 @@ class ServedVersions:
         The states of the alias that touch the range, in order.
     first_alert
         The session of the first alert of a wrong version that was open in the range; None for none.
+    ics
+        The IC of each session that served; None where it is not known.
     """
 
     strategy_id: str
@@ -120,6 +122,7 @@ class ServedVersions:
     intervals: tuple[ServedInterval, ...]
     moves: tuple[AliasMove, ...]
     first_alert: date | None = None
+    ics: Mapping[date, float | None] = field(default_factory=dict)
 
     @property
     def sessions(self) -> int:
@@ -139,7 +142,15 @@ class ServedVersions:
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
         counts = {"sessions": self.sessions, "differing": self.differing, "agrees": self.agrees}
-        return {**asdict(self), **counts}
+        fields = asdict(self)
+        del fields["ics"]
+        return {**fields, **counts}
+
+    def picture(self) -> bytes:
+        """The IC of the sessions, and below when each version served, as a PNG file."""
+        from .picture import versions_picture  # imports matplotlib
+
+        return versions_picture(self)
 
     def lines(self) -> list[str]:
         """The answer as text: a table of the intervals, and sentences."""
