@@ -71,6 +71,13 @@ def logged_metrics(registry: ModelRegistry, reference: str, dataset: str) -> dic
     }
 
 
+def log_live_ic(registry: ModelRegistry, version: str, ic: float, settings: Settings) -> None:
+    """Log the mean IC of the live sessions of a version, once."""
+    reference = f"{settings.name}/{version}"
+    if not logged_metrics(registry, reference, "live"):
+        registry.log_metrics(reference, {"ic": ic}, dataset_type="live")
+
+
 def book_returns(signals: pd.DataFrame, returns: pd.DataFrame) -> pd.Series:
     """What a book by rank earned, long and short, after costs; by the session of the decision.
 

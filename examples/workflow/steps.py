@@ -128,8 +128,11 @@ def live_on(story: Story) -> str:
         pass
     story.serve(story.settings.end)
     story.judge_together(story.settings.end)
-    first = story.settings.live
-    ics = [m.ic for m in story.monitor.metrics(first, story.settings.end) if m.ic is not None]
+    judged = story.monitor.metrics(story.settings.live, story.settings.end)
+    ics = [metrics.ic for metrics in judged if metrics.ic is not None]
+    for version in {metrics.model_version for metrics in judged}:
+        own = [m.ic for m in judged if m.ic is not None and m.model_version == version]
+        registration.log_live_ic(story.registry, version, sum(own) / len(own), story.settings)
     return f"{len(ics)} live sessions, mean IC {sum(ics) / len(ics):.3f}"
 
 
