@@ -15,9 +15,10 @@ from mlflow_timescale.common.micros import MISSING, Micros
 from mlflow_timescale.common.time import to_micros
 
 from ..metrics.clock import Clock, Reading, shift
+from .comparing import Comparison
 from .served import ServedTable
 
-__all__ = ["ClockChange", "changes"]
+__all__ = ["ClockChange", "changes", "misdated"]
 
 MINUTE = 60_000_000
 DAY = 1440.0
@@ -83,6 +84,23 @@ def changes(
     )
 
 
+def misdated(comparison: Comparison, i: int, moves: Sequence[ClockChange]) -> dict[date, int]:
+    """By session, the cells of one feature whose clock moved, while that of the store did not.
+
+    Values of a feature job that dates them wrongly have the same event time in the store.
+    """
+    table = comparison.table
+    event, stored = table.event[:, table.column(comparison.features[i])], comparison.events[i]
+    known = (event != MISSING) & (stored != MISSING) & ~comparison.differs[i]
+    off = known & (np.abs(event - stored) >= LEAST * MINUTE)
+    days = {
+        day: int(off[rows].sum())
+        for day, rows in table.rows_by_session.items()
+        if any(move.first <= day <= move.last for move in moves)
+    }
+    return {day: count for day, count in days.items() if count}
+
+
 def _agrees(reading: Reading, before: Reading) -> bool:
     """Whether one of the three clocks reads the same as before: then it is the usual hour."""
     return (
@@ -132,10 +150,11 @@ def _reading(event: int, session: date, calendar: TradingCalendar) -> Reading:
         of = calendar.date_to_session(local.date(), "previous")
         behind = calendar.sessions_apart(of, session)
     except NotASession:
-        behind = 0
-    close = to_micros(calendar.session_close(session))
-    # The day of the event is no part of its hour: a value of the session before is no other clock.
-    after_close = (event - close) / MINUTE + DAY * (session - local.date()).days
+        of, behind = session, 0
+    # The close of the event's own session: a half day before the session moves no clock. The day of
+    # the event is no part of its hour: a value of the session before is no other clock.
+    close = to_micros(calendar.session_close(of))
+    after_close = (event - close) / MINUTE + DAY * (of - local.date()).days
     hour, day_hour = (moment.hour * 60 + moment.minute for moment in (local, utc))
     return Reading(after_close, float(hour), float(day_hour), max(behind, 0))
 

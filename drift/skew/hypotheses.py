@@ -80,13 +80,15 @@ def substitutes(cells: SkewCells, left: Flags) -> Iterator[Hypothesis]:
     yield _missing(cells)
     yield from _shifted(cells)
     yield from _stale(cells, left)
+    # Where the other value is NaN, no value was served.
+    everywhere = np.ones(len(cells), dtype=bool)
     for kind, text, group in (
         ("version", "version {}", cells.versions),
         ("column", "value of {}", cells.others),
     ):
         for name, values in group.items():
             cost = choice(len(group)) + 0.05
-            yield Hypothesis(kind, text.format(name), values, ~np.isnan(values), cost, {kind: name})
+            yield Hypothesis(kind, text.format(name), values, everywhere, cost, {kind: name})
 
 
 def _of_clocks(cells: SkewCells) -> Iterator[Hypothesis]:
@@ -133,7 +135,7 @@ def _stale(cells: SkewCells, left: Flags) -> Iterator[Hypothesis]:
         text = f"the job stopped: values of {session} served since"
         cost = choice(ONSETS * 5)
         yield Hypothesis(
-            "stale", text, values, np.isfinite(values), cost, {"session": session.isoformat()}
+            "stale", text, values, cells.row > source, cost, {"session": session.isoformat()}
         )
 
 
@@ -147,9 +149,8 @@ def exchanges(cells: SkewCells, left: Flags) -> Iterator[Hypothesis]:
     values = cells.grid[cells.row, source[cells.column]]
     is_mapped = np.isin(cells.column, list(mapping))
     names = {cells.entities[to]: cells.entities[of] for to, of in mapping.items()}
-    applies = np.isfinite(values) & is_mapped
     cost = 0.05 + len(mapping) * choice(len(cells.entities))
-    yield Hypothesis("entities", _mapped(names), values, applies, cost, {"values_of": names})
+    yield Hypothesis("entities", _mapped(names), values, is_mapped, cost, {"values_of": names})
 
 
 def _mapping(cells: SkewCells, left: Flags) -> dict[int, int]:

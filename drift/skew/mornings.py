@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -11,6 +11,7 @@ from mlflow_timescale.db import Database
 from ..results.values import Value
 from ..serving import memory
 from ..strategies import Strategy
+from .clock import listed
 from .findings import KINDS
 from .reconciliation import FeatureSkew, Reconciliation, reconcile
 
@@ -65,8 +66,8 @@ def _chunks(days: Sequence[date]) -> Iterator[list[date]]:
 def _add(found: SessionSkew, result: Reconciliation, days: set[date]) -> None:
     totals = {day: 0 for day in result.cells_by_session if day in days}
     for feature in result.features:
-        for day, count in feature.by_session.items():
-            if feature.is_fault and day in totals:
+        for day, count in _wrong(feature).items():
+            if day in totals:
                 totals[day] += count
                 cells = result.cells_by_session[day]
                 found.values.append(Value(day, METRIC, feature.feature, float(count), cells, "ok"))
@@ -77,18 +78,30 @@ def _add(found: SessionSkew, result: Reconciliation, days: set[date]) -> None:
             found.notes[METRIC, day] = _note(result, day)
 
 
+def _wrong(feature: FeatureSkew) -> Mapping[date, int]:
+    """By session, the cells of a feature whose value, or whose event time, is wrong."""
+    values = feature.by_session if feature.is_fault else {}
+    days = {*values, *feature.misdated}
+    return {day: values.get(day, 0) + feature.misdated.get(day, 0) for day in sorted(days)}
+
+
 def _note(result: Reconciliation, day: date) -> str:
-    """The features that differ in a session, those with most cells first."""
+    """The features that are wrong in a session, those with most cells first."""
     differing = sorted(
-        (feature for feature in result.features if feature.by_session.get(day)),
-        key=lambda feature: -feature.by_session[day],
+        (feature for feature in result.features if _wrong(feature).get(day)),
+        key=lambda feature: -_wrong(feature)[day],
     )
     groups: dict[str, list[str]] = {}
     for feature in differing:
-        groups.setdefault(sentence(feature, day) or "differs", []).append(feature.feature)
+        groups.setdefault(_why(feature, day), []).append(feature.feature)
     parts = [f"{', '.join(names)} {text}" for text, names in list(groups.items())[:NAMED]]
     others = sum(len(names) for names in list(groups.values())[NAMED:])
     return "; ".join(parts) + (f"; and {others} more features" if others else "")
+
+
+def _why(feature: FeatureSkew, day: date) -> str:
+    clocks = listed(feature.clocks) if feature.misdated.get(day) else ""
+    return ", and ".join(filter(None, [sentence(feature, day), clocks])) or "differs"
 
 
 def sentence(feature: FeatureSkew, day: date | None = None) -> str:

@@ -19,7 +19,7 @@ from mlflow_timescale.features import known
 from ..serving import memory
 from ..strategies import Strategy
 from .cells import Floats, same
-from .clock import ClockChange, changes
+from .clock import ClockChange, changes, misdated
 from .comparing import Comparison, Sources, compare
 from .diagnosis import diagnose
 from .explaining import Context, cells_of, current
@@ -87,6 +87,9 @@ class FeatureSkew:
         When the event times of what was served left their usual hour.
     revised
         What was revised since; None for nothing, or where it was not looked for.
+    misdated
+        By session, the cells whose value agrees and whose event time moved in serving alone: the
+        store has another one.
     """
 
     feature: str
@@ -98,6 +101,7 @@ class FeatureSkew:
     findings: tuple[Finding, ...] = ()
     clocks: tuple[ClockChange, ...] = ()
     revised: Revised | None = None
+    misdated: Mapping[date, int] = field(default_factory=dict)
 
     @property
     def matches(self) -> float:
@@ -331,6 +335,7 @@ def _of_feature(
         days, counts = np.unique(
             table.sessions[differs].astype("datetime64[D]"), return_counts=True
         )
+        clocks = tuple(changes(name, table, context.earlier.get(number), context.calendar))
         yield FeatureSkew(
             name,
             len(table),
@@ -339,8 +344,9 @@ def _of_feature(
             not (table.source == STORE and is_store),
             dict(zip(days.tolist(), counts.tolist(), strict=True)),
             findings.get((number, name), ()),
-            tuple(changes(name, table, context.earlier.get(number), context.calendar)),
+            clocks,
             _revised(context, comparison, i, now[number].get(name)),
+            misdated(comparison, i, clocks),
         )
 
 
@@ -366,6 +372,7 @@ def _merged(name: str, parts: Sequence[FeatureSkew]) -> FeatureSkew:
         tuple(found for part in parts for found in part.findings),
         tuple(change for part in parts for change in part.clocks),
         max((p.revised for p in parts if p.revised), key=lambda r: r.cells, default=None),
+        {day: count for part in parts for day, count in part.misdated.items()},
     )
 
 

@@ -147,6 +147,11 @@ def test_what_holds_comes_before_what_is_over_and_faults_before_alerts() -> None
     )
 
 
+def test_a_fault_comes_before_the_severer_alert_on_its_effect() -> None:
+    halted = replace(DECAY, severity="emergency")
+    assert ordered([halted, LATE]) == (LATE, halted)
+
+
 @pytest.mark.parametrize(
     ("metric", "first", "last", "expected"),
     [

@@ -12,7 +12,7 @@ MODULES = [
     *(f"drift.metrics.{name}" for name in ("psi", "ranks", "sharpe")),
     "drift.metrics",
     *(f"drift.alerts.{name}" for name in ("presets", "rules", "simulation")),
-    *(f"drift.report.{name}" for name in ("drawing", "page")),
+    *(f"drift.report.{name}" for name in ("drawing", "templates")),
 ]
 
 

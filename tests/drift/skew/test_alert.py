@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,15 @@ def test_sources_and_tolerances_are_stored_with_the_strategy(
     assert found.kind == "sign"
     with pytest.raises(ValueError, match="cannot be stored"):
         desk.monitor.configure(research={rsi: lambda spine: spine})
+
+
+def test_event_times_that_move_in_serving_alone_open_the_alert(desk: Desk, rsi: str) -> None:
+    for day in range(DAY):
+        desk.serve(day)
+    desk.serve(DAY, late=timedelta(hours=-4))
+    monitor, days = desk.monitor, desk.days
+    monitor.backfill(days[DAY - 2], days[DAY - 1])
+    metrics = monitor.run_daily(days[DAY])
+    [alert] = [alert for alert in metrics.alerts if alert.rule == "skew"]
+    assert f"event_time moved by -4h00 since {days[DAY]}" in alert.note
+    assert alert.value == 24.0  # two features of twelve names

@@ -301,3 +301,25 @@ def test_one_cell_is_explained_by_a_choice_but_not_by_a_fitted_number() -> None:
         assert (found.kind, found.cells) == (kind, 1)
         [example] = found.examples
         assert (example.session, example.entity) == (DAYS[FIRST], "N03")
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("fault", ["stale", "shifted", "column", "entities"])
+def test_a_value_from_elsewhere_may_be_none(fault: str, seed: int) -> None:
+    _, served, research, others, rng = of(seed)
+    research[rng.random(research.shape) < 0.2] = np.nan
+    served[:] = research
+    other = next(iter(others.values()))
+    other[rng.random(other.shape) < 0.2] = np.nan
+    end = SESSIONS - 1
+    sources = {
+        "stale": research[FIRST - 1],
+        "shifted": research[FIRST - 1 : end - 1],
+        "column": other[FIRST:end],
+    }
+    if fault == "entities":
+        served[FIRST:end, [3, 5]] = research[FIRST:end, [5, 3]]
+    else:
+        served[FIRST:end] = sources[fault]
+    [found] = diagnosed(served, research, others=others)
+    assert (found.kind, found.cells) == (fault, found.differing)

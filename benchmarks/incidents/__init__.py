@@ -1,0 +1,1 @@
+"""Twelve kinds of fault planted on real prices, found through the public interface."""
