@@ -315,6 +315,13 @@ def test_the_guide_to_tracking(vanilla_database: DatabaseURI) -> None:
     page.run()
 
 
+def test_the_page_of_metrics_as_data(guide: Callable[..., Guide], database: DatabaseURI) -> None:
+    mlflow.set_tracking_uri(database.url)
+    page = guide("docs/metrics-as-data.md")
+    page.run()
+    assert page.names["frame"]["step"].tolist() == list(range(100))
+
+
 def test_the_guide_to_the_gates(guide: Callable[..., Guide]) -> None:
     guide("docs/mlflow-gates.md").run()
 
@@ -367,10 +374,16 @@ def test_the_guide_to_skew(guide: Callable[..., Guide]) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/backup.md", "docs/outages.md", "docs/sharing-a-database.md"]
+    "page",
+    [
+        "docs/backup.md",
+        "docs/bringing-runs.md",
+        "docs/outages.md",
+        "docs/sharing-a-database.md",
+    ],
 )
 def test_the_pages_of_operations(guide: Callable[..., Guide], page: str) -> None:
-    """The statements of the pages run in tests/operations: test_backup.py and test_sharing.py."""
+    """The statements of the pages run in tests/operations."""
     guide(page).run()
 
 

@@ -14,10 +14,11 @@ from .nearby import Nearby
 from .onset import KINDS
 from .versions import AGREES, NO_VERSION, UNKNOWN, ServedVersions
 
-__all__ = ["CHANGES", "INPUTS", "REPLAYED", "VERSIONS", "checked", "unknown"]
+__all__ = ["CHANGES", "INPUTS", "ONSET", "REPLAYED", "VERSIONS", "checked", "unknown"]
 
 INPUTS = "Were the live inputs those of research?"
 VERSIONS = "Which version ran, and which should have?"
+ONSET = "Since when is the IC low?"
 CHANGES = "What changed around the first session of the fault?"
 REPLAYED = "Does a replay reproduce what was served?"
 
@@ -58,9 +59,11 @@ def _is_compared(versions: ServedVersions) -> bool:
     return any(part.verdict == AGREES for part in versions.intervals)
 
 
-def unknown(answers: Answers) -> Iterator[Unanswered]:
+def unknown(answers: Answers, level: float | None) -> Iterator[Unanswered]:
     """Questions to which the records have no answer."""
     skew, versions = answers.skew, answers.versions
+    if answers.decay is None and level is None:
+        yield Unanswered(ONSET, "no level of the IC was accepted; `drift accept` accepts one")
     if skew is not None and not skew.cells:
         yield Unanswered(
             INPUTS,

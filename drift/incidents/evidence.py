@@ -20,6 +20,7 @@ __all__ = ["Effect", "Evidence", "Unanswered"]
 
 OK = "ok"
 HEALTHY = "Nothing is wrong."
+UNSURE = "Nothing wrong was found, but not every question has an answer."
 NAMED = 2  # causes in the headline
 
 
@@ -170,7 +171,7 @@ class Evidence:
     def headline(self) -> str:
         """What is wrong, in one or two sentences."""
         if self.is_healthy:
-            return HEALTHY
+            return UNSURE if self.unanswered else HEALTHY
         faults = self.present or self.faults
         shown = [cause for cause in faults if _is_like(cause, faults[0])][:NAMED]
         more = len(faults) - len(shown)

@@ -32,6 +32,7 @@ CLASSES = {
 }
 FUNCTIONS = {
     "because": "mlflow_timescale.common.attribution",
+    "metrics": "mlflow_timescale.tracking.metric_table",
     "load_snapshot": "feature_store.files.snapshots",
     "forward_returns": "feature_store.write.forward_returns",
     "calculate_ic": "drift.metrics.ic",
