@@ -20,7 +20,7 @@ from .onset import Mover
 
 __all__ = ["episode", "moved", "read_movers"]
 
-GAP = 5  # sessions within the limit, after which an input has moved anew
+GAP = 5  # sessions within the limit, after which an input has moved again
 # What is broken, before what has only moved; of one feature the first one counts.
 SKEW = "skew"
 METRICS = (
