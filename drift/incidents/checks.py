@@ -49,8 +49,8 @@ def checked(
         mean = f"; mean of {counted(len(known), 'session')} {np.mean(known):.3f}" if known else ""
         yield f"IC: it has not left its accepted level of {level:.3f}{mean}."
     if main is not None and nearby is not None and not nearby.changes:
-        kinds = [kind for kind in KINDS if kind not in nearby.unknown]
-        yield f"Changes around {main.first}: no {', no '.join(kinds)}."
+        kinds = [text for kind, text in KINDS.items() if kind not in nearby.unknown]
+        yield f"Changes around {main.first}: none. Looked for: {', '.join(kinds)}."
     if not answers.alerts and ic:
         yield "Alerts: none is open."
 

@@ -23,6 +23,8 @@ from drift.incidents.causes import Cause
 from drift.incidents.decisions import Decision
 from drift.incidents.evidence import Effect, Unanswered
 from drift.incidents.explanation import Explanation
+from drift.incidents.onset import Decay
+from drift.metrics.cusum import Onset
 from feature_store import FeatureStore
 from mlflow_timescale.cli import cli
 from mlflow_timescale.db import Error
@@ -295,6 +297,26 @@ def test_a_fault_that_is_over_is_no_present_one() -> None:
 
 def test_sessions_without_an_ic_have_no_picture() -> None:
     assert "<img" not in an_explanation(ic=[float("nan")] * 60).html()
+
+
+FALL = Decay("momentum", Onset(30, 25, 38, 40, 50, 0.07, -0.01), tuple(DAYS))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "is_known", "recovered"),
+    [
+        (None, DAYS[-1], True, DAYS[50]),
+        (None, DAYS[45], True, None),
+        (None, DAYS[39], False, None),
+        (DAYS[51], DAYS[-1], False, None),
+    ],
+)
+def test_a_fall_of_the_ic_is_that_which_was_known_at_the_end(
+    start: date | None, end: date, is_known: bool, recovered: date | None
+) -> None:
+    decay = collecting._relevant(FALL, start, end)
+    assert (decay is not None) is is_known
+    assert decay is None or decay.recovered == recovered
 
 
 @pytest.mark.parametrize(
