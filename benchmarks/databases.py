@@ -1,8 +1,10 @@
-"""What benchmarks and tests do to a server: copies of a template, no flushes, MLflow's own URL."""
+"""What benchmarks and tests do to a server: copies, no flushes, outages, MLflow's own URL."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 from psycopg import sql
@@ -10,6 +12,12 @@ from psycopg import sql
 from mlflow_timescale import db
 from mlflow_timescale.db.embedded import keywords
 from mlflow_timescale.db.uri import DatabaseURI
+
+_ALLOW = "ALTER DATABASE {} ALLOW_CONNECTIONS {}"
+_END = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = %s AND pid <> pg_backend_pid()"
+)
 
 
 def without_flushes(server: DatabaseURI) -> None:
@@ -43,3 +51,25 @@ def vanilla_url(uri: DatabaseURI) -> str:
     parts = {key: str(value) for key, value in keywords(uri).items()}
     query = "&".join(f"{key}={parts[key]}" for key in ("host", "port", "user") if parts.get(key))
     return f"postgresql+psycopg2:///{parts['dbname']}?{query}"
+
+
+class Switch:
+    """Takes a database away from everyone, and gives it back."""
+
+    def __init__(self, server: DatabaseURI, name: str) -> None:
+        self.server, self.name = server, name
+
+    def set(self, *, on: bool) -> None:
+        with db.connect(self.server, autocommit=True) as conn:
+            name = sql.Identifier(self.name)
+            conn.execute(sql.SQL(_ALLOW).format(name, sql.SQL("true" if on else "false")))
+            if not on:
+                conn.execute(_END, [self.name])
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        self.set(on=False)
+        try:
+            yield
+        finally:
+            self.set(on=True)

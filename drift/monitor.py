@@ -354,8 +354,10 @@ class DriftMonitor(IncidentQuestions):
         Examples
         --------
         >>> explanation = monitor.explain(log=False)
-        >>> explanation.status, explanation.headline
-        ('ok', 'Nothing is wrong.')
+        >>> explanation.status, len(explanation.causes)
+        ('ok', 0)
+        >>> explanation.headline
+        'Nothing wrong was found, but not every question has an answer.'
         """
         if start is not None:
             start, end = parse_period(start, end or start)

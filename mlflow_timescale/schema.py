@@ -69,10 +69,20 @@ def wait_for(db_uri: str) -> None:
         except ConnectionFailed as exc:
             if exc.permanent or waited >= patience:
                 code = INVALID_PARAMETER_VALUE if exc.permanent else TEMPORARILY_UNAVAILABLE
-                raise MlflowException(str(exc), code) from exc
+                text = str(exc) if patience or exc.permanent else no_spool_for_it(exc)
+                raise MlflowException(text, code) from exc
             _logger.warning("%s Next attempt in %.1f s.", exc, pause)
         time.sleep(pause)
         waited, pause = waited + pause, min(2 * pause, _LONGEST_PAUSE)
+
+
+def no_spool_for_it(exc: Exception) -> str:
+    """The one line for a call that needs a database that is away, although there is a spool."""
+    reason = str(exc).partition("\n")[0]
+    return (
+        f"the database is away ({reason}), and this call cannot wait in the spool: only writes to "
+        f"runs, uploads of artifacts and logged models can"
+    )
 
 
 def initialize(db_uri: str) -> None:

@@ -14,10 +14,11 @@ from .nearby import Nearby
 from .onset import KINDS
 from .versions import AGREES, NO_VERSION, UNKNOWN, ServedVersions
 
-__all__ = ["CHANGES", "INPUTS", "REPLAYED", "VERSIONS", "checked", "unknown"]
+__all__ = ["CHANGES", "INPUTS", "ONSET", "REPLAYED", "VERSIONS", "checked", "unknown"]
 
 INPUTS = "Were the live inputs those of research?"
 VERSIONS = "Which version ran, and which should have?"
+ONSET = "Since when is the IC low?"
 CHANGES = "What changed around the first session of the fault?"
 REPLAYED = "Does a replay reproduce what was served?"
 
@@ -48,8 +49,8 @@ def checked(
         mean = f"; mean of {counted(len(known), 'session')} {np.mean(known):.3f}" if known else ""
         yield f"IC: it has not left its accepted level of {level:.3f}{mean}."
     if main is not None and nearby is not None and not nearby.changes:
-        kinds = [kind for kind in KINDS if kind not in nearby.unknown]
-        yield f"Changes around {main.first}: no {', no '.join(kinds)}."
+        kinds = [text for kind, text in KINDS.items() if kind not in nearby.unknown]
+        yield f"Changes around {main.first}: none. Looked for: {', '.join(kinds)}."
     if not answers.alerts and ic:
         yield "Alerts: none is open."
 
@@ -58,9 +59,11 @@ def _is_compared(versions: ServedVersions) -> bool:
     return any(part.verdict == AGREES for part in versions.intervals)
 
 
-def unknown(answers: Answers) -> Iterator[Unanswered]:
+def unknown(answers: Answers, level: float | None) -> Iterator[Unanswered]:
     """Questions to which the records have no answer."""
     skew, versions = answers.skew, answers.versions
+    if answers.decay is None and level is None:
+        yield Unanswered(ONSET, "no level of the IC was accepted; `drift accept` accepts one")
     if skew is not None and not skew.cells:
         yield Unanswered(
             INPUTS,

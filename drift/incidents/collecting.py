@@ -6,7 +6,7 @@ A question that fails gives a line with the reason, and stops no other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from typing import TypeVar
 
@@ -35,6 +35,7 @@ from .versions import DIFFERS, ServedVersions
 __all__ = ["explain"]
 
 _queries = load("drift")
+_questions = load("incidents")
 logger = logs.logger(__name__)
 Answer = TypeVar("Answer")
 
@@ -63,17 +64,21 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _State:
-    """What the monitor has stored: the series, the alerts, the last session that was served."""
+    """What is stored: the series, the alerts, the first and last session that was served."""
 
     history: History
     alerts: Sequence[Alert]
-    served: date | None
+    served: tuple[date, date] | None
+
+    @property
+    def first(self) -> date | None:
+        """The first session that was computed or served."""
+        return min([*self.history.sessions[:1], *(self.served or ())], default=None)
 
     @property
     def last(self) -> date | None:
         """The last session that was computed or served."""
-        days = [*self.history.sessions[-1:], *([self.served] if self.served else [])]
-        return max(days, default=None)
+        return max([*self.history.sessions[-1:], *(self.served or ())], default=None)
 
     def judged(self, end: date) -> date | None:
         """The last computed session up to a date."""
@@ -101,13 +106,11 @@ def explain(
     moment, strategy = now or datetime.now(timezone.utc), monitor.strategy
     with monitor.connect() as conn:
         state = _read(conn, monitor)
-    last = state.last if end is None else monitor.calendar.date_to_session(end, "previous")
-    if last is None:
-        raise Error(
-            f"nothing to explain: no session of {strategy.strategy_id!r} was served or computed"
-        )
+    last = _last(monitor, state, start, end)
+    if start is not None:
+        start = monitor.calendar.date_to_session(start, "next")
     ask = _Asked()
-    decay = _relevant(ask("Since when is the IC low?", monitor.onset), start, last)
+    decay = _relevant(ask(checks.ONSET, monitor.onset), start, last)
     judged = state.judged(last)
     then = _open(state.alerts, strategy.judging, judged) if judged else []
     first, window = _window(monitor, start, last, _signs(then), decay)
@@ -138,11 +141,28 @@ def explain(
         replays,
         changes.changes if changes else (),
         tuple(checks.checked(answers, main, changes, ic, level)),
-        (*ask.unanswered, *checks.unknown(answers)),
+        (*ask.unanswered, *checks.unknown(answers, level)),
         days,
         ic,
         level,
     )
+
+
+def _last(monitor: IncidentQuestions, state: _State, start: date | None, end: date | None) -> date:
+    """The last session to look at. Raises Error where none was computed or served until then."""
+    known = state.first, state.last
+    name = monitor.strategy_id
+    if known[0] is None or known[1] is None:
+        raise Error(f"nothing to explain: no session of {name!r} was served or computed")
+    last = known[1]
+    if end is not None:
+        last = min(last, monitor.calendar.date_to_session(end, "previous"))
+    if last < known[0] or (start is not None and start > last):
+        raise Error(
+            f"nothing to explain: the sessions of {name!r} that were served or computed are from "
+            f"{known[0]} to {known[1]}"
+        )
+    return last
 
 
 def _read(conn: Connection, monitor: IncidentQuestions) -> _State:
@@ -150,13 +170,17 @@ def _read(conn: Connection, monitor: IncidentQuestions) -> _State:
     references = References(conn, strategy.strategy_id)
     history = History.read(conn, strategy, references, metrics=effects.METRICS)
     alerts = lifecycle.find(conn, strategy.strategy_id)
-    return _State(history, alerts, memory.last_session(conn, strategy.strategy_id))
+    row = {"strategy_id": strategy.strategy_id}
+    first, last = conn.execute(_questions.served_span, row).fetchone() or (None, None)
+    return _State(history, alerts, (first, last) if first is not None else None)
 
 
 def _relevant(decay: Decay | None, start: date | None, end: date) -> Decay | None:
-    """The fall of the IC, unless it began after the range, or was over before."""
-    if decay is None or decay.first > end:
+    """The fall of the IC as it was known at the end; None if it was not, or was over before."""
+    if decay is None or decay.seen > end:
         return None
+    if decay.recovered is not None and decay.recovered > end:
+        return replace(decay, onset=replace(decay.onset, until=None))
     return None if start and decay.recovered and decay.recovered < start else decay
 
 

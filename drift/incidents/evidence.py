@@ -20,6 +20,7 @@ __all__ = ["Effect", "Evidence", "Unanswered"]
 
 OK = "ok"
 HEALTHY = "Nothing is wrong."
+UNSURE = "Nothing wrong was found, but not every question has an answer."
 NAMED = 2  # causes in the headline
 
 
@@ -54,10 +55,10 @@ class Effect:
         >>> Effect("return", 0.02, -0.034, is_share=True).text(-0.034)
         '-3.4%'
         >>> Effect("mean IC", 0.07, None).text(None)
-        ''
+        '–'
         """
         if value is None:
-            return ""
+            return "–"
         return f"{value:+.1%}" if self.is_share else f"{round(value, 3) + 0.0:.3g}"
 
 
@@ -170,7 +171,7 @@ class Evidence:
     def headline(self) -> str:
         """What is wrong, in one or two sentences."""
         if self.is_healthy:
-            return HEALTHY
+            return UNSURE if self.unanswered else HEALTHY
         faults = self.present or self.faults
         shown = [cause for cause in faults if _is_like(cause, faults[0])][:NAMED]
         more = len(faults) - len(shown)

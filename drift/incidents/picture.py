@@ -1,4 +1,4 @@
-"""The IC around an onset, and below when each input moved and what changed."""
+"""Pictures of the answers: the IC, and below when each version served, or each input moved."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from ..report import drawing
 from .movers import BROKEN
 from .onset import Decay
+from .versions import DIFFERS, ServedVersions
 
-__all__ = ["onset_picture"]
+__all__ = ["onset_picture", "versions_picture"]
 
 DRAWN = 120  # sessions before the onset
 MEAN = 20  # sessions of the moving mean
@@ -28,6 +29,22 @@ def onset_picture(decay: Decay) -> bytes:
         lanes=list(_lanes(decay))[:MOST_LANES],
         onset=(decay.first, *decay.interval),
     )
+    return drawing.png(figure)
+
+
+def versions_picture(versions: ServedVersions) -> bytes:
+    """A PNG file; versions that differ from the alias are critical."""
+    ics = [np.nan if ic is None else ic for ic in versions.ics.values()]
+    lanes = [
+        drawing.Lane(
+            part.served or "no name",
+            "critical" if part.verdict == DIFFERS else "",
+            part.first,
+            part.last,
+        )
+        for part in versions.intervals
+    ]
+    figure = drawing.incident_figure(list(versions.ics), np.array(ics), mean=MEAN, lanes=lanes)
     return drawing.png(figure)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from itertools import groupby
 from typing import Any
@@ -83,7 +83,18 @@ class ServedInterval:
 class AliasMove:
     """One time in which the alias of a model pointed at one version.
 
-    `since` and `until` are aware; `until` is None while it does.
+    Attributes
+    ----------
+    model_name, alias, version
+        What pointed at what.
+    since, until
+        The period (aware); `until` is None while it does.
+    by, reason
+        Who set it, and why; a name that was only claimed is marked as such.
+    is_override
+        Whether it was set although the version's files did not verify.
+    removed_by
+        Who removed the alias in the end; None where it moved, or still stands.
     """
 
     model_name: str
@@ -93,6 +104,8 @@ class AliasMove:
     until: datetime | None
     by: str
     reason: str
+    is_override: bool = False
+    removed_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,8 @@ class ServedVersions:
         The states of the alias that touch the range, in order.
     first_alert
         The session of the first alert of a wrong version that was open in the range; None for none.
+    ics
+        The IC of each session that served; None where it is not known.
     """
 
     strategy_id: str
@@ -120,6 +135,7 @@ class ServedVersions:
     intervals: tuple[ServedInterval, ...]
     moves: tuple[AliasMove, ...]
     first_alert: date | None = None
+    ics: Mapping[date, float | None] = field(default_factory=dict)
 
     @property
     def sessions(self) -> int:
@@ -139,7 +155,15 @@ class ServedVersions:
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
         counts = {"sessions": self.sessions, "differing": self.differing, "agrees": self.agrees}
-        return {**asdict(self), **counts}
+        fields = asdict(self)
+        del fields["ics"]
+        return {**fields, **counts}
+
+    def picture(self) -> bytes:
+        """The IC of the sessions, and below when each version served, as a PNG file."""
+        from .picture import versions_picture  # imports matplotlib
+
+        return versions_picture(self)
 
     def lines(self) -> list[str]:
         """The answer as text: a table of the intervals, and sentences."""
@@ -243,14 +267,24 @@ def _moved(result: ServedVersions) -> Iterator[str]:
     """Who set the alias before the range, and every move within it."""
     for model in dict.fromkeys(move.model_name for move in result.moves):
         first, *later = [move for move in result.moves if move.model_name == model]
-        if not later:
+        if not later and first.until is None:
             yield f"{model}@{result.alias} is {first.version}, unchanged since {_who(first)}."
         else:
             yield f"{model}@{result.alias} was {first.version} since {_who(first)}."
         for move in later:
             yield f"{model}@{result.alias} became {move.version} on {_who(move)}."
+        for move in (first, *later):
+            if move.removed_by is not None:
+                when = f"on {_minute(move.until)} by {move.removed_by}"
+                yield f"{model}@{result.alias} was removed {when}."
 
 
 def _who(move: AliasMove) -> str:
     by = f" by {move.by}" if move.by else ""
-    return f"{move.since:%Y-%m-%d %H:%MZ}{by}" + (f": {move.reason}" if move.reason else "")
+    override = " (overridden)" if move.is_override else ""
+    reason = f": {move.reason}" if move.reason else ""
+    return f"{_minute(move.since)}{by}{reason}{override}"
+
+
+def _minute(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%MZ}"

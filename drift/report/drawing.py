@@ -211,7 +211,10 @@ def timeline(sessions: Sequence[date], evaluation: Evaluation) -> Figure:
 
 @dataclass(frozen=True)
 class Lane:
-    """A name, and the sessions from `first` to `last` in which something held."""
+    """A name, and the sessions from `first` to `last` in which something held.
+
+    `severity` is "" where nothing is wrong.
+    """
 
     name: str
     severity: str
@@ -269,8 +272,8 @@ def _draw_lanes(axes: Axes, names: Sequence[str], lanes: Sequence[Lane]) -> None
         axes.broken_barh(
             [(begin - 0.4, end - begin + 0.8)],
             (names.index(lane.name) - 0.31, 0.62),
-            facecolor=SEVERITY_COLORS[lane.severity],
-            hatch=SEVERITY_HATCHES[lane.severity],
+            facecolor=SEVERITY_COLORS.get(lane.severity, BLUE),
+            hatch=SEVERITY_HATCHES.get(lane.severity, ""),
             edgecolor="white",
             linewidth=0.3,
         )

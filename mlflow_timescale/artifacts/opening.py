@@ -25,6 +25,7 @@ from mlflow_timescale.artifacts.databases import database_of, need_database
 from mlflow_timescale.artifacts.in_database import InDatabaseRepository
 from mlflow_timescale.artifacts.locations import CHECKED, IN_DATABASE, canonical, inner_uri, scheme
 from mlflow_timescale.artifacts.proxied import ProxiedRepository, behind_proxy
+from mlflow_timescale.artifacts.spooling import with_spool
 from mlflow_timescale.common.schemes import is_ours
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -40,7 +41,7 @@ def in_database(
     destination is the database; `mlflow-timescale server` sets that.
     """
     if database := database_of(tracking_uri, registry_uri):
-        return InDatabaseRepository(artifact_uri, database, tracking_uri, registry_uri)
+        return with_spool(InDatabaseRepository(artifact_uri, database, tracking_uri, registry_uri))
     if tracking_uri and tracking_uri.startswith(("http:", "https:")):
         path = canonical(artifact_uri).removeprefix(f"{IN_DATABASE}:").lstrip("/")
         return get_artifact_repository(f"mlflow-artifacts:/{path}", tracking_uri, registry_uri)
@@ -64,7 +65,7 @@ def checked_repository(
         _enforce_server_policy(inner)
     database = need_database(artifact_uri, tracking_uri, registry_uri)
     opened = repository(inner, tracking_uri=tracking_uri, registry_uri=registry_uri)
-    return checked.wrap(opened, artifact_uri, database, tracking_uri, registry_uri)
+    return with_spool(checked.wrap(opened, artifact_uri, database, tracking_uri, registry_uri))
 
 
 def proxied_repository(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from mlflow_timescale.db.errors import Error
 
+_BLOCK = 2**20
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | _FLAGS
 _held: set[int] = set()  # descriptors of locks in this process
@@ -109,6 +111,32 @@ def replace(folder: int, name: str, content: bytes) -> None:
         os.fdatasync(descriptor)
     os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     os.fsync(folder)
+
+
+def copy(folder: int, name: str, source: Path, *, sync: bool) -> int:
+    """Copy a file into the folder; return its size. A part of it does not stay."""
+    descriptor = open_file(folder, name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        with source.open("rb") as read, os.fdopen(descriptor, "wb", closefd=False) as write:
+            shutil.copyfileobj(read, write, _BLOCK)
+        if sync:
+            os.fdatasync(descriptor)
+        return os.fstat(descriptor).st_size
+    except BaseException:
+        os.unlink(name, dir_fd=folder)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder: int, name: str) -> int:
+    """Remove a file; return the size that it had, 0 where there is none."""
+    try:
+        size = os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return 0
+    return size
 
 
 def write_all(descriptor: int, content: bytes) -> None:

@@ -78,9 +78,41 @@ class Outbox:
         Exception
             What `now` raises, unless it is an outage; SpoolError, SpoolFull.
         """
+        return self._attempt(
+            lambda: self._patience.wait(now, seconds), record, spooled, seconds=seconds
+        )
+
+    def write_long(
+        self,
+        now: Callable[[], T],
+        record: Callable[[], Record],
+        spooled: Callable[[], T],
+        *,
+        probe: Callable[[], object],
+        seconds: float = PATIENCE_SECONDS,
+    ) -> T:
+        """As `write`, for a write that may take long: only `probe` has to end in time.
+
+        `now` runs in the thread of the caller, so that it reads nothing after the call.
+        """
+
+        def attempt() -> T:
+            self._patience.wait(probe, seconds)
+            return now()
+
+        return self._attempt(attempt, record, spooled, seconds=seconds)
+
+    def _attempt(
+        self,
+        attempt: Callable[[], T],
+        record: Callable[[], Record],
+        spooled: Callable[[], T],
+        *,
+        seconds: float,
+    ) -> T:
         if self.spool.is_empty() or self._catches_up(seconds):
             try:
-                return self._patience.wait(now, seconds)
+                return attempt()
             except Exception as exc:
                 if not isinstance(exc, TooSlow) and not self._is_outage(exc):
                     raise

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, NamedTuple
 
 _FRAME = struct.Struct(">II")
@@ -36,6 +37,8 @@ class Record:
         What `spool status` shows of it, and the reason of a refusal.
     is_kept
         Whether a full spool keeps it even if its policy is to drop the oldest records.
+    file
+        A file that waits with the record: the one to copy, and from then on the copy.
 
     Examples
     --------
@@ -50,6 +53,7 @@ class Record:
     appended_at: datetime | None = None
     note: str = ""
     is_kept: bool = False
+    file: Path | None = None
 
 
 class Frame(NamedTuple):
@@ -67,6 +71,13 @@ class Damaged(Exception):
         self.start, self.is_torn = start, is_torn
 
 
+def file_name(record_id: str) -> str:
+    """The name of the file that waits with a record. Raises ValueError for an id with slashes."""
+    if "/" in record_id or "\0" in record_id:
+        raise ValueError(f"the id {record_id!r} of a record with a file has a slash or NUL")
+    return f"file-{record_id}"
+
+
 def encode(record: Record) -> bytes:
     """The frame of a record. Raises ValueError for a body of more than 2 GB."""
     moment = record.appended_at or datetime.now(timezone.utc)
@@ -76,6 +87,8 @@ def encode(record: Record) -> bytes:
         header["note"] = record.note
     if record.is_kept:
         header["kept"] = True
+    if record.file is not None:
+        header["file"] = True
     payload = json.dumps(header).encode() + b"\n" + record.body
     if len(payload) > LARGEST:
         raise ValueError(f"a record of {len(payload)} bytes; a spool takes up to {LARGEST}")
@@ -119,7 +132,14 @@ def _record(data: bytes, start: int, end: int) -> Record:
     try:
         fields = json.loads(header)
         moment = datetime.fromisoformat(fields["at"])
-        note, is_kept = fields.get("note", ""), fields.get("kept", False)
-        return Record(fields["kind"], fields["id"], body, moment, note, is_kept)
+        return Record(
+            fields["kind"],
+            fields["id"],
+            body,
+            moment,
+            fields.get("note", ""),
+            fields.get("kept", False),
+            Path(file_name(fields["id"])) if fields.get("file") else None,
+        )
     except (ValueError, KeyError, TypeError) as exc:
         raise Damaged(start, is_torn=False) from exc

@@ -50,10 +50,10 @@ def repaired(directory: int, number: int, now: State, checked: int = 0) -> int:
 
 
 def waiting_bytes(directory: int, now: State, numbers: Sequence[int]) -> int:
-    """The bytes of all segments that wait."""
+    """The bytes of all segments and files that wait."""
     waiting = [n for n in numbers if n >= now.segment]
     total = sum(state.size(directory, number) for number in waiting)
-    return total - (now.offset if now.segment in waiting else 0)
+    return total - (now.offset if now.segment in waiting else 0) + now.files
 
 
 def skip_oldest(directory: int, now: State, excess: int) -> tuple[State, int]:

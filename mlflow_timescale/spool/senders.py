@@ -16,12 +16,17 @@ def _serving(uri: DatabaseURI) -> Sender:
     return cast("Sender", packages.attribute("drift", "serving.spooled").sender_of(uri))
 
 
+def _artifacts(uri: DatabaseURI) -> Sender:
+    return cast("Sender", import_module("mlflow_timescale.artifacts.spooled").sender_of(uri))
+
+
 def _tracking(uri: DatabaseURI) -> Sender:
-    # By its name, when it is needed: the stores stand above the spool.
     return cast("Sender", import_module("mlflow_timescale.tracking.spooled").sender_of(uri))
 
 
+# By their names, when they are needed: they stand above the spool.
 _MAKERS: Mapping[str, Callable[[DatabaseURI], Sender]] = {
+    "artifact": _artifacts,
     "serving": _serving,
     "tracking": _tracking,
 }

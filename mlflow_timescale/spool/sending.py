@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from mlflow_timescale.spool import state
+from mlflow_timescale.spool import folder, state
 from mlflow_timescale.spool.records import Frame, Record
 
 _RECORDS, _BYTES = 4096, 2**22  # of one batch
@@ -74,8 +74,8 @@ def batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
 class Sending:
     """One pass over a segment: sends batches, and notes after each how far it is.
 
-    `note` stores an offset, and how many records the database has since the last one. `is_over`
-    ends a batch whose records are sent one by one.
+    `note` stores an offset, and since the last one how many records are sent and how many bytes of
+    files are free. `is_over` ends a batch whose records are sent one by one.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Sending:
         directory: int,
         sender: Sender,
         counts: Counter[str],
-        note: Callable[[int, int], None],
+        note: Callable[[int, int, int], None],
         is_over: Callable[[], bool],
     ) -> None:
         self._directory, self._sender, self._note = directory, sender, note
@@ -97,10 +97,10 @@ class Sending:
             return
         self._counts["sent"] += new
         self._counts["repeated"] += len(batch) - new
-        self._note(batch[-1].end, new)
+        self._note(batch[-1].end, new, sum(map(self._free, batch)))
 
     def _send_each(self, batch: list[Frame]) -> None:
-        end = sent = 0
+        end = sent = freed = 0
         try:
             for frame in batch:
                 try:
@@ -110,14 +110,23 @@ class Sending:
                     is_first = not self._counts["refused"]
                     state.refuse(self._directory, frame.record, str(exc), is_first=is_first)
                     self._counts["refused"] += 1
-                    self._note(frame.end, sent)
-                    end = sent = 0
+                    self._note(frame.end, sent, freed + self._size(frame))
+                    end = sent = freed = 0
                     continue
                 self._counts["sent" if is_new else "repeated"] += 1
-                sent += is_new
-                end = frame.end
+                end, sent, freed = frame.end, sent + is_new, freed + self._free(frame)
                 if self._is_over():
                     break
         finally:
             if end:
-                self._note(end, sent)
+                self._note(end, sent, freed)
+
+    def _size(self, frame: Frame) -> int:
+        """The bytes of the file of a refused record, which stays and waits no longer."""
+        file = frame.record.file
+        return 0 if file is None or not file.exists() else file.stat().st_size
+
+    def _free(self, frame: Frame) -> int:
+        """Remove the file of a record that is sent; the bytes that it had."""
+        file = frame.record.file
+        return 0 if file is None else folder.remove(self._directory, file.name)

@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from mlflow_timescale.db.errors import Error
 from mlflow_timescale.spool import folder, segments, state
 from mlflow_timescale.spool.folder import SpoolError
-from mlflow_timescale.spool.records import Record, encode
+from mlflow_timescale.spool.records import Frame, Record, encode, file_name
 from mlflow_timescale.spool.sending import Drained, Sender, Sending, batches
 from mlflow_timescale.spool.state import State
 from mlflow_timescale.spool.status import Status
@@ -97,17 +98,19 @@ class Spool:
         return f"Spool({str(self.path)!r})"
 
     def append(self, record: Record) -> None:
-        """Add a record at the end. Raises SpoolError, SpoolFull, OSError."""
+        """Add a record, with a copy of its file. Raises SpoolError, SpoolFull, OSError."""
         content = encode(record)
-        while not self._append(content):
-            time.sleep(_POLL_SECONDS)
+        with self._copied(record) as size:
+            while not self._append(content, size):
+                time.sleep(_POLL_SECONDS)
 
     def is_empty(self) -> bool:
         """Whether no record waits."""
         if not self.path.exists():
             return True
         with folder.opened(self.path) as directory:
-            return _waiting(directory, State.read(directory)) == 0
+            now = State.read(directory)
+            return _waiting(directory, now) == now.files
 
     def waiting(self, containing: bytes = b"") -> Iterator[Record]:
         """What waits, in order; with `containing`, only the records with these bytes."""
@@ -117,7 +120,7 @@ class Spool:
             now = State.read(directory)
             for number in state.segments(directory):
                 for frame in segments.frames_of(directory, number, now, containing):
-                    yield frame.record
+                    yield self._with_file(frame).record
 
     def drain(
         self, send: Callable[[Record], bool] | Sender, *, seconds: float | None = None
@@ -201,12 +204,34 @@ class Spool:
         with folder.locked(directory, _APPENDING):
             yield
 
-    def _append(self, content: bytes) -> bool:
+    @contextmanager
+    def _copied(self, record: Record) -> Iterator[int]:
+        """The size of the copy of a record's file, which goes again if the block fails."""
+        if record.file is None:
+            yield 0
+            return
+        name = file_name(record.record_id)
+        with folder.opened(self.path) as directory:
+            try:
+                size = folder.copy(directory, name, record.file, sync=self.fsync == "always")
+            except OSError as exc:
+                raise SpoolError(
+                    f"cannot copy {record.file} to the spool {self.path}: {exc.strerror}"
+                ) from exc
+            try:
+                yield size
+            except BaseException:
+                folder.remove(directory, name)
+                raise
+
+    def _append(self, content: bytes, file_size: int) -> bool:
         """Append a frame; False where the spool is full, and its policy is to wait."""
         with folder.opened(self.path) as directory, self._appending(directory):
             now, numbers = State.read(directory), state.segments(directory)
-            if not self._make_room(directory, now, numbers, len(content)):
+            if not self._make_room(directory, now, numbers, len(content) + file_size):
                 return False
+            if file_size:
+                State.read(directory).advanced(0, 0, freed=-file_size).write(directory)
             number = self._segment(directory, now, numbers)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             descriptor = folder.open_file(directory, state.segment_name(number), flags)
@@ -274,16 +299,24 @@ class Spool:
             return False
         number = numbers[0]
 
-        def note(offset: int, sent: int) -> None:
+        def note(offset: int, sent: int, freed: int) -> None:
             with self._appending(directory):
-                State.read(directory).advanced(number, offset, sent=sent).write(directory)
+                was = State.read(directory)
+                was.advanced(number, offset, sent=sent, freed=freed).write(directory)
 
         sending = Sending(directory, sender, counts, note, lambda: _is_over(end))
-        for batch in batches(segments.frames_of(directory, number, now)):
+        for batch in batches(map(self._with_file, segments.frames_of(directory, number, now))):
             sending.send(batch)
             if _is_over(end):
                 return False
         return self._finish(directory, number)
+
+    def _with_file(self, frame: Frame) -> Frame:
+        """A frame whose record knows where its file is."""
+        file = frame.record.file
+        if file is None:
+            return frame
+        return Frame(replace(frame.record, file=self.path / file), frame.end)
 
     def _finish(self, directory: int, number: int) -> bool:
         """Remove a segment that is sent to its end; False where it is the last, and stays."""

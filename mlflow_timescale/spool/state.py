@@ -18,13 +18,15 @@ _SEGMENT, _DAMAGED = "segment-", "damaged-"
 class State:
     """What was sent: all segments before `segment`, and `offset` bytes of that one.
 
-    `dropped` counts the records that a full spool dropped, `sent` those that the database has.
+    `dropped` counts the records that a full spool dropped, `sent` those that the database has;
+    `files` are the bytes of the files that wait.
     """
 
     segment: int = 0
     offset: int = 0
     sent: int = 0
     dropped: int = 0
+    files: int = 0
 
     @classmethod
     def read(cls, directory: int) -> State:
@@ -41,7 +43,9 @@ class State:
     def write(self, directory: int) -> None:
         folder.replace(directory, _STATE, json.dumps(asdict(self)).encode())
 
-    def advanced(self, segment: int, offset: int, *, sent: int = 0, dropped: int = 0) -> State:
+    def advanced(
+        self, segment: int, offset: int, *, sent: int = 0, dropped: int = 0, freed: int = 0
+    ) -> State:
         """The state after more records; never back, where records were dropped while being sent."""
         place = max((self.segment, self.offset), (segment, offset))
         return replace(
@@ -50,6 +54,7 @@ class State:
             offset=place[1],
             sent=self.sent + sent,
             dropped=self.dropped + dropped,
+            files=max(0, self.files - freed),
         )
 
 
@@ -130,7 +135,7 @@ def refuse(directory: int, record: Record, reason: str, *, is_first: bool = True
 
 
 def refused(directory: int) -> list[Refused]:
-    """The records that the database refused, in their order."""
+    """The records that the database refused, in their order; their files stay."""
     records, _ = _readable(folder.read(directory, _REFUSED))
     return [Refused(record, record.note) for record in records]
 

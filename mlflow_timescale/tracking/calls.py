@@ -17,6 +17,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from mlflow_timescale.common.text import SURROGATES
 from mlflow_timescale.db.rights import lacking, refusal_in
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.schema import no_spool_for_it
 from mlflow_timescale.spool.outages import is_outage
 from mlflow_timescale.spool.places import spool_of
 from mlflow_timescale.tracking import refused_text
@@ -106,12 +107,7 @@ def _name_outage(exc: Exception, store: Any) -> None:
     """Raise one line for a call that cannot wait in the spool of the store's URI."""
     uri = getattr(store, "db_uri", None)
     if uri and _is_unexpected(exc) and is_outage(exc) and spool_of(DatabaseURI.parse(uri)):
-        reason = str(exc).partition("\n")[0]
-        raise MlflowException(
-            f"the database is away ({reason}), and this call cannot wait in the spool: only writes "
-            f"to runs can",
-            TEMPORARILY_UNAVAILABLE,
-        ) from exc
+        raise MlflowException(no_spool_for_it(exc), TEMPORARILY_UNAVAILABLE) from exc
 
 
 def _is_conflict(exc: Exception) -> bool:

@@ -8,7 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunInputs, RunStatus, RunTag
+from mlflow.entities import (
+    LoggedModel,
+    LoggedModelParameter,
+    LoggedModelTag,
+    Metric,
+    Param,
+    Run,
+    RunData,
+    RunInfo,
+    RunInputs,
+    RunStatus,
+    RunTag,
+)
 from mlflow.entities.run_outputs import RunOutputs
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
@@ -49,6 +61,35 @@ def history(stored: Sequence[Metric], calls: Iterable[Call], key: str) -> list[M
             if metric.key == key:
                 every.setdefault((metric.timestamp, metric.step, str(metric.value)), metric)
     return sorted(every.values(), key=lambda m: (m.timestamp, m.step, m.value))
+
+
+def model(stored: LoggedModel, calls: Iterable[Call]) -> LoggedModel:
+    """A model after some calls."""
+    tags, params, status = dict(stored.tags), dict(stored.params), stored.status
+    for call in calls:
+        if call.method == "finalize_logged_model":
+            [status] = call.arguments
+        elif call.method == "log_logged_model_params":
+            params |= {param.key: param.value for param in call.arguments[0]}
+        elif call.method == "set_logged_model_tags":
+            tags |= {tag.key: tag.value for tag in call.arguments[0]}
+        elif call.method == "delete_logged_model_tag":
+            tags.pop(call.arguments[0], None)
+    return LoggedModel(
+        stored.experiment_id,
+        stored.model_id,
+        stored.name,
+        stored.artifact_location,
+        stored.creation_timestamp,
+        stored.last_updated_timestamp,
+        stored.model_type,
+        stored.source_run_id,
+        status,
+        stored.status_message,
+        [LoggedModelTag(key, value) for key, value in tags.items()],
+        [LoggedModelParameter(key, value) for key, value in params.items()],
+        stored.metrics,
+    )
 
 
 class _Changing:

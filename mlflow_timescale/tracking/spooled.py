@@ -20,6 +20,7 @@ from mlflow.entities import (
     LoggedModelInput,
     LoggedModelOutput,
     LoggedModelParameter,
+    LoggedModelStatus,
     LoggedModelTag,
     Metric,
     Param,
@@ -36,6 +37,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.spool import Record, Refusal, Sender
 from mlflow_timescale.spool.outages import is_outage
 from mlflow_timescale.tracking import create, points
+from mlflow_timescale.tracking.logged_models import NewModel
 from mlflow_timescale.tracking.session import driver
 from mlflow_timescale.tracking.store import (
     TimescaleTracking,
@@ -55,6 +57,7 @@ _ENTITIES: dict[str, Any] = {
         LoggedModelInput,
         LoggedModelOutput,
         LoggedModelParameter,
+        LoggedModelStatus,
         LoggedModelTag,
         Metric,
         Param,
@@ -70,7 +73,8 @@ class Call:
     Attributes
     ----------
     method
-        Of the tracking store; "create_run" takes what `create.NewRun` holds, and its artifact URI.
+        Of the tracking store; "create_run" takes what `create.NewRun` holds, and its artifact URI,
+        "create_logged_model" what `NewModel` holds.
     run_id
         The run, or logged model, that it writes to.
     arguments
@@ -101,7 +105,7 @@ class Call:
         """Whether only the id keeps its effect from coming twice."""
         if self.method == "log_batch":
             return bool(self.arguments[2])
-        return self.method != "create_run"
+        return self.method not in ("create_run", "create_logged_model")
 
     @property
     def is_points(self) -> bool:
@@ -132,6 +136,23 @@ def new_run(call: Call) -> tuple[create.NewRun, str]:
     experiment_id, user_id, start_time, name, tags, artifact_uri = call.arguments
     new = create.NewRun(experiment_id, user_id, start_time, name, tags, run_id=call.run_id)
     return new, artifact_uri
+
+
+def new_model(call: Call) -> NewModel:
+    """The logged model that a call of create_logged_model makes."""
+    *fields, created_ms, artifact_location = call.arguments
+    experiment_id, name, source_run_id, tags, params, model_type = fields
+    return NewModel(
+        experiment_id,
+        name,
+        source_run_id,
+        tags,
+        params,
+        model_type,
+        created_ms,
+        artifact_location,
+        call.run_id,
+    )
 
 
 def to_record(call: Call) -> Record:
@@ -236,6 +257,9 @@ def _make(store: TimescaleTracking, conn: db.Connection, calls: list[Call]) -> i
 
 def _apply(store: TimescaleTracking, conn: db.Connection, call: Call) -> bool:
     """Make a call, except for its points; False for a run that exists already."""
+    if call.method == "create_logged_model":
+        store._insert_model(new_model(call))
+        return True
     if call.method != "create_run":
         getattr(store, call.method)(call.run_id, *call.arguments)
         return True
@@ -256,6 +280,8 @@ def _outages_named(uri: DatabaseURI) -> Iterator[None]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, LoggedModelStatus):
+        return {"LoggedModelStatus": {"value": value.value}}
     if isinstance(value, _MlflowObject):
         return {type(value).__name__: {name: _plain(item) for name, item in value}}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -7,15 +7,13 @@ add what waits. Everything else is MLflow's, and needs the database.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy
 from mlflow.entities import Experiment, Metric, Param, Run, RunData, RunInfo, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.validation import _validate_param, _validate_tag
@@ -24,7 +22,7 @@ from mlflow_timescale import db
 from mlflow_timescale.common import logs
 from mlflow_timescale.db.errors import ConnectionFailed
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.spool import Away, Outbox, Spool
+from mlflow_timescale.spool import Outbox, Spool
 from mlflow_timescale.spool.outages import is_outage
 from mlflow_timescale.spool.places import patience_of
 from mlflow_timescale.spool.senders import sender_of
@@ -34,12 +32,13 @@ from mlflow_timescale.tracking.known import KnownExperiments
 from mlflow_timescale.tracking.points import points
 from mlflow_timescale.tracking.session import driver
 from mlflow_timescale.tracking.spooled import Call
+from mlflow_timescale.tracking.spooling_models import SpoolingModels
 from mlflow_timescale.tracking.store import (
-    TimescaleTracking,
     TimescaleTrackingStore,
     WorkspaceAwareTimescaleTrackingStore,
     checked_batch,
 )
+from mlflow_timescale.tracking.unavailable import named, unavailable
 
 T = TypeVar("T")
 logger = logs.logger(__name__)
@@ -47,7 +46,7 @@ _REMEMBERED = 256  # runs of this process
 _CLAIMS = 3  # the revision of the schema that keeps the ids of writes
 
 
-class SpoolingTracking(TimescaleTracking):
+class SpoolingTracking(SpoolingModels):
     """What both stores with a spool do differently from those without."""
 
     def __init__(
@@ -68,7 +67,9 @@ class SpoolingTracking(TimescaleTracking):
             spool, sender_of(self._uri), is_outage=self._is_outage, what="writes to runs"
         )
         self._known = KnownExperiments(spool)
-        self._runs: dict[str, Run] = {}  # of this process, as it has read them last
+        # Of this process, as it has read them last.
+        self._runs: dict[str, Run] = {}
+        self._models = {}
         try:
             self._connect()
         except MlflowException as exc:
@@ -202,7 +203,7 @@ class SpoolingTracking(TimescaleTracking):
     def _root(self, experiment_id: str) -> str:
         experiment = self._known.get(experiment_id, self._workspace())
         if experiment is None:
-            raise _unavailable(
+            raise unavailable(
                 f"the database is away, and the spool {self._outbox.spool.path} has not seen the "
                 f"experiment {experiment_id}: a run can start offline in an experiment that was "
                 f"used with this spool before"
@@ -213,7 +214,7 @@ class SpoolingTracking(TimescaleTracking):
         self, name: str, artifact_location: str | None = None, tags: Any = None
     ) -> str:
         create_ = partial(super().create_experiment, name, artifact_location, tags)
-        with _named(f"a new experiment ({name!r}) cannot wait in the spool"):
+        with named(f"a new experiment ({name!r}) cannot wait in the spool"):
             experiment_id = self._outbox.read(create_, seconds=self._seconds)
         self.get_experiment(experiment_id)
         return experiment_id
@@ -223,7 +224,7 @@ class SpoolingTracking(TimescaleTracking):
         if self._is_completing:  # MLflow's constructor, which reads the default experiment
             experiment = read()
         else:
-            with _named(f"the spool has not seen the experiment {experiment_id}"):
+            with named(f"the spool has not seen the experiment {experiment_id}"):
                 experiment = self._outbox.read(
                     read,
                     lambda: self._known.get(experiment_id, self._workspace()),
@@ -234,7 +235,7 @@ class SpoolingTracking(TimescaleTracking):
 
     def get_experiment_by_name(self, experiment_name: str) -> Experiment | None:
         read = partial(super().get_experiment_by_name, experiment_name)
-        with _named(f"the spool has not seen the experiment {experiment_name!r}"):
+        with named(f"the spool has not seen the experiment {experiment_name!r}"):
             experiment = self._outbox.read(
                 read,
                 lambda: self._known.named(experiment_name, self._workspace()),
@@ -249,7 +250,7 @@ class SpoolingTracking(TimescaleTracking):
         waiting = self._waiting(run_id)
         new = overlay.created(waiting)
         if new is None:
-            with _named(f"what it holds of run {run_id} cannot be read"):
+            with named(f"what it holds of run {run_id} cannot be read"):
                 new = self._remember(
                     self._outbox.read(
                         partial(super().get_run, run_id),
@@ -272,7 +273,7 @@ class SpoolingTracking(TimescaleTracking):
             return read(run_id, metric_key, max_results, page_token)
         stored: list[Metric] = []
         if overlay.created(waiting) is None:
-            with _named(f"what it holds of run {run_id} cannot be read"):
+            with named(f"what it holds of run {run_id} cannot be read"):
                 stored = self._outbox.read(partial(read, run_id, metric_key), seconds=self._seconds)
         every = overlay.history(stored, waiting, metric_key)
         offset = SearchUtils.parse_start_offset_from_page_token(page_token)
@@ -329,25 +330,12 @@ def _require_claims(uri: DatabaseURI, seconds: float) -> None:
         with db.connect(uri, autocommit=True, connect_timeout=seconds) as conn:
             state = db.read_state(conn)
     except ConnectionFailed as exc:
-        raise _unavailable(str(exc)) from exc
+        raise unavailable(str(exc)) from exc
     if state is not None and state.revision < _CLAIMS:
         raise MlflowException(
             f"{uri} has schema revision {state.revision}, and a spool needs {_CLAIMS}: its "
             f"administrator runs `mlflow-timescale migrate` once, or leave out spool="
         )
-
-
-@contextmanager
-def _named(what: str) -> Iterator[None]:
-    """Raise one line that names what an outage makes impossible."""
-    try:
-        yield
-    except Away as exc:
-        raise _unavailable(f"{exc}, and {what}") from exc
-
-
-def _unavailable(text: str) -> MlflowException:
-    return MlflowException(text, TEMPORARILY_UNAVAILABLE)
 
 
 def _unknown(run_id: str) -> Run:

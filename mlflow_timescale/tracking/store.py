@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
+from mlflow.entities import LifecycleStage, LoggedModel, Metric, Param, Run, RunTag
 from mlflow.entities.entity_type import EntityAssociationType
 from mlflow.entities.metric import MetricWithRunId
 from mlflow.exceptions import MlflowException
@@ -35,7 +35,7 @@ from mlflow_timescale.artifacts import boundaries, removal
 from mlflow_timescale.db import Connection, load, rows
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.schema import prepare, wait_for
-from mlflow_timescale.tracking import create, deletion, history, runs, search, writes
+from mlflow_timescale.tracking import create, deletion, history, logged_models, runs, search, writes
 from mlflow_timescale.tracking.calls import guarded
 from mlflow_timescale.tracking.errors import ParamsChanged
 from mlflow_timescale.tracking.points import MetricPoints, points
@@ -153,6 +153,12 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
             root = create.insert(conn, new, "", self._workspace(), artifact_uri)
             if root:
                 create.insert(conn, new, root, self._workspace(), artifact_uri)
+
+    def _insert_model(self, new: logged_models.NewModel) -> LoggedModel:
+        """Insert a logged model whose id and place are given."""
+        with self.ManagedSessionMaker(read_only=False) as session:
+            self._check_experiment_is_active(self.get_experiment(new.experiment_id))
+            return logged_models.insert(session, new)
 
     def get_run(self, run_id: str) -> Run:
         with autocommit(self.read_engine or self.engine) as conn:

@@ -1,15 +1,19 @@
 -- name: served_signals
--- Which signals did a strategy serve in each session, for how many names, and when last?
-SELECT p.session, s.signal_name, s.horizon, s.model_name, s.model_version,
-    count(DISTINCT p.entity_id) FILTER (WHERE p.signal <> 'NaN') AS names,
-    max(p.signal_time) AS signal_time
-FROM mlops.drift_prediction_points AS p
+-- Which signals did a strategy serve in each session, how many predictions, and when last? Grouped
+-- before the join, without distinct names: a third of the time for three years of 3,000 names.
+SELECT p.session, s.signal_name, s.horizon, s.model_name, s.model_version, p.predictions,
+    p.signal_time
+FROM (
+    SELECT session, signal_id, count(*) FILTER (WHERE signal <> 'NaN') AS predictions,
+        max(signal_time) AS signal_time
+    FROM mlops.drift_prediction_points
+    WHERE session BETWEEN %(start)s AND %(end)s AND signal_id = ANY (ARRAY(
+            SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
+        ))
+    GROUP BY session, signal_id
+) AS p
 JOIN mlops.drift_signals AS s USING (signal_id)
-WHERE p.session BETWEEN %(start)s AND %(end)s AND p.signal_id = ANY (ARRAY(
-        SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
-    ))
-GROUP BY p.session, s.signal_id
-ORDER BY p.session, max(p.signal_time), s.signal_id;
+ORDER BY p.session, p.signal_time, p.signal_id;
 
 -- name: served_model_uris
 -- Under which names did a strategy load its models?
@@ -124,3 +128,31 @@ FROM mlops.migrations
 WHERE applied_at >= %(start)s AND applied_at < %(end)s
 GROUP BY applied_at::date
 ORDER BY day;
+
+-- name: served_span
+-- What are the first and the last session of which features and outputs are recorded?
+SELECT min(session), max(session) FROM mlops.served_blocks
+WHERE signal_id = ANY (ARRAY(
+    SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
+));
+
+-- name: alias_states
+-- What an alias of a model pointed at in a period, who set it, and who removed it. Users as JSON: a
+-- schema that waits for its migration has no such columns.
+SELECT version, valid_from AS since, valid_to AS until, coalesce(reason, '') AS reason,
+    db_user, state ->> 'authenticated_user' AS authenticated, coalesce(
+        state ->> 'claimed_user',
+        CASE WHEN state ->> 'authenticated_user' IS NULL THEN mlflow_user END
+    ) AS claimed,
+    coalesce((detail ->> 'override')::boolean, false) AS is_override,
+    coalesce(ended, '') = 'deleted' AS is_removed,
+    coalesce(ended_db_user, '') AS ended_db_user,
+    state ->> 'ended_authenticated_user' AS ended_authenticated, coalesce(
+        state ->> 'ended_claimed_user',
+        CASE WHEN state ->> 'ended_authenticated_user' IS NULL THEN ended_mlflow_user END
+    ) AS ended_claimed
+FROM mlops.registry_history AS h
+CROSS JOIN LATERAL to_jsonb(h) AS state
+WHERE workspace = 'default' AND name = %(model)s AND kind = 'alias' AND subject = %(alias)s
+    AND valid_from < %(end)s AND (valid_to IS NULL OR valid_to > %(start)s)
+ORDER BY valid_from;

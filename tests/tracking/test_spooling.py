@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,8 +15,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from support.outages import Switch
 
+from benchmarks.databases import Switch
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.spool import Spool
 from mlflow_timescale.tracking.opening import open_store
@@ -78,8 +79,12 @@ def create(store: SpoolingTracking, name: str = "run") -> str:
 
 
 def wait_until_sent(store: SpoolingTracking) -> None:
+    wait_until_empty(store._outbox.spool)
+
+
+def wait_until_empty(spool: Spool) -> None:
     end = time.monotonic() + 60
-    while not store._outbox.spool.is_empty():
+    while not spool.is_empty():
         assert time.monotonic() < end
         time.sleep(0.05)
 
@@ -300,12 +305,86 @@ def test_mlflow_itself_notices_no_outage(uri: str, shared: DatabaseURI, switch: 
             mlflow.log_input(mlflow.data.from_pandas(pd.DataFrame({"x": [1.0]}), name="d"))
             assert mlflow.get_run(run.info.run_id).data.metrics["loss"] == 1.0
         assert mlflow.get_run(run.info.run_id).info.status == "FINISHED"
-    end = time.monotonic() + 60
-    spool = Spool(DatabaseURI.parse(uri).option("spool"))
-    while not spool.is_empty():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until_empty(Spool(DatabaseURI.parse(uri).option("spool")))
     stored = MlflowClient(shared.url).get_run(run.info.run_id)
     assert stored.data.metrics == {"loss": 1.0, "acc": 0.5}
     assert stored.info.status == "FINISHED"
     assert len(stored.inputs.dataset_inputs) == 1
+
+
+def test_artifacts_of_an_outage_arrive_with_their_checksums(
+    uri: str, shared: DatabaseURI, switch: Switch, tmp_path: Path
+) -> None:
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("artifacts")
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a.bin").write_bytes(b"a" * 100_000)
+    (folder / "b.txt").write_text("b")
+    spool = Spool(DatabaseURI.parse(uri).option("spool"))
+    with mlflow.start_run() as run:
+        mlflow.log_text("before", "before.txt")
+        with switch.away():
+            mlflow.log_text("text", "texts/one.txt")
+            mlflow.log_artifacts(str(folder), "folder")
+            shutil.rmtree(folder)
+            assert spool.status().bytes > 100_000
+            with pytest.raises(MlflowException, match="only uploads of artifacts can wait"):
+                mlflow.artifacts.list_artifacts(run_id=run.info.run_id)
+        wait_until_empty(spool)
+    assert spool.status().refused == []
+    assert not list(spool.path.glob("file-*"))
+    mlflow.set_tracking_uri(shared.url)
+    stored = Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=""))
+    names = sorted(p.relative_to(stored).as_posix() for p in stored.rglob("*") if p.is_file())
+    assert names == ["before.txt", "folder/b.txt", "folder/deep/a.bin", "texts/one.txt"]
+    assert (stored / "folder/deep/a.bin").read_bytes() == b"a" * 100_000
+
+
+def test_an_artifact_whose_bytes_changed_in_the_spool_is_refused(
+    uri: str, shared: DatabaseURI, switch: Switch
+) -> None:
+    mlflow.set_tracking_uri(uri)
+    spool = Spool(DatabaseURI.parse(uri).option("spool"))
+    mlflow.set_experiment("changed")
+    with mlflow.start_run(), switch.away():
+        mlflow.log_text("text", "one.txt")
+        [file] = spool.path.glob("file-*")
+        file.write_text("else")
+    wait_until_empty(spool)
+    [refused] = spool.status().refused
+    assert "the bytes of one.txt changed" in refused.reason
+    assert file.read_text() == "else"
+
+
+class Doubles(mlflow.pyfunc.PythonModel):
+    def predict(self, model_input: list[float]) -> list[float]:
+        return [2 * value for value in model_input]
+
+
+def test_a_model_of_an_outage_can_be_loaded_afterwards(
+    uri: str, shared: DatabaseURI, switch: Switch
+) -> None:
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("models")
+    with switch.away(), mlflow.start_run() as run:
+        info = mlflow.pyfunc.log_model(
+            name="model", python_model=Doubles(), pip_requirements=["mlflow"]
+        )
+        model = mlflow.get_logged_model(info.model_id)
+        assert (model.status, model.source_run_id) == ("READY", run.info.run_id)
+        with pytest.raises(MlflowException) as failure:
+            mlflow.register_model(info.model_uri, "doubles")
+        assert "\n" not in failure.value.message
+        assert "the database is away" in failure.value.message
+    spool = Spool(DatabaseURI.parse(uri).option("spool"))
+    wait_until_empty(spool)
+    assert spool.status().refused == []
+    mlflow.set_tracking_uri(shared.url)
+    stored = mlflow.get_logged_model(info.model_id)
+    assert stored.to_dictionary() | {"last_updated_timestamp": 0} == model.to_dictionary() | {
+        "last_updated_timestamp": 0
+    }
+    assert mlflow.pyfunc.load_model(info.model_uri).predict([1.0, 2.0]) == [2.0, 4.0]
+    outputs = mlflow.get_run(run.info.run_id).outputs.model_outputs
+    assert [output.model_id for output in outputs] == [info.model_id]

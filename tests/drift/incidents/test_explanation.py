@@ -23,8 +23,11 @@ from drift.incidents.causes import Cause
 from drift.incidents.decisions import Decision
 from drift.incidents.evidence import Effect, Unanswered
 from drift.incidents.explanation import Explanation
+from drift.incidents.onset import Decay
+from drift.metrics.cusum import Onset
 from feature_store import FeatureStore
 from mlflow_timescale.cli import cli
+from mlflow_timescale.db import Error
 from mlflow_timescale.db.uri import DatabaseURI
 
 NAMES = [f"N{number:02d}" for number in range(24)]
@@ -132,7 +135,9 @@ def test_the_sessions_before_the_fault_are_healthy(
 
 def test_a_healthy_day_is_a_few_lines(monitor: Callable[[str], DriftMonitor]) -> None:
     explained = monitor("healthy").explain(log=False)
-    assert (explained.status, explained.headline) == ("ok", "Nothing is wrong.")
+    assert explained.status == "ok"
+    # The model is a label of the caller's: neither its version nor a replay can be compared.
+    assert explained.headline == "Nothing wrong was found, but not every question has an answer."
     assert explained.decisions == explained.causes == ()
     assert len(explained.lines()) < 10
     assert any("1,440 served cells (2 features, 30 sessions" in line for line in explained.checked)
@@ -140,6 +145,24 @@ def test_a_healthy_day_is_a_few_lines(monitor: Callable[[str], DriftMonitor]) ->
     assert "<img" not in page
     assert "<table" not in page
     assert "1,440 served cells" in page
+
+
+def test_dates_without_sessions_are_an_error_and_a_weekend_is_none(
+    monitor: Callable[[str], DriftMonitor], filled: tuple[DatabaseURI, list[date]]
+) -> None:
+    days, late = filled[1], monitor("late")
+    saturday, sunday = date(2024, 3, 9), date(2024, 3, 31)
+    explained = late.explain(saturday, sunday, log=False)
+    assert (explained.start, explained.end) == (date(2024, 3, 11), date(2024, 3, 28))
+    assert not [part for part in explained.unanswered if part.question.startswith("Were")]
+    assert late.explain(end=date(2024, 12, 31), log=False).end == days[-1]
+    for period in ((None, date(2010, 1, 4)), (date(2025, 1, 6), date(2025, 1, 10))):
+        with pytest.raises(Error, match=f"are from {days[0]} to {days[-1]}"):
+            late.explain(*period, log=False)
+    empty = DriftMonitor(filled[0], "empty", tracking_uri=False)
+    empty.configure()
+    with pytest.raises(Error, match="no session of 'empty' was served or computed"):
+        empty.explain()
 
 
 def test_a_question_that_fails_is_a_line_and_stops_no_other(
@@ -274,6 +297,26 @@ def test_a_fault_that_is_over_is_no_present_one() -> None:
 
 def test_sessions_without_an_ic_have_no_picture() -> None:
     assert "<img" not in an_explanation(ic=[float("nan")] * 60).html()
+
+
+FALL = Decay("momentum", Onset(30, 25, 38, 40, 50, 0.07, -0.01), tuple(DAYS))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "is_known", "recovered"),
+    [
+        (None, DAYS[-1], True, DAYS[50]),
+        (None, DAYS[45], True, None),
+        (None, DAYS[39], False, None),
+        (DAYS[51], DAYS[-1], False, None),
+    ],
+)
+def test_a_fall_of_the_ic_is_that_which_was_known_at_the_end(
+    start: date | None, end: date, is_known: bool, recovered: date | None
+) -> None:
+    decay = collecting._relevant(FALL, start, end)
+    assert (decay is not None) is is_known
+    assert decay is None or decay.recovered == recovered
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,21 @@ def test_a_pickle_that_does_not_load_is_refused(
     assert "lightgbm" in found.reason
 
 
+def test_the_alias_is_the_one_by_which_serving_loaded_the_model(
+    monitor: DriftMonitor, registered: DatabaseURI, serve: Callable[..., Serving]
+) -> None:
+    ModelRegistry(registered).set_alias("linear", "live", 1, reason="first")
+    serve("linear@live")
+    found = monitor.served_versions(SESSION)
+    assert (found.alias, [part.verdict for part in found.intervals]) == ("live", ["unknown"])
+    with monitor.connect() as conn:
+        conn.execute(
+            "UPDATE mlops.registry_history SET valid_from = '2024-01-08' WHERE version = 1"
+        )
+    assert monitor.served_versions(SESSION).agrees
+    assert monitor.served_versions(SESSION).intervals[0].served == "linear/1"
+
+
 def own_label(monitor: DriftMonitor) -> None:
     with Serving(monitor.uri, monitor.strategy_id, model_name="gbm", model_version="7") as live:
         live.record("AAPL", features={"rsi_14": [61.7]}, output=0.41, as_of=CLOSE)

@@ -36,6 +36,12 @@ def set_alias(
     )
 
 
+def ann(monitor: DriftMonitor) -> str:
+    """Who set the alias: a name that is only claimed stands behind the login."""
+    with monitor.connect() as conn:
+        return f"{conn.info.user} (claims ann)"
+
+
 def record(monitor: DriftMonitor, versions: list[str], model: str) -> list[date]:
     """One version a session."""
     days = monitor.calendar.sessions_in_range(date(2024, 4, 1), date(2024, 6, 30))[: len(versions)]
@@ -62,6 +68,7 @@ def test_ten_sessions_of_another_version_are_one_interval(monitor: DriftMonitor)
     ]
     assert (found.intervals[1].first, found.intervals[1].last) == (days[5], days[14])
     assert (found.sessions, found.differing, found.first_alert) == (20, 10, days[5])
+    assert found.picture().startswith(b"\x89PNG")
     ics = [metrics.ic for metrics in monitor.metrics(days[5], days[14])]
     assert found.intervals[1].mean_ic == pytest.approx(np.mean(ics))
     assert found.lines()[:3] == [
@@ -73,7 +80,7 @@ def test_ten_sessions_of_another_version_are_one_interval(monitor: DriftMonitor)
     ]
     assert found.lines()[4:] == [
         f"10 sessions served by a version that was not champion. First alert: {days[5]}.",
-        f"{model}@champion is 1, unchanged since 2024-01-08 00:00Z by ann: better.",
+        f"{model}@champion is 1, unchanged since 2024-01-08 00:00Z by {ann(monitor)}: better.",
     ]
 
 
@@ -82,12 +89,18 @@ def test_sessions_before_the_history_of_the_alias_are_unknown(monitor: DriftMoni
     days = record(monitor, ["1"] * 6, model)
     with monitor.connect() as conn:
         set_alias(conn, model, 2, f"{days[2]}", f"{days[4]}")
+        conn.execute(
+            "UPDATE mlops.registry_history SET ended = 'deleted', ended_db_user = 'bob' "
+            "WHERE name = %s",
+            [model],
+        )
     found = monitor.served_versions(days[0], days[-1])
     assert [(i.verdict, i.sessions) for i in found.intervals] == [
         ("unknown", 2),
         ("differs", 2),
         ("no alias", 2),
     ]
+    assert found.lines()[-1] == f"{model}@champion was removed on {days[4]} 00:00Z by bob."
 
 
 def test_the_alias_may_be_another_one(monitor: DriftMonitor) -> None:
@@ -130,7 +143,7 @@ def test_the_command_answers_with_its_exit_code(monitor: DriftMonitor) -> None:
     answer = json.loads(printed.output)
     assert (answer["sessions"], answer["differing"], answer["agrees"]) == (2, 1, False)
     assert answer["intervals"][1]["model_version"] == "2"
-    assert answer["moves"][0]["by"] == "ann"
+    assert answer["moves"][0]["by"] == ann(monitor)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.outages import Switch
 
+from benchmarks.databases import Switch
 from drift import Serving
 from drift.inputs.recording import Contradiction
 from drift.serving import memory

@@ -1,0 +1,95 @@
+"""Artifacts in a spool: a record with the place, the SHA-256 and a copy of the file."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import uuid
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import psycopg
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
+
+from mlflow_timescale.artifacts import checked
+from mlflow_timescale.artifacts.hashing import HashingReader, hash_file
+from mlflow_timescale.artifacts.in_database import InDatabaseRepository
+from mlflow_timescale.artifacts.locations import IN_DATABASE, inner_uri, scheme
+from mlflow_timescale.db.errors import ConnectionFailed
+from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.spool import Record, Refusal, Sender
+from mlflow_timescale.spool.outages import is_outage
+
+KIND = "artifact"
+
+
+def to_record(artifact_uri: str, path: str, file: Path) -> Record:
+    """The record of a file that is to be at a path below an artifact URI.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     record = to_record("timescaledb-artifacts:/1/4f/artifacts", "a/b.txt", Path(file.name))
+    >>> record.kind, record.note
+    ('artifact', 'a/b.txt, 0 bytes')
+    """
+    found = hash_file(file)
+    content = {"artifact_uri": artifact_uri, "path": path, "sha256": found.sha256}
+    note = f"{path}, {found.size:,} bytes"
+    return Record(
+        KIND, str(uuid.uuid4()), json.dumps(content).encode(), note=note, is_kept=True, file=file
+    )
+
+
+def sender_of(uri: DatabaseURI) -> Sender:
+    """Sends artifacts: the same bytes at the same place, however often."""
+
+    def one(record: Record) -> bool:
+        artifact_uri, path, sha256 = _content(record)
+        if record.file is None or not record.file.exists():
+            return False  # the file goes when it is sent, and the record is noted after that
+        directory, name = posixpath.split(path)
+        try:
+            with record.file.open("rb") as stream:
+                _repository(artifact_uri, uri).log_artifact_from_stream(
+                    _Verified(stream, path, sha256), name, directory or None
+                )
+        except (MlflowException, psycopg.Error) as exc:
+            if is_outage(exc):
+                raise ConnectionFailed(f"lost the connection to {uri}: {exc}") from exc
+            raise Refusal(str(exc)) from exc
+        return True
+
+    return Sender(one)
+
+
+class _Verified(HashingReader):
+    """A stream that fails at its end unless its bytes have a SHA-256: then nothing is stored."""
+
+    def __init__(self, stream: BinaryIO, path: str, sha256: str) -> None:
+        super().__init__(stream)
+        self._path, self._sha256 = path, sha256
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = super().read(size)
+        if (not data or size < 0) and self.fingerprint.sha256 != self._sha256:
+            raise Refusal(
+                f"the bytes of {self._path} changed: they do not have the SHA-256 {self._sha256}"
+            )
+        return data
+
+
+def _content(record: Record) -> tuple[str, str, str]:
+    try:
+        fields = json.loads(record.body)
+        return fields["artifact_uri"], fields["path"], fields["sha256"]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise Refusal(f"not an artifact of this version: {exc!r}") from exc
+
+
+def _repository(artifact_uri: str, database: DatabaseURI) -> Any:
+    if scheme(artifact_uri) == IN_DATABASE:
+        return InDatabaseRepository(artifact_uri, database, database.url)
+    inner = inner_uri(artifact_uri)
+    opened = get_registered_artifact_repositories()[scheme(inner)](inner)
+    return checked.wrap(opened, artifact_uri, database, database.url)
