@@ -86,9 +86,9 @@ def read_changes(
     served = timeline.read_versions(conn, strategy, before, last)
     row = {"strategy_id": strategy.strategy_id, "start": before, "end": end}
     origins = mappings(conn, _queries.served_origins, row)
-    known = set(feature_values.names(conn)) if feature_values.exist(conn) else set()
-    watched = [name for name in features if name in known]
-    found = [
+    stored = set(feature_values.names(conn)) if feature_values.exist(conn) else set()
+    watched = [name for name in features if name in stored]
+    changes = [
         *_versions(served, period),
         *changed_origins(origins),
         *_gaps(conn, strategy, period),
@@ -97,7 +97,7 @@ def read_changes(
         *(_features(conn, period, watched) if watched else ()),
     ]
     unknown = _unknown(served, bool(origins), bool(watched), memory.removed_before(conn), start)
-    return Nearby(tuple(sorted(found, key=lambda change: change.session)), unknown)
+    return Nearby(tuple(sorted(changes, key=lambda change: change.session)), unknown)
 
 
 def _unknown(
