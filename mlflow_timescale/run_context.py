@@ -73,6 +73,11 @@ def packages() -> str:
     return text
 
 
+def packages_now() -> dict[str, str]:
+    """The versions of all installed distributions."""
+    return {name: version for name, (_, version) in _installed().items()}
+
+
 @cache
 def _installed() -> dict[str, tuple[str, str]]:
     names = ((dist.name, dist.version) for dist in metadata.distributions())

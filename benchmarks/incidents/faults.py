@@ -1,4 +1,4 @@
-"""The twelve kinds of fault: what each does to serving, and what a right diagnosis says of it.
+"""The twelve kinds of fault: what each does to serving, and what a right diagnosis names.
 
 A fault changes what is served (`Served`), the feature store, or the market itself. `FAULTS` has
 them in the order of the table.

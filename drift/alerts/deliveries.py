@@ -159,7 +159,8 @@ def _failure(target: Target, message: Message, delivery_id: str) -> str:
     try:
         target.send(message, delivery_id)
     except Exception as exc:  # a receiver's failure, of any kind, must not stop the job
-        error = printable(str(exc).partition("\n")[0] or type(exc).__name__)[:500]
+        text = str(exc).partition("\n")[0].removeprefix(target.label).lstrip(": ")
+        error = printable(text or type(exc).__name__)[:500]
         logger.warning("%s: %s; the next run tries again", target.label, error)
         return error
     return ""

@@ -21,7 +21,7 @@ from .onset import Decay
 from .replay import OUTCOMES, Replay
 from .versions import DIFFERS, ServedVersions
 
-__all__ = ["CHANGED", "NOTE", "Cause", "main", "of_answers", "ordered", "shows"]
+__all__ = ["CHANGED", "NOTE", "Cause", "following", "main", "of_answers", "ordered", "shows"]
 
 NOTE = "note"  # below a warning: nothing has to be repaired
 HARMLESS = ("rounded",)
@@ -125,6 +125,14 @@ def loudness(severity: str) -> int:
 def main(causes: Iterable[Cause]) -> Cause | None:
     """The first fault of ordered causes; None if there are only notes."""
     return next((cause for cause in causes if cause.severity != NOTE), None)
+
+
+def following(alert: Cause, causes: Iterable[Cause]) -> Cause | None:
+    """The fault of serving that began before an alert did, and holds; None for none."""
+    for cause in causes:
+        if cause.kind in SERVING and not cause.is_over and cause.first <= alert.first:
+            return cause if alert.kind == "alert" else None
+    return None
 
 
 def of_answers(answers: Answers) -> tuple[Cause, ...]:

@@ -17,7 +17,7 @@ from ..skew.sentences import (
     percent,
     revision_text,
 )
-from .causes import shows
+from .causes import Cause, following, shows
 from .decisions import Decision
 from .evidence import Evidence
 from .replay import Replay
@@ -98,11 +98,15 @@ def _how_bad(evidence: Evidence) -> Chapter | None:
         return None
     listings = [_effects(evidence)] if evidence.effects else []
     causes = evidence.causes if len(evidence.causes) > 1 else ()
-    lines = tuple(f"{cause.severity}: {cause.line}." for cause in causes)
+    lines = tuple(f"{cause.severity}: {cause.line}{_follows(cause, evidence)}." for cause in causes)
     heading = "What is wrong, and how bad is it?"
     if evidence.faults and not evidence.present:
         heading = "What was wrong, and how bad was it?"
     return Chapter(heading, lines, tuple(listings))
+
+
+def _follows(cause: Cause, evidence: Evidence) -> str:
+    return "; it may follow from the first" if following(cause, evidence.causes) else ""
 
 
 def _effects(evidence: Evidence) -> Listing:

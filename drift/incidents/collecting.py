@@ -6,7 +6,7 @@ A question that fails gives a line with the reason, and stops no other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from typing import TypeVar
 
@@ -176,9 +176,11 @@ def _read(conn: Connection, monitor: IncidentQuestions) -> _State:
 
 
 def _relevant(decay: Decay | None, start: date | None, end: date) -> Decay | None:
-    """The fall of the IC, unless it began after the range, or was over before."""
-    if decay is None or decay.first > end:
+    """The fall of the IC as it was known at the end; None if it was not, or was over before."""
+    if decay is None or decay.seen > end:
         return None
+    if decay.recovered is not None and decay.recovered > end:
+        return replace(decay, onset=replace(decay.onset, until=None))
     return None if start and decay.recovered and decay.recovered < start else decay
 
 

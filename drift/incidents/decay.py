@@ -17,7 +17,8 @@ from ..results import values
 from ..results.references import References
 from ..strategies import Strategy
 from . import movers, nearby
-from .onset import Decay, decisions, reading
+from .conclusions import decisions, reading
+from .onset import Decay
 
 _queries = load("incidents")
 BEFORE = 10  # sessions before the interval of the onset in which its cause may have begun
@@ -74,7 +75,7 @@ def _features(conn: Connection, strategy: Strategy, start: date, end: date) -> l
 
 def _alerts(conn: Connection, strategy: Strategy) -> list[tuple[str, str, date]]:
     """Action, severity and first session of the open alerts on the IC, the worst first."""
-    found = lifecycle.find(conn, strategy.strategy_id, states=("open", "acknowledged"))
-    of_ic = [alert for alert in found if alert.metric == "ic"]
+    alerts = lifecycle.find(conn, strategy.strategy_id, states=("open", "acknowledged"))
+    of_ic = [alert for alert in alerts if alert.metric == "ic"]
     of_ic.sort(key=lambda alert: -SEVERITIES.index(alert.severity))
     return [(alert.action.rstrip("."), alert.severity, alert.session) for alert in of_ic]

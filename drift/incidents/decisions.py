@@ -13,7 +13,7 @@ from typing import Any
 
 from ..alerts.lifecycle import Alert
 from ..skew.mornings import METRIC as SKEW_METRIC
-from .causes import Cause
+from .causes import Cause, following
 
 __all__ = ["Circumstances", "Decision", "decisions"]
 
@@ -151,7 +151,7 @@ def _versions(causes: Sequence[Cause], given: Circumstances) -> Iterator[Decisio
         details, alias = cause.details, f"{cause.details['model']}@{cause.details['alias']}"
         yield Decision(
             f"Let the live process load version {details['champion']}: restart it, or call "
-            f"`Serving.refresh()`.",
+            f"Serving.refresh().",
             cause.line,
             given.command("incident", "version"),
             "has the exit code 0 once the version that serves is the right one",
@@ -250,13 +250,24 @@ def _behind(decay: Cause, causes: Sequence[Cause]) -> Cause | None:
 
 
 def _alerts(causes: Sequence[Cause], given: Circumstances) -> Iterator[Decision]:
-    for cause in _of(causes, "alert")[:MOST_ALERTS]:
+    alerts = _of(causes, "alert")
+    later = [cause for cause in alerts if following(cause, causes) is not None]
+    for cause in [cause for cause in alerts if cause not in later][:MOST_ALERTS]:
         alert_id = cause.details["alert_id"]
         yield Decision(
             str(cause.details["action"] or f"Have {cause.subject} looked at."),
             cause.line,
             given.command("drift", "ack", str(alert_id), "--note", "being looked at"),
             "records that a person handles it",
+        )
+    if later:
+        fault = following(later[0], causes)
+        rules = _listed(list(dict.fromkeys(cause.subject for cause in later)))
+        yield Decision(
+            f"Look at {rules} again once that is repaired.",
+            f"it may follow from the fault: {fault.text if fault else ''}",
+            given.command("drift", "alerts"),
+            "lists what is open",
         )
 
 

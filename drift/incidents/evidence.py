@@ -55,10 +55,10 @@ class Effect:
         >>> Effect("return", 0.02, -0.034, is_share=True).text(-0.034)
         '-3.4%'
         >>> Effect("mean IC", 0.07, None).text(None)
-        ''
+        '–'
         """
         if value is None:
-            return ""
+            return "–"
         return f"{value:+.1%}" if self.is_share else f"{round(value, 3) + 0.0:.3g}"
 
 

@@ -20,7 +20,7 @@ from .onset import Mover
 
 __all__ = ["episode", "moved", "read_movers"]
 
-GAP = 5  # sessions within the limit, after which an input has moved anew
+GAP = 5  # sessions within the limit, after which an input has moved again
 # What is broken, before what has only moved; of one feature the first one counts.
 SKEW = "skew"
 METRICS = (
@@ -107,13 +107,13 @@ def moved(
     >>> mover.first.isoformat(), mover.sessions, mover.text
     ('2024-04-16', 3, '1 session behind')
     """
-    found: dict[str, Mover] = {}
+    by_feature: dict[str, Mover] = {}
     for metric in METRICS:
         for (name, feature), array in series.items():
             span = episode(np.abs(array) > limits[metric], window) if name == metric else None
-            if span is not None and feature not in found:
-                found[feature] = _mover(feature, metric, array, sessions, span, limits[metric])
-    return tuple(sorted(found.values(), key=lambda mover: (mover.first, mover.feature)))
+            if span is not None and feature not in by_feature:
+                by_feature[feature] = _mover(feature, metric, array, sessions, span, limits[metric])
+    return tuple(sorted(by_feature.values(), key=lambda mover: (mover.first, mover.feature)))
 
 
 def episode(beyond: np.ndarray, window: slice) -> np.ndarray | None:

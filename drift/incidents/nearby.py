@@ -20,7 +20,7 @@ from ..strategies import Strategy
 from . import timeline
 from .onset import NearbyChange
 from .replay import changed_packages
-from .versions import DIFFERS, NO_VERSION, ServedVersions
+from .versions import DIFFERS, NO_VERSION, AliasMove, ServedVersions
 
 __all__ = ["Nearby", "changed_origins", "read_changes"]
 
@@ -86,9 +86,9 @@ def read_changes(
     served = timeline.read_versions(conn, strategy, before, last)
     row = {"strategy_id": strategy.strategy_id, "start": before, "end": end}
     origins = mappings(conn, _queries.served_origins, row)
-    known = set(feature_values.names(conn)) if feature_values.exist(conn) else set()
-    watched = [name for name in features if name in known]
-    found = [
+    stored = set(feature_values.names(conn)) if feature_values.exist(conn) else set()
+    watched = [name for name in features if name in stored]
+    changes = [
         *_versions(served, period),
         *changed_origins(origins),
         *_gaps(conn, strategy, period),
@@ -97,7 +97,7 @@ def read_changes(
         *(_features(conn, period, watched) if watched else ()),
     ]
     unknown = _unknown(served, bool(origins), bool(watched), memory.removed_before(conn), start)
-    return Nearby(tuple(sorted(found, key=lambda change: change.session)), unknown)
+    return Nearby(tuple(sorted(changes, key=lambda change: change.session)), unknown)
 
 
 def _unknown(
@@ -129,9 +129,11 @@ def _versions(served: ServedVersions, period: _Period) -> Iterator[NearbyChange]
         if period.opens <= move.since < period.closes:
             by = f", by {move.by}" if move.by else ""
             reason = f": {move.reason}" if move.reason else ""
-            text = f"{move.model_name}@{move.alias} became {move.version}{by}{reason}"
-            subject = f"{move.model_name}@{move.alias}"
-            yield NearbyChange("promotion", move.since.date(), text, subject)
+            text = f"{_alias(move)} became {move.version}{by}{reason}"
+            yield NearbyChange("promotion", move.since.date(), text, _alias(move))
+        if move.removed_by and move.until and period.opens <= move.until < period.closes:
+            text = f"{_alias(move)} was removed, by {move.removed_by}"
+            yield NearbyChange("promotion", move.until.date(), text, _alias(move))
     before = ""
     for part in served.intervals:
         is_near = period.start <= part.first <= period.end
@@ -144,6 +146,10 @@ def _versions(served: ServedVersions, period: _Period) -> Iterator[NearbyChange]
             text = f"served {part.served or 'without a name'}, before {before}"
             yield NearbyChange("served version", part.first, text, part.served)
         before = part.served or before
+
+
+def _alias(move: AliasMove) -> str:
+    return f"{move.model_name}@{move.alias}"
 
 
 def changed_origins(rows: Sequence[Mapping[str, Any]]) -> Iterator[NearbyChange]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from itertools import groupby
@@ -13,7 +12,7 @@ from ..metrics import cusum
 from ..skew.sentences import counted
 from .text import aligned
 
-__all__ = ["KINDS", "Decay", "Mover", "NearbyChange", "decisions", "reading"]
+__all__ = ["KINDS", "Decay", "Mover", "NearbyChange", "of_kind"]
 
 # What may change near an onset, those that explain a fall best first; and how a reading begins.
 KINDS = {
@@ -29,8 +28,6 @@ KINDS = {
     "reference": "a reference was accepted",
     "schema": "the schema changed",
 }
-WRONG = "wrong version"
-NO_CAUSES = ("reference", "schema")  # of a fall: they change no output
 
 
 @dataclass(frozen=True)
@@ -180,101 +177,17 @@ class Decay:
         return list(_lines(self))
 
 
-def reading(
-    movers: Sequence[Mover],
-    changes: Sequence[NearbyChange],
-    broken: Collection[str],
-    start: date = date.min,
-) -> str:
-    """What the evidence looks like: the explanations in words, the strongest first.
-
-    Parameters
-    ----------
-    start
-        Movers and changes that began before this date explain no fall; they are named apart.
-    broken
-        The metrics by which an input is broken; by others it has only moved.
-
-    Examples
-    --------
-    >>> reading([], [], ["skew"])
-    'decay of the signal itself, not a broken input'
-    """
-    earlier = [f"{m.feature} since {m.first}" for m in movers if m.first < start]
-    earlier += [f"{c.text}, since {c.session}" for c in changes if c.session < start]
-    movers = [mover for mover in movers if mover.first >= start]
-    changes = [change for change in changes if change.session >= start]
-    causes = {kind: _of(kind, changes) for kind in KINDS if kind not in NO_CAUSES}
-    found = [f"{KINDS[WRONG]}: {c.text}, from {c.session}" for c in causes.pop(WRONG)[:1]]
-    faults = [mover for mover in movers if mover.metric in broken]
-    if faults:
-        others = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-        first = faults[0]
-        found.append(f"a broken input: {first.feature}, {first.text}, since {first.first}{others}")
-    if not found:
-        found = [
-            f"{KINDS[c[0].kind]}: {c[0].text}, on {c[0].session}" for c in causes.values() if c
-        ]
-    if not found and movers:
-        first = movers[0]
-        found.append(
-            f"the inputs moved, none is broken: {first.feature}, {first.text}, since "
-            f"{first.first}; another regime than the model was trained on"
-        )
-    if not found and earlier:
-        return f"nothing began near the onset; what was wrong before: {'; '.join(earlier[:3])}"
-    return "; and ".join(found[:3]) or "decay of the signal itself, not a broken input"
-
-
-def decisions(
-    result: Decay, alerts: Sequence[tuple[str, str, date]], broken: Collection[str]
-) -> tuple[str, ...]:
-    """What to decide, the cause first.
-
-    Parameters
-    ----------
-    alerts
-        Action, severity and first session of the open alerts on the IC, the worst first.
-    broken
-        As of `reading`.
-    """
-    if result.recovered is not None:
-        return (f"none: the IC is back since {result.recovered}",)
-    faults = [mover for mover in result.movers if mover.metric in broken]
-    kinds = {change.kind for change in result.changes}
-    end = result.sessions[-1]
-    where = f"-s {shlex.quote(result.strategy_id)} {result.interval[0]} {end}"
-    chosen = []
-    if WRONG in kinds:
-        chosen.append(f"serve the right version: mlflow-timescale incident version {where}")
-    if faults:
-        names = ", ".join(dict.fromkeys(mover.feature for mover in faults))
-        chosen.append(f"repair {names}: mlflow-timescale incident skew {where}")
-    if not chosen:
-        chosen += [_gone_back(change) for change in _of("promotion", result.changes)[-1:]]
-    if not chosen:
-        chosen.append("retrain")
-    worst = [f"{action} ({severity} since {session})" for action, severity, session in alerts[:1]]
-    return (*chosen, *worst)
-
-
 def _mover(mover: Mover) -> list[str]:
     return [mover.feature, f"since {mover.first}", counted(mover.sessions, "session"), mover.text]
 
 
-def _gone_back(change: NearbyChange) -> str:
-    alias = shlex.quote(change.subject)
-    return (
-        f"compare the versions, or go back: mlflow-timescale registry rollback {alias} --reason WHY"
-    )
-
-
-def _of(kind: str, changes: Sequence[NearbyChange]) -> list[NearbyChange]:
-    return [change for change in changes if change.kind == kind]
-
-
 def _reason(pair: tuple[str, str]) -> str:
     return pair[1]
+
+
+def of_kind(kind: str, changes: Sequence[NearbyChange]) -> list[NearbyChange]:
+    """The changes of one kind."""
+    return [change for change in changes if change.kind == kind]
 
 
 def _lines(result: Decay) -> Iterator[str]:
@@ -295,7 +208,7 @@ def _lines(result: Decay) -> Iterator[str]:
         yield "around it:"
         rows = [[f"{c.session}", c.kind, c.text] for c in result.changes]
         yield from (f"  {line}" for line in aligned(rows))
-    missing = [k for k in KINDS if k not in result.unknown and not _of(k, result.changes)]
+    missing = [k for k in KINDS if k not in result.unknown and not of_kind(k, result.changes)]
     if missing:
         yield f"{'also ' if result.changes else ''}around it: no {', no '.join(missing)}"
     for reason, kinds in groupby(sorted(result.unknown.items(), key=_reason), key=_reason):

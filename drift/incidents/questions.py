@@ -128,11 +128,11 @@ class IncidentQuestions(StrategyReview):
         moment = require_zone(at, "at") if isinstance(at, datetime) else None
         session = None if moment or at is None else parse_day(at, "at")
         with self._connect() as conn:
-            found = find_recorded(conn, self.strategy, entity, moment, session, version)
+            recorded = find_recorded(conn, self.strategy, entity, moment, session, version)
             return rerun.replay(
                 conn,
                 self.database,
-                found,
+                recorded,
                 self.strategy_id,
                 tolerance=tolerance,
                 model=model,

@@ -69,23 +69,25 @@ def find_recorded(
     """
     row = {"strategy_id": strategy.strategy_id, "entity": entity, "at": at, "session": session}
     day = scalar(conn, _queries.last_predicted_session, row)
-    found: list[Prediction] = []
+    predictions: list[Prediction] = []
     if day is not None:
-        found = records(conn, Prediction, _queries.predictions_of_entity, {**row, "session": day})
+        predictions = records(
+            conn, Prediction, _queries.predictions_of_entity, {**row, "session": day}
+        )
     if version is not None:
-        found = [each for each in found if each.model_version == version]
-    if not found:
+        predictions = [each for each in predictions if each.model_version == version]
+    if not predictions:
         when = f" by {at:%Y-%m-%d %H:%M:%S}Z" if at else f" in session {session}" if session else ""
         of = f" by version {version}" if version is not None else ""
         raise NotPredicted(
             f"no prediction of {entity!r}{of} by {strategy.strategy_id!r}{when} is recorded"
         )
     runs = values.runs(conn, strategy.strategy_id, day, day)
-    return _with_blocks(conn, strategy, entity, _judged(strategy, found, runs))
+    return _with_blocks(conn, strategy, entity, _judged(strategy, predictions, runs))
 
 
 def _judged(
-    strategy: Strategy, found: Sequence[Prediction], runs: Sequence[values.Run]
+    strategy: Strategy, predictions: Sequence[Prediction], runs: Sequence[values.Run]
 ) -> Prediction:
     judged = {(run.model_name, run.model_version) for run in runs}
 
@@ -94,7 +96,7 @@ def _judged(
         is_judged = (prediction.model_name, prediction.model_version) in judged
         return is_signal, is_judged, -prediction.horizon, prediction.signal_time
 
-    return max(found, key=rank)
+    return max(predictions, key=rank)
 
 
 def _with_blocks(
@@ -105,16 +107,16 @@ def _with_blocks(
     of_entity = memory.served(conn, strategy.strategy_id, day, day, entity=entity, as_of=at)
     name = prediction.signal_name, prediction.horizon
     version = prediction.model_name, prediction.model_version
-    own = [
+    of_signal = [
         block
         for block in of_entity
         if block.as_of == at
         and (block.signal_name, block.horizon) == name
         and (block.model_name, block.model_version) == version
     ]
-    if not own:
+    if not of_signal:
         return Recorded(prediction, entity, ())
-    request = own[-1].request_id
+    request = of_signal[-1].request_id
     blocks = memory.served(conn, strategy.strategy_id, day, day, as_of=at, request_id=request)
     return Recorded(prediction, entity, tuple(block for block in blocks if block.as_of == at))
 
@@ -122,11 +124,11 @@ def _with_blocks(
 def inputs_of(block: ServedBlock, entity: str) -> tuple[ReplayedInput, ...]:
     """What the model saw of an entity, with event times and ages at the decision."""
     row = block.rows[entity]
-    given = []
+    inputs = []
     for column, (name, value) in enumerate(block.features_of(entity).items()):
         micros = int(block.event[row, column])
         event = None if micros == MISSING else from_micros(micros)
         age = None if event is None else block.as_of - event
         version = int(block.feature_versions[column]) or None
-        given.append(ReplayedInput(name, value, event, age, version))
-    return tuple(given)
+        inputs.append(ReplayedInput(name, value, event, age, version))
+    return tuple(inputs)

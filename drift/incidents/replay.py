@@ -196,13 +196,13 @@ def _table(result: Replay) -> list[str]:
     return aligned([[row[column] for column in kept] for row in rows])
 
 
-def _row(given: ReplayedInput) -> list[str]:
+def _row(cell: ReplayedInput) -> list[str]:
     return [
-        given.feature,
-        "no value" if given.value is None else f"{given.value!r}",
-        "" if given.event_time is None else f"{given.event_time:%Y-%m-%d %H:%M}Z",
-        "" if given.age is None else age_text(given.age),
-        "" if given.feature_version is None else str(given.feature_version),
+        cell.feature,
+        "no value" if cell.value is None else f"{cell.value!r}",
+        "" if cell.event_time is None else f"{cell.event_time:%Y-%m-%d %H:%M}Z",
+        "" if cell.age is None else age_text(cell.age),
+        "" if cell.feature_version is None else str(cell.feature_version),
     ]
 
 

@@ -150,7 +150,7 @@ def _loaded(database: Database, reference: str) -> LoadedModel:
         raise NotReplayed("changed files", exc.message) from exc
     # Unpickling runs the model's own code, which may raise anything.
     except Exception as exc:
-        raise NotReplayed("cannot load", _told(exc)) from exc
+        raise NotReplayed("cannot load", _in_one_line(exc)) from exc
 
 
 def _compared(
@@ -203,7 +203,7 @@ def _run(
         output = picked(loaded.model.predict(model_input(loaded, cells, names)), column)
         return [float(value) for value in read_outputs(output, names)]
     except Exception as exc:  # the model's own code may raise anything
-        raise NotReplayed("cannot predict", _told(exc)) from exc
+        raise NotReplayed("cannot predict", _in_one_line(exc)) from exc
 
 
 def _cells(blocks: Sequence[ServedBlock]) -> FeatureCells:
@@ -226,7 +226,7 @@ def _cell_row(cells: FeatureCells, row: int) -> FeatureCells:
     return FeatureCells(cells.names, cells.values[part], cells.absent[part], others)
 
 
-def _told(exc: BaseException) -> str:
+def _in_one_line(exc: BaseException) -> str:
     """An error in one line."""
     text = exc.message if isinstance(exc, MlflowException) else str(exc)
     return f"{type(exc).__name__}: " + " ".join(str(text).split())[:300]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from itertools import groupby
+from typing import Any
 
+from mlflow_timescale.common.attribution import who
 from mlflow_timescale.db import Connection, load
-from mlflow_timescale.db.rows import records, scalars
+from mlflow_timescale.db.rows import mappings, records, scalar, scalars
 
 from ..alerts import lifecycle
 from ..computation.served_version import METRIC, champion_of
@@ -29,6 +32,7 @@ from .versions import (
 )
 
 _queries = load("incidents")
+_drift = load("drift")
 DEFAULT_ALIAS = "champion"
 _ALIAS = re.compile(r"@([^@/]+)$")
 
@@ -77,9 +81,10 @@ def read_versions(
         end,
         alias,
         intervals(served),
-        tuple(_moves(strategy, served, champions, alias)),
+        tuple(_moves(conn, strategy, served, alias)),
         min(alerts, default=None),
         {session.session: session.ic for session in served},
+        dict(Counter(session.outnumbered_by for session in served if session.outnumbered_by)),
     )
 
 
@@ -157,7 +162,8 @@ def _session(
         verdict = UNKNOWN if begin is None or judged.signal_time < begin else NO_ALIAS
     else:
         verdict = AGREES if champion.names(judged.model_version) else DIFFERS
-    others = {signal.model for signal in signals if signal.model not in ("", judged.model)}
+    others = {s.model: s.predictions for s in signals if s.model not in ("", judged.model)}
+    largest = max(others, key=lambda model: others[model], default="")
     return ServedSession(
         judged.session,
         judged.model_name,
@@ -166,19 +172,37 @@ def _session(
         verdict,
         ics.get(judged.session),
         tuple(sorted(others)),
+        largest if others.get(largest, 0) > judged.predictions else "",
     )
 
 
 def _moves(
-    strategy: Strategy, served: Sequence[ServedSession], champions: Champions, alias: str
+    conn: Connection, strategy: Strategy, served: Sequence[ServedSession], alias: str
 ) -> Iterator[AliasMove]:
     """What the alias of each model pointed at, from the first session that it served on."""
+    if not scalar(conn, _drift.registry_history_exists):
+        return
     for model in dict.fromkeys(session.model_name for session in served if session.model_name):
         of_model = [session.session for session in served if session.model_name == model]
         start = strategy.calendar.session_open(of_model[0])
         end = strategy.calendar.session_close(of_model[-1])
         is_last = strategy.calendar.last_sessions(1, datetime.now(timezone.utc))[-1] == of_model[-1]
-        states = champions.touching(model, start, datetime.now(timezone.utc) if is_last else end)
-        for state in states:
-            period = state.since, state.until
-            yield AliasMove(model, alias, state.version, *period, state.changed_by, state.reason)
+        until = datetime.now(timezone.utc) if is_last else end
+        row = {"model": model, "alias": alias, "start": start, "end": until}
+        for state in mappings(conn, _queries.alias_states, row):
+            yield _move(model, alias, state)
+
+
+def _move(model: str, alias: str, state: Mapping[str, Any]) -> AliasMove:
+    ended = (state["ended_db_user"], state["ended_authenticated"], state["ended_claimed"])
+    return AliasMove(
+        model,
+        alias,
+        state["version"],
+        state["since"],
+        state["until"],
+        who(state["db_user"], state["authenticated"], state["claimed"]),
+        state["reason"],
+        state["is_override"],
+        who(*ended) if state["is_removed"] else None,
+    )

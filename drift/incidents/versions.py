@@ -37,6 +37,8 @@ class ServedSession:
         The rank IC of the session; None where it is not known.
     beside
         Other versions that served in the session, such as "momentum/2".
+    outnumbered_by
+        The one of them that made more predictions than the judged one; "" for none.
     """
 
     session: date
@@ -46,6 +48,7 @@ class ServedSession:
     verdict: str
     ic: float | None = None
     beside: tuple[str, ...] = ()
+    outnumbered_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,18 @@ class ServedInterval:
 class AliasMove:
     """One time in which the alias of a model pointed at one version.
 
-    `since` and `until` are aware; `until` is None while it does.
+    Attributes
+    ----------
+    model_name, alias, version
+        What pointed at what.
+    since, until
+        The period (aware); `until` is None while it does.
+    by, reason
+        Who set it, and why; a name that was only claimed is marked as such.
+    is_override
+        Whether it was set although the version's files did not verify.
+    removed_by
+        Who removed the alias in the end; None where it moved, or still stands.
     """
 
     model_name: str
@@ -93,6 +107,8 @@ class AliasMove:
     until: datetime | None
     by: str
     reason: str
+    is_override: bool = False
+    removed_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +129,8 @@ class ServedVersions:
         The session of the first alert of a wrong version that was open in the range; None for none.
     ics
         The IC of each session that served; None where it is not known.
+    outnumbered
+        Versions beside the judged one that made more predictions, and in how many sessions.
     """
 
     strategy_id: str
@@ -123,6 +141,7 @@ class ServedVersions:
     moves: tuple[AliasMove, ...]
     first_alert: date | None = None
     ics: Mapping[date, float | None] = field(default_factory=dict)
+    outnumbered: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def sessions(self) -> int:
@@ -235,6 +254,11 @@ def _sentences(result: ServedVersions) -> Iterator[str]:
     unnamed = sum(i.sessions for i in result.intervals if i.verdict == NO_VERSION)
     if unnamed:
         yield f"{counted(unnamed, 'session')} served without the name of a version."
+    for version, sessions in result.outnumbered.items():
+        yield (
+            f"{version} made more predictions than the judged version in "
+            f"{counted(sessions, 'session')}: a shadow, or what was traded?"
+        )
     yield from _moved(result)
 
 
@@ -254,14 +278,24 @@ def _moved(result: ServedVersions) -> Iterator[str]:
     """Who set the alias before the range, and every move within it."""
     for model in dict.fromkeys(move.model_name for move in result.moves):
         first, *later = [move for move in result.moves if move.model_name == model]
-        if not later:
+        if not later and first.until is None:
             yield f"{model}@{result.alias} is {first.version}, unchanged since {_who(first)}."
         else:
             yield f"{model}@{result.alias} was {first.version} since {_who(first)}."
         for move in later:
             yield f"{model}@{result.alias} became {move.version} on {_who(move)}."
+        for move in (first, *later):
+            if move.removed_by is not None:
+                when = f"on {_minute(move.until)} by {move.removed_by}"
+                yield f"{model}@{result.alias} was removed {when}."
 
 
 def _who(move: AliasMove) -> str:
     by = f" by {move.by}" if move.by else ""
-    return f"{move.since:%Y-%m-%d %H:%MZ}{by}" + (f": {move.reason}" if move.reason else "")
+    override = " (overridden)" if move.is_override else ""
+    reason = f": {move.reason}" if move.reason else ""
+    return f"{_minute(move.since)}{by}{reason}{override}"
+
+
+def _minute(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%MZ}"

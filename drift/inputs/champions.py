@@ -67,14 +67,6 @@ class Champions:
         """The champions of a model that began in a period."""
         return [period for period in self._of(model) if start <= period.since < end]
 
-    def touching(self, model: str, start: datetime, end: datetime) -> list[Championship]:
-        """The champions of a model in a period, those that began before it too."""
-        return [
-            period
-            for period in self._of(model)
-            if period.since < end and (period.until is None or period.until > start)
-        ]
-
     def begin(self, model: str) -> datetime | None:
         """The time before which nothing is recorded about a model's champion."""
         return min((period.since for period in self._of(model)), default=None)

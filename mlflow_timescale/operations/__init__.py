@@ -13,6 +13,8 @@ __all__ = [
     "packing",
     "pruning",
     "reproduce",
+    "reproduce_check",
+    "reproduce_rerun",
     "retention",
     "roles",
 ]

@@ -339,7 +339,7 @@ def alert_messages(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             "alerts",
             "action",
-            f"{row['messages']} messages to {row['target']} are not delivered, the oldest of "
+            f"not delivered to {row['target']}: {row['messages']}, the oldest of "
             f"{row['oldest']:%Y-%m-%d}: {row['last_error']}",
             "mlflow-timescale drift alerts --undelivered; the next daily tries again for 14 days.",
             row,

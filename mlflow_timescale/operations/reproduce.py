@@ -26,6 +26,10 @@ _SNAPSHOT = "feature_snapshot"
 SNAPSHOT_SECONDS = 600.0
 
 
+class WithoutRun(MlflowException):  # type: ignore[misc]
+    """A version that was registered without a run."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One check: whether it holds, what is recorded, and what is missing."""
@@ -56,19 +60,23 @@ def checklist(database: DatabaseURI, run: str) -> list[Item]:
     Raises MlflowException if there is no such run or version.
     """
     client = MlflowClient(database.url, database.url)
-    context = Context(client.get_run(_run_id(database, run)), client, database)
+    context = Context(client.get_run(run_id_of(database, run)), client, database)
     return [row(context) for row in _ROWS]
 
 
-def _run_id(database: DatabaseURI, text: str) -> str:
-    """The run that a text names: by its id, or by a version such as "momentum/1"."""
+def run_id_of(database: DatabaseURI, text: str) -> str:
+    """The run that a text names: by its id, or by a version such as "momentum/1".
+
+    Raises MlflowException if there is no such version, WithoutRun if it has no run.
+    """
     plain = text.removeprefix("runs:/")
     if "/" not in plain and "@" not in plain:
         return plain
     model = ModelRegistry(database).get_model(text)
-    if model is None or model.model_id is None:
-        reason = "does not exist" if model is None else "has no run"
-        raise MlflowException(f"model version {text} {reason}", RESOURCE_DOES_NOT_EXIST)
+    if model is None:
+        raise MlflowException(f"model version {text} does not exist", RESOURCE_DOES_NOT_EXIST)
+    if model.model_id is None:
+        raise WithoutRun(f"model version {text} has no run", RESOURCE_DOES_NOT_EXIST)
     return model.model_id.hex
 
 
@@ -76,7 +84,7 @@ def code_version(context: Context) -> Item:
     """The git commit of the code, and whether files differed from it."""
     commit, state = context.tags.get(_COMMIT), context.tags.get(DIRTY)
     python, seeds = context.tags.get(PYTHON), context.tags.get(SEEDS)
-    packages = _packages(context.tags.get(PACKAGES, "{}"))
+    packages = packages_of(context.tags.get(PACKAGES, "{}"))
     recorded = [f"git {commit[:12]}" if commit else ""]
     recorded += ["" if state is None else "clean" if state == "false" else "files changed"]
     recorded += [f"Python {python}" if python else "", f"{len(packages)} packages"]
@@ -93,7 +101,7 @@ def code_version(context: Context) -> Item:
     return Item("code version", not missing, ", ".join(filter(None, recorded)), missing)
 
 
-def _packages(text: str) -> dict[str, str]:
+def packages_of(text: str) -> dict[str, str]:
     """The packages of a tag, which its user can set to any text."""
     try:
         packages = json.loads(text)
@@ -129,19 +137,20 @@ def _problem_with(dataset: Any) -> str:
     from mlflow.data import get_source
 
     try:
-        _within(SNAPSHOT_SECONDS, get_source(dataset).load)
+        within(SNAPSHOT_SECONDS, get_source(dataset).load)
     except Exception as exc:
         return f"{dataset.name}: {' '.join(str(exc).split())}"
     return ""
 
 
-def _within(seconds: float, call: Callable[[], object]) -> None:
-    """Call a function; raise its error, or TimeoutError if it takes longer."""
+def within(seconds: float, call: Callable[[], Any]) -> Any:
+    """The result of a function; raise its error, or TimeoutError if it takes longer."""
     errors: list[Exception] = []
+    results: list[Any] = []
 
     def run() -> None:
         try:
-            call()
+            results.append(call())
         except Exception as exc:
             errors.append(exc)
 
@@ -153,6 +162,7 @@ def _within(seconds: float, call: Callable[[], object]) -> None:
         raise TimeoutError(f"the store of the snapshot did not deliver it within {seconds:.0f} s")
     for error in errors:
         raise error
+    return results[0]
 
 
 def parameters(context: Context) -> Item:

@@ -1,6 +1,6 @@
 """Send the messages on drift alerts that wait in the database, while the server runs.
 
-Every worker asks once a minute. A message is locked while it is sent, so that one worker takes it.
+Every worker checks once a minute. A message is locked while it is sent: one worker takes it.
 """
 
 from __future__ import annotations

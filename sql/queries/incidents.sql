@@ -135,3 +135,24 @@ SELECT min(session), max(session) FROM mlops.served_blocks
 WHERE signal_id = ANY (ARRAY(
     SELECT signal_id FROM mlops.drift_signals WHERE strategy_id = %(strategy_id)s
 ));
+
+-- name: alias_states
+-- What an alias of a model pointed at in a period, who set it, and who removed it. Users as JSON: a
+-- schema that waits for its migration has no such columns.
+SELECT version, valid_from AS since, valid_to AS until, coalesce(reason, '') AS reason,
+    db_user, state ->> 'authenticated_user' AS authenticated, coalesce(
+        state ->> 'claimed_user',
+        CASE WHEN state ->> 'authenticated_user' IS NULL THEN mlflow_user END
+    ) AS claimed,
+    coalesce((detail ->> 'override')::boolean, false) AS is_override,
+    coalesce(ended, '') = 'deleted' AS is_removed,
+    coalesce(ended_db_user, '') AS ended_db_user,
+    state ->> 'ended_authenticated_user' AS ended_authenticated, coalesce(
+        state ->> 'ended_claimed_user',
+        CASE WHEN state ->> 'ended_authenticated_user' IS NULL THEN ended_mlflow_user END
+    ) AS ended_claimed
+FROM mlops.registry_history AS h
+CROSS JOIN LATERAL to_jsonb(h) AS state
+WHERE workspace = 'default' AND name = %(model)s AND kind = 'alias' AND subject = %(alias)s
+    AND valid_from < %(end)s AND (valid_to IS NULL OR valid_to > %(start)s)
+ORDER BY valid_from;

@@ -225,7 +225,7 @@ def test_a_demo_killed_at_any_moment_runs_again(home: Path, tmp_path: Path) -> N
 
 
 def _command(uri: DatabaseURI) -> list[str]:
-    return [*timescale_command(), "demo", "--uri", uri.url]
+    return [*timescale_command(), "demo", "--quick", "--uri", uri.url]
 
 
 def _run_demo_until(uri: DatabaseURI, lines: int, dice: random.Random, cwd: Path) -> None:

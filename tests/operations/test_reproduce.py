@@ -140,7 +140,7 @@ def test_outside_of_git_there_is_no_dirty_state(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["[" * 7000, "no JSON", "7", "null"])
 def test_a_tag_that_is_no_list_of_packages_is_none(text: str) -> None:
-    assert reproduce._packages(text) == {}
+    assert reproduce.packages_of(text) == {}
 
 
 def test_a_run_cannot_make_a_reader_connect_to_a_host(database: DatabaseURI) -> None:

@@ -56,7 +56,7 @@ def maintenance(uri: DatabaseURI, *, changes: bool = True) -> Iterator[Connectio
 
 
 def require_admin(uri: DatabaseURI) -> None:
-    """Check that the login may change the schema, before a command asks for confirmation.
+    """Check that the login may change the schema, before a command prompts for confirmation.
 
     Parameters
     ----------

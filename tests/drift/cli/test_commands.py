@@ -169,6 +169,27 @@ def test_the_daily_job_says_features_model_drift_and_decision(
     assert shell.code == 0
 
 
+def test_the_daily_job_runs_a_command_and_lists_what_it_did_not_take(
+    shell: Shell, days: list[date], make: Any, monitor: DriftMonitor, tmp_path: Path
+) -> None:
+    make(days[:4], -0.9).record(monitor)
+    monitor.configure(rules="classic")
+    options = ("daily", "--no-mlflow", "--session", str(days[0]))
+    printed = shell(*options, "--on-alert", "false")
+    assert "undelivered  command false: ended with exit code 1 (1 attempt" in printed
+    assert "Retraining trigger: ic: ic very low since" in printed
+    listed = shell("drift", "alerts", *MOMENTUM, "--undelivered")
+    assert "ended with exit code 1" in listed
+    shell(*options, "--on-alert", "not 'closed")
+    assert shell.code == 2
+    [result] = shell.json(*options, "--on-alert", "true")  # another target: the message stays
+    assert [each["attempts"] for each in result["undelivered"]] == [1]
+    assert [each["cause"] for each in result["retraining"]] == ["ic"]
+    [result] = shell.json(*options, "--on-alert", "false")
+    assert [each["attempts"] for each in result["undelivered"]] == [2]
+    assert shell.json("drift", "alerts", *MOMENTUM, "--undelivered")[0]["attempts"] == 2
+
+
 def test_the_daily_job_allows_a_feature_the_age_that_its_definition_does(
     shell: Shell, recorded: Strategy, monitor: DriftMonitor
 ) -> None:

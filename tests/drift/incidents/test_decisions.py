@@ -71,6 +71,10 @@ CASES = {
     "a revision": ([REVISED], ["features diff"]),
     "another output": ([REPLAY], ["artifacts verify"]),
     "another alert": ([OTHER], ["drift ack"]),
+    "an alert in the time of a fault": (
+        [LATE, OTHER],
+        ["incident skew", "drift ack -s 'momentum us' 7", "drift alerts"],
+    ),
     "nothing": ([], []),
 }
 

@@ -13,8 +13,9 @@ from support.strategies import NAMES, Strategy
 
 from drift import DriftMonitor, Serving
 from drift.incidents import movers
+from drift.incidents.conclusions import decisions, reading
 from drift.incidents.nearby import changed_origins
-from drift.incidents.onset import Decay, Mover, NearbyChange, decisions, reading
+from drift.incidents.onset import Decay, Mover, NearbyChange
 from drift.metrics.cusum import Onset
 from feature_store import FeatureStore
 from mlflow_timescale.cli import cli

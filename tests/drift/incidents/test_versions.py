@@ -36,6 +36,12 @@ def set_alias(
     )
 
 
+def ann(monitor: DriftMonitor) -> str:
+    """Who set the alias: a name that is only claimed stands behind the login."""
+    with monitor.connect() as conn:
+        return f"{conn.info.user} (claims ann)"
+
+
 def record(monitor: DriftMonitor, versions: list[str], model: str) -> list[date]:
     """One version a session."""
     days = monitor.calendar.sessions_in_range(date(2024, 4, 1), date(2024, 6, 30))[: len(versions)]
@@ -74,7 +80,7 @@ def test_ten_sessions_of_another_version_are_one_interval(monitor: DriftMonitor)
     ]
     assert found.lines()[4:] == [
         f"10 sessions served by a version that was not champion. First alert: {days[5]}.",
-        f"{model}@champion is 1, unchanged since 2024-01-08 00:00Z by ann: better.",
+        f"{model}@champion is 1, unchanged since 2024-01-08 00:00Z by {ann(monitor)}: better.",
     ]
 
 
@@ -83,12 +89,18 @@ def test_sessions_before_the_history_of_the_alias_are_unknown(monitor: DriftMoni
     days = record(monitor, ["1"] * 6, model)
     with monitor.connect() as conn:
         set_alias(conn, model, 2, f"{days[2]}", f"{days[4]}")
+        conn.execute(
+            "UPDATE mlops.registry_history SET ended = 'deleted', ended_db_user = 'bob' "
+            "WHERE name = %s",
+            [model],
+        )
     found = monitor.served_versions(days[0], days[-1])
     assert [(i.verdict, i.sessions) for i in found.intervals] == [
         ("unknown", 2),
         ("differs", 2),
         ("no alias", 2),
     ]
+    assert found.lines()[-1] == f"{model}@champion was removed on {days[4]} 00:00Z by bob."
 
 
 def test_the_alias_may_be_another_one(monitor: DriftMonitor) -> None:
@@ -108,6 +120,15 @@ def test_a_version_beside_the_judged_one_is_shown(monitor: DriftMonitor) -> None
     monitor.record_predictions({**shadow, "model_name": [model], "model_version": ["2"]})
     [interval] = monitor.served_versions().intervals
     assert (interval.model_version, interval.beside) == ("1", (f"{model}/2",))
+    with monitor.connect() as conn:
+        set_alias(conn, model, 2, "2024-01-08")
+    found = monitor.served_versions()  # the champion is judged, with one name of forty
+    assert (found.intervals[0].model_version, found.agrees) == ("2", True)
+    assert found.to_dict()["outnumbered"] == {f"{model}/1": 1}
+    assert found.lines()[-2] == (
+        f"{model}/1 made more predictions than the judged version in 1 session: a shadow, or what "
+        f"was traded?"
+    )
 
 
 def test_without_predictions_there_is_no_last_session(monitor: DriftMonitor) -> None:
@@ -131,7 +152,7 @@ def test_the_command_answers_with_its_exit_code(monitor: DriftMonitor) -> None:
     answer = json.loads(printed.output)
     assert (answer["sessions"], answer["differing"], answer["agrees"]) == (2, 1, False)
     assert answer["intervals"][1]["model_version"] == "2"
-    assert answer["moves"][0]["by"] == "ann"
+    assert answer["moves"][0]["by"] == ann(monitor)
 
 
 @pytest.mark.parametrize(
