@@ -20,8 +20,8 @@ test:  ## everyday tests on an embedded PostgreSQL, or on $MLFLOW_TIMESCALE_TEST
 slow:  ## the tests that take minutes: servers, browser, wheel, benchmarks
 	$(BIN)/pytest -m slow
 
-timescale:  ## every test on a real TimescaleDB, which this starts (needs root)
-	.ci/on_timescale $(BIN)/pytest -m "slow or not slow"
+timescale:  ## every test that uses a database, on a real TimescaleDB that this starts (needs root)
+	.ci/on_timescale $(BIN)/pytest -m database
 
 format:  ## format the code and apply the safe fixes
 	$(BIN)/ruff format .

@@ -13,6 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -48,6 +49,24 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_ENABLE_WORKSPACES"):
         os.environ.pop(name, None)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use the server of the run; the others are the same on every server."""
+    for item in items:
+        if isinstance(item, pytest.Function) and uses_server(item):
+            item.add_marker(pytest.mark.database)
+
+
+def uses_server(item: pytest.Function) -> bool:
+    """Whether a fixture of a test needs `server`, or may: some look fixtures up by name."""
+    return "server" in item.fixturenames or _looks_fixtures_up(item.path)
+
+
+@cache
+def _looks_fixtures_up(path: Path) -> bool:
+    return "getfixturevalue" in path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)

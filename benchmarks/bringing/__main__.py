@@ -116,7 +116,7 @@ def merge(uri: DatabaseURI, source: str) -> tuple[Cost, Merged]:
 
 def copy(uri: DatabaseURI, merged: Merged) -> Cost:
     with db.connect(uri, autocommit=True) as conn:
-        owners = owners_of(conn, merged.source_runs, merged.source_models)
+        owners = owners_of(conn, merged.locations)
     return Meter(uri)(lambda: copy_artifacts(uri, owners))
 
 

@@ -60,16 +60,22 @@ def backtest(
 
 def logged_metrics(registry: ModelRegistry, reference: str, dataset: str) -> dict[str, float]:
     """The metrics of a version on one kind of data, by name."""
-    model = registry.get_model(reference)
-    assert model is not None
-    assert model.model_id is not None
-    metrics = mlflow.get_run(model.model_id.hex).data.metrics
+    name, _, version = reference.partition("/")
+    run_id = registry.client.get_model_version(name, version).run_id
+    metrics = registry.client.get_run(run_id).data.metrics
     prefix = f"{dataset}/"
     return {
         name.removeprefix(prefix): value
         for name, value in metrics.items()
         if name.startswith(prefix)
     }
+
+
+def log_live_ic(registry: ModelRegistry, version: str, ic: float, settings: Settings) -> None:
+    """Log the mean IC of the live sessions of a version, once."""
+    reference = f"{settings.name}/{version}"
+    if not logged_metrics(registry, reference, "live"):
+        registry.log_metrics(reference, {"ic": ic}, dataset_type="live")
 
 
 def book_returns(signals: pd.DataFrame, returns: pd.DataFrame) -> pd.Series:
@@ -92,7 +98,8 @@ def promote_best(registry: ModelRegistry, settings: Settings) -> Any:
     compares them once more. A later champion stays.
     """
     best = registry.get_best_model(settings.strategy_type, "ic", "test")
-    assert best is not None
+    if best is None:
+        raise LookupError(f"no version of {settings.name} has an IC on test data: train first")
     if champion(settings) is None:
         reason = f"best IC on test data: {best.metrics['ic_test']:.4f}"
         registry.set_alias(settings.name, "champion", best.model.version, reason=reason)

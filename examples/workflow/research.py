@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from mlflow_timescale.common import packages
 from mlflow_timescale.features import FeatureStore, FeatureView, Snapshot, load_snapshot
 
 from .market import DECISION, Market
 from .settings import FEATURES, LABEL, Settings
+
+verification = packages.attribute("feature_store", "files.verification")
 
 VIEW = FeatureView(
     "sp500_momentum",
@@ -41,10 +44,11 @@ def training_set(
     """Step 2: what was known at every decision, and the return that followed, as Parquet files.
 
     Returns that were not known at the decision of session `last` are left out. A snapshot is
-    written once: one that is complete is opened, and every file is compared with its hash.
+    written once: one that is complete is opened, if the database gives the same rows again.
     """
     if folder.exists():
-        return load_snapshot(folder)
+        verification.verify(folder, store.database)
+        return load_snapshot(folder, verify=False)
     labels = market.labels[market.labels["session"] >= settings.first_session]
     known = labels[labels["known_at"] <= pd.Timestamp(market.decision_time(last))]
     spine = known[["entity_key", LABEL, "known_at"]].assign(as_of=known["event_time"] + DECISION)

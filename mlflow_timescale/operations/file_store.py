@@ -44,6 +44,15 @@ class Hostile(ValueError):
     """A file that MLflow did not write, and that would harm who reads it: it is never opened."""
 
 
+@dataclass(frozen=True)
+class TakenRun:
+    """A run that is not in the view: its experiment's number, its folder, and its repaired meta."""
+
+    experiment: int
+    folder: Path
+    meta: dict[str, Any]
+
+
 @dataclass
 class _View:
     """What is being built, and what was met on the way."""
@@ -52,6 +61,7 @@ class _View:
     note: Note
     known: Mapping[str, str] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
+    taken: list[TakenRun] | None = None
     ids: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     runs: set[str] = field(default_factory=set)
@@ -66,7 +76,11 @@ class _View:
 
 
 def build_view(
-    source: Path, root: Path, note: Note, known: Mapping[str, str] | None = None
+    source: Path,
+    root: Path,
+    note: Note,
+    known: Mapping[str, str] | None = None,
+    taken: list[TakenRun] | None = None,
 ) -> dict[str, str]:
     """Build below `root` what MLflow's converter reads in place of `source`.
 
@@ -82,8 +96,10 @@ def build_view(
         Called with a line for everything that is left out or changed.
     known
         The marks of earlier runs; a run whose mark is the same is left out.
+    taken
+        Gets the runs, which then are not in the view: only their inputs and outputs are.
     """
-    view = _View(root, note, known or {})
+    view = _View(root, note, known or {}, taken=taken)
     experiments = [*_folders(source), *_folders(source / TRASH)]
     experiments = [path for path in experiments if path.name not in (TRASH, MODELS)]
     if not any((path / META).exists() for path in experiments) and not (source / MODELS).is_dir():
@@ -148,10 +164,14 @@ def _add_run(view: _View, path: Path, experiment: Path) -> None:
     view.marks[run_id] = mark
     target = experiment / run_id
     location = _place_of_artifacts(meta.get("artifact_uri"), path / "artifacts")
-    _write_meta(target, meta | {"run_uuid": run_id, "artifact_uri": location})
-    for folder in _TEXTS:
-        _copy_texts(view, path / folder, target / folder, _LONGEST)
-    _copy_metrics(view, path / "metrics", target / "metrics")
+    meta |= {"run_uuid": run_id, "artifact_uri": location}
+    if view.taken is not None:
+        view.taken.append(TakenRun(int(experiment.name), path, meta))
+    else:
+        _write_meta(target, meta)
+        for folder in _TEXTS:
+            _copy_texts(view, path / folder, target / folder, _LONGEST)
+        _copy_metrics(view, path / "metrics", target / "metrics")
     for folder in ("inputs", "outputs"):
         _link_folder(view, path / folder, target / folder)
 
@@ -283,27 +303,40 @@ def _report_broken_yaml(view: _View, folder: Path) -> None:
                 view.note(f"{path}: left out: it is empty")
 
 
-def _copy_texts(view: _View, folder: Path, target: Path, longest: int) -> None:
-    """Params or tags: a file each, whose name may have folders."""
+def read_texts(
+    folder: Path, note: Note, longest: int = _LONGEST
+) -> Iterator[tuple[Path, str, bool]]:
+    """Params or tags: a file each, whose text, and whether it was cut."""
     for path in _files(folder, deep=True):
         try:
             text = path.read_bytes().decode("utf-8")
         except (OSError, UnicodeDecodeError) as exc:
-            view.note(f"{path}: left out: {exc}")
+            note(f"{path}: left out: {exc}")
             continue
         if "\0" in text:
-            view.note(f"{path}: left out: PostgreSQL has no text with NUL")
+            note(f"{path}: left out: PostgreSQL has no text with NUL")
             continue
+        if is_long := len(text) > longest:
+            note(f"{path}: cut to {longest:,} of {len(text):,} characters, MLflow's limit")
+        yield path, text[:longest], is_long
+
+
+def _copy_texts(view: _View, folder: Path, target: Path, longest: int) -> None:
+    """Params or tags, whose names may have folders."""
+    for path, text, is_cut in read_texts(folder, view.note, longest):
         place = target / path.relative_to(folder)
-        if len(text) > longest:
-            view.note(f"{path}: cut to {longest:,} of {len(text):,} characters, MLflow's limit")
+        if is_cut:
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text[:longest], encoding="utf-8")
+            place.write_text(text, encoding="utf-8")
         else:
             _link(path, place)
 
 
-def _copy_metrics(view: _View, folder: Path, target: Path) -> None:
+def read_points(folder: Path, note: Note) -> Iterator[tuple[Path, list[str], bool]]:
+    """Metrics: a file each, its lines, and whether some of the file's were left out.
+
+    The same point twice is one point in a database.
+    """
     for path in _files(folder, deep=True):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         points: dict[tuple[int, float | str, int], str] = {}
@@ -311,13 +344,18 @@ def _copy_metrics(view: _View, folder: Path, target: Path) -> None:
             try:
                 points.setdefault(_point(line), line)
             except (ValueError, OverflowError) as exc:
-                view.note(f"{path}: line {number} left out: {exc}")
+                note(f"{path}: line {number} left out: {exc}")
+        yield path, [*points.values()], len(points) < len(lines)
+
+
+def _copy_metrics(view: _View, folder: Path, target: Path) -> None:
+    for path, lines, is_repaired in read_points(folder, view.note):
         place = target / path.relative_to(folder)
-        if len(points) == len(lines):
-            _link(path, place)
-        else:  # the same point twice is one point in a database
+        if is_repaired:
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text("\n".join(points.values()), encoding="utf-8")
+            place.write_text("\n".join(lines), encoding="utf-8")
+        else:
+            _link(path, place)
 
 
 def _point(line: str) -> tuple[int, float | str, int]:
@@ -356,4 +394,5 @@ def _folders(path: Path) -> list[Path]:
 def _files(path: Path, *, deep: bool = False) -> Iterator[Path]:
     if path.is_dir():
         inside = path.rglob("*") if deep else path.iterdir()
-        yield from sorted(file for file in inside if _is_plain(file, path.parent))
+        root = path.parent.resolve()
+        yield from sorted(file for file in inside if _is_plain(file, root))

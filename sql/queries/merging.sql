@@ -1,5 +1,9 @@
 -- Adding what another MLflow holds to a database that is in use.
 
+-- name: has_memory
+-- Has the schema the table of what was brought?
+SELECT to_regclass('mlops.brought_runs') IS NOT NULL;
+
 -- name: remembered
 -- What did the sources of these runs hold when they were last brought?
 SELECT run_uuid, mark FROM mlops.brought_runs;
@@ -209,11 +213,11 @@ INSERT INTO {table} ({columns}) SELECT {columns} FROM {stage} ON CONFLICT DO NOT
 SELECT 'run' AS kind, run_uuid AS id, artifact_uri AS location, runs.experiment_id,
     artifact_location AS place
 FROM runs JOIN experiments USING (experiment_id)
-WHERE %(runs)s::text[] IS NULL OR run_uuid = ANY (%(runs)s)
+WHERE %(ids)s::text[] IS NULL OR run_uuid = ANY (%(ids)s)
 UNION ALL
 SELECT 'model', model_id, logged_models.artifact_location, experiment_id, experiments.artifact_location
 FROM logged_models JOIN experiments USING (experiment_id)
-WHERE %(models)s::text[] IS NULL OR model_id = ANY (%(models)s)
+WHERE %(ids)s::text[] IS NULL OR model_id = ANY (%(ids)s)
 ORDER BY kind DESC, id;
 
 -- name: move_run

@@ -244,3 +244,14 @@ def write(pooled: Database, process: int) -> None:
 def with_option(uri: DatabaseURI, name: str, value: str) -> DatabaseURI:
     url = uri.url
     return DatabaseURI.parse(f"{url}{'&' if '?' in url else '?'}{name}={value}")
+
+
+def test_what_uses_the_server_of_the_run_is_marked(
+    database: DatabaseURI, request: pytest.FixtureRequest
+) -> None:
+    """CI runs on TimescaleDB what tests/conftest.py marks."""
+    assert request.node.get_closest_marker("database")
+
+
+def test_what_does_not_use_it_is_not_marked(request: pytest.FixtureRequest) -> None:
+    assert not request.node.get_closest_marker("database")

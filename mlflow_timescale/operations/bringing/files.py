@@ -8,10 +8,10 @@ same checksum is not copied again, and a run that points at its copies is done.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 from urllib.parse import unquote, urlsplit
@@ -33,17 +33,28 @@ _queries = db.load("merging")
 
 @dataclass(frozen=True)
 class Owner:
-    """A run or a logged model, where its artifacts are, and the place of its experiment."""
+    """A run or a logged model: where its artifacts are here and in the source.
+
+    `place` is that of its experiment.
+    """
 
     kind: str
     id: str
     location: str
     experiment_id: int
     place: str | None
+    source: str | None = None
 
     @property
-    def new_location(self) -> str:
-        """Where the copies go: to the experiment's place if it has a ledger, else the database."""
+    def is_copied(self) -> bool:
+        """Whether the artifacts here are copies already."""
+        return _is_ledgered(self.location) and self.location != self.source
+
+    @property
+    def target(self) -> str:
+        """Where the copies are: at the place of the experiment if it has a ledger, else in here."""
+        if self.is_copied:
+            return self.location
         is_ledgered = self.place is not None and _is_ledgered(self.place)
         root = self.place if is_ledgered else f"{IN_DATABASE}:/{self.experiment_id}"
         below = f"models/{self.id}" if self.kind == "model" else self.id
@@ -69,21 +80,29 @@ def _is_ledgered(location: str) -> bool:
 
 
 def owners_of(
-    conn: Connection, runs: Sequence[str] | None = None, models: Sequence[str] | None = None
+    conn: Connection,
+    locations: Mapping[str, str | None] | None = None,
+    changed: Set[str] = frozenset(),
 ) -> list[Owner]:
-    """The runs and logged models whose artifacts are in no store with a ledger.
+    """The runs and logged models whose artifacts are to be copied.
 
     Parameters
     ----------
     conn
         A connection to the database.
-    runs, models
-        Ids, of which those that are not here are passed over; by default all.
+    locations
+        Where the source has the artifacts, by the id of a run or logged model; None: where the run
+        here points. By default all runs and models here, which point at the source.
+    changed
+        Runs that have something new in the source: their copies get what is new there.
     """
-    values = {"runs": runs, "models": models}
-    values = {name: None if ids is None else [*ids] for name, ids in values.items()}
-    owners = records(conn, Owner, _queries.artifact_roots, values)
-    return [owner for owner in owners if owner.location and not _is_ledgered(owner.location)]
+    values = {"ids": None if locations is None else [*locations]}
+    owners = [
+        replace(owner, source=owner.location if locations is None else locations.get(owner.id))
+        for owner in records(conn, Owner, _queries.artifact_roots, values)
+        if owner.location
+    ]
+    return [owner for owner in owners if not owner.is_copied or owner.id in changed]
 
 
 def copy_artifacts(
@@ -130,7 +149,7 @@ def copy_artifacts(
                 copied.without += files == 0
             on_owner(done, len(owners))
     if not dry_run:
-        places = [f"{owner.new_location}%" for owner in owners]
+        places = [f"{owner.target}%" for owner in owners]
         with connection(database) as conn:
             runs = [owner.id for owner in owners if owner.kind == "run"]
             conn.execute(_queries.freeze_versions, {"runs": runs, "places": places})
@@ -141,14 +160,14 @@ def _copy(
     owner: Owner, database: DatabaseURI, tracking_uri: str | None, dry_run: bool
 ) -> tuple[int, int]:
     """Copy the files of a run or logged model; return their number and bytes."""
-    with _local(owner.location, tracking_uri) as folder:
+    with _local(owner.source or owner.location, tracking_uri) as folder:
         if folder is None:
             return 0, 0
         files = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
         if dry_run or not files:
             return len(files), size
-        target = _target(owner.new_location, database)
+        target = _target(owner.target, database)
         if not (entries := _entries(target)):
             target.log_artifacts(str(folder))
         for path in files if entries else ():
@@ -156,7 +175,8 @@ def _copy(
             entry = entries.get(join(target.location, name))
             if entry is None or entry.fingerprint != hash_file(path):
                 target.log_artifact(str(path), name.rpartition("/")[0] or None)
-    _point_at_copies(owner, database)
+    if not owner.is_copied:
+        _point_at_copies(owner, database)
     return len(files), size
 
 
@@ -191,7 +211,7 @@ def _local(location: str, tracking_uri: str | None) -> Iterator[Path | None]:
 
 def _point_at_copies(owner: Owner, database: DatabaseURI) -> None:
     move = _queries.move_run if owner.kind == "run" else _queries.move_model
-    values = {"id": owner.id, "old": owner.location, "new": owner.new_location}
+    values = {"id": owner.id, "old": owner.location, "new": owner.target}
     with connection(database) as conn:
         conn.execute(move, values)
         conn.execute(_queries.move_versions, values)

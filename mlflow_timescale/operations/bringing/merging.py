@@ -12,8 +12,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from mlflow_timescale import db
+from mlflow_timescale.artifacts.locations import IN_DATABASE
 from mlflow_timescale.db import Connection
-from mlflow_timescale.db.rows import pairs
+from mlflow_timescale.db.revisions import MIGRATE
+from mlflow_timescale.db.rows import pairs, scalar
 from mlflow_timescale.operations.bringing import other_rows, registered_models
 from mlflow_timescale.operations.bringing.experiments import Experiments, match_experiments
 from mlflow_timescale.operations.bringing.run_rows import RunHead, RunRows, heads
@@ -59,8 +61,11 @@ class Merged:
         Tags that have another value here, and were left as they are.
     notes
         What is left out or changed, and why.
-    source_runs, source_models
-        The ids of all runs and logged models of the source.
+    locations
+        Where the artifacts of the runs and logged models of the source are; None of a run whose
+        files have not changed.
+    changed
+        The runs that were new or had something new.
     """
 
     experiments: int = 0
@@ -72,8 +77,8 @@ class Merged:
     conflicts: list[Conflict] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    source_runs: list[str] = field(default_factory=list)
-    source_models: list[str] = field(default_factory=list)
+    locations: dict[str, str | None] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
 
     def add_rows(self, table: str, rows: int) -> None:
         if rows:
@@ -103,7 +108,8 @@ def merge_from(
         about 100,000 points; an interrupted call is continued by the next one.
     prefix
         What the names of experiments and registered models begin with here. Raises ImportFailed for
-        one with / or :, which no registered model may have in its name.
+        one with / or :, which no registered model may have in its name, and for a target with a
+        schema of an older version.
     changes
         Bring what changed in the source too: tags that have another value there than when the run
         was brought. Without it such tags are listed. Runs that were deleted here for good stay so.
@@ -119,6 +125,10 @@ def merge_from(
     if {*prefix} & {*"/:"}:
         raise ImportFailed(
             f"the prefix {prefix!r} has / or :, which MLflow refuses in names of models"
+        )
+    if not scalar(conn, _queries.has_memory):
+        raise ImportFailed(
+            f"the schema of the target is of an older version: run `{MIGRATE}` first"
         )
     remembered = pairs(conn, _queries.remembered)
     merged = Merged()
@@ -153,10 +163,17 @@ class _Merge:
         self.merged.different += experiments.different
         runs = heads(self.source)
         left_out = {*self.source.marks} - {*runs}
-        self.merged.source_runs = [*runs, *left_out]
-        self.merged.source_models = other_rows.logged_models(self.source)
+        self.merged.locations = other_rows.model_locations(self.source)
+        self.merged.locations |= dict.fromkeys(left_out)
+        self.merged.locations |= {run_id: head.location for run_id, head in runs.items()}
         self.merged.unchanged += len(left_out)
         new, known = self._sorted_out(runs, remembered)
+        inside = sum((head.location or "").startswith(IN_DATABASE) for head in new)
+        if inside:
+            self.note(
+                f"the artifacts of {inside} new runs are in the database of the source: only "
+                f"--artifacts copies them"
+            )
         writer = RunRows(self.source, self.conn, experiments, self.changes)
         total, done = len(new) + len(known), 0
         for group, is_new in ((new, True), (known, False)):
@@ -201,6 +218,7 @@ class _Merge:
             return
         conflicts = {run_id for run_id, _ in outcome.conflicts}
         self.merged.conflicts += [Conflict(*each) for each in outcome.conflicts]
+        self.merged.changed.update({head.run_id for head in batch} - conflicts)
         self.merged.different += outcome.different
         for table, rows in outcome.rows.items():
             self.merged.add_rows(table, rows)

@@ -98,11 +98,11 @@ def add(
     return added
 
 
-def logged_models(source: OpenSource) -> list[str]:
-    """The ids of the logged models of a source."""
-    return list(
-        source.rows.execute(select(Base.metadata.tables["logged_models"].c.model_id)).scalars()
-    )
+def model_locations(source: OpenSource) -> dict[str, str | None]:
+    """Where the artifacts of the logged models of a source are."""
+    models = Base.metadata.tables["logged_models"]
+    rows = source.rows.execute(select(models.c.model_id, models.c.artifact_location))
+    return {model_id: absolute(location, source.home) for model_id, location in rows}
 
 
 def _count(source: OpenSource, table: Table) -> int:

@@ -18,7 +18,7 @@ from sqlalchemy import Table, func, select
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
-from mlflow_timescale.db.rows import pairs
+from mlflow_timescale.db.rows import pairs, scalar
 from mlflow_timescale.operations.bringing import copying
 from mlflow_timescale.operations.bringing.experiments import Experiments, absolute
 from mlflow_timescale.operations.bringing.sources import OpenSource
@@ -32,12 +32,16 @@ _FEW = 500  # ids in one condition: sqlite takes 32,766
 
 @dataclass(frozen=True)
 class RunHead:
-    """A run of the source: a hash of all that it holds, its status, and its number of points."""
+    """A run of the source: a hash of all that it holds, its status, its number of points.
+
+    `location` is where its artifacts are.
+    """
 
     run_id: str
     mark: str
     status: str | None
     points: int
+    location: str | None = None
 
 
 @dataclass
@@ -76,7 +80,8 @@ def heads(source: OpenSource) -> dict[str, RunHead]:
         held = [*row.values(), points.get(run_id), tags.get(run_id)]
         held += [each.get(run_id) for each in others]
         mark = source.marks.get(run_id) or _hash(repr(held))
-        result[run_id] = RunHead(run_id, mark, row["status"], points.get(run_id, 0))
+        location = absolute(row["artifact_uri"], source.home)
+        result[run_id] = RunHead(run_id, mark, row["status"], points.get(run_id, 0), location)
     return result
 
 
@@ -203,7 +208,12 @@ class RunRows:
 
 
 def remember_all(source: OpenSource, conn: Connection) -> None:
-    """Remember all runs of a source, after they were copied in another way."""
+    """Remember all runs of a source, after they were copied in another way.
+
+    A target with a schema of an older version has no memory.
+    """
+    if not scalar(conn, _queries.has_memory):
+        return
     writer = RunRows(source, conn, Experiments(), changes=False)
     every = [*heads(source).values()]
     for first in range(0, len(every), _FEW):

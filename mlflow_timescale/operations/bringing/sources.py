@@ -26,8 +26,8 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.masking import without_secrets
-from mlflow_timescale.operations.bringing.run_files import take_runs
-from mlflow_timescale.operations.file_store import FileStoreError, build_view
+from mlflow_timescale.operations.bringing.run_files import write_runs
+from mlflow_timescale.operations.file_store import FileStoreError, TakenRun, build_view
 
 Note = Callable[[str], None]
 _queries = db.load("importing")
@@ -193,18 +193,18 @@ def _convert(
 
     view = scratch / "mlruns"
     view.mkdir()
+    runs: list[TakenRun] = []
     try:
-        marks = build_view(directory, view, on_note, known)
+        marks = build_view(directory, view, on_note, known, runs)
     except FileStoreError as exc:
         raise ImportFailed(str(exc)) from exc
-    runs = take_runs(view)
     with redirect_stdout(io.StringIO()), _quiet():  # its summary, and that it makes tables
         try:
             migrate(scratch, url, progress=False)
         except Exception as exc:
             reason = str(exc).strip().splitlines()[0]
             raise ImportFailed(f"MLflow's converter cannot read {directory}: {reason}") from exc
-    runs.write(scratch / "mlflow.db")
+    write_runs(scratch / "mlflow.db", runs, on_note)
     return marks
 
 

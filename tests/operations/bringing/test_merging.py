@@ -337,16 +337,33 @@ def test_the_command_prints_what_would_come_then_what_came(source: Source, targe
     assert f"run {run_id}: param 'q' is '2' here, not '1'" in output
 
 
-def test_two_databases_are_joined(target: Target, new_database: NewDatabase) -> None:
+def test_two_databases_are_joined_with_the_artifacts_in_them(
+    target: Target, new_database: NewDatabase
+) -> None:
     with new_database() as uri:
         other = Target(uri)
         run = other.client.create_run(other.experiment("workflow"), run_name="of the other")
-        other.client.log_metric(run.info.run_id, "ic", 0.5)
-        with db.connect(target.uri, autocommit=True) as conn:
-            merged = merge_from(uri.url, conn, changes=True)
-        assert merged.runs == 1
-        here = target.client.get_run(run.info.run_id)
+        run_id = run.info.run_id
+        other.client.log_metric(run_id, "ic", 0.5)
+        other.client.log_text(run_id, "early", "early.txt")
+
+        def sync() -> dict[str, Any]:
+            words = ["sync", uri.url, "--artifacts", "--json", "--uri", target.uri.url]
+            result: dict[str, Any] = json.loads(CliRunner().invoke(cli, words).stdout)
+            return result
+
+        result = sync()
+        assert (result["runs"]["new"], result["files"], result["skipped"]) == (1, 1, {})
+        assert "only --artifacts copies them" in result["notes"][0]
+        other.client.log_text(run_id, "late", "late.txt")
+        other.client.set_terminated(run_id)
+        assert sync()["runs"]["grown"] == 1
+        assert (sync()["rows"], sync()["skipped"]) == (0, {})
+        here = target.client.get_run(run_id)
         assert (here.info.run_name, here.data.metrics) == ("of the other", {"ic": 0.5})
+    mlflow.set_tracking_uri(target.uri.url)
+    for name in ("early", "late"):
+        assert mlflow.artifacts.load_text(f"runs:/{run_id}/{name}.txt") == name
 
 
 def test_a_killed_sync_is_continued_and_nothing_is_lost_or_doubled(
@@ -430,7 +447,7 @@ def test_artifacts_are_copied_into_the_ledger_or_linked(folder: Path, target: Ta
     CliRunner().invoke(cli, ["import", str(moved), "--uri", target.uri.url], catch_exceptions=False)
     assert mlflow.artifacts.load_text(f"runs:/{runs[0]}/sub/pred.txt") == f"of {runs[0]}"
     words = ["sync", str(moved), "--artifacts", "--json", "--uri", target.uri.url]
-    result = json.loads(CliRunner().invoke(cli, words, catch_exceptions=False).output)
+    result = json.loads(CliRunner().invoke(cli, words, catch_exceptions=False).stdout)
     assert (result["files"], result["skipped"]) == (2, {})
     shutil.rmtree(moved / experiment)
     for run in runs:
