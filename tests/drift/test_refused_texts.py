@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import date, datetime, timezone
 from typing import Any
 
@@ -31,6 +33,22 @@ CALLS: dict[str, Callable[[DriftMonitor, str], Any]] = {
     "features": lambda monitor, text: monitor.configure(features=[text]),
     "strategy": lambda monitor, text: DriftMonitor(monitor.uri, text),
 }
+
+
+@pytest.fixture(scope="module")
+def shared(
+    new_database: Callable[..., AbstractContextManager[DatabaseURI]],
+) -> Iterator[DatabaseURI]:
+    with new_database() as uri:
+        yield uri
+
+
+@pytest.fixture
+def monitor(shared: DatabaseURI) -> DriftMonitor:
+    """The monitor of a strategy of the test's own."""
+    monitor = DriftMonitor(shared, uuid.uuid4().hex, tracking_uri=False, notify=())
+    monitor.configure()
+    return monitor
 
 
 @pytest.mark.parametrize("text", ["a\0b", "cut \ud83d"], ids=["NUL", "surrogate"])
