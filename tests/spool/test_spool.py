@@ -18,6 +18,7 @@ import mlflow_timescale.spool.records
 import mlflow_timescale.spool.sending
 import mlflow_timescale.spool.spool
 import mlflow_timescale.spool.state
+from mlflow_timescale.db import DatabaseURI, InvalidURI
 from mlflow_timescale.spool import (
     Drained,
     Record,
@@ -29,6 +30,7 @@ from mlflow_timescale.spool import (
     SpoolFull,
 )
 from mlflow_timescale.spool import spool as module
+from mlflow_timescale.spool.places import spool_of
 
 
 def record(number: int, size: int = 4) -> Record:
@@ -426,3 +428,16 @@ def test_what_waits_is_found_by_bytes(small: Spool) -> None:
     assert [int(of.body) for of in small.waiting()] == list(range(9))
     sent(small)
     assert list(small.waiting(b"0007")) == []
+
+
+def test_a_tracking_server_has_no_spool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    uri = DatabaseURI.parse(f"timescaledb://host/trading?spool={tmp_path}/spool")
+    assert spool_of(uri) is not None
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "timescaledb-artifacts:/")
+    assert spool_of(uri) is None
+
+
+@pytest.mark.parametrize("option", ["spool_full=wait", "spool_fsync=never", "spool_limit=many"])
+def test_a_policy_that_does_not_exist_is_an_error_of_the_uri(option: str) -> None:
+    with pytest.raises(InvalidURI, match=option.partition("=")[2]):
+        spool_of(DatabaseURI.parse(f"timescaledb://host/trading?spool=/s&{option}"))
