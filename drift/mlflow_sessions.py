@@ -48,6 +48,7 @@ UNCHARTED = (
     "ic_later",
     "ic_dating",
     "n_versions",
+    "psi_shared_ratio",
     "ic_alert",
     "psi_alert",
     "sharpe_alert",

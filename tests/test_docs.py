@@ -146,6 +146,7 @@ def test_the_guide_to_artifacts(
     assert page.names["model"].predict([1.0]) == [2.0]
 
 
+@pytest.mark.slow
 def test_the_page_of_roles(guide: Callable[..., Guide]) -> None:
     guide("docs/roles.md").run()
 

@@ -89,6 +89,7 @@ def chapters(evidence: Evidence) -> list[Chapter]:
         _changes(evidence),
         _decisions(evidence),
         _checked(evidence),
+        _unanswered(evidence),
     ]
     return [part for part in parts if part is not None]
 
@@ -342,9 +343,10 @@ def _decisions(evidence: Evidence) -> Chapter | None:
 
 
 def _checked(evidence: Evidence) -> Chapter | None:
-    lines = [
-        *evidence.checked,
-        *(f"Not answered: {part.question}: {part.reason}" for part in evidence.unanswered),
-    ]
     heading = "What was checked" if evidence.is_healthy else "Checked, and nothing found"
-    return Chapter(heading, tuple(lines)) if lines else None
+    return Chapter(heading, tuple(evidence.checked)) if evidence.checked else None
+
+
+def _unanswered(evidence: Evidence) -> Chapter | None:
+    lines = tuple(f"{part.question} {part.reason}" for part in evidence.unanswered)
+    return Chapter("Not answered", lines) if lines else None

@@ -44,7 +44,8 @@ def checked(
     if main is None and replays and all(replay.agrees for replay in replays):
         names = ", ".join(f"{replay.entity} on {replay.session}" for replay in replays)
         yield f"Replay: {names}: the model gives the recorded output."
-    if answers.decay is None and level is not None:
+    is_low = answers.decay is not None or any(a.metric == "ic" for a in answers.alerts)
+    if level is not None and not is_low:
         known = [value for value in ic if np.isfinite(value)]
         mean = f"; mean of {counted(len(known), 'session')} {np.mean(known):.3f}" if known else ""
         yield f"IC: it has not left its accepted level of {level:.3f}{mean}."

@@ -13,7 +13,7 @@ from ..report import drawing, templates
 from .chapters import chapters
 from .evidence import Evidence
 
-__all__ = ["picture", "render"]
+__all__ = ["pictures", "render"]
 
 MEAN = 20  # sessions
 LEAST = 5  # sessions with an IC that are worth a picture
@@ -23,28 +23,37 @@ MOST_LANES = 8
 def render(evidence: Evidence) -> str:
     """The page; a healthy day has no picture and a few lines."""
     parts = chapters(evidence)
-    drawn = picture(evidence) if any(part.picture for part in parts) else None
+    drawn = pictures(evidence) if any(part.picture for part in parts) else ()
     return templates.template("incident.html").render(
         incident=evidence,
         chapters=parts,
-        picture=None if drawn is None else templates.embedded(drawn),
+        pictures=[templates.embedded(data) for data in drawn],
     )
 
 
-def picture(evidence: Evidence) -> bytes | None:
-    """The IC of each session above, below when each cause held; a PNG file, None without an IC."""
+def pictures(evidence: Evidence) -> tuple[bytes, ...]:
+    """The IC of each session above, below when each cause held; nothing without an IC.
+
+    Two PNG files, for a wide and for a narrow window.
+    """
     ic = np.asarray(evidence.ic, dtype=np.float64)
     if np.isfinite(ic).sum() < LEAST:
-        return None
-    figure = drawing.incident_figure(
-        evidence.days,
-        ic,
-        mean=MEAN,
-        level=evidence.level,
-        lanes=list(_lanes(evidence))[:MOST_LANES],
-        onset=None if evidence.decay is None else (evidence.decay.first, *evidence.decay.interval),
+        return ()
+    decay = evidence.decay
+    return tuple(
+        drawing.png(
+            drawing.incident_figure(
+                evidence.days,
+                ic,
+                mean=MEAN,
+                level=evidence.level,
+                lanes=list(_lanes(evidence))[:MOST_LANES],
+                onset=None if decay is None else (decay.first, *decay.interval),
+                narrow=narrow,
+            )
+        )
+        for narrow in (False, True)
     )
-    return drawing.png(figure)
 
 
 def _lanes(evidence: Evidence) -> Iterator[drawing.Lane]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
@@ -83,6 +84,7 @@ def read_versions(
         tuple(_moves(conn, strategy, served, alias)),
         min(alerts, default=None),
         {session.session: session.ic for session in served},
+        dict(Counter(session.outnumbered_by for session in served if session.outnumbered_by)),
     )
 
 
@@ -160,7 +162,8 @@ def _session(
         verdict = UNKNOWN if begin is None or judged.signal_time < begin else NO_ALIAS
     else:
         verdict = AGREES if champion.names(judged.model_version) else DIFFERS
-    others = {signal.model for signal in signals if signal.model not in ("", judged.model)}
+    others = {s.model: s.predictions for s in signals if s.model not in ("", judged.model)}
+    largest = max(others, key=lambda model: others[model], default="")
     return ServedSession(
         judged.session,
         judged.model_name,
@@ -169,6 +172,7 @@ def _session(
         verdict,
         ics.get(judged.session),
         tuple(sorted(others)),
+        largest if others.get(largest, 0) > judged.predictions else "",
     )
 
 

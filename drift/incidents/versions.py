@@ -37,6 +37,8 @@ class ServedSession:
         The rank IC of the session; None where it is not known.
     beside
         Other versions that served in the session, such as "momentum/2".
+    outnumbered_by
+        The one of them that made more predictions than the judged one; "" for none.
     """
 
     session: date
@@ -46,6 +48,7 @@ class ServedSession:
     verdict: str
     ic: float | None = None
     beside: tuple[str, ...] = ()
+    outnumbered_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ class ServedVersions:
         The session of the first alert of a wrong version that was open in the range; None for none.
     ics
         The IC of each session that served; None where it is not known.
+    outnumbered
+        Versions beside the judged one that made more predictions, and in how many sessions.
     """
 
     strategy_id: str
@@ -136,6 +141,7 @@ class ServedVersions:
     moves: tuple[AliasMove, ...]
     first_alert: date | None = None
     ics: Mapping[date, float | None] = field(default_factory=dict)
+    outnumbered: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def sessions(self) -> int:
@@ -248,6 +254,11 @@ def _sentences(result: ServedVersions) -> Iterator[str]:
     unnamed = sum(i.sessions for i in result.intervals if i.verdict == NO_VERSION)
     if unnamed:
         yield f"{counted(unnamed, 'session')} served without the name of a version."
+    for version, sessions in result.outnumbered.items():
+        yield (
+            f"{version} made more predictions than the judged version in "
+            f"{counted(sessions, 'session')}: a shadow, or what was traded?"
+        )
     yield from _moved(result)
 
 

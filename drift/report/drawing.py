@@ -39,6 +39,7 @@ HEAT_COLORS = ("#f7f9fb", "#dbe7f3", "#a9c4e0", "#f0a04b", "#8c1d18")
 HEAT_MISSING = "#d0d0d0"
 MOST_FEATURES = 25
 LABEL_WIDTH = 1.7
+NARROW, NARROW_LABEL = 3.7, 1.3
 LABEL_CHARACTERS = 26
 _END = r"(-?inf|nan|[-+]?[0-9][0-9.e+-]*)"
 _INTERVAL = re.compile(rf"\({_END}, {_END}\]")
@@ -230,43 +231,46 @@ def incident_figure(
     level: float | None = None,
     lanes: Sequence[Lane] = (),
     onset: tuple[date, date, date] | None = None,
+    narrow: bool = False,
 ) -> Figure:
     """Daily IC with its mean of some sessions above, below a lane for each name.
 
     `ic` has shape (sessions,), NaN where there is no value; `level` is the accepted mean; `onset`
-    is the first session of a fall, and the ends of its interval.
+    is the first session of a fall, and the ends of its interval; `narrow` is for telephones.
     """
     names = list(dict.fromkeys(lane.name for lane in lanes))
     height = 2.6 + 0.26 * len(names)
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
-    figure.subplots_adjust(LABEL_WIDTH / WIDTH, 0.45 / height, 1 - 0.1 / WIDTH, 1 - 0.35 / height)
-    grid = figure.add_gridspec(
-        2 if names else 1, 1, height_ratios=[2.0, 0.26 * len(names)][: 1 + bool(names)], hspace=0.12
-    )
+    width, label = (NARROW, NARROW_LABEL) if narrow else (WIDTH, LABEL_WIDTH)
+    figure = Figure(figsize=(width, height), dpi=2 * DPI if narrow else DPI)
+    head = 0.6 if narrow else 0.35
+    figure.subplots_adjust(label / width, 0.45 / height, 1 - 0.1 / width, 1 - head / height)
+    ratios = [2.0, 0.26 * len(names)] if names else [1.0]
+    grid = figure.add_gridspec(len(ratios), 1, height_ratios=ratios, hspace=0.12)
     top, days = figure.add_subplot(grid[0]), _days(sessions)
     top.vlines(days, 0, ic, color=QUIET, linewidth=1.0)
     top.plot(days, ic, ".", color=QUIET, markersize=3, label="IC of the session")
     top.plot(days, _rolling(ic, mean), color=BLUE, linewidth=1.8, label=f"mean of {mean} sessions")
     if level is not None:
-        label = f"accepted {round(level, 3) + 0.0:.3f}"
-        top.axhline(level, color=INK, linewidth=1, linestyle="--", label=label)
+        accepted = f"accepted {round(level, 3) + 0.0:.3f}"
+        top.axhline(level, color=INK, linewidth=1, linestyle="--", label=accepted)
     top.axhline(0, color=INK, linewidth=0.8)
     if onset is not None:
         at, low, high = _days(onset)
         top.axvspan(low, high, color="#e53e3e", alpha=0.12)
         top.axvline(at, color="#9b2c2c", linewidth=1.2, label="the IC fell")
-    _finish(top, "IC")
+    _finish(top, "IC", columns=2 if narrow else 6)
+    ticks = 4 if narrow else 10
     if names:
         top.tick_params(labelbottom=False)
         bottom = figure.add_subplot(grid[1], sharex=top)
-        _draw_lanes(bottom, names, lanes)
-        _date_axis(bottom, days)
+        _draw_lanes(bottom, names, lanes, 17 if narrow else LABEL_CHARACTERS)
+        _date_axis(bottom, days, ticks)
     else:
-        _date_axis(top, days)
+        _date_axis(top, days, ticks)
     return figure
 
 
-def _draw_lanes(axes: Axes, names: Sequence[str], lanes: Sequence[Lane]) -> None:
+def _draw_lanes(axes: Axes, names: Sequence[str], lanes: Sequence[Lane], characters: int) -> None:
     for lane in lanes:
         (begin,), (end,) = _days([lane.first]), _days([lane.last])
         axes.broken_barh(
@@ -277,7 +281,8 @@ def _draw_lanes(axes: Axes, names: Sequence[str], lanes: Sequence[Lane]) -> None
             edgecolor="white",
             linewidth=0.3,
         )
-    axes.set_yticks(range(len(names)), list(map(_short, names)), fontsize=8, parse_math=False)
+    labels = [_short(name, characters) for name in names]
+    axes.set_yticks(range(len(names)), labels, fontsize=8, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", color="#eef1f4")
     _plain(axes)
@@ -331,15 +336,15 @@ def _mark_onset(both: Sequence[Axes], days: Floats, onset: Onset) -> None:
         axes.axvline(float(days[onset.index]), color="#9b2c2c", linewidth=1.2, label="onset")
 
 
-def _finish(axes: Axes, label: str) -> None:
+def _finish(axes: Axes, label: str, columns: int = 6) -> None:
     axes.set_ylabel(label, fontsize=9)
     axes.grid(color="#eef1f4")
     axes.legend(
         fontsize=7,
         frameon=False,
-        ncols=6,
+        ncols=columns,
         loc="lower left",
-        bbox_to_anchor=(0, 1),
+        bbox_to_anchor=(0 if columns > 2 else -0.4, 1),
         borderaxespad=0.1,
         handlelength=1.6,
     )
@@ -355,8 +360,8 @@ def _plain(axes: Axes) -> None:
         axes.spines[side].set_color(QUIET)
 
 
-def _date_axis(axes: Axes, days: Floats) -> None:
-    locator = AutoDateLocator(maxticks=10)  # type: ignore[no-untyped-call]
+def _date_axis(axes: Axes, days: Floats, ticks: int = 10) -> None:
+    locator = AutoDateLocator(minticks=ticks // 2, maxticks=ticks)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     formatter = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_formatter(formatter)
@@ -432,10 +437,10 @@ def _upper_end(label: str) -> str:
     return f"> {low:.3g}" if high == np.inf else f"≤ {high:.3g}"
 
 
-def _short(name: str) -> str:
+def _short(name: str, characters: int = LABEL_CHARACTERS) -> str:
     """A name for a picture, which draws `$` as itself (`parse_math=False`)."""
     name = printable(name)
-    return name if len(name) <= LABEL_CHARACTERS else name[: LABEL_CHARACTERS - 1] + "…"
+    return name if len(name) <= characters else name[: characters - 1] + "…"
 
 
 def _reach(main: Floats, reach: Floats) -> tuple[float, float]:

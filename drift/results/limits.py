@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..alerts.headroom import Headroom, nearest
-from ..alerts.rules import SEVERITIES
+from ..alerts.rules import SEVERITIES, Rule
+from ..metrics.psi import BREAK
 from .values import Value
 
 # Figures whose name differs from the metric of the rules on them.
@@ -45,8 +46,14 @@ def limit_of_psi(values: Sequence[Value], rooms: Iterable[Headroom]) -> str:
     if limit is None:
         return worst
     rules = [room.rule for room in rooms if room.rule.metric == "psi_ratio"]
-    alert = f", {rules[0].severity} above {limit * rules[0].threshold:.2g}" if rules else ""
+    alert = f", {_alert_above(rules[0], limit)}" if rules else ""
     return f"{worst}, limit {limit:.2g}{alert}"
+
+
+def _alert_above(rule: Rule, limit: float) -> str:
+    # Beyond BREAK, `psi_ratio` holds only what came in one session.
+    jump = " after a jump" if rule.threshold >= BREAK else ""
+    return f"{rule.severity} above {limit * rule.threshold:.2g}{jump}"
 
 
 def outlook(rooms: Iterable[Headroom]) -> str:

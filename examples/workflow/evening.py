@@ -30,7 +30,7 @@ def monitor_of(uri: str, settings: Settings, **options: Any) -> DriftMonitor:
 
     Twenty names are too few for the preset's critical rule on the distributions of one session:
     their PSI cannot become large enough. That of five sessions together can; in 2019 it was at most
-    0.91 of its limit.
+    its limit, here the rule begins at twice as much.
     """
     rule = Rule(
         BREAK,

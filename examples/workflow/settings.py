@@ -32,7 +32,7 @@ class Settings:
     first_session
         The first session whose features are stored.
     train_until, test_until
-        The last sessions of training and of test data; live trading begins in the year after.
+        The last sessions of training and of test data.
     accepted
         The sessions that the monitor accepts as the reference, traded on paper.
     live, end

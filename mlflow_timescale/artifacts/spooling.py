@@ -12,7 +12,6 @@ from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.host_policy import is_tracking_server_process
 
 from mlflow_timescale.artifacts import spooled
 from mlflow_timescale.artifacts.paths import destination, require_regular, tree
@@ -28,8 +27,6 @@ T = TypeVar("T")
 
 def with_spool(repository: LedgeredRepository) -> ArtifactRepository:
     """The repository itself, or one with the spool that its database's URI names."""
-    if is_tracking_server_process():
-        return repository
     outbox = _outbox(repository.database)
     return repository if outbox is None else SpoolingRepository(repository, outbox)
 

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from mlflow_timescale.common import packages
 from mlflow_timescale.common.errors import first_of
+from mlflow_timescale.dataset_source import is_allowed
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations import reproduce
 from mlflow_timescale.operations.reproduce import Context, Item
@@ -135,9 +136,33 @@ def _changed_packages(recorded: str) -> list[str]:
 
 
 def feature_versions(context: Context) -> Answer:
-    """The features and versions of the training set."""
-    item = reproduce.feature_versions(context)
-    return _answer(item, is_recorded=False)
+    """The features and versions of the training set, as the manifest of a snapshot pins them."""
+    result = _answer(reproduce.feature_versions(context), is_recorded=False)
+    datasets = [data.dataset for data in context.run.inputs.dataset_inputs]
+    pinned = [pin for data in datasets if (pin := _pinned(data))]
+    return replace(result, evidence="; ".join([result.evidence, *pinned]))
+
+
+def _pinned(dataset: Any) -> str:
+    """Such as "rsi_14=1, ret_5d=newest"; nothing where the manifest cannot be read.
+
+    Whether its files are there and right is a question of the training data.
+    """
+    if dataset.source_type != _SNAPSHOT:
+        return ""
+    from mlflow.data import get_source
+
+    try:
+        url = get_source(dataset).url
+        if not is_allowed(url):
+            return ""
+        opened = packages.load("feature_store.files.snapshots").load_snapshot
+        manifest = reproduce.within(
+            reproduce.SNAPSHOT_SECONDS, lambda: opened(url, verify=False).manifest
+        )
+    except Exception:
+        return ""
+    return first_of([f"{item.name}={item.version or 'newest'}" for item in manifest.features], 10)
 
 
 def training_data(context: Context) -> Answer:

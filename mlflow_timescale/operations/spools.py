@@ -26,7 +26,7 @@ def spool(patient: Patient) -> Iterator[Finding]:
         yield Finding("spool", "action", f"{path}: {', '.join(lost)}", advice, data)
     if status.waiting:
         is_late = status.oldest is not None and _age(status.oldest) > _PATIENCE
-        text = f"{path}: {status.waiting:,} writes wait, {in_bytes(status.bytes)}"
+        text = f"{path}: waiting writes: {status.waiting:,}, {in_bytes(status.bytes)}"
         since = f", the oldest since {status.oldest:%Y-%m-%d %H:%MZ}" if status.oldest else ""
         yield Finding("spool", "action" if is_late else "note", text + since, _DRAIN, data)
     elif not lost:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from mlflow_timescale.common.settings import SPOOL, spool_directory
@@ -12,6 +13,7 @@ from mlflow_timescale.spool.outbox import PATIENCE_SECONDS
 from mlflow_timescale.spool.spool import LIMIT, Spool
 
 _DIGITS = 12
+_SERVER = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # MLflow sets it in the processes of a server
 
 
 def default_folder(uri: str | DatabaseURI) -> Path:
@@ -43,9 +45,11 @@ def folder_of(uri: DatabaseURI) -> Path:
 def spool_of(uri: DatabaseURI) -> Spool | None:
     """The spool for writes to runs: None unless the URI or the environment enables it.
 
+    A tracking server has none: its answer means that the database has the write.
     Raises InvalidURI for policies that there are not.
     """
-    if not uri.option("spool") and SPOOL.get() is None:
+    is_enabled = bool(uri.option("spool")) or SPOOL.get() is not None
+    if not is_enabled or _SERVER in os.environ:
         return None
     try:
         return Spool(

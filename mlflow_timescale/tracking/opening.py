@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from mlflow.store.artifact.host_policy import is_tracking_server_process
-
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.spool.places import spool_of
 from mlflow_timescale.tracking.spooling import (
@@ -20,11 +18,8 @@ from mlflow_timescale.tracking.store import (
 def open_store(
     uri: str, artifact_root: str, replica: str | None, is_workspace_aware: bool
 ) -> TimescaleTracking:
-    """The tracking store of a URI.
-
-    A server never spools: its answer means that the database has the write.
-    """
-    spool = None if is_tracking_server_process() else spool_of(DatabaseURI.parse(uri))
+    """The tracking store of a URI."""
+    spool = spool_of(DatabaseURI.parse(uri))
     if spool is None:
         plain = (
             WorkspaceAwareTimescaleTrackingStore if is_workspace_aware else TimescaleTrackingStore

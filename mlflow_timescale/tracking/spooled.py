@@ -157,7 +157,8 @@ def new_model(call: Call) -> NewModel:
 
 def to_record(call: Call) -> Record:
     """A call as a record of a spool."""
-    content = [call.method, call.run_id, call.workspace, _plain(call.arguments), call.points]
+    columns = list(zip(*call.points, strict=True))
+    content = [call.method, call.run_id, call.workspace, _plain(call.arguments), columns]
     return Record(
         KIND,
         call.call_id,
@@ -170,8 +171,8 @@ def to_record(call: Call) -> Record:
 def from_record(record: Record) -> Call:
     """The call of a record. Raises Refusal for bytes that are none."""
     try:
-        method, run_id, workspace, arguments, rows = json.loads(record.body)
-        every = [(key, step, ms, float(value), nan) for key, step, ms, value, nan in rows]
+        method, run_id, workspace, arguments, columns = json.loads(record.body)
+        every = list(zip(*columns, strict=True))
         return Call(method, run_id, _entities(arguments), every, workspace, record.record_id)
     except (ValueError, KeyError, TypeError) as exc:
         raise Refusal(f"not a call of this version: {exc!r}") from exc

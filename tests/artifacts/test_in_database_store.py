@@ -229,6 +229,7 @@ def test_a_writer_killed_half_way_leaves_nothing_visible(
     assert counts == (0, 0, 0, 0)
 
 
+@pytest.mark.slow
 def test_writers_and_deleters_of_the_same_bytes_never_lose_a_file(
     toolbox: Any, database: DatabaseURI, conn: psycopg.Connection
 ) -> None:

@@ -48,7 +48,7 @@ NAMES = [
     "x" * 255,
 ]
 DIRECTORIES = ["dir #1", "dir?", "dir\t1", "%41"]
-STORES = ["in_database", "sha256+file", "sha256+s3"]
+STORES = ["in_database", "sha256+file", pytest.param("sha256+s3", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")

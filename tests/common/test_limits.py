@@ -114,6 +114,7 @@ def test_a_file_of_ordinary_content_is_within_the_limit(
     assert limits.decoded_limit(10**18) == limits.decoded_limit(10**17)  # half of the memory
 
 
+@pytest.mark.slow
 def test_long_texts_are_streamed_in_small_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +182,7 @@ def test_files_of_a_folder_may_lack_columns_and_have_other_types(tmp_path: Path)
     ]
 
 
+@pytest.mark.slow
 def test_a_damaged_arrow_file_is_one_error(tmp_path: Path) -> None:
     path = tmp_path / "damaged.feather"
     compressed(path)

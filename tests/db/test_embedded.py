@@ -204,12 +204,13 @@ def test_a_directory_deleted_under_a_process_is_made_anew(directory: Path) -> No
             os.kill(pid, signal.SIGQUIT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
         'it\'s "quoted", $HOME `x` %20 预测',
-        pytest.param("quant desk", marks=pytest.mark.slow),
-        pytest.param("deep/" + "x" * 120, marks=pytest.mark.slow),
+        "quant desk",
+        "deep/" + "x" * 120,
     ],
 )
 def test_any_directory_name_will_do(directory: Path, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 
 import pandas as pd
@@ -35,16 +36,22 @@ VALUE = 0.1 + 0.2
 NAME = "ключ 'a\\b'"
 
 
-@pytest.fixture(params=SETTINGS)
-def set_database(request, database: DatabaseURI, conn: db.Connection) -> DatabaseURI:
+@pytest.fixture(scope="module", params=SETTINGS)
+def set_database(request, new_database) -> Iterator[DatabaseURI]:
     """A database that gives every session a setting that changes text or rules."""
+    with new_database() as uri:
+        with db.connect(uri, autocommit=True) as conn:
+            _set(conn, uri, request.param)
+        yield uri
+
+
+def _set(conn: db.Connection, database: DatabaseURI, name: str) -> None:
     statement = sql.SQL("ALTER DATABASE {} SET {} = {}").format(
         sql.Identifier(database.dbname),
-        sql.Identifier(request.param),
-        sql.Literal(SETTINGS[request.param]),
+        sql.Identifier(name),
+        sql.Literal(SETTINGS[name]),
     )
     conn.execute(statement)
-    return database
 
 
 def test_the_driver_reads_and_writes_every_type(set_database: DatabaseURI) -> None:

@@ -297,6 +297,7 @@ def test_a_password_is_not_in_the_repr() -> None:
     assert "s3cret" not in repr(hidden)
 
 
+@pytest.mark.slow
 def test_a_session_long_after_the_last_data_has_its_alert_and_its_report(
     monitor: DriftMonitor, days: list[date], make: Callable[..., Strategy]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import date, datetime, timezone
 from typing import Any
@@ -31,6 +32,14 @@ CALLS: dict[str, Callable[[DriftMonitor, str], Any]] = {
     "features": lambda monitor, text: monitor.configure(features=[text]),
     "strategy": lambda monitor, text: DriftMonitor(monitor.uri, text),
 }
+
+
+@pytest.fixture
+def monitor(shared_database: DatabaseURI) -> DriftMonitor:
+    """The monitor of a strategy of the test's own."""
+    monitor = DriftMonitor(shared_database, uuid.uuid4().hex, tracking_uri=False, notify=())
+    monitor.configure()
+    return monitor
 
 
 @pytest.mark.parametrize("text", ["a\0b", "cut \ud83d"], ids=["NUL", "surrogate"])

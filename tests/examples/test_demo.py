@@ -233,13 +233,15 @@ def _run_demo_until(uri: DatabaseURI, lines: int, dice: random.Random, cwd: Path
     process = subprocess.Popen(
         _command(uri),
         cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,  # the steps are printed there
         start_new_session=True,
+        text=True,
     )
-    assert process.stdout is not None
+    assert process.stderr is not None
     for _ in range(lines):
-        process.stdout.readline()
+        while (line := process.stderr.readline()) and not line.startswith("done"):
+            pass
     try:
         process.wait(timeout=dice.random() * 2)
     except subprocess.TimeoutExpired:
@@ -247,7 +249,7 @@ def _run_demo_until(uri: DatabaseURI, lines: int, dice: random.Random, cwd: Path
     if dice.random() < 0.5:
         _kill_database(uri)
     process.wait()
-    process.stdout.close()
+    process.stderr.close()
 
 
 def _kill_database(uri: DatabaseURI) -> None:

@@ -174,6 +174,7 @@ MONITOR: dict[str, tuple[set[str] | frozenset[str], Callable[[DriftMonitor], Any
     "calculate_metrics": (ALL, lambda m: m.calculate_metrics(DAYS[3])),
     "cautions": (ALL, lambda m: m.cautions()),
     "champion": (ALL, lambda m: m.champion()),
+    "explain": (ALL, lambda m: m.explain(DAYS[3], log=False)),
     "headroom": (ALL, lambda m: m.headroom()),
     "last_session": (ALL, lambda m: m.last_session()),
     "last_known": (ALL, lambda m: m.last_known(m.metrics(DAYS[3], DAYS[3])[0])),

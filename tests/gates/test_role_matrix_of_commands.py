@@ -105,7 +105,7 @@ COMMANDS = {
     "features verify": Entry(READERS, "{folder}/snapshot --rebuild"),
     "features watermark": Entry(READERS),
     "features write": Entry(WRITERS, "{folder}/values.csv"),
-    "import": Entry(ADMINS, "{folder}", error="holds no experiment"),
+    "import": Entry(ADMINS, "{folder}/import"),
     "incident explain": Entry(READERS, "-s momentum --no-mlflow"),
     "incident onset": Entry(READERS, "-s momentum"),
     "incident replay": Entry(READERS, "served AAPL"),
@@ -123,6 +123,7 @@ COMMANDS = {
     "server": Entry(READERS, not_called="serves, with the rights of its login, of any role"),
     "spool drain": Entry(WRITERS, "--spool {folder}/spool-{role}"),
     "spool status": Entry(EVERYONE, not_called="needs no database"),
+    "sync": Entry(WRITERS, "{folder}/sync"),
     # Last: others read what it removes.
     "drift forget": Entry(ADMINS, "--before {forgotten} --yes"),
 }
@@ -183,6 +184,12 @@ def files(people: Logins, folder: Path) -> None:
     }
     for name, columns in tables.items():
         pd.DataFrame(columns).to_csv(folder / f"{name}.csv", index=False)
+    for name in ("import", "sync"):
+        (folder / name / "7").mkdir(parents=True)
+        (folder / name / "7" / "meta.yaml").write_text(
+            f"{{name: {name}, experiment_id: '7', artifact_location: file:///other, "
+            "lifecycle_stage: active, creation_time: 1, last_update_time: 1}"
+        )
     for role in ("none", *READERS):
         (folder / f"view-{role}.json").write_text(f'{{"name": "{role}", "features": ["{role}"]}}')
         waiting(folder / f"spool-{role}")

@@ -84,6 +84,7 @@ def test_a_version_that_recorded_everything_is_yes_in_all_rows(trained: Trained)
     rows = trained.answers()
     assert list(rows) == list(NAMES)
     assert {answer for answer, _ in rows.values()} == {"yes"}
+    assert "rsi_14=" in rows["feature versions"][1]
     assert "3 rows" in rows["training data"][1]
     assert "gives fingerprint" in rows["training data"][1]
     assert "SHA-256 of each verified" in rows["weights"][1]

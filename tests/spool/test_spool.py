@@ -5,26 +5,32 @@ from __future__ import annotations
 import doctest
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import mlflow_timescale.spool.drainer
+import mlflow_timescale.spool.outages
 import mlflow_timescale.spool.patience
 import mlflow_timescale.spool.places
 import mlflow_timescale.spool.records
+import mlflow_timescale.spool.sending
 import mlflow_timescale.spool.spool
 import mlflow_timescale.spool.state
+from mlflow_timescale.db import DatabaseURI, InvalidURI
 from mlflow_timescale.spool import (
     Drained,
     Record,
     Refusal,
+    Sender,
     Spool,
     SpoolBusy,
     SpoolError,
     SpoolFull,
 )
 from mlflow_timescale.spool import spool as module
+from mlflow_timescale.spool.places import spool_of
 
 
 def record(number: int, size: int = 4) -> Record:
@@ -49,9 +55,9 @@ def sent(spool: Spool) -> list[int]:
     return bodies
 
 
-def fill(spool: Spool, count: int, first: int = 0) -> None:
+def fill(spool: Spool, count: int, first: int = 0, *, kept: bool = False) -> None:
     for number in range(first, first + count):
-        spool.append(record(number))
+        spool.append(replace(record(number), is_kept=kept))
 
 
 def fill_and_drain(spool: Spool) -> None:
@@ -311,9 +317,127 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_record(
     assert sent(spool) == [0, 1, 3]
 
 
-@pytest.mark.parametrize("name", ["records", "spool", "state", "drainer", "patience", "places"])
+@pytest.mark.parametrize(
+    "name",
+    ["records", "spool", "state", "drainer", "patience", "places", "sending", "outages"],
+)
 def test_the_examples_give_what_they_show(name: str) -> None:
     tested = getattr(mlflow_timescale.spool, name)
     result = doctest.testmod(tested)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_a_full_spool_drops_none_that_must_be_kept(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", limit=2000, full="drop-oldest", fsync="os")
+    for number in range(60):
+        spool.append(replace(record(number), is_kept=number % 10 == 0))
+    status = spool.status()
+    assert status.bytes <= 2000
+    assert status.dropped + status.waiting == 60
+    numbers = sent(spool)
+    assert numbers == sorted(numbers)
+    assert {0, 10, 20, 30, 40, 50, 59} <= set(numbers)
+
+
+def test_a_full_spool_of_kept_records_raises(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", limit=400, full="drop-oldest", fsync="os")
+    with pytest.raises(SpoolFull):
+        fill(spool, 20, kept=True)
+    numbers = sent(spool)
+    assert numbers == list(range(len(numbers)))
+
+
+def test_records_are_dropped_while_others_are_sent(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", limit=2000, full="drop-oldest", fsync="os")
+    received: list[int] = []
+
+    def send(of: Record) -> bool:
+        number = int(of.body)
+        received.append(number)
+        if number < 3:
+            for more in range(50):
+                spool.append(record(1000 * (number + 1) + more))
+        return True
+
+    for number in range(3):
+        spool.append(replace(record(number), is_kept=True))
+    spool.drain(send)
+    assert received[:3] == [0, 1, 2]
+    assert received == sorted(set(received))
+    assert received[-1] == 3049
+    assert spool.status().dropped + len(received) == 153
+
+
+def test_a_file_waits_with_its_record_and_counts(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", limit=10_000, fsync="os")
+    file = tmp_path / "weights"
+    file.write_bytes(b"w" * 5000)
+    spool.append(replace(record(1), file=file))
+    file.write_bytes(b"changed")
+    assert spool.status().bytes > 5000
+    file.write_bytes(b"w" * 6000)
+    with pytest.raises(SpoolFull):
+        spool.append(replace(record(2), file=file))
+    contents: list[bytes] = []
+
+    def send(of: Record) -> bool:
+        assert of.file is not None
+        contents.append(of.file.read_bytes())
+        return True
+
+    assert spool.drain(send) == Drained(1, 0, 0)
+    assert contents == [b"w" * 5000]
+    assert spool.status().bytes == 0
+    assert list(spool.path.glob("file-*")) == []
+
+
+def test_the_file_of_a_refused_record_stays_and_waits_no_longer(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", fsync="os")
+    file = tmp_path / "weights"
+    file.write_bytes(b"w")
+    spool.append(replace(record(1), file=file))
+    assert spool.drain(_refuse) == Drained(0, 0, 1)
+    assert spool.is_empty()
+    assert spool.status().bytes == 0
+    assert [path.read_bytes() for path in spool.path.glob("file-*")] == [b"w"]
+
+
+def test_many_records_are_sent_at_once_or_one_by_one(spool: Spool) -> None:
+    fill(spool, 5)
+    received: list[list[int]] = []
+
+    def many(records: list[Record]) -> int | None:
+        received.append([int(of.body) for of in records])
+        return None if len(received) == 1 else len(records)
+
+    def one(of: Record) -> bool:
+        received.append([int(of.body)])
+        return True
+
+    assert spool.drain(Sender(one, many)) == Drained(5, 0, 0)
+    assert received == [[0, 1, 2, 3, 4], *([number] for number in range(5))]
+    fill(spool, 2, 5)
+    assert spool.drain(Sender(one, many)) == Drained(2, 0, 0)
+    assert received[-1] == [5, 6]
+
+
+def test_what_waits_is_found_by_bytes(small: Spool) -> None:
+    fill(small, 9)
+    assert [int(of.body) for of in small.waiting(b"0007")] == [7]
+    assert [int(of.body) for of in small.waiting()] == list(range(9))
+    sent(small)
+    assert list(small.waiting(b"0007")) == []
+
+
+def test_a_tracking_server_has_no_spool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    uri = DatabaseURI.parse(f"timescaledb://host/trading?spool={tmp_path}/spool")
+    assert spool_of(uri) is not None
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "timescaledb-artifacts:/")
+    assert spool_of(uri) is None
+
+
+@pytest.mark.parametrize("option", ["spool_full=wait", "spool_fsync=never", "spool_limit=many"])
+def test_a_policy_that_does_not_exist_is_an_error_of_the_uri(option: str) -> None:
+    with pytest.raises(InvalidURI, match=option.partition("=")[2]):
+        spool_of(DatabaseURI.parse(f"timescaledb://host/trading?spool=/s&{option}"))

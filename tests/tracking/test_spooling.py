@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -388,3 +391,65 @@ def test_a_model_of_an_outage_can_be_loaded_afterwards(
     assert mlflow.pyfunc.load_model(info.model_uri).predict([1.0, 2.0]) == [2.0, 4.0]
     outputs = mlflow.get_run(run.info.run_id).outputs.model_outputs
     assert [output.model_id for output in outputs] == [info.model_id]
+
+
+TRAINER = """
+import sys
+from mlflow.entities import Metric, RunTag
+from mlflow_timescale.tracking.opening import open_store
+store = open_store(sys.argv[1], "timescaledb-artifacts:/", None, False)
+run_id = store.create_run("0", "ann", 1, [], sys.argv[2]).info.run_id
+print(run_id, flush=True)
+for step in range(100_000):
+    store.log_metric(run_id, Metric("loss", float(step), step, step))
+    store.set_tag(run_id, RunTag("step", str(step)))
+    print(step, flush=True)
+"""
+DRAIN = "import sys; from mlflow_timescale.cli import main; main(sys.argv[1:])"
+
+
+@pytest.mark.slow
+def test_kill_at_any_moment_loses_nothing_and_doubles_nothing(
+    uri: str, opening: Opening, plain: TimescaleTrackingStore, switch: Switch
+) -> None:
+    """Trainers, drains and the database are ended at random moments."""
+    generator = random.Random(int(os.environ.get("SEED", "1")))
+    opening()  # the spool has seen the experiment
+    acknowledged: dict[str, int] = {}
+    for number in range(6):
+        switch.set(on=number % 3 != 1)
+        trainer = start(TRAINER, uri, str(number))
+        drain = start(DRAIN, "spool", "drain", "--uri", uri)
+        assert trainer.stdout is not None
+        run_id = trainer.stdout.readline().strip()
+        for _ in range(generator.randrange(1, 4)):
+            time.sleep(generator.random() * 0.5)
+            switch.set(on=generator.random() < 0.5)
+        time.sleep(generator.random() * 0.5)
+        drain.kill()
+        trainer.kill()
+        text, _ = trainer.communicate()
+        drain.communicate()
+        steps = [int(line) for line in text.split()[: text.count("\n")]]
+        assert run_id
+        acknowledged[run_id] = steps[-1] if steps else -1
+    switch.set(on=True)
+    last = opening()
+    wait_until_sent(last)
+    status = last._outbox.spool.status()
+    assert (status.refused, status.damaged, status.dropped) == ([], [], 0)
+    for run_id, step in acknowledged.items():
+        steps = [metric.step for metric in plain.get_metric_history(run_id, "loss")]
+        assert steps == list(range(len(steps)))
+        assert len(steps) - 1 in (step, step + 1)  # killed before the answer was printed
+        assert int(plain.get_run(run_id).data.tags.get("step", "-1")) in (step, step + 1)
+
+
+def start(program: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )

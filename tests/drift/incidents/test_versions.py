@@ -120,6 +120,15 @@ def test_a_version_beside_the_judged_one_is_shown(monitor: DriftMonitor) -> None
     monitor.record_predictions({**shadow, "model_name": [model], "model_version": ["2"]})
     [interval] = monitor.served_versions().intervals
     assert (interval.model_version, interval.beside) == ("1", (f"{model}/2",))
+    with monitor.connect() as conn:
+        set_alias(conn, model, 2, "2024-01-08")
+    found = monitor.served_versions()  # the champion is judged, with one name of forty
+    assert (found.intervals[0].model_version, found.agrees) == ("2", True)
+    assert found.to_dict()["outnumbered"] == {f"{model}/1": 1}
+    assert found.lines()[-2] == (
+        f"{model}/1 made more predictions than the judged version in 1 session: a shadow, or what "
+        f"was traded?"
+    )
 
 
 def test_without_predictions_there_is_no_last_session(monitor: DriftMonitor) -> None:
