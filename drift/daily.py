@@ -175,8 +175,10 @@ def _freshness(monitor: DriftMonitor, session: date, now: datetime | None) -> tu
             return ()
         names = [row[0] for row in conn.execute(_queries.names_predicted, asked)]
         wanted = monitor.strategy.features
+        runs = values.runs(conn, monitor.strategy_id, session, session)
+        early = bool(runs) and runs[0].as_of < monitor.calendar.session_close(session)
         found = feature_values.freshness(
-            conn, monitor.calendar, session, names, wanted, as_of=as_of
+            conn, monitor.calendar, session, names, wanted, as_of=as_of, before_close=early
         )
     return tuple(found)
 

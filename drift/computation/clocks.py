@@ -20,7 +20,6 @@ def reading(section: Section, session: date, calendar: TradingCalendar) -> Readi
     if not len(section.events):
         return None
     event = int(np.median(section.events))
-    close = to_micros(calendar.session_close(session))
     utc = np.datetime64(event, "us").item()
     local = utc.replace(tzinfo=timezone.utc).astimezone(calendar.tz)
     try:
@@ -29,6 +28,9 @@ def reading(section: Section, session: date, calendar: TradingCalendar) -> Readi
         )
     except NotASession:
         behind = 0
+    # Values of the previous close are dated by it, also after a half day.
+    dated = calendar.session_offset(session, -behind) if behind > 0 else session
+    close = to_micros(calendar.session_close(dated))
     return Reading(
         after_close=(event - close) / _MINUTE,
         local=local.hour * 60 + local.minute,

@@ -1,8 +1,9 @@
 """Feature values of a session, out of the feature store: for each name, the newest that was known.
 
 A feature counts for a session if its event lies after the previous session's close, and it was
-known (ingested) by the session's as-of time, when its last prediction was made. A name that was
-predicted without one counts as missing.
+known (ingested) by the session's as-of time, when its last prediction was made. A decision before
+the session's close may use the closes of the session before: then values dated exactly at that
+close count as well. A name that was predicted without one counts as missing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _queries = load("drift")
 _NO_EVENTS = np.empty(0, dtype=np.int64)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class FeatureWindow:
     """The time a session's features may stem from, and the names expected to have them.
 
     `entities` are their numbers, increasing; empty where nothing was predicted: then every name of
-    the store that has a value counts, and none is missing.
+    the store that has a value counts, and none is missing. `before_close` tells that the as-of time
+    lies before the session's close: values dated exactly at `after`, the previous close, may count.
     """
 
     session: date
@@ -43,6 +46,13 @@ class FeatureWindow:
     as_of: datetime
     entities: NDArray[np.int64]
     known_by: datetime | None = None
+    before_close: bool = False
+
+    @property
+    def period(self) -> cross_section.Period:
+        """The events that may count."""
+        after = self.after - _MICROSECOND if self.before_close else self.after
+        return cross_section.Period(after, self.as_of, self.known)
 
     @property
     def known(self) -> datetime:
@@ -97,17 +107,20 @@ def freshness(
     features: Sequence[str] | None,
     *,
     as_of: datetime,
+    before_close: bool = False,
 ) -> list[Freshness]:
     """How fresh each feature of some names is, on the strategy's calendar.
 
     A feature is stale beyond the maximum staleness of its definition; without one, if nothing of
-    it happened since the session before closed.
+    it happened since the session before closed. For decisions `before_close` the values of that
+    close are fresh.
     """
     from mlflow_timescale.features import health
 
     arrays.register(conn)
     due = to_micros(calendar.session_close(calendar.previous_session(session)))
-    allowed = timedelta(microseconds=int(calendar.age(np.array([due]), as_of)[0]) - 1)
+    allowed = timedelta(microseconds=int(calendar.age(np.array([due]), as_of)[0]))
+    allowed -= timedelta(0) if before_close else _MICROSECOND
     return health.newest(conn, features, entities, calendar, as_of=as_of, max_staleness=allowed)
 
 
@@ -118,7 +131,7 @@ def samples(
     if not windows:
         return
     period = cross_section.Period(
-        windows[0].after,
+        min(window.period.after for window in windows),
         max(window.as_of for window in windows),
         max(window.known for window in windows),
     )
@@ -146,9 +159,15 @@ def _with_codes(
 
 
 def _section(points: cross_section.FeaturePoints, window: FeatureWindow) -> Section:
-    """The newest value of each name by the window's end."""
-    period = cross_section.Period(window.after, window.as_of, window.known)
-    known = points.newest(period, window.entities)
+    """The newest value of each name by the window's end.
+
+    Where half of the names have a value after the previous close, a name without one is missing
+    although it has a value of that close.
+    """
+    known = points.newest(window.period, window.entities)
+    is_later = known.events > to_micros(window.after)
+    if 2 * is_later.sum() >= len(is_later):
+        known = cross_section.CrossSection(*(column[is_later] for column in known))
     without = max(len(window.entities) - len(known.entities), 0)
     return Section(known.entities, known.values, without, known.events)
 

@@ -55,12 +55,16 @@ class Returns:
 
 @dataclass(frozen=True)
 class Observed:
-    """One session. `returns` are by horizon; `primary` is the signal the strategy is judged by."""
+    """One session. `returns` are by horizon; `primary` is the signal the strategy is judged by.
+
+    `expected` is when predictions were due, as the session before had them; None if not known.
+    """
 
     session: date
     signals: tuple[Signal, ...]
     returns: Mapping[int, Returns]
     primary: Signal | None
+    expected: datetime | None = None
 
     @cached_property
     def entities(self) -> Numbers:

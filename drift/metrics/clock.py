@@ -19,9 +19,10 @@ _DAY = 1440.0
 
 @dataclass(frozen=True)
 class Reading:
-    """The median event of one session: minutes after its close, of the local day, of the UTC day.
+    """The median event of one session: minutes after the close, of the local day, of the UTC day.
 
-    `behind` counts the sessions from that of the event's local date to the session.
+    `behind` counts the sessions from that of the event's local date to the session; the close is
+    that of the former if it is an earlier one.
     """
 
     after_close: float

@@ -530,6 +530,13 @@ WHERE strategy_id = %(strategy_id)s AND session < %(session)s AND model_version 
 ORDER BY session DESC
 LIMIT 1;
 
+-- name: as_of_before
+-- As of when was the last session before one judged?
+SELECT session, as_of FROM mlops.drift_runs
+WHERE strategy_id = %(strategy_id)s AND session < %(session)s
+ORDER BY session DESC
+LIMIT 1;
+
 -- name: entity_numbers
 -- What are the numbers of all names, or of these?
 SELECT entity_key, entity_id FROM mlops.drift_entities

@@ -81,18 +81,23 @@ class History:
     def close(self, number: int) -> datetime:
         return self.calendar.session_close(self.days[number])
 
+    def feature_time(self, number: int) -> datetime:
+        return self.close(number)
+
+    def signal_time(self, number: int) -> datetime:
+        return self.close(number) + SIGNALLED
+
     @cached_property
     def position(self) -> dict[date, int]:
         return {day: number for number, day in enumerate(self.days)}
 
     def evening(self, number: int) -> Evening:
-        close = self.close(number)
         return Evening(
             number=number,
             features={name: rows[number].copy() for name, rows in self.features.items()},
-            feature_time=close,
+            feature_time=self.feature_time(number),
             signals=self.signals[number].copy(),
-            signal_time=close + SIGNALLED,
+            signal_time=self.signal_time(number),
             returns=self.returns[number - 1].copy(),
             returns_of=self.days[number - 1],
             own=float(self.own[number]),
@@ -114,13 +119,13 @@ class History:
 
     def _record_past(self, monitor: DriftMonitor) -> None:
         numbers, names = range(1, FAULT), len(NAMES)
-        closes = np.repeat([self.close(number) for number in numbers], names).tolist()
+        events = np.repeat([self.feature_time(number) for number in numbers], names).tolist()
         long = {"entity_key": NAMES * len(numbers)}
         rows = {name: values[1:FAULT].ravel() for name, values in self.features.items()}
         with FeatureStore(monitor.uri, producer="job") as store:
-            store.write_frame({**long, "event_time": closes, **rows}, availability_lag=KNOWN)
-        model = {"model_name": ["mom"] * len(closes), "model_version": ["1"] * len(closes)}
-        times = [close + SIGNALLED for close in closes]
+            store.write_frame({**long, "event_time": events, **rows}, availability_lag=KNOWN)
+        model = {"model_name": ["mom"] * len(events), "model_version": ["1"] * len(events)}
+        times = np.repeat([self.signal_time(number) for number in numbers], names).tolist()
         signals = {"signal": self.signals[1:FAULT].ravel(), "signal_time": times}
         monitor.record_predictions({**long, **signals, **model})
         sessions = [self.days[number - 1] for number in numbers for _ in NAMES]

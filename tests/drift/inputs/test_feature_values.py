@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -90,6 +91,24 @@ def test_a_name_without_a_value_since_the_last_close_is_missing(
     assert found[:2] == [1.0, 2.0]
     assert np.isnan(found[2])
     assert len(found) == 3
+
+
+def test_before_the_close_values_of_the_previous_close_count_unless_most_are_later(
+    monitor: DriftMonitor, store: FeatureStore, predicted: date
+) -> None:
+    close = monitor.calendar.session_close(predicted)
+    before = monitor.calendar.session_close(monitor.calendar.session_offset(predicted, -1))
+    early = replace(window_of(monitor, predicted, close - HOUR), before_close=True)
+    write(store, before, before, {"A": 1.0, "B": 2.0, "C": 3.0})
+    write(store, before - HOUR, before, {"A": 7.0}, name="older")
+    write(store, before, close, {"A": 8.0}, name="not_yet_known")
+    assert known(monitor, early) == {"rsi": [1.0, 2.0, 3.0]}
+    assert known(monitor, window_of(monitor, predicted, close - HOUR)) == {}
+    write(store, close - HOUR, close - HOUR, {"A": 4.0})
+    assert known(monitor, early) == {"rsi": [2.0, 3.0, 4.0]}
+    write(store, close - HOUR, close - HOUR, {"B": 5.0})
+    assert known(monitor, early)["rsi"][:2] == [4.0, 5.0]
+    assert np.isnan(known(monitor, early)["rsi"][2])
 
 
 def test_names_that_were_not_predicted_do_not_count(
