@@ -20,8 +20,8 @@ from mlflow_timescale.db import Connection, Error, load
 from .alerts import presets
 from .alerts.rules import Rule
 from .inputs import feature_values
+from .inputs.sources import is_table
 from .results.drift_metrics import AlertConfig
-from .skew.tables import is_table
 
 _queries = load("drift")
 DEFAULT_CALENDAR = "XNYS"

@@ -128,6 +128,15 @@ def new_database(
 
 
 @pytest.fixture(scope="module")
+def shared_database(
+    new_database: Callable[..., AbstractContextManager[DatabaseURI]],
+) -> Iterator[DatabaseURI]:
+    """One database for the tests of a file that do not disturb each other."""
+    with new_database() as uri:
+        yield uri
+
+
+@pytest.fixture(scope="module")
 def people(
     new_database: Callable[..., AbstractContextManager[DatabaseURI]],
 ) -> Iterator[Logins]:

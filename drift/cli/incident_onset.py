@@ -35,8 +35,10 @@ def onset(uri: DatabaseURI, strategy: str | None, output: Path | None, as_json: 
     """
     decay = open_monitor(uri, only_strategy(uri, strategy)).onset()
     if decay is not None and output is not None:
+        from ..incidents.picture import onset_picture  # loads matplotlib
+
         with replacing(output) as file:
-            file.write_bytes(decay.picture())
+            file.write_bytes(onset_picture(decay))
     if as_json:
         print_json(None if decay is None else decay.to_dict())
     elif decay is None:

@@ -51,8 +51,10 @@ def version(
     monitor = open_monitor(uri, only_strategy(uri, strategy))
     result = monitor.served_versions(start, end, alias=alias)
     if output is not None:
+        from ..incidents.picture import versions_picture  # loads matplotlib
+
         with replacing(output) as file:
-            file.write_bytes(result.picture())
+            file.write_bytes(versions_picture(result))
     if as_json:
         print_json(result.to_dict())
     else:

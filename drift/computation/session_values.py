@@ -98,10 +98,11 @@ def _at_horizon(observed: Observed, primary: Signal, horizon: int, min_n: int) -
     signals = [s for s in observed.signals if s.horizon == horizon or s is primary]
     matrix = np.stack([align(observed.entities, s.entities, s.values) for s in signals])
     ics = ic.rank_ic_matrix(matrix, _returns(observed, horizon), min_n)
+    labels = observed.labels()
     for row, signal in enumerate(signals):
         result = ics.result(row)
         has_own_label = signal is not primary or horizon == primary.horizon
-        dimension = observed.label(signal) if has_own_label else f"h{horizon}"
+        dimension = labels[signal.key] if has_own_label else f"h{horizon}"
         yield Value(observed.session, "ic", dimension, result.value, result.n, result.status)
 
 

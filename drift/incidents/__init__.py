@@ -5,4 +5,13 @@ Every answer is a frozen data class with `to_dict()` and `lines()`; `questions` 
 """
 
 # The modules that other rooms may import.
-__all__ = ["chapters", "collecting", "explanation", "onset", "questions", "replay", "versions"]
+__all__ = [
+    "chapters",
+    "collecting",
+    "explanation",
+    "onset",
+    "picture",
+    "questions",
+    "replay",
+    "versions",
+]

@@ -166,12 +166,6 @@ class Decay:
             "decisions": list(self.decisions),
         }
 
-    def picture(self) -> bytes:
-        """The IC around the onset, and below when each input moved, as a PNG file."""
-        from .picture import onset_picture  # imports matplotlib
-
-        return onset_picture(self)
-
     def lines(self) -> list[str]:
         """The answer as text."""
         return list(_lines(self))

@@ -165,12 +165,6 @@ class ServedVersions:
         del fields["ics"]
         return {**fields, **counts}
 
-    def picture(self) -> bytes:
-        """The IC of the sessions, and below when each version served, as a PNG file."""
-        from .picture import versions_picture  # imports matplotlib
-
-        return versions_picture(self)
-
     def lines(self) -> list[str]:
         """The answer as text: a table of the intervals, and sentences."""
         return [*_table(self), *self.sentences()]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,10 @@ from .champions import Champions
 _queries = load("drift")
 
 Numbers = NDArray[np.int64]
+# Signal name, horizon in sessions, model name, model version: the key of `mlops.drift_signals`.
+SignalKey = tuple[str, int, str, str]
+# Labels of the primary signal: by itself, with returns of another horizon, in one group of names.
+_RESERVED = re.compile(r"|h\d+|group .*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,10 @@ class Signal:
     entities: Numbers
     values: Floats
     groups: NDArray[np.str_] | None
+
+    @property
+    def key(self) -> SignalKey:
+        return self.name, self.horizon, self.model_name, self.model_version
 
 
 @dataclass(frozen=True)
@@ -66,19 +76,47 @@ class Observed:
             return self.primary.signal_time
         return max((signal.signal_time for signal in self.signals), default=None)
 
-    def label(self, signal: Signal) -> str:
-        """A name beside the primary signal: "", "h5", "value", "carry h5 lasso/3"."""
-        primary = self.primary or signal
-        parts = [
-            signal.name * (signal.name != primary.name),
-            f"h{signal.horizon}" * (signal.horizon != primary.horizon),
-            _model(signal) * (_model(signal) != _model(primary)),
-        ]
-        return " ".join(part for part in parts if part)
+    def labels(self) -> dict[SignalKey, str]:
+        """The dimension of each signal's IC, by its key: "" for the primary one, no two alike.
+
+        Others are named by what differs from the primary one: "carry", "mom/2", "no model", "carry
+        h5 mom/2". Where that could be read as something else, such as "h5" (the primary signal
+        with returns of five sessions), it is the whole key: "signal h5 mom/1".
+        """
+        primary = self.primary
+        if primary is None:
+            return {}
+        labels = {primary.key: ""}
+        for signal in sorted(self.signals, key=lambda signal: signal.key):
+            if signal.key != primary.key:
+                label = _difference(signal, primary)
+                if _RESERVED.fullmatch(label) or label in labels.values():
+                    label = _unused(_whole_key(signal), labels.values())
+                labels[signal.key] = label
+        return labels
+
+
+def _difference(signal: Signal, primary: Signal) -> str:
+    parts = [
+        signal.name * (signal.name != primary.name),
+        f"h{signal.horizon}" * (signal.horizon != primary.horizon),
+        _model(signal) * (signal.key[2:] != primary.key[2:]),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _whole_key(signal: Signal) -> str:
+    return f"{signal.name} h{signal.horizon} {_model(signal)}"
+
+
+def _unused(label: str, used: Collection[str]) -> str:
+    """The label, numbered if it is used: model "a/b" without a version is no version b of "a"."""
+    numbered = (f"{label} {number}" for number in count(2))
+    return label if label not in used else next(each for each in numbered if each not in used)
 
 
 def _model(signal: Signal) -> str:
-    return f"{signal.model_name}/{signal.model_version}".strip("/")
+    return f"{signal.model_name}/{signal.model_version}".strip("/") or "no model"
 
 
 @dataclass(frozen=True)

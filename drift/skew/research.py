@@ -19,8 +19,9 @@ from mlflow_timescale.db import Connection
 from mlflow_timescale.features import known
 
 from ..inputs import columns
+from ..inputs.sources import is_table
 from .cells import Floats
-from .tables import DatabaseTable, is_table
+from .tables import DatabaseTable
 
 __all__ = ["Research", "Source", "of_store", "then_and_now"]
 

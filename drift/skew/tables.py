@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from psycopg import sql
@@ -14,22 +13,10 @@ from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.frames import InvalidFrame
 from mlflow_timescale.db import Connection, load
 
-__all__ = ["DatabaseTable", "is_table"]
+__all__ = ["DatabaseTable"]
 
 _queries = load("drift")
-FILES = (".parquet", ".csv", ".feather", ".arrow", ".ipc", ".gz", ".bz2", ".xz", ".zst", ".zip")
 DAY = timedelta(days=1)
-
-
-def is_table(source: Any) -> bool:
-    """Whether a source of research is the name of a table, and not the path of a file.
-
-    >>> is_table("research.right_values"), is_table("right.parquet"), is_table("/data/right")
-    (True, False, False)
-    """
-    if not isinstance(source, str) or "/" in source or "\\" in source:
-        return False
-    return not source.lower().endswith(FILES) and not Path(source).exists()
 
 
 class DatabaseTable:

@@ -31,7 +31,7 @@ def start(uri: str | None) -> threading.Thread | None:
 
 def _run(uri: str) -> None:
     stopped = threading.Event()
-    wait = uniform(1.0, 5.0)  # the workers start together
+    wait = uniform(1.0, 5.0)  # nosec B311  # the workers start together
     while not stopped.wait(wait):
         wait = PERIOD
         try:

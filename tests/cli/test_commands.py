@@ -46,7 +46,10 @@ NOT_SHARED = {
     "--feature-version": "one version is written, many can be read",
     "--host": "-h belongs to MLflow's command on `server`, and to help elsewhere",
     "--port": "-p belongs to MLflow's command on `server`",
+    "--model": "`artifacts` selects files by it, `incident replay` runs a version",
+    "--tolerance": "`incident skew` compares inputs, `incident replay` outputs",
     "--uri": "`server` takes MLflow's --backend-store-uri too",
+    "--version": "`artifacts` selects files of a version, `incident replay` its prediction",
     "--workers": "-w belongs to MLflow's command on `server`",
 }
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from datetime import date, datetime, timezone
 from typing import Any
 
@@ -35,18 +34,10 @@ CALLS: dict[str, Callable[[DriftMonitor, str], Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def shared(
-    new_database: Callable[..., AbstractContextManager[DatabaseURI]],
-) -> Iterator[DatabaseURI]:
-    with new_database() as uri:
-        yield uri
-
-
 @pytest.fixture
-def monitor(shared: DatabaseURI) -> DriftMonitor:
+def monitor(shared_database: DatabaseURI) -> DriftMonitor:
     """The monitor of a strategy of the test's own."""
-    monitor = DriftMonitor(shared, uuid.uuid4().hex, tracking_uri=False, notify=())
+    monitor = DriftMonitor(shared_database, uuid.uuid4().hex, tracking_uri=False, notify=())
     monitor.configure()
     return monitor
 

@@ -16,6 +16,7 @@ from drift.incidents import movers
 from drift.incidents.conclusions import decisions, reading
 from drift.incidents.nearby import changed_origins
 from drift.incidents.onset import Decay, Mover, NearbyChange
+from drift.incidents.picture import onset_picture
 from drift.metrics.cusum import Onset
 from feature_store import FeatureStore
 from mlflow_timescale.cli import cli
@@ -60,7 +61,7 @@ def test_a_decay_with_nothing_else_wrong_is_one_of_the_signal(
     assert found.unknown["promotion"] == "the predictions name no version"
     assert found.unknown["packages"] == "`Serving` recorded nothing"
     assert found.decisions[0] == "retrain"
-    assert found.picture().startswith(b"\x89PNG")
+    assert onset_picture(found).startswith(b"\x89PNG")
     assert "since 2024-" in found.decisions[1]
     fall, sessions = found  # as a change point
     assert sessions[fall.index] == found.first

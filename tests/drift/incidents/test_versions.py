@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from support.strategies import NAMES, Strategy
 
 from drift import DriftMonitor
+from drift.incidents.picture import versions_picture
 from drift.incidents.questions import NothingServed
 from drift.incidents.versions import AliasMove, ServedSession, ServedVersions, intervals
 from mlflow_timescale.cli import cli
@@ -68,7 +69,7 @@ def test_ten_sessions_of_another_version_are_one_interval(monitor: DriftMonitor)
     ]
     assert (found.intervals[1].first, found.intervals[1].last) == (days[5], days[14])
     assert (found.sessions, found.differing, found.first_alert) == (20, 10, days[5])
-    assert found.picture().startswith(b"\x89PNG")
+    assert versions_picture(found).startswith(b"\x89PNG")
     ics = [metrics.ic for metrics in monitor.metrics(days[5], days[14])]
     assert found.intervals[1].mean_ic == pytest.approx(np.mean(ics))
     assert found.lines()[:3] == [

@@ -20,6 +20,7 @@ from drift.inputs.signal_sessions import signal_times
 from feature_store import forward_returns
 from mlflow_timescale.common.calendars import NotASession, TradingCalendar
 from mlflow_timescale.common.frames import InvalidFrame
+from mlflow_timescale.db.uri import DatabaseURI
 
 NYSE = TradingCalendar("XNYS")
 FRIDAY, TUESDAY = date(2024, 1, 12), date(2024, 1, 16)
@@ -182,7 +183,8 @@ def test_a_session_must_be_a_trading_day(monitor: DriftMonitor) -> None:
         (42, "cannot read a int"),
     ],
 )
-def test_bad_frames_are_refused(monitor: DriftMonitor, frame: Any, words: str) -> None:
+def test_bad_frames_are_refused(shared_database: DatabaseURI, frame: Any, words: str) -> None:
+    monitor = DriftMonitor(shared_database, "momentum", tracking_uri=False, notify=())
     with pytest.raises(InvalidFrame, match=words):
         monitor.record_predictions(frame)
 
