@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import multiprocessing as mp
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -49,8 +50,16 @@ class Plan:
     metrics: int
 
 
+def live(*arguments: Any) -> None:
+    """A trainer that dies of an exception, without its traceback."""
+    try:
+        train(*arguments)
+    except Exception:
+        sys.exit(1)
+
+
 def train(open_: Callable[[], Any], plan: Plan, away: Any, ready: Any, times: Any) -> None:
-    """One trainer; it dies by any exception of the store."""
+    """One trainer."""
     logging.disable(logging.CRITICAL)
     store = open_()
     run_id = store.create_run("0", "trainer", 1, [], "run").info.run_id
@@ -84,7 +93,7 @@ def outage(
     """How many trainers died, the seconds of each paced step and its log call, and of all."""
     away, ready, times = _fork.Event(), _fork.Semaphore(0), _fork.Queue()
     processes = [
-        _fork.Process(target=train, args=(open_, plan, away, ready, times)) for _ in range(trainers)
+        _fork.Process(target=live, args=(open_, plan, away, ready, times)) for _ in range(trainers)
     ]
     for process in processes:
         process.start()

@@ -17,6 +17,7 @@ from .retraining import causes
 
 LIMIT = 60.0  # seconds
 _STANDARD_ERROR = 2
+_PREFIX = "MLFLOW_TIMESCALE_"  # of variables that the command gets; they are no settings
 
 
 def target(command: str, limit: float = LIMIT) -> Target:
@@ -56,13 +57,14 @@ def label(arguments: Sequence[str]) -> str:
 
 def variables(message: Message, delivery_id: str) -> Mapping[str, str]:
     """The variables that a command gets beside its environment."""
-    return {
-        "MLFLOW_TIMESCALE_DELIVERY_ID": delivery_id,
-        "MLFLOW_TIMESCALE_STRATEGY": message.strategy_id,
-        "MLFLOW_TIMESCALE_SESSION": message.session.isoformat(),
-        "MLFLOW_TIMESCALE_SEVERITY": message.severity,
-        "MLFLOW_TIMESCALE_RETRAINING": causes(message.retraining),
+    values = {
+        "DELIVERY_ID": delivery_id,
+        "STRATEGY": message.strategy_id,
+        "SESSION": message.session.isoformat(),
+        "SEVERITY": message.severity,
+        "RETRAINING": causes(message.retraining),
     }
+    return {f"{_PREFIX}{name}": value for name, value in values.items()}
 
 
 def run(arguments: Sequence[str], message: Message, delivery_id: str, limit: float) -> None:

@@ -5,16 +5,15 @@ Every worker checks once a minute. A message is locked while it is sent: one wor
 
 from __future__ import annotations
 
-import logging
 import threading
 from random import uniform
 from typing import Any
 
-from mlflow_timescale.common import packages
+from mlflow_timescale.common import logs, packages
 from mlflow_timescale.common.schemes import is_ours
 
 PERIOD = 60.0  # seconds
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 
 
 def start(uri: str | None) -> threading.Thread | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mlflow_timescale.spool import folder, state
 from mlflow_timescale.spool.records import Frame, Record
 
-_RECORDS, _BYTES = 4096, 2**22  # of one batch
+_RECORDS, _BYTES = 16384, 2**23  # of one batch
 
 
 class Refusal(Exception):
