@@ -37,7 +37,7 @@ class FeatureWindow:
     """The time a session's features may stem from, and the names expected to have them.
 
     `entities` are their numbers, increasing; empty where nothing was predicted: then every name of
-    the store that has a value counts, and none is missing. `before_close` states that the as-of time
+    the store that has a value counts, and none is missing. `before_close`: the as-of time
     lies before the session's close: values dated exactly at `after`, the previous close, may count.
     """
 
