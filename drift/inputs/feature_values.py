@@ -167,7 +167,9 @@ def _section(points: cross_section.FeaturePoints, window: FeatureWindow) -> Sect
     known = points.newest(window.period, window.entities)
     is_later = known.events > to_micros(window.after)
     if 2 * is_later.sum() >= len(is_later):
-        known = cross_section.CrossSection(*(column[is_later] for column in known))
+        known = cross_section.CrossSection(
+            known.entities[is_later], known.values[is_later], known.events[is_later]
+        )
     without = max(len(window.entities) - len(known.entities), 0)
     return Section(known.entities, known.values, without, known.events)
 

@@ -16,6 +16,7 @@ from mlflow_timescale.schema import prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 HOUR = timedelta(hours=1)
+Play = Callable[[Callable[[Evening], None]], tuple[DriftMonitor, Played]]
 
 
 class Desk(History):
@@ -43,9 +44,7 @@ def past(server: DatabaseURI, template: str) -> str:
 
 
 @pytest.fixture
-def played(
-    server: DatabaseURI, past: str
-) -> Iterator[Callable[[Callable[[Evening], None]], tuple[DriftMonitor, Played]]]:
+def played(server: DatabaseURI, past: str) -> Iterator[Play]:
     with cloned(server, past) as uri:
         monitor = DESK.monitor(uri)
         yield lambda change: (monitor, DESK.play(monitor, change))
@@ -83,7 +82,7 @@ def for_half_of_the_names(evening: Evening) -> None:
     evening.features = {n: np.where(is_absent, np.nan, v) for n, v in evening.features.items()}
 
 
-def test_healthy_evenings_have_psi_and_fresh_features_and_no_alert(played: Callable) -> None:
+def test_healthy_evenings_have_psi_and_fresh_features_and_no_alert(played: Play) -> None:
     monitor, shown = played(as_it_should_be)
     for number in range(FAULT, LAST + 1):
         assert feature_alerts(shown.alerts[number]) == []
@@ -104,17 +103,17 @@ def test_healthy_evenings_have_psi_and_fresh_features_and_no_alert(played: Calla
     ],
 )
 def test_faults_are_seen_on_their_first_session(
-    played: Callable, change: Callable[[Evening], None], rule: str
+    played: Play, change: Callable[[Evening], None], rule: str
 ) -> None:
     _, shown = played(change)
     assert all(rule in shown.alerts[number] for number in range(FAULT, REPAIR))
 
 
-def test_values_that_the_decision_could_not_see_do_not_count(played: Callable) -> None:
+def test_values_that_the_decision_could_not_see_do_not_count(played: Play) -> None:
     _, shown = played(known_too_late)
     assert "feature stopped" in shown.alerts[FAULT]
 
 
-def test_a_session_without_signals_makes_no_feature_late(played: Callable) -> None:
+def test_a_session_without_signals_makes_no_feature_late(played: Play) -> None:
     _, shown = played(without_signals_once)
     assert all(feature_alerts(shown.alerts[number]) == [] for number in range(FAULT, LAST + 1))
