@@ -687,9 +687,17 @@ UNION ALL
 SELECT 'row security: it hides points from this role; run this as the owner of metrics, or a superuser'
 FROM target WHERE row_security_active(target.oid)
 UNION ALL
+-- The edition is known once the extension exists: until then it may be the one that compresses.
 SELECT 'row security, which compressed chunks do not have: drop its policies'
+    || CASE
+        WHEN current_setting('timescaledb.license', true) IS NULL
+            THEN ', or create the extension timescaledb first if this is its Apache edition'
+        ELSE ''
+    END
 FROM target
-WHERE %(hypertable)s AND relrowsecurity AND current_setting('timescaledb.license', true) = 'timescale'
+WHERE %(hypertable)s
+    AND relrowsecurity
+    AND coalesce(current_setting('timescaledb.license', true), 'timescale') = 'timescale'
 UNION ALL
 SELECT format('trigger %%I with transition tables, which chunks do not have: drop it', tgname)
 FROM target JOIN pg_trigger ON tgrelid = target.oid
