@@ -42,6 +42,8 @@ def server_process(
         log_file=directory / "log",
         environment={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     ) as server:
+        for _ in range(8):  # MLflow's client waits 3 s for this: each worker has its store by then
+            server.get("/api/3.0/mlflow/server-info")
         yield server
 
 
