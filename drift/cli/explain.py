@@ -22,9 +22,9 @@ from mlflow_timescale.cli.kit import (
     print_table,
     strategy_option,
 )
-from mlflow_timescale.common.output_files import replacing
 from mlflow_timescale.db import DatabaseURI
 
+from .answers import print_written, write
 from .monitors import only_strategy, open_monitor
 
 if TYPE_CHECKING:
@@ -60,15 +60,12 @@ def explain(
     monitor = open_monitor(uri, only_strategy(uri, strategy), mlflow=mlflow)
     first, last = (start, end) if end is not None else (None, start)
     explanation = monitor.explain(first, last)
-    if output is not None:
-        with replacing(output) as file:
-            file.write_text(explanation.html(), encoding="utf-8")
+    write(output, lambda: explanation.html().encode())
     if as_json:
         print_json(explanation.to_dict())
     else:
         _print(explanation)
-        if output is not None:
-            print_message(f"wrote {output}")
+        print_written(output)
     exit_with(Exit.OK if explanation.status == "ok" else Exit.NO)
 
 

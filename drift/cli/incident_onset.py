@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,10 +17,13 @@ from mlflow_timescale.cli.kit import (
     print_message,
     strategy_option,
 )
-from mlflow_timescale.common.output_files import replacing
 from mlflow_timescale.db import DatabaseURI
 
+from .answers import show, write
 from .monitors import only_strategy, open_monitor
+
+if TYPE_CHECKING:
+    from ..incidents.onset import Decay
 
 
 @click.command()
@@ -34,18 +38,17 @@ def onset(uri: DatabaseURI, strategy: str | None, output: Path | None, as_json: 
     The file is a picture (PNG). Exit code 3: the IC has fallen, and is not back.
     """
     decay = open_monitor(uri, only_strategy(uri, strategy)).onset()
-    if decay is not None and output is not None:
-        from ..incidents.picture import onset_picture  # loads matplotlib
-
-        with replacing(output) as file:
-            file.write_bytes(onset_picture(decay))
-    if as_json:
-        print_json(None if decay is None else decay.to_dict())
-    elif decay is None:
-        print_message("The IC has not left its accepted level.")
+    if decay is not None:
+        write(output, lambda: _picture(decay))
+        show(decay, as_json, output)
+    elif as_json:
+        print_json(None)
     else:
-        for line in decay.lines():
-            print_message(line)
-        if output is not None:
-            print_message(f"wrote {output}")
+        print_message("The IC has not left its accepted level.")
     exit_with(Exit.NO if decay is not None and decay.recovered is None else Exit.OK)
+
+
+def _picture(decay: Decay) -> bytes:
+    from ..incidents.picture import onset_picture  # loads matplotlib
+
+    return onset_picture(decay)

@@ -12,11 +12,10 @@ from mlflow_timescale.cli.kit import (
     database_option,
     exit_with,
     json_option,
-    print_json,
-    print_message,
 )
 from mlflow_timescale.db import DatabaseURI
 
+from .answers import show
 from .monitors import open_monitor
 
 
@@ -65,9 +64,5 @@ def replay(
         column=column,
         whole_request=whole_request,
     )
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        for line in result.lines():
-            print_message(line)
+    show(result, as_json)
     exit_with(Exit.OK if result.agrees else Exit.NO)

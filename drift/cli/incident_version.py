@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,14 +15,15 @@ from mlflow_timescale.cli.kit import (
     exit_with,
     json_option,
     output_option,
-    print_json,
-    print_message,
     strategy_option,
 )
-from mlflow_timescale.common.output_files import replacing
 from mlflow_timescale.db import DatabaseURI
 
+from .answers import show, write
 from .monitors import only_strategy, open_monitor
+
+if TYPE_CHECKING:
+    from ..incidents.versions import ServedVersions
 
 
 @click.command()
@@ -50,16 +52,12 @@ def version(
     """
     monitor = open_monitor(uri, only_strategy(uri, strategy))
     result = monitor.served_versions(start, end, alias=alias)
-    if output is not None:
-        from ..incidents.picture import versions_picture  # loads matplotlib
-
-        with replacing(output) as file:
-            file.write_bytes(versions_picture(result))
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        for line in result.lines():
-            print_message(line, style="red" if "<- DIFFERS" in line else "")
-        if output is not None:
-            print_message(f"wrote {output}")
+    write(output, lambda: _picture(result))
+    show(result, as_json, output, style=lambda line: "red" if "<- DIFFERS" in line else "")
     exit_with(Exit.OK if result.agrees else Exit.NO)
+
+
+def _picture(result: ServedVersions) -> bytes:
+    from ..incidents.picture import versions_picture  # loads matplotlib
+
+    return versions_picture(result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,32 +29,31 @@ if TYPE_CHECKING:
     from mlflow_timescale.operations.bringing.files import Copied, Owner
     from mlflow_timescale.operations.bringing.merging import Merged
 
-prefix_option = click.option(
-    "--prefix", default="", help="Begin the names of experiments and registered models with this."
+_OPTIONS = (
+    click.argument("source", envvar=IMPORT_SOURCE.name),
+    database_option,
+    click.option(
+        "--prefix",
+        default="",
+        help="Begin the names of experiments and registered models with this.",
+    ),
+    click.option(
+        "--artifacts", is_flag=True, help="Copy artifacts too, with their SHA-256 in the ledger."
+    ),
+    click.option("--jobs", default=4, show_default=True, help="Files to read at a time."),
+    dry_run_option,
+    json_option,
 )
-artifacts_option = click.option(
-    "--artifacts", is_flag=True, help="Copy artifacts too, with their SHA-256 in the ledger."
-)
-jobs_option = click.option("--jobs", default=4, show_default=True, help="Files to read at a time.")
+
+
+def _bringing(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of both: they differ in what they do with changes."""
+    return reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
 
 
 @click.command("import")
-@click.argument("source", envvar=IMPORT_SOURCE.name)
-@database_option
-@prefix_option
-@artifacts_option
-@jobs_option
-@dry_run_option
-@json_option
-def import_(
-    source: str,
-    uri: DatabaseURI,
-    prefix: str,
-    artifacts: bool,
-    jobs: int,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+@_bringing
+def import_(**options: Any) -> None:
     """Copy another MLflow database or file store into this one.
 
     SOURCE is a database URI (sqlite:///mlflow.db, postgresql://...) or the directory of a file
@@ -64,26 +64,12 @@ def import_(
     cannot be read is left out and named. Artifacts stay where they are, unless --artifacts copies
     them. SOURCE is only read.
     """
-    _bring(source, uri, prefix, artifacts, jobs, dry_run, as_json, changes=False)
+    _bring(changes=False, **options)
 
 
 @click.command()
-@click.argument("source", envvar=IMPORT_SOURCE.name)
-@database_option
-@prefix_option
-@artifacts_option
-@jobs_option
-@dry_run_option
-@json_option
-def sync(
-    source: str,
-    uri: DatabaseURI,
-    prefix: str,
-    artifacts: bool,
-    jobs: int,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+@_bringing
+def sync(**options: Any) -> None:
     """Bring what is new in another MLflow, again and again.
 
     SOURCE is as for `import`: the sqlite file or folder of a cluster without network, or another
@@ -92,7 +78,7 @@ def sync(
     because it is gone from SOURCE. Only what changed is read again; an interrupted call is
     continued by the next one.
     """
-    _bring(source, uri, prefix, artifacts, jobs, dry_run, as_json, changes=True)
+    _bring(changes=True, **options)
 
 
 def _bring(

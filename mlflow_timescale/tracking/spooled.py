@@ -13,19 +13,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    InputTag,
-    LoggedModelInput,
-    LoggedModelOutput,
-    LoggedModelParameter,
-    LoggedModelStatus,
-    LoggedModelTag,
-    Metric,
-    Param,
-    RunTag,
-)
+from mlflow import entities
+from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
 from mlflow.entities._mlflow_object import _MlflowObject
 from mlflow.exceptions import MlflowException
 from mlflow.utils.workspace_context import WorkspaceContext
@@ -51,14 +40,14 @@ _queries = db.load("tracking")
 _ENTITIES: dict[str, Any] = {
     entity.__name__: entity
     for entity in (
-        Dataset,
-        DatasetInput,
-        InputTag,
-        LoggedModelInput,
-        LoggedModelOutput,
-        LoggedModelParameter,
+        entities.Dataset,
+        entities.DatasetInput,
+        entities.InputTag,
+        entities.LoggedModelInput,
+        entities.LoggedModelOutput,
+        entities.LoggedModelParameter,
         LoggedModelStatus,
-        LoggedModelTag,
+        entities.LoggedModelTag,
         Metric,
         Param,
         RunTag,
