@@ -18,6 +18,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from support.spools import wait_until_empty
 
 from benchmarks.databases import Switch
 from mlflow_timescale.db.uri import DatabaseURI
@@ -83,13 +84,6 @@ def create(store: SpoolingTracking, name: str = "run") -> str:
 
 def wait_until_sent(store: SpoolingTracking) -> None:
     wait_until_empty(store._outbox.spool)
-
-
-def wait_until_empty(spool: Spool) -> None:
-    end = time.monotonic() + 60
-    while not spool.is_empty():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def log_all(store: SpoolingTracking, run_id: str) -> None:

@@ -54,14 +54,6 @@ def name() -> str:
 
 
 @pytest.fixture
-def webhook() -> Iterator[Webhook]:
-    hook = Webhook()
-    yield hook
-    hook.server.shutdown()
-    hook.server.server_close()
-
-
-@pytest.fixture
 def day(outbox_database: DatabaseURI, name: str) -> date:
     """The session on which the strategy's critical alert opens."""
     monitor = DriftMonitor(outbox_database, name, rules=[LOW], notify=(), tracking_uri=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime, timezone
 
 import pytest
@@ -35,14 +35,6 @@ ALERT = Alert(
     notified_state=None,
     opened_at=datetime(2024, 1, 12, 22, tzinfo=timezone.utc),
 )
-
-
-@pytest.fixture
-def webhook() -> Iterator[Webhook]:
-    hook = Webhook()
-    yield hook
-    hook.server.shutdown()
-    hook.server.server_close()
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
+from support.models import register
 
 from drift import DriftMonitor, Serving
 from drift.incidents.recorded import NotPredicted
@@ -55,26 +54,12 @@ class Unloadable(Model):
         raise ModuleNotFoundError("No module named 'lightgbm'")
 
 
-def log(uri: DatabaseURI, name: str, model: Model) -> int:
-    mlflow.set_tracking_uri(uri.url)
-    signature = ModelSignature(Schema([ColSpec("double", "rsi_14")]))
-    with mlflow.start_run() as run:
-        logged = mlflow.pyfunc.log_model(
-            name="model", python_model=model, signature=signature, pip_requirements=[]
-        )
-    registry = ModelRegistry(uri)
-    registry.register_model(name, source=logged.model_uri, run_id=run.info.run_id)
-    info = registry.get_model(name)
-    assert info is not None
-    return info.version
-
-
 @pytest.fixture(scope="module")
 def registered(incidents: DatabaseURI) -> DatabaseURI:
     """Models, and the feature rsi_14 of three names."""
     for kind in ("linear", "rank", "random", "wide"):
-        log(incidents, kind, Model(kind))
-    log(incidents, "linear", Model(factor=0.5))
+        register(incidents, kind, Model(kind), "rsi_14")
+    register(incidents, "linear", Model(factor=0.5), "rsi_14")
     frame = {"entity_key": list(RSI), "rsi_14": list(RSI.values()), "event_time": [EVENT] * 3}
     with FeatureStore(incidents, "test") as store:
         store.write_frame(frame, availability_lag=timedelta(minutes=5))
@@ -175,7 +160,7 @@ def change_bytes(uri: DatabaseURI, name: str) -> None:
 def test_a_model_that_was_changed_is_refused(
     monitor: DriftMonitor, registered: DatabaseURI, serve: Callable[..., Serving]
 ) -> None:
-    log(registered, "tampered", Model(factor=0.77))  # bytes of its own
+    register(registered, "tampered", Model(factor=0.77), "rsi_14")  # bytes of its own
     serve("tampered/1")
     change_bytes(registered, "tampered")
     found = monitor.replay("AAPL", CLOSE)
@@ -187,7 +172,7 @@ def test_a_model_that_was_changed_is_refused(
 def test_another_checksum_is_refused(
     monitor: DriftMonitor, registered: DatabaseURI, serve: Callable[..., Serving]
 ) -> None:
-    log(registered, "swapped", Model())
+    register(registered, "swapped", Model(), "rsi_14")
     live = serve("swapped/1")
     with monitor.connect() as conn:
         conn.execute(
@@ -203,7 +188,7 @@ def test_another_checksum_is_refused(
 def test_a_version_that_was_deleted_is_refused(
     monitor: DriftMonitor, registered: DatabaseURI, serve: Callable[..., Serving]
 ) -> None:
-    log(registered, "deleted", Model())
+    register(registered, "deleted", Model(), "rsi_14")
     serve("deleted/1")
     mlflow.MlflowClient().delete_model_version("deleted", "1")
     assert monitor.replay("AAPL", CLOSE).obstacle == "version gone"
@@ -212,7 +197,7 @@ def test_a_version_that_was_deleted_is_refused(
 def test_a_pickle_that_does_not_load_is_refused(
     monitor: DriftMonitor, registered: DatabaseURI, serve: Callable[..., Serving]
 ) -> None:
-    log(registered, "packages", Model())
+    register(registered, "packages", Model(), "rsi_14")
     serve("packages/1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Model, "__setstate__", Unloadable.__setstate__, raising=False)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.spools import wait_until_empty
 
 from benchmarks.databases import Switch
 from drift import Serving
@@ -68,20 +69,11 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TIMESCALE_SPOOL", str(tmp_path / "default"))
 
 
-def wait_until_empty(live: Serving) -> None:
-    spool = live._outbox.spool
-    assert spool is not None
-    end = time.monotonic() + 60
-    while not spool.is_empty():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def test_what_is_recorded_in_an_outage_arrives_in_order(live: Serving, switch: Switch) -> None:
     assert not record(live, 0).is_spooled
     with switch.away():
         assert [record(live, number).is_spooled for number in (1, 2, 3)] == [True] * 3
-    wait_until_empty(live)
+    wait_until_empty(live._outbox.spool)
     assert not record(live, 4).is_spooled
     assert outputs(live) == [0.0, 1.0, 2.0, 3.0, 4.0]
 
@@ -93,7 +85,7 @@ def test_a_request_comes_out_of_the_spool_as_it_went_in(
     other = Serving(live.uri, f"{live.strategy} b", spool=tmp_path / "b", code_version="4f2a9c1")
     with switch.away():
         record(other, 7)
-    wait_until_empty(other)
+    wait_until_empty(other._outbox.spool)
     with live.database.connection() as conn:
         [direct] = memory.served(conn, live.strategy, SESSION, SESSION)
         [spooled] = memory.served(conn, other.strategy, SESSION, SESSION)
@@ -110,7 +102,7 @@ def test_a_process_that_starts_in_an_outage_records_too(
     live = serving(spool=tmp_path / "spool")
     with switch.away():
         assert record(live, 1).is_spooled
-    wait_until_empty(live)
+    wait_until_empty(live._outbox.spool)
     assert outputs(live) == [1.0]
 
 
@@ -218,7 +210,7 @@ def test_a_child_of_fork_records_with_its_own_connections(live: Serving, switch:
             record(live, 2)
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-    wait_until_empty(live)
+    wait_until_empty(live._outbox.spool)
     record(live, 3)
     assert outputs(live) == [0.0, 1.0, 2.0, 3.0]
 
@@ -231,7 +223,7 @@ def test_a_server_that_answers_nothing_is_away(serving: Callable[..., Serving]) 
         conn.execute("LOCK TABLE mlops.requests IN ACCESS EXCLUSIVE MODE")
         assert record(live, 1).is_spooled
         assert record(live, 2).is_spooled
-    wait_until_empty(live)
+    wait_until_empty(live._outbox.spool)
     assert outputs(live) == [0.0, 1.0, 2.0]
 
 

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
+from support.models import register
 
 from drift import Serving
 from drift.serving import memory
@@ -31,6 +30,7 @@ CLOSE = datetime(2024, 4, 18, 19, 55, tzinfo=timezone.utc)
 SESSION = date(2024, 4, 18)
 EVENT = CLOSE - timedelta(hours=2)
 FEATURES = ["rsi_14", "ret_5d", "sector"]
+COLUMNS = ("rsi_14", "ret_5d")
 
 
 class Scaled(mlflow.pyfunc.PythonModel):
@@ -46,27 +46,13 @@ class Scaled(mlflow.pyfunc.PythonModel):
         return pd.DataFrame({"score": first, "variance": first * 0})
 
 
-def log(uri: DatabaseURI, name: str, model: Scaled, kind: str = "double") -> int:
-    mlflow.set_tracking_uri(uri.url)
-    signature = ModelSignature(Schema([ColSpec(kind, "rsi_14"), ColSpec(kind, "ret_5d")]))
-    with mlflow.start_run() as run:
-        logged = mlflow.pyfunc.log_model(
-            name="model", python_model=model, signature=signature, pip_requirements=[]
-        )
-    registry = ModelRegistry(uri)
-    registry.register_model(name, source=logged.model_uri, run_id=run.info.run_id)
-    info = registry.get_model(name)
-    assert info is not None
-    return info.version
-
-
 @pytest.fixture(scope="module")
 def registered(served_database: DatabaseURI) -> Iterator[DatabaseURI]:
     """Two versions of a model, and features of three names."""
     for factor in (1.0, 2.0):
-        log(served_database, "momentum", Scaled(factor))
-    log(served_database, "floats", Scaled(1.0), "float")
-    log(served_database, "wide", Scaled(1.0, columns=2))
+        register(served_database, "momentum", Scaled(factor), *COLUMNS)
+    register(served_database, "floats", Scaled(1.0), *COLUMNS, kind="float")
+    register(served_database, "wide", Scaled(1.0, columns=2), *COLUMNS)
     with FeatureStore(served_database, "test") as store:
         rows = pd.DataFrame({"entity_key": ["AAPL", "MSFT"], "rsi_14": [60.0, math.nan]})
         rows["event_time"] = EVENT
@@ -136,7 +122,7 @@ def test_the_version_stays_until_refresh(champion: Serving, registered: Database
 def test_a_model_whose_file_was_changed_does_not_serve(
     registered: DatabaseURI, serving: Callable[..., Serving]
 ) -> None:
-    version = log(registered, "tampered", Scaled(3.0))
+    version = register(registered, "tampered", Scaled(3.0), *COLUMNS)
     live = serving(model=f"models:/tampered/{version}", model_name="", model_version="")
     with live.database.connection() as conn:
         conn.execute(
