@@ -23,9 +23,9 @@ from mlflow_timescale.operations.bringing.copying import (
     read_rows,
 )
 from mlflow_timescale.operations.bringing.experiments import absolute
+from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
 from mlflow_timescale.operations.bringing.run_rows import remember_all
 from mlflow_timescale.operations.bringing.sources import (
-    ImportFailed,
     Note,
     OpenSource,
     opened,

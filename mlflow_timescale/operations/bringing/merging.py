@@ -18,9 +18,9 @@ from mlflow_timescale.db.revisions import MIGRATE
 from mlflow_timescale.db.rows import pairs, scalar
 from mlflow_timescale.operations.bringing import other_rows, registered_models
 from mlflow_timescale.operations.bringing.experiments import Experiments, match_experiments
+from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
 from mlflow_timescale.operations.bringing.run_rows import RunHead, RunRows, heads
 from mlflow_timescale.operations.bringing.sources import (
-    ImportFailed,
     OpenSource,
     opened,
     require_another_database,

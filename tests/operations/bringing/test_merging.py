@@ -40,7 +40,7 @@ from mlflow_timescale import db
 from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations.bringing.merging import Merged, merge_from
-from mlflow_timescale.operations.bringing.sources import ImportFailed
+from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
 
 NewDatabase = Callable[..., AbstractContextManager[DatabaseURI]]
 pytestmark = pytest.mark.slow  # MLflow's migrations on sqlite take 10 s
