@@ -49,13 +49,16 @@ class OpenSource:
     home
         The directory that relative locations of artifacts refer to; None for a server.
     marks
-        Of a file store: a hash of each run's files, with the runs whose rows are left out because
-        their files have not changed.
+        Of a file store: a hash of each run's files.
+    unread
+        Of a file store: the runs whose rows are left out because their files have not changed,
+        and the folder of their artifacts, if they have one.
     """
 
     rows: Rows
     home: Path | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @contextmanager
@@ -82,16 +85,23 @@ def opened(
     with ExitStack() as until_done:
         scratch = Path(until_done.enter_context(tempfile.TemporaryDirectory()))
         marks: dict[str, str] = {}
+        unread: dict[str, Path] = {}
         if "://" in source.removeprefix("file://"):
             url, home = source, _home_of_file(source)
             url = _of_this_schema(url, scratch, on_note)
         else:
             home = _folder(source)
             url = f"sqlite:///{scratch}/mlflow.db"
-            marks = _convert(home, scratch, url, on_note, known_marks or {})
+            marks = _convert(home, scratch, url, on_note, known_marks or {}, unread)
         if without_orphans:
             url = _without_orphans(url, scratch, on_note)
-        yield OpenSource(until_done.enter_context(_reading(url)), home, marks)
+        places = {run_id: _artifacts_of(folder) for run_id, folder in unread.items()}
+        yield OpenSource(until_done.enter_context(_reading(url)), home, marks, places)
+
+
+def _artifacts_of(run: Path) -> str | None:
+    folder = run / "artifacts"
+    return folder.as_uri() if folder.is_dir() else None
 
 
 def _home_of_file(url: str) -> Path | None:
@@ -181,7 +191,12 @@ def require_another_database(source: Rows, conn: Connection) -> None:
 
 
 def _convert(
-    directory: Path, scratch: Path, url: str, on_note: Note, known: Mapping[str, str]
+    directory: Path,
+    scratch: Path,
+    url: str,
+    on_note: Note,
+    known: Mapping[str, str],
+    unread: dict[str, Path],
 ) -> dict[str, str]:
     """Make a database of a file store; return the marks of its runs."""
     from mlflow.store.fs2db import migrate
@@ -190,10 +205,13 @@ def _convert(
     view.mkdir()
     runs: list[TakenRun] = []
     try:
-        marks = build_view(directory, view, on_note, known, runs)
+        marks = build_view(directory, view, on_note, known, runs, unread)
     except FileStoreError as exc:
         raise ImportFailed(str(exc)) from exc
-    with redirect_stdout(io.StringIO()), quiet("mlflow.store.db.utils"):  # its summary, and that it makes tables
+    with (
+        redirect_stdout(io.StringIO()),
+        quiet("mlflow.store.db.utils"),
+    ):  # its summary, and that it makes tables
         try:
             migrate(scratch, url, progress=False)
         except Exception as exc:
