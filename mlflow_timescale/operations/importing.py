@@ -34,7 +34,8 @@ from mlflow_timescale.operations.bringing.sources import (
 from mlflow_timescale.operations.file_store import OLD_ID
 
 Progress = Callable[[str, int], None]
-_queries, _merging = db.load("importing"), db.load("merging")
+_queries = db.load("importing")
+_merging = db.load("merging")
 _ROWS_AT_ONCE = 10_000
 
 

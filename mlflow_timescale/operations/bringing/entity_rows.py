@@ -151,7 +151,8 @@ def _id(part: Part, column: Column) -> sql.Composable:
 def _key(part: Part, column: Column) -> sql.Composable:
     names = [name for name in part.keys if name not in (part.owner, "workspace")]
     texts = [_queries.key_column.format(column=column(name)) for name in names]
-    return _queries.key_of.format(parts=_list([sql.Literal(part.name), *texts]))
+    key: sql.Composed = _queries.key_of.format(parts=_list([sql.Literal(part.name), *texts]))
+    return key
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Kinds of entities beside runs: the tables of each, and a mark that tells whether one changed."""
+"""Kinds of entities beside runs: the tables of each, and a mark that differs when one changed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Part:
         Rows are too many or too large to be read for the mark, or to be remembered: their number
         counts, and the greatest value of this column.
     newer
-        A column that tells which of two rows is newer, if it is not remembered.
+        A column whose greater value is that of the newer row.
     by_programs
         People change no rows: a change in the source is not listed, and an import brings it too.
     """
