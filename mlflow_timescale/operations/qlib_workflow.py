@@ -1,8 +1,8 @@
 """qlib's workflow (`qrun`) with our experiment manager, and the user's file as it is.
 
 `qrun` calls `qlib.cli.run.workflow`, which replaces the tracking URI by a folder `mlruns` wherever
-the file has no `exp_manager` in `qlib_init`, whatever QLIB_MLFLOW_URI holds. Here the same functions
-of qlib read the file and train the task; only the experiment manager is another one.
+the file has no `exp_manager` in `qlib_init`, whatever QLIB_MLFLOW_URI holds. Here the same
+functions of qlib read the file and train the task; only the experiment manager is another one.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def _rendered(path: Path) -> str:
     from jinja2 import Template, TemplateError
 
     try:
-        return Template(path.read_text("utf-8")).render(os.environ)
+        text: str = Template(path.read_text("utf-8")).render(os.environ)
+        return text
     except (TemplateError, OSError, UnicodeDecodeError) as exc:
         raise InvalidWorkflow(f"{path} cannot be read: {exc}") from exc
 
