@@ -16,6 +16,7 @@ import numpy as np
 
 from mlflow_timescale.common import schedules
 from mlflow_timescale.common.errors import NotASession, UnknownCalendar
+from mlflow_timescale.common.imported_sessions import ImportedSessions, with_imported
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.schedules import (
     DAY,
@@ -44,6 +45,7 @@ __all__ = [
     "TradingCalendar",
     "UnknownCalendar",
     "canonical_name",
+    "longer",
 ]
 
 Direction = Literal["next", "previous", "none"]
@@ -64,9 +66,13 @@ class TradingCalendar:
     ----------
     name
         An exchange's MIC such as "XNYS" (or an alias that exchange_calendars has), "24/7" or
-        "weekdays"; the days of the last two begin at midnight in UTC. Raises UnknownCalendar.
+        "weekdays"; the days of the last two begin at midnight in UTC; or "own:" and a name, with
+        `imported`. Raises UnknownCalendar.
     overrides
         Corrections. `calendar_overrides.read_calendar` takes those that are recorded in a database.
+    imported
+        Sessions of a file, which count instead of the published ones; `read_calendar` takes these,
+        too.
 
     Examples
     --------
@@ -82,9 +88,20 @@ class TradingCalendar:
     datetime.date(2024, 1, 17)
     """
 
-    def __init__(self, name: str, overrides: Iterable[Override] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        overrides: Iterable[Override] = (),
+        imported: ImportedSessions | None = None,
+    ) -> None:
         self.name = canonical_name(name)
         self.overrides = tuple(sorted(overrides, key=lambda override: override.session))
+        self.imported = imported
+        if imported is None and schedules.is_own(self.name):
+            raise UnknownCalendar(
+                f"no sessions of calendar {self.name} are imported in this database: "
+                f"`mlflow-timescale sessions import FILE --calendar {self.name}`"
+            )
         today = datetime.now(timezone.utc).date()
         self._schedule = self._build(_FIRST, today + _AHEAD)
         self._days, self._opens, self._closes = (
@@ -108,6 +125,26 @@ class TradingCalendar:
         None where the published calendar reaches far enough.
         """
         return self._schedule.assumed_from
+
+    @property
+    def sessions(self) -> Days:
+        """All sessions from 1985, or the calendar's beginning, to next year; shape (n,).
+
+        >>> TradingCalendar("XNYS").sessions[0]
+        np.datetime64('1985-01-02')
+        """
+        return self._days
+
+    @property
+    def known_to(self) -> date | None:
+        """The last day that the published or imported calendar covers.
+
+        None where it reaches far enough, and for calendars that are made of weekdays or all days.
+
+        >>> TradingCalendar("XNYS").known_to is None
+        True
+        """
+        return self._schedule.known_to
 
     @property
     def has_hours(self) -> bool:
@@ -406,7 +443,12 @@ class TradingCalendar:
     # Below: tables and positions.
 
     def _build(self, first: date, last: date) -> Schedule:
-        return schedules.corrected(schedules.schedule(self.name, first, last), self.overrides)
+        if self.imported is None:
+            table = schedules.schedule(self.name, first, last)
+        else:
+            table = schedules.schedule(self.imported.base, first, last)
+            table = with_imported(table, self.imported, self.name)
+        return schedules.corrected(table, self.overrides)
 
     def _covering(self, first: int, last: int) -> Schedule:
         """A schedule that covers two days since 1970, the calendar's own where it does."""
@@ -449,7 +491,9 @@ class TradingCalendar:
 
     def _check_range(self, day: date) -> None:
         if not self._days[0] <= np.datetime64(day, "D") <= self._days[-1]:
-            raise NotASession(f"{day} lies outside calendar {self.name} {self._span()}")
+            raise NotASession(
+                f"{day} lies outside calendar {self.name} {self._span()}{self._beyond(day)}"
+            )
 
     def _span(self) -> str:
         return f"({self._days[0]} to {self._days[-1]})"
@@ -461,8 +505,29 @@ class TradingCalendar:
         others = f" (and {more} more)" if more else ""
         return NotASession(
             f"{day}{others} is not a session of calendar {self.name}; next to it are {around}. "
-            f"If the exchange did trade, record an override"
+            f"If the exchange did trade, record an override{self._beyond(day)}"
         )
+
+    def _beyond(self, day: date) -> str:
+        """The end of the calendar, where it explains why a day is no session of it."""
+        if self.known_to is None or day <= self.known_to:
+            return ""
+        return (
+            f". The calendar is known to {self.known_to} only, and weekdays are taken for sessions "
+            f"after it: {longer(self.name)}"
+        )
+
+
+def longer(name: str) -> str:
+    """What gives a calendar that ends more sessions.
+
+    >>> longer("own:hedge")
+    'mlflow-timescale sessions import FILE --calendar own:hedge'
+    """
+    command = f"mlflow-timescale sessions import FILE --calendar {name}"
+    if schedules.is_own(name):
+        return command
+    return f"pip install -U exchange_calendars, or {command}"
 
 
 def _epoch_day(micros: int) -> int:
