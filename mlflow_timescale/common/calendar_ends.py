@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from mlflow_timescale.common.calendars import TradingCalendar, longer
+from mlflow_timescale.common.calendar_errors import longer
+from mlflow_timescale.common.calendars import TradingCalendar
 
 __all__ = ["NOTICE", "end_notice", "has_ended"]
 

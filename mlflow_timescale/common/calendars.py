@@ -15,8 +15,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from mlflow_timescale.common import schedules
+from mlflow_timescale.common.calendar_errors import not_a_session, outside
 from mlflow_timescale.common.errors import NotASession, UnknownCalendar
-from mlflow_timescale.common.imported_sessions import ImportedSessions, with_imported
+from mlflow_timescale.common.imported_sessions import ImportedSessions, schedule_with
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.schedules import (
     DAY,
@@ -45,7 +46,6 @@ __all__ = [
     "TradingCalendar",
     "UnknownCalendar",
     "canonical_name",
-    "longer",
 ]
 
 Direction = Literal["next", "previous", "none"]
@@ -97,11 +97,6 @@ class TradingCalendar:
         self.name = canonical_name(name)
         self.overrides = tuple(sorted(overrides, key=lambda override: override.session))
         self.imported = imported
-        if imported is None and schedules.is_own(self.name):
-            raise UnknownCalendar(
-                f"no sessions of calendar {self.name} are imported in this database: "
-                f"`mlflow-timescale sessions import FILE --calendar {self.name}`"
-            )
         today = datetime.now(timezone.utc).date()
         self._schedule = self._build(_FIRST, today + _AHEAD)
         self._days, self._opens, self._closes = (
@@ -373,11 +368,9 @@ class TradingCalendar:
         array(['2024-01-12'], dtype='datetime64[D]')
         """
         positions = np.searchsorted(self._opens, instants.astype("datetime64[us]"), "right") - 1
-        outside = (positions < 0) | (instants >= self._closes[-1] + DAY)
-        if outside.any():
-            raise NotASession(
-                f"{instants[outside][0]} lies outside calendar {self.name} {self._span()}"
-            )
+        beyond = (positions < 0) | (instants >= self._closes[-1] + DAY)
+        if beyond.any():
+            raise outside(instants[beyond][0], self.name, self._days, self.known_to)
         return self._days[positions]
 
     def age(self, events: Micros, as_of: datetime, tz: str | None = None) -> Micros:
@@ -443,11 +436,7 @@ class TradingCalendar:
     # Below: tables and positions.
 
     def _build(self, first: date, last: date) -> Schedule:
-        if self.imported is None:
-            table = schedules.schedule(self.name, first, last)
-        else:
-            table = schedules.schedule(self.imported.base, first, last)
-            table = with_imported(table, self.imported, self.name)
+        table = schedule_with(self.imported, self.name, first, last)
         return schedules.corrected(table, self.overrides)
 
     def _covering(self, first: int, last: int) -> Schedule:
@@ -491,43 +480,11 @@ class TradingCalendar:
 
     def _check_range(self, day: date) -> None:
         if not self._days[0] <= np.datetime64(day, "D") <= self._days[-1]:
-            raise NotASession(
-                f"{day} lies outside calendar {self.name} {self._span()}{self._beyond(day)}"
-            )
-
-    def _span(self) -> str:
-        return f"({self._days[0]} to {self._days[-1]})"
+            raise outside(day, self.name, self._days, self.known_to)
 
     def _not_a_session(self, day: date, more: int) -> NotASession:
         self._check_range(day)
-        position = self._position(day)
-        around = " and ".join(str(item) for item in self._days[max(position - 1, 0) : position + 1])
-        others = f" (and {more} more)" if more else ""
-        return NotASession(
-            f"{day}{others} is not a session of calendar {self.name}; next to it are {around}. "
-            f"If the exchange did trade, record an override{self._beyond(day)}"
-        )
-
-    def _beyond(self, day: date) -> str:
-        """The end of the calendar, where it explains why a day is no session of it."""
-        if self.known_to is None or day <= self.known_to:
-            return ""
-        return (
-            f". The calendar is known to {self.known_to} only, and weekdays are taken for sessions "
-            f"after it: {longer(self.name)}"
-        )
-
-
-def longer(name: str) -> str:
-    """What gives a calendar that ends more sessions.
-
-    >>> longer("own:hedge")
-    'mlflow-timescale sessions import FILE --calendar own:hedge'
-    """
-    command = f"mlflow-timescale sessions import FILE --calendar {name}"
-    if schedules.is_own(name):
-        return command
-    return f"pip install -U exchange_calendars, or {command}"
+        return not_a_session(day, more, self.name, self._days, self.known_to)
 
 
 def _epoch_day(micros: int) -> int:

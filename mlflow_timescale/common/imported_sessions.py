@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from mlflow_timescale.common.calendar_errors import not_imported
 from mlflow_timescale.common.errors import InvalidInput
 from mlflow_timescale.common.schedules import (
     WEEKDAYS,
@@ -23,11 +24,19 @@ from mlflow_timescale.common.schedules import (
     Schedule,
     instant_at,
     is_own,
+    schedule,
     to_date,
     usual_hours,
 )
 
-__all__ = ["Hours", "ImportedSessions", "InvalidSessions", "parse_sessions", "with_imported"]
+__all__ = [
+    "Hours",
+    "ImportedSessions",
+    "InvalidSessions",
+    "parse_sessions",
+    "schedule_with",
+    "with_imported",
+]
 
 
 class InvalidSessions(InvalidInput, ValueError):
@@ -145,6 +154,32 @@ def parse_sessions(text: str) -> Days:
     return np.array(days, "M8[D]")
 
 
+def schedule_with(
+    imported: ImportedSessions | None, name: str, first: date, last: date
+) -> Schedule:
+    """The sessions of a calendar between two days, with those that were imported, if any.
+
+    Parameters
+    ----------
+    imported
+        None: the published and assumed ones. Raises UnknownCalendar for a calendar of its own.
+    name
+        Canonical.
+    first, last
+        As of `schedule`.
+
+    Examples
+    --------
+    >>> len(schedule_with(None, "XNYS", date(2024, 1, 12), date(2024, 1, 16)).days)
+    2
+    """
+    if imported is not None:
+        return with_imported(schedule(imported.base, first, last), imported, name)
+    if is_own(name):
+        raise not_imported(name)
+    return schedule(name, first, last)
+
+
 def with_imported(table: Schedule, imported: ImportedSessions, name: str) -> Schedule:
     """A schedule whose days between the first and the last imported session are the imported ones.
 
@@ -160,12 +195,10 @@ def with_imported(table: Schedule, imported: ImportedSessions, name: str) -> Sch
 
     Examples
     --------
-    >>> from mlflow_timescale.common.schedules import schedule
     >>> table = schedule("XNYS", date(2024, 1, 10), date(2024, 1, 17))  # the 15th was a holiday
     >>> days = np.array(["2024-01-12", "2024-01-15"], "M8[D]")
-    >>> with_imported(table, ImportedSessions(days, "XNYS"), "XNYS").days
-    array(['2024-01-10', '2024-01-11', '2024-01-12', '2024-01-15', '2024-01-16',
-           '2024-01-17'], dtype='datetime64[D]')
+    >>> with_imported(table, ImportedSessions(days, "XNYS"), "XNYS").days[2:5]
+    array(['2024-01-12', '2024-01-15', '2024-01-16'], dtype='datetime64[D]')
     """
     low, high = imported.days[0], imported.days[-1]
     own = is_own(name)

@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 
 from mlflow_timescale import db
 from mlflow_timescale.common.calendar_ends import end_notice, has_ended
+from mlflow_timescale.common.calendar_errors import longer
 from mlflow_timescale.common.calendar_overrides import read_calendar
-from mlflow_timescale.common.calendars import longer
 from mlflow_timescale.common.errors import UnknownCalendar, first_of
 from mlflow_timescale.operations.findings import Finding, Level, Patient
 
