@@ -11,6 +11,7 @@ __all__ = [
     "calendar_errors",
     "calendar_overrides",
     "calendars",
+    "collection",
     "errors",
     "frames",
     "git",
