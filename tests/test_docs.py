@@ -39,6 +39,7 @@ NOT_RUN = {
     "mlflow-timescale demo": "trains a model; tests/examples/test_demo.py runs it",
     "mlflow-timescale drift repaired": "needs a late feature; test_planted_faults.py has one",
     "mlflow-timescale import": "needs other MLflows; tests/operations/test_import.py makes them",
+    "mlflow-timescale sessions import": "needs qlib's file; tests/operations/test_sessions.py",
     "mlflow-timescale qlib run workflow.yaml --experiment": "trains; tests/gates/test_qlib.py does",
     "pip install 'mlflow-timescale[": "installs from an index",
     "mlflow-timescale sync": "needs other MLflows; tests/operations/bringing makes them",
