@@ -146,6 +146,9 @@ WITH rule (role, privileges, names) AS (VALUES
     ('mlops_writer', 'INSERT', 'feature_points feature_definitions feature_categories'),
     ('mlops_writer', 'INSERT UPDATE', 'drift_strategies drift_calendar_overrides drift_runs drift_alerts'),
     ('mlops_writer', 'INSERT UPDATE', 'drift_histograms'),
+    -- The sessions of calendars, like corrections of them.
+    ('mlops_writer', 'INSERT UPDATE', 'imported_sessions'),
+    ('mlops_operator', 'INSERT UPDATE', 'imported_sessions'),
     -- A writer queues messages and notes what became of them; what was queued it does not change.
     ('mlops_writer', 'INSERT UPDATE(attempts) UPDATE(next_attempt_at) UPDATE(last_error) '
         'UPDATE(delivered_at)', 'drift_deliveries'),
