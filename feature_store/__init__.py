@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from .files.lake import Lake
     from .files.snapshots import Snapshot, load_snapshot
-    from .read.point_in_time import FeatureValue, MixedVersions
+    from .read.point_in_time import FeatureValue, MixedVersions, UnknownEntities
     from .store import FeatureStore
     from .write.availability import SessionRule
     from .write.forward_returns import forward_returns
@@ -47,9 +47,12 @@ _HOMES = {
     "InvalidTime": "errors",
     "InvalidValue": "errors",
     "UnknownCalendar": "errors",
+    "UnknownEntities": "read.point_in_time",
     "UnknownFeature": "errors",
     "WriteContention": "errors",
 }
+# Need a package that an extra brings: not part of `from feature_store import *`.
+OPTIONAL = {"FeatureStoreLoader": "qlib_loader"}
 
 __all__ = [
     "ConflictingValues",
@@ -68,6 +71,7 @@ __all__ = [
     "SessionRule",
     "Snapshot",
     "UnknownCalendar",
+    "UnknownEntities",
     "UnknownFeature",
     "WriteContention",
     "forward_returns",
@@ -76,9 +80,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = _HOMES.get(name) or OPTIONAL.get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

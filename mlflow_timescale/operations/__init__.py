@@ -17,4 +17,5 @@ __all__ = [
     "reproduce_rerun",
     "retention",
     "roles",
+    "sessions",
 ]
