@@ -110,7 +110,7 @@ class Outbox:
         *,
         seconds: float,
     ) -> T:
-        if self.spool.is_empty() or self._catches_up(seconds):
+        if not self._is_away and (self.spool.is_empty() or self._catches_up(seconds)):
             try:
                 return attempt()
             except Exception as exc:
@@ -140,7 +140,7 @@ class Outbox:
         Raises Away if the database does not answer and nothing is known; what `now` raises.
         """
         last = known()
-        if last is not None and self._drainer.is_running and self._drainer.is_failing:
+        if last is not None and self._is_away:
             return last
         try:
             return self._patience.wait(now, seconds)
@@ -159,6 +159,11 @@ class Outbox:
     def close(self) -> None:
         """End the thread that drains, if one runs."""
         self._drainer.stop()
+
+    @property
+    def _is_away(self) -> bool:
+        """Whether the database was away when this process tried to send last."""
+        return self._drainer.is_failing and self._drainer.is_running
 
     def _warn(self, exc: Exception) -> None:
         logger.warning(

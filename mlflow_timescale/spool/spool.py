@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from mlflow_timescale.db.errors import Error
 from mlflow_timescale.spool import folder, segments, state
@@ -25,6 +27,7 @@ POLICIES = ("block", "drop-oldest", "raise")
 SYNCS = ("always", "os")
 _POLL_SECONDS = 0.05
 _APPENDING, _DRAINING = "append.lock", "drain.lock"
+_END = struct.Struct("<QQ")  # a segment, and where the last append to it ended
 
 
 class SpoolFull(Error):
@@ -90,8 +93,7 @@ class Spool:
         self.path = Path(path).absolute()
         self.limit, self.full, self.fsync = limit, full, fsync
         self._segment_bytes = max(1, min(SEGMENT, limit // 8))
-        # The segment that this process appended to last, and its size then: unless another process
-        # has appended since, its end needs no check.
+        # The segment that this process appended to last, and its size then.
         self._checked: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
@@ -147,7 +149,6 @@ class Spool:
         """
         if not self.path.exists():
             return Drained()
-        end = None if seconds is None else time.monotonic() + seconds
         sender = send if isinstance(send, Sender) else Sender(send)
         counts: Counter[str] = Counter()
         with (
@@ -156,6 +157,9 @@ class Spool:
         ):
             if not is_ours:
                 raise SpoolBusy(f"another process drains the spool {self.path}")
+            if _waiting(directory, State.read(directory)):
+                sender.probe()
+            end = None if seconds is None else time.monotonic() + seconds
             while self._send_segment(directory, sender, counts, end):
                 pass
         return Drained(counts["sent"], counts["repeated"], counts["refused"])
@@ -200,9 +204,9 @@ class Spool:
                 folder.replace(directory, name, change.after)
 
     @contextmanager
-    def _appending(self, directory: int) -> Iterator[None]:
-        with folder.locked(directory, _APPENDING):
-            yield
+    def _appending(self, directory: int) -> Iterator[int]:
+        with folder.locked(directory, _APPENDING) as lock:
+            yield cast("int", lock)
 
     @contextmanager
     def _copied(self, record: Record) -> Iterator[int]:
@@ -226,13 +230,13 @@ class Spool:
 
     def _append(self, content: bytes, file_size: int) -> bool:
         """Append a frame; False where the spool is full, and its policy is to wait."""
-        with folder.opened(self.path) as directory, self._appending(directory):
+        with folder.opened(self.path) as directory, self._appending(directory) as lock:
             now, numbers = State.read(directory), state.segments(directory)
             if not self._make_room(directory, now, numbers, len(content) + file_size):
                 return False
             if file_size:
                 State.read(directory).advanced(0, 0, freed=-file_size).write(directory)
-            number = self._segment(directory, now, numbers)
+            number = self._segment(directory, lock, now, numbers)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             descriptor = folder.open_file(directory, state.segment_name(number), flags)
             try:
@@ -243,6 +247,7 @@ class Spool:
             if not before and self.fsync == "always":
                 os.fsync(directory)  # the name of a new segment
             self._checked = (number, before + len(content))
+            os.pwrite(lock, _END.pack(*self._checked), 0)
         return True
 
     def _write(self, descriptor: int, content: bytes, before: int) -> None:
@@ -254,11 +259,14 @@ class Spool:
             os.ftruncate(descriptor, before)  # a full disk: no half of a record stays
             raise SpoolError(f"cannot write to the spool {self.path}: {exc.strerror}") from exc
 
-    def _segment(self, directory: int, now: State, numbers: list[int]) -> int:
+    def _segment(self, directory: int, lock: int, now: State, numbers: list[int]) -> int:
         """The segment to append to, checked to its end; a new one after a full or damaged one."""
         last = numbers[-1] if numbers else max(now.segment, 1)
         size = state.size(directory, last)
-        if size and self._checked != (last, size):
+        # The file of the lock holds where the last append ended, of this process or another. One
+        # that was killed did not note it. After a power failure no process has checked anything.
+        is_noted = self._checked and os.pread(lock, _END.size, 0) == _END.pack(last, size)
+        if size and not is_noted:
             number, checked = self._checked or (0, 0)
             size = segments.repaired(directory, last, now, checked if number == last else 0)
         return last + 1 if size >= self._segment_bytes else last

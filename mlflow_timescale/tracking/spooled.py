@@ -39,7 +39,6 @@ from mlflow_timescale.tracking.store import (
 )
 
 KIND = "tracking"
-_REACH_SECONDS = 4.0
 _queries = db.load("tracking")
 _json = json.JSONDecoder()  # of a line without spaces around: half the time of json.loads
 _ENTITIES: dict[str, Any] = {
@@ -231,8 +230,6 @@ class _Sending:
 
     def _store(self, is_workspace_aware: bool) -> TimescaleTracking:
         if is_workspace_aware not in self._stores:
-            # A store waits for its server; a drain that waits would hold the spool's lock.
-            db.connect(self._uri, connect_timeout=_REACH_SECONDS).close()
             make = (
                 WorkspaceAwareTimescaleTrackingStore
                 if is_workspace_aware
