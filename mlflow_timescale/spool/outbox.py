@@ -122,6 +122,8 @@ class Outbox:
 
     def append(self, record: Record) -> None:
         """Add a record to what waits. Raises SpoolError, SpoolFull."""
+        if self.spool.full == "block":
+            self._drainer.start()  # what an earlier process left must go before there is room
         self.spool.append(record)
         self._drainer.start()
         if not self._is_registered:
@@ -170,7 +172,7 @@ class Outbox:
             "the database is away: %s wait in %s (%s)",
             self._what,
             self.spool.path,
-            _first_line(exc),
+            _first_line(exc.__cause__ or exc),  # not what a store adds for calls without a spool
         )
 
     def _catches_up(self, seconds: float) -> bool:
@@ -196,7 +198,7 @@ class Outbox:
             )
 
 
-def _first_line(exc: Exception) -> str:
+def _first_line(exc: BaseException) -> str:
     return str(exc).splitlines()[0] if str(exc) else repr(exc)
 
 

@@ -24,15 +24,13 @@ def frames_of(directory: int, number: int, now: State, containing: bytes = b"") 
         return
 
 
-def repaired(directory: int, number: int, now: State, checked: int = 0) -> int:
+def repaired(directory: int, number: int, now: State) -> int:
     """The size of a segment after bytes at its end that are no frames are gone.
 
     Nothing that `append` has returned for is torn, so such bytes are dropped. Bytes with a wrong
-    checksum are set aside in a file: they may hold records. The caller has checked the segment up
-    to an offset.
+    checksum are set aside in a file: they may hold records.
     """
-    start = max(checked, now.offset if number == now.segment else 0)
-    start = min(start, state.size(directory, number))
+    start = min(now.offset if number == now.segment else 0, state.size(directory, number))
     data = folder.read(directory, state.segment_name(number), start)
     try:
         return start + checked_end(data)

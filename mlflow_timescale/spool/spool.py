@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import cast
 
 from mlflow_timescale.db.errors import Error
 from mlflow_timescale.spool import folder, segments, state
+from mlflow_timescale.spool.ends import NOT_NOTED, End
 from mlflow_timescale.spool.folder import SpoolError
 from mlflow_timescale.spool.records import Frame, Record, encode, file_name
 from mlflow_timescale.spool.sending import Drained, Sender, Sending, batches
@@ -27,7 +27,6 @@ POLICIES = ("block", "drop-oldest", "raise")
 SYNCS = ("always", "os")
 _POLL_SECONDS = 0.05
 _APPENDING, _DRAINING = "append.lock", "drain.lock"
-_END = struct.Struct("<QQ")  # a segment, and where the last append to it ended
 
 
 class SpoolFull(Error):
@@ -93,8 +92,7 @@ class Spool:
         self.path = Path(path).absolute()
         self.limit, self.full, self.fsync = limit, full, fsync
         self._segment_bytes = max(1, min(SEGMENT, limit // 8))
-        # The segment that this process appended to last, and its size then.
-        self._checked: tuple[int, int] | None = None
+        self._has_appended = False
 
     def __repr__(self) -> str:
         return f"Spool({str(self.path)!r})"
@@ -230,27 +228,52 @@ class Spool:
 
     def _append(self, content: bytes, file_size: int) -> bool:
         """Append a frame; False where the spool is full, and its policy is to wait."""
+        size = len(content)
         with folder.opened(self.path) as directory, self._appending(directory) as lock:
-            now, numbers = State.read(directory), state.segments(directory)
-            if not self._make_room(directory, now, numbers, len(content) + file_size):
+            noted = End.read(lock)
+            end: End | None = noted
+            if file_size or not self._can_follow(directory, noted, size):
+                end = self._end(directory, noted, size, file_size)
+            if end is None:
                 return False
-            if file_size:
-                State.read(directory).advanced(0, 0, freed=-file_size).write(directory)
-            number = self._segment(directory, lock, now, numbers)
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-            descriptor = folder.open_file(directory, state.segment_name(number), flags)
-            try:
-                before = os.fstat(descriptor).st_size
-                self._write(descriptor, content, before)
-            finally:
-                os.close(descriptor)
-            if not before and self.fsync == "always":
-                os.fsync(directory)  # the name of a new segment
-            self._checked = (number, before + len(content))
-            os.pwrite(lock, _END.pack(*self._checked), 0)
+            self._write(directory, end.segment, content)
+            end.after(size).write(lock)
+            self._has_appended = True
         return True
 
-    def _write(self, descriptor: int, content: bytes, before: int) -> None:
+    def _can_follow(self, directory: int, end: End, more: int) -> bool:
+        """Whether bytes can follow the last append, of any process, without another look."""
+        return (
+            self._has_appended
+            and 0 < end.size < self._segment_bytes
+            and end.waiting + more <= self.limit
+            and state.size(directory, end.segment) == end.size
+        )
+
+    def _end(self, directory: int, noted: End, more: int, file_size: int) -> End | None:
+        """Where bytes can be appended; None where there is no room, and the policy is to wait."""
+        now = State.read(directory)
+        numbers = [n for n in state.segments(directory) if n >= now.segment]
+        if not self._make_room(directory, now, numbers, more + file_size):
+            return None
+        if file_size:
+            State.read(directory).advanced(0, 0, freed=-file_size).write(directory)
+        number = self._segment(directory, noted, now, numbers)
+        waiting = _waiting(directory, State.read(directory))
+        return End(number, state.size(directory, number), waiting)
+
+    def _segment(self, directory: int, noted: End, now: State, numbers: list[int]) -> int:
+        """The segment to append to, checked to its end; a new one after a full or damaged one."""
+        last = numbers[-1] if numbers else max(now.segment, 1)
+        size = state.size(directory, last)
+        if size and not (self._has_appended and noted[:2] == (last, size)):
+            size = segments.repaired(directory, last, now)
+        return last + 1 if size >= self._segment_bytes else last
+
+    def _write(self, directory: int, number: int, content: bytes) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        descriptor = folder.open_file(directory, state.segment_name(number), flags)
+        before = os.fstat(descriptor).st_size
         try:
             folder.write_all(descriptor, content)
             if self.fsync == "always":
@@ -258,18 +281,10 @@ class Spool:
         except OSError as exc:
             os.ftruncate(descriptor, before)  # a full disk: no half of a record stays
             raise SpoolError(f"cannot write to the spool {self.path}: {exc.strerror}") from exc
-
-    def _segment(self, directory: int, lock: int, now: State, numbers: list[int]) -> int:
-        """The segment to append to, checked to its end; a new one after a full or damaged one."""
-        last = numbers[-1] if numbers else max(now.segment, 1)
-        size = state.size(directory, last)
-        # The file of the lock holds where the last append ended, of this process or another. One
-        # that was killed did not note it. After a power failure no process has checked anything.
-        is_noted = self._checked and os.pread(lock, _END.size, 0) == _END.pack(last, size)
-        if size and not is_noted:
-            number, checked = self._checked or (0, 0)
-            size = segments.repaired(directory, last, now, checked if number == last else 0)
-        return last + 1 if size >= self._segment_bytes else last
+        finally:
+            os.close(descriptor)
+        if not before and self.fsync == "always":
+            os.fsync(directory)  # the name of a new segment
 
     def _make_room(self, directory: int, now: State, numbers: list[int], more: int) -> bool:
         excess = segments.waiting_bytes(directory, now, numbers) + more - self.limit
@@ -328,7 +343,7 @@ class Spool:
 
     def _finish(self, directory: int, number: int) -> bool:
         """Remove a segment that is sent to its end; False where it is the last, and stays."""
-        with self._appending(directory):
+        with self._appending(directory) as lock:
             now = State.read(directory)
             size = segments.repaired(directory, number, now)
             done = now.segment > number or now.offset >= size
@@ -337,6 +352,7 @@ class Spool:
                 return True  # appended meanwhile
             if is_last and size < self._segment_bytes:
                 return False
+            NOT_NOTED.write(lock)  # before the state: no append may follow in this segment
             now = now.advanced(number + 1, 0)
             now.write(directory)
             state.remove_sent(directory, now)
