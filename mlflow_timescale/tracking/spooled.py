@@ -288,13 +288,17 @@ def _as_they_are(*arguments: Any) -> tuple[Any, ...]:
     return arguments
 
 
+def _model(text: str) -> Model:
+    return Model.from_dict(json.loads(text))  # type: ignore[no-untyped-call]
+
+
 # Arguments that are texts of JSON in the spool.
 _FROM_TEXT: dict[str, Callable[..., tuple[Any, ...]]] = {
     "log_spans": lambda location, texts: (
         location,
         [entities.Span.from_dict(json.loads(text)) for text in texts],
     ),
-    "record_logged_model": lambda run_id, text: (run_id, Model.from_dict(json.loads(text))),
+    "record_logged_model": lambda run_id, text: (run_id, _model(text)),
     "start_trace": lambda _, text: (entities.TraceInfo.from_dict(json.loads(text)),),
 }
 
