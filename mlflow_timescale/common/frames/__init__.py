@@ -17,6 +17,12 @@ from mlflow_timescale.common.frames.columns import (
 from mlflow_timescale.common.frames.frame import Frame
 from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame, pandas_matrix, pandas_series
 from mlflow_timescale.common.frames.limits import DecodesToTooMuch, check_parquet, decoded_limit
+from mlflow_timescale.common.frames.pickled_frames import (
+    Labels,
+    PickledFrame,
+    read_pickled_frame,
+)
+from mlflow_timescale.common.frames.pickles import RefusedPickle
 from mlflow_timescale.common.frames.spreadsheets import without_formulas
 from mlflow_timescale.common.frames.structures import (
     JSON,
@@ -33,6 +39,9 @@ __all__ = [
     "DecodesToTooMuch",
     "Frame",
     "InvalidFrame",
+    "Labels",
+    "PickledFrame",
+    "RefusedPickle",
     "as_arrow",
     "as_column",
     "as_field",
@@ -45,6 +54,7 @@ __all__ = [
     "make_frame",
     "pandas_matrix",
     "pandas_series",
+    "read_pickled_frame",
     "text",
     "without_formulas",
 ]
