@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timezone
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = ["Labels", "PickledFrame", "read_pickled_frame"]
 
 Array = npt.NDArray[Any]
 _UNITS = {"s", "ms", "us", "ns"}
+_RESOLUTIONS = {7: "s", 8: "ms", 9: "us", 10: "ns"}  # of pandas' Timestamp
 _KINDS = {"b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
 _MASKED = {"BooleanArray", "FloatingArray", "IntegerArray"}
 _OF_ARROW = {"ArrowExtensionArray", "ArrowStringArray"}
@@ -327,7 +328,7 @@ def _array(node: Any) -> Array:
 
 
 def _flat(dtype: np.dtype[Any], data: Any, size: int) -> Array:
-    if dtype == object:
+    if dtype.kind == "O":
         if not isinstance(data, list) or len(data) != size:
             raise InvalidFrame("an array has another number of objects than its shape")
         flat = np.empty(size, dtype=object)
@@ -399,10 +400,11 @@ def _scalar(value: Any) -> Any:
     if name == "datetime" and len(arguments) == 1:
         content = _bytes(arguments[0])
         year, micros = content[0] * 256 + content[1], int.from_bytes(content[7:10], "big")
-        return datetime(year, *content[2:7], micros)
+        moment = datetime(year, *content[2:7], micros, tzinfo=timezone.utc)
+        return moment.replace(tzinfo=None)  # as local as it was written
     if name == "_unpickle_timestamp" and arguments[2] is None:
-        unit = {7: "s", 8: "ms", 9: "us", 10: "ns"}[arguments[3] if len(arguments) > 3 else 10]
-        return np.datetime64(arguments[0], unit).astype("M8[us]").item()
+        unit = _RESOLUTIONS[arguments[3] if len(arguments) > 3 else 10]
+        return np.array([arguments[0]], dtype=f"M8[{unit}]").astype("M8[us]")[0].item()
     if name == "scalar":
         return _flat(_dtype(arguments[0]), arguments[1], 1)[0].item()
     raise _Unread(f"it has objects of {value.called.module}.{name}, which are not read")

@@ -76,9 +76,9 @@ _INDEXES = (
 )
 _OFFSETS = (
     "BDay BMonthBegin BMonthEnd BQuarterBegin BQuarterEnd BYearBegin BYearEnd BusinessDay "
-    "BusinessHour BusinessMonthBegin BusinessMonthEnd CustomBusinessDay Day FY5253 Hour Micro Milli "
-    "Minute MonthBegin MonthEnd Nano QuarterBegin QuarterEnd Second SemiMonthBegin SemiMonthEnd "
-    "Week YearBegin YearEnd"
+    "BusinessHour BusinessMonthBegin BusinessMonthEnd CustomBusinessDay Day FY5253 Hour Micro "
+    "Milli Minute MonthBegin MonthEnd Nano QuarterBegin QuarterEnd Second SemiMonthBegin "
+    "SemiMonthEnd Week YearBegin YearEnd"
 )
 # What frames of pandas 1, 2 and 3 and arrays of numpy 1 and 2 name in their pickles, exactly.
 ADMITTED: frozenset[Global] = frozenset().union(
@@ -143,8 +143,25 @@ _EMPTY: Mapping[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
 }
 _VALUES = frozenset(
-    "BINBYTES BINBYTES8 BINFLOAT BININT BININT1 BININT2 BINUNICODE BINUNICODE8 BYTEARRAY8 FLOAT INT "
-    "LONG LONG1 LONG4 SHORT_BINBYTES SHORT_BINUNICODE UNICODE".split()
+    [
+        "BINBYTES",
+        "BINBYTES8",
+        "BINFLOAT",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "BINUNICODE",
+        "BINUNICODE8",
+        "BYTEARRAY8",
+        "FLOAT",
+        "INT",
+        "LONG",
+        "LONG1",
+        "LONG4",
+        "SHORT_BINBYTES",
+        "SHORT_BINUNICODE",
+        "UNICODE",
+    ]
 )
 
 
