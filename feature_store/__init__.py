@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from .files.lake import Lake
     from .files.snapshots import Snapshot, load_snapshot
-    from .read.point_in_time import FeatureValue, MixedVersions
+    from .read.point_in_time import FeatureValue, MixedVersions, UnknownEntities
     from .store import FeatureStore
     from .write.availability import SessionRule
     from .write.forward_returns import forward_returns
@@ -47,6 +47,7 @@ _HOMES = {
     "InvalidTime": "errors",
     "InvalidValue": "errors",
     "UnknownCalendar": "errors",
+    "UnknownEntities": "read.point_in_time",
     "UnknownFeature": "errors",
     "WriteContention": "errors",
 }
@@ -68,6 +69,7 @@ __all__ = [
     "SessionRule",
     "Snapshot",
     "UnknownCalendar",
+    "UnknownEntities",
     "UnknownFeature",
     "WriteContention",
     "forward_returns",

@@ -25,7 +25,7 @@ from .catalogue import definitions
 from .catalogue.definitions import FeatureView
 from .read import revisions
 from .read.ages import AgeLimit
-from .read.point_in_time import Options, read_cells
+from .read.point_in_time import SILENT, read_cells
 from .read.query import OF_VIEW, PointInTimeQuery
 from .values import stored
 
@@ -226,9 +226,7 @@ def _exact_cells(
         recorded=_age_limits(conn, list(features), reading),
     )
     names = query.selection.names
-    read, _ = read_cells(
-        conn, query.spine(pa.table(spine_frame)), query, Options(warn_of_mixes=False)
-    )
+    read, _ = read_cells(conn, query.spine(pa.table(spine_frame)), query, SILENT)
     order = [names.index(name) for name in features]
     texts = {
         (i, int(cell)): json.dumps(read.structures[j][cell], sort_keys=True)

@@ -19,9 +19,11 @@ import pandas as pd
 import polars as pl
 import psycopg
 import pytest
+import yaml
 from support import facades
 from support.bitemporal import at
 from support.guides import ROOT, Guide, blocks, mentioned, unknown_parts
+from support.qlib_data import workflow, write_data
 from support.strategies import Strategy
 
 from feature_store import FeatureStore, FeatureView
@@ -37,6 +39,8 @@ NOT_RUN = {
     "mlflow-timescale demo": "trains a model; tests/examples/test_demo.py runs it",
     "mlflow-timescale drift repaired": "needs a late feature; test_planted_faults.py has one",
     "mlflow-timescale import": "needs other MLflows; tests/operations/test_import.py makes them",
+    "mlflow-timescale qlib run workflow.yaml --experiment": "trains; tests/gates/test_qlib.py does",
+    "pip install 'mlflow-timescale[": "installs from an index",
     "mlflow-timescale sync": "needs other MLflows; tests/operations/bringing makes them",
 }
 
@@ -368,6 +372,13 @@ def test_the_guide_to_incidents(
         "reason = 'first release' WHERE kind = 'alias'"
     )
     guide("docs/incidents.md").run()
+
+
+def test_the_guide_to_qlib(guide: Callable[..., Guide], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workflow is checked here; tests/gates/test_qlib.py runs one."""
+    data = write_data(Path("data"), instruments=1)
+    Path("workflow.yaml").write_text(yaml.safe_dump(workflow(data)))
+    guide("docs/qlib.md").run()
 
 
 def test_the_guide_to_skew(guide: Callable[..., Guide]) -> None:

@@ -64,8 +64,10 @@ def drop(server: DatabaseURI, sides: list[Side]) -> None:
             )
 
 
-def fill_runs(side: Side, count: int) -> None:
-    """Runs with 20 metrics, 20 params and 10 tags each, in experiment 0; no foreign keys asked."""
+def fill_runs(
+    side: Side, count: int, *, metrics: int = 20, params: int = 20, tags: int = 10
+) -> None:
+    """Runs with metrics, params and tags in experiment 0, without checks of foreign keys."""
     side.conn.execute("SET session_replication_role = replica")
     side.conn.execute(
         "INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name,"
@@ -76,9 +78,9 @@ def fill_runs(side: Side, count: int) -> None:
         [T0, count],
     )
     for table, columns, per_run in (
-        ("latest_metrics", "'metric_' || j, random(), %s, j, false", 20),
-        ("params", "'param_' || j, 'value ' || (i + j) %% 100 || left(%s::text, 0)", 20),
-        ("tags", "'tag_' || j, 'value ' || (i + j) %% 10 || left(%s::text, 0)", 10),
+        ("latest_metrics", "'metric_' || j, random(), %s, j, false", metrics),
+        ("params", "'param_' || j, 'value ' || (i + j) %% 100 || left(%s::text, 0)", params),
+        ("tags", "'tag_' || j, 'value ' || (i + j) %% 10 || left(%s::text, 0)", tags),
     ):
         names = "key, value, timestamp, step, is_nan" if "metric" in table else "key, value"
         side.conn.execute(

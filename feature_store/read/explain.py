@@ -16,7 +16,7 @@ from ..catalogue.selection import FeatureSelection, series_table
 from ..values.encoding import is_there
 from . import membership
 from .cells import Cells
-from .point_in_time import FeatureValue, Options, part_of, read_cells
+from .point_in_time import SILENT, FeatureValue, part_of, read_cells
 from .query import PointInTimeQuery
 from .spine import Group, Spine
 
@@ -26,7 +26,7 @@ NOT_YET_KNOWN = "not yet known"
 EXPIRED = "expired"
 OUTSIDE = "outside of the universe"
 UNDEFINED = "written as undefined"
-_WITH_DETAILS = Options(details=True, warn_of_mixes=False)
+_WITH_DETAILS = SILENT._replace(details=True)
 _PROVENANCE = ("producer", "producer_version", "run_id", "assumed_lag")
 
 

@@ -36,10 +36,15 @@ from .readers import Readers
 from .spine import Group, Spine, slices
 
 _queries = db.load("features")
+NAMED = 5  # entities that a warning names
 
 
 class MixedVersions(UserWarning):
     """A column holds values of several versions of its feature."""
+
+
+class UnknownEntities(UserWarning):
+    """Entities of a spine have no value of any of its features, at no time."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,13 @@ class Options(NamedTuple):
 
     details: bool = False
     warn_of_mixes: bool = True
+    warn_of_gaps: bool = True
     plan: str | None = None
     database: db.Database | None = None
     readers: int = 1
+
+
+SILENT = Options(warn_of_mixes=False, warn_of_gaps=False)
 
 
 def latest(
@@ -172,6 +181,8 @@ def read_cells(
         written_by = _late_writes_matter(conn, spine, query.written_by)
         for group in spine.groups:
             table = series_table(conn, group.entities, part_of(selection, group))
+            if options.warn_of_gaps:
+                _warn_of_unknown_entities(table, group)
             lookups = _lookups(table, list(slices(group, spine.as_of)), group.features)
             push = None if _mixes(table) or options.details else age
             fill(readers, cells, lookups, Bounds(push, written_by), options.plan)
@@ -181,7 +192,7 @@ def read_cells(
     if query.universe is not None:
         mask = membership.outside(conn, spine, query.universe, len(selection.names))
         cells.empty_out(mask)
-        if options.warn_of_mixes:
+        if options.warn_of_gaps:
             membership.warn(mask, query.universe)
     return cells, expired
 
@@ -252,6 +263,20 @@ def _warn_of_mixed_versions(cells: Cells, selection: FeatureSelection) -> None:
                 MixedVersions,
                 stacklevel=4,
             )
+
+
+def _warn_of_unknown_entities(table: SeriesTable, group: Group) -> None:
+    unknown = np.setdiff1d(np.arange(len(group.entities)), table.entity)
+    if not len(unknown):
+        return
+    names = [printable(group.entities[i]) for i in unknown[:NAMED]]
+    more = ", ..." if len(unknown) > NAMED else ""
+    warnings.warn(
+        f"{len(unknown)} of {len(group.entities)} entities have no value of any of these "
+        f"features, and their cells are empty: {', '.join(names)}{more}",
+        UnknownEntities,
+        stacklevel=4,
+    )
 
 
 def _checked(moment: datetime | None) -> datetime | None:

@@ -9,6 +9,7 @@ __all__ = [
     "attribution",
     "calendar_overrides",
     "calendars",
+    "collection",
     "errors",
     "frames",
     "git",

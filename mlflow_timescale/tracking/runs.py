@@ -26,6 +26,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.utils.mlflow_tags import _get_run_name_from_tags
 
+from mlflow_timescale.common.collection import collection_paused
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.tracking.errors import translated
@@ -51,9 +52,10 @@ def load_runs(conn: Connection, infos: Sequence[Row]) -> list[Run]:
     """The runs of rows of attributes, without model inputs, as in MLflow's search."""
     if not infos:
         return []
-    with translated(), conn.pipeline():
-        children = _Children(conn, [info[0] for info in infos]).collect()
-    return [children.run(info) for info in infos]
+    with collection_paused():
+        with translated(), conn.pipeline():
+            children = _Children(conn, [info[0] for info in infos]).collect()
+        return [children.run(info) for info in infos]
 
 
 class _Children:
@@ -71,10 +73,10 @@ class _Children:
         self._models = send(_queries.run_models)
 
     def collect(self) -> _Children:
-        """Fetch the results, in the order of the statements in the pipeline."""
-        self.metrics = {run_id: columns for run_id, *columns in self._metrics}
-        self.params = {run_id: columns for run_id, *columns in self._params}
-        self.tags = {run_id: columns for run_id, *columns in self._tags}
+        """Make the entities of each result, while the server works on the next one."""
+        self.metrics = _by_run(Metric, self._metrics)
+        self.params = _by_run(Param, self._params)
+        self.tags = _by_run(RunTag, self._tags)
         self.datasets = _datasets(self._datasets)
         self.models = defaultdict(list)
         for run_id, source_type, model_id, step in self._models:
@@ -84,12 +86,8 @@ class _Children:
     def run(self, info: Row, *, model_inputs: bool = False) -> Run:
         """The entity, from its row of attributes."""
         run_id = info[0]
-        tags = _pairs(RunTag, self.tags.get(run_id))
-        data = RunData(
-            metrics=_metrics(self.metrics.get(run_id)),
-            params=_pairs(Param, self.params.get(run_id)),
-            tags=tags,
-        )
+        tags = self.tags.get(run_id, [])
+        data = RunData(self.metrics.get(run_id, []), self.params.get(run_id, []), tags)
         datasets = list(self.datasets[run_id].values()) if run_id in self.datasets else []
         outputs = list(starmap(LoggedModelOutput, self.models.get((run_id, "RUN_OUTPUT"), ())))
         if not model_inputs:
@@ -119,12 +117,9 @@ def _info(row: Row, tags: list[RunTag]) -> RunInfo:
     )
 
 
-def _metrics(columns: Sequence[Any] | None) -> list[Metric]:
-    return list(map(Metric, *columns)) if columns else []
-
-
-def _pairs(entity: Any, columns: Sequence[Any] | None) -> list[Any]:
-    return list(map(entity, *columns)) if columns else []
+def _by_run(entity: Any, rows: Any) -> dict[str, list[Any]]:
+    """The entities of each run, from rows of a run's id and a column for each field."""
+    return {run_id: list(map(entity, *columns)) for run_id, *columns in rows}
 
 
 def _datasets(rows: Any) -> dict[str, dict[str, DatasetInput]]:

@@ -37,6 +37,7 @@ TINY: dict[str, str | None] = {
     "benchmarks.tracking.layout": "--points 10000",
     "benchmarks.tracking.outage": "--trainers 2 --steps 20 --paced 4 --step 0.05",
     "benchmarks.tracking.processor": "--repeats 1",
+    "benchmarks.tracking.recorders": "--runs 20 --repeats 1",
 }
 
 

@@ -70,6 +70,7 @@ COMMANDS = {
     "incident version": [],
     "migrate": [],
     "pack": [],
+    "qlib run": [FILE],
     "registry at": ["momentum", "live", "2024-01-02T00:00Z"],
     "registry history": ["momentum"],
     "registry rollback": ["momentum", "live", "--reason", "worse"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from datetime import timedelta
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from support.bitemporal import Point, at, winner
 
-from feature_store import FeatureStore, MixedVersions, UnknownFeature
+from feature_store import FeatureStore, MixedVersions, UnknownEntities, UnknownFeature
 from feature_store.read import lookups, plans
 
 PLANS = ("lookup", "stream")
@@ -61,6 +62,7 @@ def random_spine(rng: np.random.Generator) -> pd.DataFrame:
 
 
 @pytest.mark.filterwarnings("ignore::feature_store.MixedVersions")
+@pytest.mark.filterwarnings("ignore::feature_store.UnknownEntities")
 @pytest.mark.parametrize("max_age", [None, timedelta(0), timedelta(hours=2)])
 @pytest.mark.parametrize("version", [None, 1, 2, {"f0": 2, "f1": "newest"}])
 def test_both_plans_answer_as_brute_force_does(store, version, max_age, monkeypatch):
@@ -167,6 +169,19 @@ def test_a_version_that_was_not_known_yet_does_not_serve(store, plan):
     assert store.training_frame(spine, "rsi", feature_version=1)["rsi"].tolist() == [1.0, 1.0]
     with pytest.raises(UnknownFeature, match=r"no version 3; it has \[1, 2\]"):
         store.training_frame(spine, "rsi", feature_version=3)
+
+
+def test_misspelt_entities_are_named_once(store: FeatureStore) -> None:
+    write(store, [Point("AAPL", "rsi", 1, at(0), at(1), 1.0)])
+    spine = [(name, at(hour)) for name in ("AAPL", "aapl", "MSFT") for hour in (1, 2)]
+    with pytest.warns(UnknownEntities, match="2 of 3 entities .* empty: aapl, MSFT$") as warned:
+        store.training_frame(spine, "rsi", feature_version=1)
+    assert len(warned) == 1
+    assert "test_point_in_time" in warned[0].filename
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.training_frame(spine[:2], "rsi")
+        store.explain(spine, "rsi")
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -1,0 +1,243 @@
+"""qlib's workflow (`qrun`) with our experiment manager, and the user's file as it is.
+
+`qrun` calls `qlib.cli.run.workflow`, which replaces the tracking URI by a folder `mlruns` wherever
+the file has no `exp_manager` in `qlib_init`, whatever QLIB_MLFLOW_URI holds. Here the same
+functions of qlib read the file and train the task; only the experiment manager is another one.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mlflow_timescale.common.errors import InvalidInput
+from mlflow_timescale.common.settings import URI
+from mlflow_timescale.db.masking import has_secret, without_secrets
+from mlflow_timescale.db.uri import DatabaseURI
+
+EXPERIMENT = "workflow"  # as in qrun
+_MANAGER = {"class": "MLflowExpManager", "module_path": "qlib.workflow.expm"}
+_CALENDARS = "calendars"  # a folder of qlib's data has it
+
+
+class InvalidWorkflow(InvalidInput, ValueError):
+    """A workflow file that cannot be run: not readable, without a key, or without its data."""
+
+
+class Recorded(NamedTuple):
+    """The run of a workflow, and its experiment."""
+
+    run_id: str
+    experiment_id: str
+    experiment: str
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A workflow file as qlib reads it: rendered, and merged with the base file that it names."""
+
+    path: Path
+    config: Mapping[str, Any]
+
+    @property
+    def experiment(self) -> str:
+        """The experiment that the file names, or that of qrun."""
+        return str(self.config.get("experiment_name") or EXPERIMENT)
+
+    @property
+    def manager(self) -> Mapping[str, Any]:
+        """The experiment manager of the file: class, module_path, kwargs; empty without one."""
+        return self.config["qlib_init"].get("exp_manager") or {}
+
+    @property
+    def tracking_uri(self) -> str | None:
+        """The tracking URI that the file names.
+
+        None also for a folder: MLflow 3.13 and later refuse to write runs into one.
+        """
+        uri = str((self.manager.get("kwargs") or {}).get("uri") or "")
+        return uri if ":" in uri and not uri.startswith("file:") else None
+
+
+def read_workflow(path: Path) -> Workflow:
+    """Read a workflow file with qlib's functions, and check it.
+
+    Parameters
+    ----------
+    path
+        A YAML file as for `qrun`. Templates of Jinja2 get the environment, and BASE_CONFIG_PATH
+        names a file that this one changes. Raises InvalidWorkflow, and InvalidInput without qlib.
+    """
+    require_qlib()
+    config = _merged(path, _load(_rendered(path), path))
+    _require_keys(config, path)
+    _require_data(config["qlib_init"], path)
+    _refuse_secrets(config["task"], path)
+    return Workflow(path, config)
+
+
+def run_workflow(workflow: Workflow, tracking_uri: str, experiment: str) -> Recorded:
+    """Train the task of a workflow, and record it.
+
+    Parameters
+    ----------
+    workflow
+        What `read_workflow` returned.
+    tracking_uri
+        Where the run is recorded. For the time of the call MLFLOW_TIMESCALE_URI is set to it if it
+        names a database of ours, so that loaders of features read from there.
+    experiment
+        The name of the experiment.
+    """
+    import qlib
+    from qlib.cli.run import sys_config
+    from qlib.model.trainer import task_train
+
+    config = copy.deepcopy(dict(workflow.config))
+    sys_config(config, str(workflow.path))
+    manager = _manager(workflow, tracking_uri)
+    with _environment(tracking_uri):
+        qlib.init(**{**config["qlib_init"], "exp_manager": manager})
+        recorder = task_train(config["task"], experiment_name=experiment)
+        # qrun stores the file's content as `config`. It may hold the password of a database.
+        recorder.save_objects(config=_masked(workflow.config))
+    return Recorded(recorder.id, recorder.experiment_id, experiment)
+
+
+def require_qlib() -> None:
+    """Raise InvalidInput that names the extra where qlib is not installed."""
+    try:
+        import qlib.workflow  # noqa: F401
+    except ImportError as exc:
+        raise InvalidInput(
+            f"qlib cannot be imported ({exc}): pip install 'mlflow-timescale[qlib]'"
+        ) from exc
+
+
+def _rendered(path: Path) -> str:
+    """The file with the variables of the environment, as qlib renders it.
+
+    qlib's own function logs the values that it fills in, passwords too.
+    """
+    from jinja2 import Template, TemplateError
+
+    try:
+        text: str = Template(path.read_text("utf-8")).render(os.environ)
+        return text
+    except (TemplateError, OSError, UnicodeDecodeError) as exc:
+        raise InvalidWorkflow(f"{path} cannot be read: {exc}") from exc
+
+
+def _load(text: str, path: Path) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        config = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as exc:
+        raise InvalidWorkflow(f"{path} is no YAML: {' '.join(str(exc).split())}") from exc
+    if not isinstance(config, dict):
+        raise InvalidWorkflow(f"{path} must be a mapping with the keys qlib_init and task")
+    return config
+
+
+def _merged(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The file over the one that BASE_CONFIG_PATH names, found as qlib finds it."""
+    from qlib.utils.data import update_config
+
+    if not (name := config.get("BASE_CONFIG_PATH")):
+        return config
+    places = (Path(name), path.absolute().parent / name)
+    base = next((place for place in places if place.is_file()), None)
+    if base is None:
+        tried = " and ".join(str(place.absolute()) for place in places)
+        raise InvalidWorkflow(f"BASE_CONFIG_PATH {name} of {path} is no file; tried {tried}")
+    merged: dict[str, Any] = update_config(_load(base.read_text("utf-8"), base), config)
+    return merged
+
+
+def _require_keys(config: Mapping[str, Any], path: Path) -> None:
+    for keys in (("qlib_init",), ("task",), ("task", "model"), ("task", "dataset")):
+        value: Any = config
+        for key in keys:
+            value = value.get(key)
+        if not isinstance(value, dict):
+            state = "lacks" if value is None else "needs a mapping under"
+            raise InvalidWorkflow(f"{path} {state} {'.'.join(keys)}, as in qlib's workflow files")
+
+
+def _require_data(qlib_init: Mapping[str, Any], path: Path) -> None:
+    from qlib.config import QSETTINGS, QlibConfig
+
+    given = qlib_init.get("provider_uri") or QSETTINGS.provider_uri
+    for uri in given.values() if isinstance(given, dict) else [given]:
+        folder = Path(uri).expanduser()
+        # A folder of another machine ("host:/folder") is mounted by qlib.
+        kind = QlibConfig.DataPathManager.get_uri_type(str(uri))
+        if kind == QlibConfig.LOCAL_URI and not (folder / _CALENDARS).is_dir():
+            state = f"has no folder {_CALENDARS}" if folder.is_dir() else "does not exist"
+            raise InvalidWorkflow(
+                f"the data folder {folder.absolute()} {state}: qlib_init.provider_uri of {path} "
+                "must name a folder of qlib's data"
+            )
+
+
+def _refuse_secrets(task: object, path: Path) -> None:
+    """qlib logs the whole task as params and artifacts, which everyone can read."""
+    for name, text in _texts(task, "task"):
+        if has_secret(text):
+            raise InvalidWorkflow(
+                f"{name} of {path} holds a password or key, and qlib logs the task with the run: "
+                f"leave it out; loaders of features read from {URI.name}"
+            )
+
+
+def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(inner, f"{name}.{key}")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _texts(inner, f"{name}[{number}]")
+    elif isinstance(value, str):
+        yield name, value
+
+
+def _masked(value: Any) -> Any:
+    """The same structure without the secrets of its texts."""
+    if isinstance(value, Mapping):
+        return {key: _masked(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    return without_secrets(value) if isinstance(value, str) else value
+
+
+def _manager(workflow: Workflow, tracking_uri: str) -> dict[str, Any]:
+    """The experiment manager: that of the file with another URI, or qlib's own."""
+    from qlib.config import C
+
+    manager = dict(workflow.manager) or dict(_MANAGER)
+    kwargs = {"default_exp_name": C["exp_manager"]["kwargs"]["default_exp_name"]}
+    return {**manager, "kwargs": {**kwargs, **(manager.get("kwargs") or {}), "uri": tracking_uri}}
+
+
+@contextmanager
+def _environment(tracking_uri: str) -> Iterator[None]:
+    """MLFLOW_TIMESCALE_URI, for loaders of features that name no database."""
+    before = os.environ.get(URI.name)
+    try:
+        os.environ[URI.name] = DatabaseURI.parse(tracking_uri).url
+    except ValueError:  # a tracking server
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.environ.pop(URI.name)
+        if before is not None:
+            os.environ[URI.name] = before
