@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import date, datetime, time
 from functools import cached_property
 from typing import Any
 
@@ -400,10 +400,9 @@ def _scalar(value: Any) -> Any:
         return date(content[0] * 256 + content[1], content[2], content[3])
     if name == "datetime" and len(arguments) == 1:
         content = _bytes(arguments[0])
-        day = content[0] * 256 + content[1], content[2], content[3]
+        day = date(content[0] * 256 + content[1], content[2], content[3])
         micros = int.from_bytes(content[7:10], "big")
-        moment = datetime(*day, *content[4:7], micros, timezone.utc)
-        return moment.replace(tzinfo=None)  # as local as it was written
+        return datetime.combine(day, time(content[4], content[5], content[6], micros))
     if name == "_unpickle_timestamp" and arguments[2] is None:
         unit = _RESOLUTIONS[arguments[3] if len(arguments) > 3 else 10]
         return np.array([arguments[0]], dtype=f"M8[{unit}]").astype("M8[us]")[0].item()
