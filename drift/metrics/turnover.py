@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from .arrays import Floats
 from .labels import require_same
+from .ranks import average_ranks
 
 __all__ = ["rank_return", "rank_weights", "turnover"]
 
@@ -24,7 +24,8 @@ def rank_weights(signals: ArrayLike) -> Floats:
     known = np.isfinite(values)
     weights = np.zeros(values.shape)
     if known.sum() > 1:
-        ranks = stats.rankdata(values[known])
+        order = np.argsort(values[known], kind="stable")
+        ranks = average_ranks(values[known][order], order)
         ranks -= ranks.mean()
         size = np.abs(ranks).sum()
         weights[known] = ranks / size if size else 0.0

@@ -10,24 +10,24 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeAlias
 
 from mlflow_timescale.common import packages
 from mlflow_timescale.db import Error
 from mlflow_timescale.operations.bringing.run_list import ListedRun
 
-from .judging import Judged, Terms, judge
-from .panels import Cells, Unusable, join
+from .judging import Judged
+from .panels import Unusable
 from .places import Place
-from .tables import TABLES, Names, cells_of, forward_returns, read_table
+from .tables import TABLES
+from .work import FILES, LABELS, SCORES, Request, Task, judge_task, line_of
 
 __all__ = ["FILES", "Outcome", "Request", "judge_runs"]
 
-SCORES, LABELS = "pred.pkl", "label.pkl"  # the artifacts of qlib's SignalRecord
-FILES = (SCORES, LABELS)
-ALONE = 8  # runs up to which one process is quicker than the start of others
+ALONE = 16  # runs up to which one process is quicker than the start of others
 WAITING = 4  # runs for each process whose files are read ahead
 # qlib's expression of a return over several sessions, such as Ref($close, -6)/Ref($close, -1) - 1.
 _SPAN = re.compile(
@@ -36,53 +36,19 @@ _SPAN = re.compile(
 )
 _DEFAULTS = ("Alpha158", "Alpha360", "Alpha158vwap", "Alpha360vwap")
 OnRun = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is read of each run, and by what it is judged.
-
-    Attributes
-    ----------
-    table
-        The artifact with the scores; None for `pred.pkl`, and else the table that is there.
-    names
-        The columns that were named.
-    prices
-        A file, or an artifact of each run, with prices; None to use labels.
-    terms
-        By what the models are judged.
-    """
-
-    table: str | None = None
-    names: Names = field(default_factory=Names)
-    prices: str | None = None
-    terms: Terms = field(default_factory=Terms)
+Later: TypeAlias = "Future[tuple[Judged | None, str]]"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """A run, and what was found of it, or why it is left out.
 
-    `place` is where its artifacts are, `notes` what was done to read them.
+    `reason` is "" where it was judged.
     """
 
     run: ListedRun
     judged: Judged | None = None
     reason: str = ""
-    notes: tuple[str, ...] = field(default=())
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What a process needs to judge a run: the contents of its files, by their names."""
-
-    name: str
-    request: Request
-    scores: tuple[str, bytes]
-    labels: tuple[str, bytes] | None
-    prices: tuple[str, bytes] | None
-    horizon: tuple[int, str] | None
 
 
 def judge_runs(
@@ -111,23 +77,25 @@ def judge_runs(
         The file of prices cannot be read.
     """
     shared = _shared_prices(request)
-    outcomes: list[Outcome | Future[Outcome]] = []
+    outcomes: list[Outcome | Later] = []
     with _pool(len(runs)) as pool:
         for number, run in enumerate(runs):
             outcomes.append(_begin(run, request, shared, tracking_uri, pool))
             ahead = number - WAITING * _processes() if pool else number
-            _wait(outcomes, ahead, on_run, len(runs))
-        _wait(outcomes, len(runs) - 1, on_run, len(runs))
+            _wait(runs, outcomes, ahead, on_run)
+        _wait(runs, outcomes, len(runs) - 1, on_run)
     return [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
 
 
-def _wait(outcomes: list[Outcome | Future[Outcome]], last: int, on_run: OnRun, total: int) -> None:
+def _wait(
+    runs: Sequence[ListedRun], outcomes: list[Outcome | Later], last: int, on_run: OnRun
+) -> None:
     """Wait for the outcomes up to a position: what waits for its turn is in memory."""
     for position in range(max(last + 1, 0)):
-        outcome = outcomes[position]
-        if isinstance(outcome, Future):
-            outcomes[position] = outcome.result()
-            on_run(position + 1, total)
+        later = outcomes[position]
+        if isinstance(later, Future):
+            outcomes[position] = Outcome(runs[position], *later.result())
+            on_run(position + 1, len(runs))
 
 
 def _processes() -> int:
@@ -154,19 +122,17 @@ def _begin(
     shared: tuple[str, bytes] | None,
     tracking_uri: str | None,
     pool: ProcessPoolExecutor | None,
-) -> Outcome | Future[Outcome]:
+) -> Outcome | Later:
     """Read the files of a run, and judge it here or elsewhere."""
     place = Place(run.place, tracking_uri)
     try:
         task = _task(run, place, request, shared)
     except Error as exc:
-        return Outcome(run, reason=_line(exc))
-    return pool.submit(_judge, run, task) if pool else _judge(run, task)
+        return Outcome(run, reason=line_of(exc))
+    return pool.submit(judge_task, task) if pool else Outcome(run, *judge_task(task))
 
 
-def _task(
-    run: ListedRun, place: Place, request: Request, shared: tuple[str, bytes] | None
-) -> _Task:
+def _task(run: ListedRun, place: Place, request: Request, shared: tuple[str, bytes] | None) -> Task:
     if isinstance(place.location, Path) and not place.location.is_dir():
         raise Unusable(f"its artifacts are not at {place.location}")
     scores = _scores(place, request)
@@ -176,7 +142,7 @@ def _task(
     elif scores[0] == SCORES:
         labels = _needed(place, LABELS)
     horizon = None if request.prices is not None else _horizon(run)
-    return _Task(title(run), request, scores, labels, prices, horizon)
+    return Task(title(run), request, scores, labels, prices, horizon)
 
 
 def _scores(place: Place, request: Request) -> tuple[str, bytes]:
@@ -211,47 +177,6 @@ def _shared_prices(request: Request) -> tuple[str, bytes] | None:
     return None if content is None else (path.name, content)
 
 
-def _judge(run: ListedRun, task: _Task) -> Outcome:
-    """The outcome of a run, from the contents of its files alone."""
-    try:
-        scores, labels, notes = _cells(task)
-        terms = task.request.terms
-        if task.prices is not None:
-            terms = replace(terms, horizon=terms.horizon or 1)
-        judged = judge(task.name, join(scores, labels), terms, task.horizon)
-    except Error as exc:
-        return Outcome(run, reason=_line(exc))
-    except (ValueError, ArithmeticError, MemoryError) as exc:
-        return Outcome(run, reason=f"it cannot be judged: {type(exc).__name__}: {_line(exc)}")
-    return Outcome(run, replace(judged, notes=(*notes, *judged.notes)))
-
-
-def _cells(task: _Task) -> tuple[Cells, Cells, list[str]]:
-    """Scores and labels, and how their columns were found."""
-    names = task.request.names
-    table = read_table(task.scores[1], task.scores[0], names)
-    scores, notes = cells_of(table, "score", names, task.scores[0])
-    if task.prices is not None:
-        horizon = task.request.terms.horizon or 1
-        prices, found = cells_of(
-            read_table(task.prices[1], task.prices[0], names), "price", names, task.prices[0]
-        )
-        text = f"labels are returns over {horizon} session{'s' * (horizon > 1)} of the prices"
-        return scores, forward_returns(prices, horizon), _unusual([*notes, *found, text])
-    if task.labels is not None:
-        name, content = task.labels
-        labels, found = cells_of(read_table(content, name, names), "label", names, name)
-    else:
-        labels, found = cells_of(table, "label", names, task.scores[0])
-    return scores, labels, _unusual([*notes, *found])
-
-
-def _unusual(notes: Sequence[str]) -> list[str]:
-    """The notes without those on files of qlib whose times and names are called as qlib does."""
-    usual = tuple(f"{file}: time=datetime, entity=instrument, " for file in FILES)
-    return [note for note in notes if not note.startswith(usual)]
-
-
 def _horizon(run: ListedRun) -> tuple[int, str] | None:
     """The sessions that a label covers, from the params that qlib logs; None if they do not show.
 
@@ -274,7 +199,3 @@ def _horizon(run: ListedRun) -> tuple[int, str] | None:
 def title(run: ListedRun) -> str:
     """What a run is called: its name, with the beginning of its id where it has none."""
     return run.name or f"run {run.run_id[:8]}"
-
-
-def _line(exc: BaseException) -> str:
-    return " ".join(str(exc).split())[:400]

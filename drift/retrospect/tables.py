@@ -122,10 +122,11 @@ def cells_of(
     entity = _column(table, "entity", names, what, {time})
     value = _column(table, role, names, what, {time, entity})
     notes = [f"{what}: time={time}, entity={entity}, {role}={value}"]
-    numbers = [c for c in table if c not in (time, entity) and _is_number(table[c])]
-    if len(numbers) > 1 and getattr(names, role) is None and role != "price":
-        others = ", ".join(sorted(set(numbers) - {value})[:5])
-        notes.append(f"{what} has several columns of numbers: {value} is taken, not {others}")
+    if role == "label" and names.label is None and "score" not in map(_plain, table):
+        others = [c for c in table if c not in (time, entity, value) and _is_number(table[c])]
+        if others:
+            text = ", ".join(others[:5])
+            notes.append(f"{what} has several columns of numbers: {value} is taken, not {text}")
     cells = make_cells(table[time], table[entity], table[value], f"{role} {value!r}")
     return cells, notes
 

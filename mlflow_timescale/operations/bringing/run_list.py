@@ -21,6 +21,7 @@ from sqlalchemy import Connection as Rows
 from sqlalchemy import column, create_engine, inspect, make_url, select, table
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
+from mlflow_timescale.common.errors import did_you_mean, first_of
 from mlflow_timescale.db.masking import without_secrets
 from mlflow_timescale.operations.bringing.sources import ImportFailed, Note, read_only_url
 from mlflow_timescale.operations.file_store import META, RESERVED, folders, read_meta
@@ -91,8 +92,8 @@ def list_runs(
         runs = list(_bare(Path(source.removeprefix("file://")), set(files)))
         experiments = ()
     if missing := sorted(set(experiments) - {run.experiment for run in runs}):
-        known = sorted({run.experiment for run in runs})
-        advice = f"; those with runs are: {', '.join(known[:10])}" if known else ""
+        known = sorted({run.experiment for run in list_runs(source, lambda line: None)})
+        advice = did_you_mean(missing[0], known) or f"; there are: {first_of(known, 10) or 'none'}"
         raise ImportFailed(f"no experiment {missing[0]!r} with runs{advice}")
     return sorted(runs, key=lambda run: (run.started, run.run_id))
 
