@@ -18,4 +18,5 @@ __all__ = [
     "repository",
     "runs",
     "verify",
+    "versions",
 ]
