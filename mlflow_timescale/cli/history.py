@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def history() -> None:
-    """Choose the run tags and artifacts whose past is kept, and show it."""
+    """Choose run tags and artifacts whose past is kept; show it."""
 
 
 _remove_option = click.option(
