@@ -11,13 +11,15 @@ if TYPE_CHECKING:
     from mlflow_timescale.common.attribution import because
     from mlflow_timescale.drift import Serving
     from mlflow_timescale.registry.model_registry import ModelRegistry
+    from mlflow_timescale.tracking.metric_extremes import metric_extremes
     from mlflow_timescale.tracking.metric_table import metrics
 
-__all__ = ["ModelRegistry", "Serving", "__version__", "because", "metrics"]
+__all__ = ["ModelRegistry", "Serving", "__version__", "because", "metric_extremes", "metrics"]
 _HOMES = {
     "ModelRegistry": "mlflow_timescale.registry.model_registry",
     "Serving": "mlflow_timescale.drift",
     "because": "mlflow_timescale.common.attribution",
+    "metric_extremes": "mlflow_timescale.tracking.metric_extremes",
     "metrics": "mlflow_timescale.tracking.metric_table",
 }
 
