@@ -40,6 +40,7 @@ COMMANDS = {
     "retention": "mlflow_timescale.cli.retention:retention",
     "roles": "mlflow_timescale.cli.roles:roles",
     "server": "mlflow_timescale.cli.server:server",
+    "sessions": "mlflow_timescale.cli.sessions:sessions",
     "spool": "mlflow_timescale.cli.spool:spool",
     "sync": "mlflow_timescale.cli.import_:sync",
 }

@@ -121,6 +121,7 @@ def watched(
         )
         wide = {"entity_key": ["A", "B"], "event_time": ["2024-01-02T21:00:00Z"] * 2, "x": [1, 2]}
         pd.DataFrame(wide).to_csv(files / "wide.csv", index=False)
+        (files / "day.txt").write_text("2024-10-07\n2024-10-08\n")
         (files / "view.json").write_text(json.dumps({"name": "v", "features": ["x"]}))
         yield Watched(uri, days, alert.alert_id, files)
 
@@ -140,6 +141,7 @@ def watched(
         ("drift run -s momentum --session {next}", "ic"),
         ("drift backfill -s momentum {next} {next} --notify", "1 sessions computed"),
         ("daily --session {next}", "momentum"),
+        ("sessions import {files}/day.txt --calendar XSHG", "imported: 2 sessions of XSHG"),
         ("registry rollback momentum live --reason r", "would go from version 2 to 1"),
     ],
 )

@@ -79,6 +79,7 @@ COMMANDS = {
     "retention": ["--days", "3", "--yes"],
     "roles": [],
     "server": ["--port", "{port}"],
+    "sessions import": [FILE, "--calendar", "XNYS"],
     "spool drain": ["--spool", FOLDER],
     "sync": ["sqlite:///mlflow.db"],
 }

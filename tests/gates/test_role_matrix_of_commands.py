@@ -121,6 +121,7 @@ COMMANDS = {
     "retention": Entry(ADMINS, "--days 9999 --yes"),
     "roles": Entry(ADMINS),
     "server": Entry(READERS, not_called="serves, with the rights of its login, of any role"),
+    "sessions import": Entry(EITHER, "{folder}/day-{role}.txt --calendar XSHG"),
     "spool drain": Entry(WRITERS, "--spool {folder}/spool-{role}"),
     "spool status": Entry(EVERYONE, not_called="needs no database"),
     "sync": Entry(WRITERS, "{folder}/sync"),
@@ -190,7 +191,9 @@ def files(people: Logins, folder: Path) -> None:
             f"{{name: {name}, experiment_id: '7', artifact_location: file:///other, "
             "lifecycle_stage: active, creation_time: 1, last_update_time: 1}"
         )
-    for role in ("none", *READERS):
+    for day, role in enumerate(("none", *READERS), 1):
+        # XSHG is closed on New Year's Day, and in the Golden Week.
+        (folder / f"day-{role}.txt").write_text(f"2024-10-0{day}\n2024-10-08\n")
         (folder / f"view-{role}.json").write_text(f'{{"name": "{role}", "features": ["{role}"]}}')
         waiting(folder / f"spool-{role}")
     with FeatureStore(people.uri(READER)) as store:
