@@ -380,9 +380,15 @@ def test_the_guide_to_incidents(
 
 def test_the_guide_to_qlib(guide: Callable[..., Guide], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its workflow is checked here; tests/gates/test_qlib.py runs one."""
-    data = write_data(Path("data"), instruments=1)
+    from qlib.utils import init_instance_by_config
+
+    data = write_data(Path("data"), instruments=3)
     Path("workflow.yaml").write_text(yaml.safe_dump(workflow(data)))
-    guide("docs/qlib.md").run()
+    page = guide("docs/qlib.md", **{"~/.qlib/qlib_data/cn_data": str(data)})
+    page.run()
+    handler = init_instance_by_config(page.names["handler"])
+    columns = handler.fetch(col_set="__raw").columns.tolist()
+    assert columns == [("feature", "momentum_5d"), ("feature", "std_10d"), ("label", "LABEL0")]
 
 
 def test_the_guide_to_skew(guide: Callable[..., Guide]) -> None:

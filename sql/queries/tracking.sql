@@ -70,6 +70,41 @@ SELECT mlops.create_run(
     %(status)b, %(start_time)b::bigint, %(artifact_uri)b, %(keys)b::text[], %(values)b::text[]
 );
 
+-- name: open_runs
+-- May these runs (of this workspace) be written to?
+SELECT mlops.open_run(run, %(workspace)s) FROM unnest(%(runs)s::text[]) AS run;
+
+-- name: copy_points
+-- Add points of any number of runs, of which none is there.
+COPY metrics (run_uuid, key, value, "timestamp", step, is_nan) FROM STDIN (FORMAT binary);
+
+-- name: add_points
+-- Add the points of any number of runs that are not there yet.
+INSERT INTO metrics (run_uuid, key, value, "timestamp", step, is_nan)
+SELECT point.*
+FROM unnest(
+    %(runs)b::text[], %(keys)b::text[], %(values)b::float8[], %(timestamps)b::bigint[],
+    %(steps)b::bigint[], %(nans)b::boolean[]
+) AS point
+ON CONFLICT DO NOTHING;
+
+-- name: raise_latest
+-- Move the latest metrics of any number of runs on, to one point of each series.
+INSERT INTO latest_metrics AS latest (run_uuid, key, value, "timestamp", step, is_nan)
+SELECT point.*
+FROM unnest(
+    %(runs)b::text[], %(keys)b::text[], %(values)b::float8[], %(timestamps)b::bigint[],
+    %(steps)b::bigint[], %(nans)b::boolean[]
+) AS point (run_uuid, key, value, ms, step, is_nan)
+ORDER BY point.run_uuid, point.key
+ON CONFLICT (key, run_uuid) DO UPDATE SET
+    value = excluded.value,
+    "timestamp" = excluded."timestamp",
+    step = excluded.step,
+    is_nan = excluded.is_nan
+WHERE (excluded.step, excluded."timestamp", excluded.value)
+    > (latest.step, latest."timestamp", latest.value);
+
 -- name: claim_writes
 -- Which of these writes are new? They count as made when the transaction commits.
 INSERT INTO mlops.requests (request, content)

@@ -17,6 +17,7 @@ from mlflow_timescale.common.frames.columns import (
 from mlflow_timescale.common.frames.frame import Frame
 from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame, pandas_matrix, pandas_series
 from mlflow_timescale.common.frames.limits import DecodesToTooMuch, check_parquet, decoded_limit
+from mlflow_timescale.common.frames.panels import Pairs, pandas_panel
 from mlflow_timescale.common.frames.spreadsheets import without_formulas
 from mlflow_timescale.common.frames.structures import (
     JSON,
@@ -33,6 +34,7 @@ __all__ = [
     "DecodesToTooMuch",
     "Frame",
     "InvalidFrame",
+    "Pairs",
     "as_arrow",
     "as_column",
     "as_field",
@@ -44,6 +46,7 @@ __all__ = [
     "load_json",
     "make_frame",
     "pandas_matrix",
+    "pandas_panel",
     "pandas_series",
     "text",
     "without_formulas",

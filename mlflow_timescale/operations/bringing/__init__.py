@@ -4,4 +4,14 @@
 """
 
 # The modules that other rooms may import.
-__all__ = ["copying", "experiments", "files", "merging", "run_rows", "sources"]
+__all__ = [
+    "copying",
+    "experiments",
+    "files",
+    "merging",
+    "older_schemas",
+    "other_rows",
+    "registered_models",
+    "run_rows",
+    "sources",
+]
