@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 
+from mlflow_timescale.common.calendar_ends import end_notice
 from mlflow_timescale.common.errors import did_you_mean
 from mlflow_timescale.db import Connection
 
@@ -16,7 +17,7 @@ from .strategies import Strategy
 
 
 def cautions(conn: Connection, strategy: Strategy, now: datetime) -> list[str]:
-    """Sentences on the model, the reference, sessions never computed, and a job that has stopped.
+    """Sentences on the model, the reference, gaps, a job that has stopped, and the calendar's end.
 
     A caution opens no alert, and changes no exit code.
     """
@@ -26,7 +27,13 @@ def cautions(conn: Connection, strategy: Strategy, now: datetime) -> list[str]:
         *_model(conn, runs),
         *_reference(conn, strategy),
         *_sessions(runs, strategy, closed, now),
+        *_calendar(strategy, now),
     ]
+
+
+def _calendar(strategy: Strategy, now: datetime) -> Iterator[str]:
+    if notice := end_notice(strategy.calendar, now):
+        yield notice
 
 
 def _reference(conn: Connection, strategy: Strategy) -> Iterator[str]:

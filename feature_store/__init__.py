@@ -51,6 +51,8 @@ _HOMES = {
     "UnknownFeature": "errors",
     "WriteContention": "errors",
 }
+# Need a package that an extra brings: not part of `from feature_store import *`.
+OPTIONAL = {"FeatureStoreLoader": "qlib_loader"}
 
 __all__ = [
     "ConflictingValues",
@@ -78,9 +80,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = _HOMES.get(name) or OPTIONAL.get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

@@ -38,7 +38,11 @@ NOT_RUN = {
     "mlflow-timescale server": "serves until it is stopped; tests/cli/test_server.py runs it",
     "mlflow-timescale demo": "trains a model; tests/examples/test_demo.py runs it",
     "mlflow-timescale drift repaired": "needs a late feature; test_planted_faults.py has one",
+    "mlflow-timescale artifacts fetch": "needs a run; tests/artifacts/test_former_versions.py",
+    "mlflow-timescale artifacts history": "needs a run; tests/artifacts/test_former_versions.py",
+    "mlflow-timescale history": "needs a run; tests/tracking/test_tag_history.py",
     "mlflow-timescale import": "needs other MLflows; tests/operations/test_import.py makes them",
+    "mlflow-timescale sessions import": "needs qlib's file; tests/operations/test_sessions.py",
     "mlflow-timescale qlib run workflow.yaml --experiment": "trains; tests/gates/test_qlib.py does",
     "pip install 'mlflow-timescale[": "installs from an index",
     "mlflow-timescale sync": "needs other MLflows; tests/operations/bringing makes them",
@@ -376,9 +380,15 @@ def test_the_guide_to_incidents(
 
 def test_the_guide_to_qlib(guide: Callable[..., Guide], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its workflow is checked here; tests/gates/test_qlib.py runs one."""
-    data = write_data(Path("data"), instruments=1)
+    from qlib.utils import init_instance_by_config
+
+    data = write_data(Path("data"), instruments=3)
     Path("workflow.yaml").write_text(yaml.safe_dump(workflow(data)))
-    guide("docs/qlib.md").run()
+    page = guide("docs/qlib.md", **{"~/.qlib/qlib_data/cn_data": str(data)})
+    page.run()
+    handler = init_instance_by_config(page.names["handler"])
+    columns = handler.fetch(col_set="__raw").columns.tolist()
+    assert columns == [("feature", "momentum_5d"), ("feature", "std_10d"), ("label", "LABEL0")]
 
 
 def test_the_guide_to_skew(guide: Callable[..., Guide]) -> None:

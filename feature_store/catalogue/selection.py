@@ -102,6 +102,12 @@ def check_known(conn: db.Connection, selection: FeatureSelection, positions: Seq
             )
 
 
+def entities_of(conn: db.Connection, names: list[str]) -> list[str]:
+    """The entities that have any of these features."""
+    rows = conn.execute(_queries.entities_of_features, {"features": names})
+    return [entity for (entity,) in rows]
+
+
 def feature_names_of(conn: db.Connection, entities: list[str]) -> list[str]:
     """The names of all features that any of these entities has."""
     rows = conn.execute(_queries.features_of_entities, {"entities": entities})

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mlflow_timescale import db
 from mlflow_timescale.common.calendar_overrides import read_calendar
 from mlflow_timescale.common.calendars import Override, TradingCalendar
+from mlflow_timescale.common.imported_sessions import ImportedSessions
 from mlflow_timescale.common.micros import FIRST, LAST, Micros
 from mlflow_timescale.common.time import (
     MICROSECOND,
@@ -95,14 +96,26 @@ class AgeLimit:
         if isinstance(self.calendar, TradingCalendar):
             overrides = [_plain(override) for override in self.calendar.overrides]
         name = self.calendar.name if isinstance(self.calendar, TradingCalendar) else self.calendar
-        return {"length": format_duration(self.length), "calendar": name, "overrides": overrides}
+        plain: dict[str, Any] = {
+            "length": format_duration(self.length),
+            "calendar": name,
+            "overrides": overrides,
+        }
+        if isinstance(self.calendar, TradingCalendar) and self.calendar.imported is not None:
+            plain["imported"] = self.calendar.imported.to_dict()
+        return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> AgeLimit:
         """The limit of a manifest."""
         calendar = plain["calendar"]
         if calendar is not None:
-            calendar = TradingCalendar(calendar, [_override(item) for item in plain["overrides"]])
+            imported = plain.get("imported")
+            calendar = TradingCalendar(
+                calendar,
+                [_override(item) for item in plain["overrides"]],
+                ImportedSessions.from_dict(imported) if imported else None,
+            )
         return cls(parse_duration(plain["length"]), calendar)
 
     def _calendar(self) -> TradingCalendar:

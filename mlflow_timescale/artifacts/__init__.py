@@ -13,9 +13,12 @@ __all__ = [
     "ledger",
     "locations",
     "opening",
+    "paths",
     "refusals",
     "removal",
     "repository",
     "runs",
+    "spooling",
     "verify",
+    "versions",
 ]

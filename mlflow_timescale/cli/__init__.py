@@ -29,6 +29,7 @@ COMMANDS = {
     "doctor": "mlflow_timescale.cli.doctor:doctor",
     "drift": "drift.cli:drift",
     "features": "feature_store.cli:features",
+    "history": "mlflow_timescale.cli.history:history",
     "import": "mlflow_timescale.cli.import_:import_",
     "incident": "drift.cli.incident:incident",
     "migrate": "mlflow_timescale.cli.migrate:migrate",
@@ -41,6 +42,7 @@ COMMANDS = {
     "retention": "mlflow_timescale.cli.retention:retention",
     "roles": "mlflow_timescale.cli.roles:roles",
     "server": "mlflow_timescale.cli.server:server",
+    "sessions": "mlflow_timescale.cli.sessions:sessions",
     "spool": "mlflow_timescale.cli.spool:spool",
     "sync": "mlflow_timescale.cli.import_:sync",
 }

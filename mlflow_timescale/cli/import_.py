@@ -130,7 +130,7 @@ def _rows(
             changes=changes,
             on_note=note,
             on_runs=on_runs,
-            then=lambda done: owners.extend(owners_of(conn, done.locations, done.changed)),
+            then=lambda done: owners.extend(owners_of(conn, done.locations)),
             dry_run=dry_run,
         )
     if not as_json:

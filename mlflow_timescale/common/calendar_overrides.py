@@ -1,22 +1,25 @@
-"""Corrections of trading calendars that are recorded in the database.
+"""What the database knows of trading calendars: corrections, and sessions that were imported.
 
-The drift monitor's `override_session` records them; the feature store and the drift monitor read
-them, so that a storm day is no session for either.
+The drift monitor's `override_session` and `sessions import` record it; the feature store and the
+drift monitor read it, so that a storm day is no session for either.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from mlflow_timescale import db
 from mlflow_timescale.common.calendars import TradingCalendar
+from mlflow_timescale.common.imported_sessions import Hours, ImportedSessions
 from mlflow_timescale.common.schedules import Override, canonical_name
 
-__all__ = ["read_calendar", "record_override"]
+__all__ = ["read_calendar", "read_imported", "record_override"]
 
 _queries = db.load("calendars")
 
 
 def read_calendar(conn: db.Connection, name: str) -> TradingCalendar:
-    """A calendar with the overrides that are recorded in a database.
+    """A calendar with the overrides and imported sessions that are recorded in a database.
 
     Parameters
     ----------
@@ -33,7 +36,34 @@ def read_calendar(conn: db.Connection, name: str) -> TradingCalendar:
     """
     parameters = {"calendar": canonical_name(name)}
     rows = conn.execute(_queries.overrides, parameters).fetchall()
-    return TradingCalendar(name, [Override(*row) for row in rows])
+    return TradingCalendar(name, [Override(*row) for row in rows], read_imported(conn, name))
+
+
+def read_imported(conn: db.Connection, name: str) -> ImportedSessions | None:
+    """The imported sessions of a calendar; None where it has none.
+
+    Parameters
+    ----------
+    conn
+        A connection to a database with our schema.
+    name
+        As of `TradingCalendar`. Raises UnknownCalendar.
+
+    Examples
+    --------
+    >>> read_imported(conn, "XNYS") is None
+    True
+    """
+    # A schema that waits for its migration has no such table.
+    exists = conn.execute(_queries.has_imported).fetchone()
+    if not exists or not exists[0]:
+        return None
+    row = conn.execute(_queries.imported, {"calendar": canonical_name(name)}).fetchone()
+    if row is None:
+        return None
+    days, base, *clock = row
+    hours = Hours(*clock) if clock[0] is not None else None
+    return ImportedSessions(np.array(days, "M8[D]"), base, hours)
 
 
 def record_override(conn: db.Connection, name: str, override: Override) -> None:

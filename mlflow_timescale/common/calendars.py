@@ -15,7 +15,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from mlflow_timescale.common import schedules
+from mlflow_timescale.common.calendar_errors import not_a_session, outside
 from mlflow_timescale.common.errors import NotASession, UnknownCalendar
+from mlflow_timescale.common.imported_sessions import ImportedSessions, schedule_with
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.schedules import (
     DAY,
@@ -64,9 +66,13 @@ class TradingCalendar:
     ----------
     name
         An exchange's MIC such as "XNYS" (or an alias that exchange_calendars has), "24/7" or
-        "weekdays"; the days of the last two begin at midnight in UTC. Raises UnknownCalendar.
+        "weekdays"; the days of the last two begin at midnight in UTC; or "own:" and a name, with
+        `imported`. Raises UnknownCalendar.
     overrides
         Corrections. `calendar_overrides.read_calendar` takes those that are recorded in a database.
+    imported
+        Sessions of a file, which count instead of the published ones; `read_calendar` takes these,
+        too.
 
     Examples
     --------
@@ -82,9 +88,15 @@ class TradingCalendar:
     datetime.date(2024, 1, 17)
     """
 
-    def __init__(self, name: str, overrides: Iterable[Override] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        overrides: Iterable[Override] = (),
+        imported: ImportedSessions | None = None,
+    ) -> None:
         self.name = canonical_name(name)
         self.overrides = tuple(sorted(overrides, key=lambda override: override.session))
+        self.imported = imported
         today = datetime.now(timezone.utc).date()
         self._schedule = self._build(_FIRST, today + _AHEAD)
         self._days, self._opens, self._closes = (
@@ -108,6 +120,26 @@ class TradingCalendar:
         None where the published calendar reaches far enough.
         """
         return self._schedule.assumed_from
+
+    @property
+    def sessions(self) -> Days:
+        """All sessions from 1985, or the calendar's beginning, to next year; shape (n,).
+
+        >>> TradingCalendar("XNYS").sessions[0]
+        np.datetime64('1985-01-02')
+        """
+        return self._days
+
+    @property
+    def known_to(self) -> date | None:
+        """The last day that the published or imported calendar covers.
+
+        None where it reaches far enough, and for calendars that are made of weekdays or all days.
+
+        >>> TradingCalendar("XNYS").known_to is None
+        True
+        """
+        return self._schedule.known_to
 
     @property
     def has_hours(self) -> bool:
@@ -336,11 +368,9 @@ class TradingCalendar:
         array(['2024-01-12'], dtype='datetime64[D]')
         """
         positions = np.searchsorted(self._opens, instants.astype("datetime64[us]"), "right") - 1
-        outside = (positions < 0) | (instants >= self._closes[-1] + DAY)
-        if outside.any():
-            raise NotASession(
-                f"{instants[outside][0]} lies outside calendar {self.name} {self._span()}"
-            )
+        beyond = (positions < 0) | (instants >= self._closes[-1] + DAY)
+        if beyond.any():
+            raise outside(instants[beyond][0], self.name, self._days, self.known_to)
         return self._days[positions]
 
     def age(self, events: Micros, as_of: datetime, tz: str | None = None) -> Micros:
@@ -406,7 +436,8 @@ class TradingCalendar:
     # Below: tables and positions.
 
     def _build(self, first: date, last: date) -> Schedule:
-        return schedules.corrected(schedules.schedule(self.name, first, last), self.overrides)
+        table = schedule_with(self.imported, self.name, first, last)
+        return schedules.corrected(table, self.overrides)
 
     def _covering(self, first: int, last: int) -> Schedule:
         """A schedule that covers two days since 1970, the calendar's own where it does."""
@@ -449,20 +480,11 @@ class TradingCalendar:
 
     def _check_range(self, day: date) -> None:
         if not self._days[0] <= np.datetime64(day, "D") <= self._days[-1]:
-            raise NotASession(f"{day} lies outside calendar {self.name} {self._span()}")
-
-    def _span(self) -> str:
-        return f"({self._days[0]} to {self._days[-1]})"
+            raise outside(day, self.name, self._days, self.known_to)
 
     def _not_a_session(self, day: date, more: int) -> NotASession:
         self._check_range(day)
-        position = self._position(day)
-        around = " and ".join(str(item) for item in self._days[max(position - 1, 0) : position + 1])
-        others = f" (and {more} more)" if more else ""
-        return NotASession(
-            f"{day}{others} is not a session of calendar {self.name}; next to it are {around}. "
-            f"If the exchange did trade, record an override"
-        )
+        return not_a_session(day, more, self.name, self._days, self.known_to)
 
 
 def _epoch_day(micros: int) -> int:

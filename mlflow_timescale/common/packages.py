@@ -45,7 +45,7 @@ def attribute(package: str, name: str) -> Any:
     Raises AttributeError where the package has neither.
     """
     module = load(package)
-    if name == "__all__" or name in module.__all__:
+    if name == "__all__" or name in module.__all__ or name in getattr(module, "OPTIONAL", ()):
         return getattr(module, name)
     try:
         return load(f"{package}.{name}")
@@ -53,6 +53,16 @@ def attribute(package: str, name: str) -> Any:
         if exc.name != f"{module.__name__}.{name}":
             raise
         raise AttributeError(f"{SECOND_NAMES[package]} has no {name!r}") from None
+
+
+def blank(module: str, name: str) -> Any:
+    """A new object of a class of ours, without its constructor: what `pickle` then fills.
+
+    A class of `feature_store` that pickle found by its module could not be loaded by a process in
+    which the generic name leads elsewhere.
+    """
+    cls = getattr(load(module), name)
+    return cls.__new__(cls)
 
 
 @cache

@@ -7,6 +7,7 @@ applied by `corrected`. `TradingCalendar` is the interface to these tables.
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
@@ -28,22 +29,28 @@ __all__ = [
     "DAY",
     "DAY_MICROS",
     "EVERY_DAY",
+    "OWN",
     "WEEKDAYS",
+    "Clock",
     "Days",
     "Instants",
     "Override",
     "Schedule",
     "canonical_name",
     "corrected",
+    "instant_at",
+    "is_own",
     "schedule",
     "session_clock",
     "to_date",
     "to_datetime",
     "to_instant",
+    "usual_hours",
 ]
 
 WEEKDAYS = "weekdays"
 EVERY_DAY = "24/7"
+OWN = "own:"  # begins the name of a calendar whose sessions are all imported
 DAY = np.timedelta64(1, "D")
 DAY_MICROS = 86_400_000_000
 _ONE_DAY = timedelta(days=1)
@@ -93,7 +100,7 @@ class Schedule:
     """The sessions of one calendar from day `first` to day `last`.
 
     `days`, `opens` and `closes` have shape (sessions,), in order. `assumed_from` is the first
-    session that is only a weekday, because the published calendar ends before it.
+    session that is only a weekday, because the published calendar ends before it: on `known_to`.
     """
 
     zone: str
@@ -103,9 +110,10 @@ class Schedule:
     opens: Instants
     closes: Instants
     assumed_from: date | None = None
+    known_to: date | None = None
 
 
-class _Clock(NamedTuple):
+class Clock(NamedTuple):
     """A time of day in the exchange's time zone, some days after the session's date."""
 
     days: int
@@ -146,6 +154,7 @@ def schedule(name: str, first: date, last: date) -> Schedule:
         opens=np.concatenate([published.opens, assumed.opens]),
         closes=np.concatenate([published.closes, assumed.closes]),
         assumed_from=to_date(assumed.days[0]) if len(assumed.days) else None,
+        known_to=published.last,
     )
 
 
@@ -155,7 +164,8 @@ def canonical_name(name: str) -> str:
     Parameters
     ----------
     name
-        An exchange's MIC or an alias of it, "24/7" or "weekdays".
+        An exchange's MIC or an alias of it, "24/7" or "weekdays"; or "own:" and a name, of a
+        calendar whose sessions are all imported.
 
     Raises UnknownCalendar, with names that are spelled alike.
 
@@ -167,7 +177,7 @@ def canonical_name(name: str) -> str:
     Traceback (most recent call last):
     mlflow_timescale.common.errors.UnknownCalendar: no trading calendar 'XNYX' (did you mean ...
     """
-    if name in (WEEKDAYS, EVERY_DAY):
+    if name in (WEEKDAYS, EVERY_DAY) or is_own(name):
         return name
     import exchange_calendars
 
@@ -176,9 +186,19 @@ def canonical_name(name: str) -> str:
         hint = did_you_mean(str(name), [*names, WEEKDAYS])
         raise UnknownCalendar(
             f"no trading calendar {name!r}{hint}; use an exchange's MIC such as XNYS, XLON or "
-            f"XTKS, {EVERY_DAY!r} for markets that never close, or {WEEKDAYS!r}"
+            f'XTKS, {EVERY_DAY!r} for markets that never close, {WEEKDAYS!r}, or "{OWN}NAME" for '
+            f"a calendar of imported sessions"
         )
     return str(exchange_calendars.resolve_alias(name))
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is one of a calendar whose sessions are all imported.
+
+    >>> is_own("own:hedge"), is_own("XSHG")
+    (True, False)
+    """
+    return bool(re.fullmatch(OWN + r"[\w.-]{1,100}", name))
 
 
 def corrected(table: Schedule, overrides: Iterable[Override]) -> Schedule:
@@ -319,18 +339,18 @@ def _assumed(published: Schedule, last: date) -> Schedule:
     """Weekdays from the end of a published schedule on, with its usual hours."""
     first = published.last + _ONE_DAY
     days = _simple(WEEKDAYS, first, last).days
-    hours = _usual_hours(published, len(published.days))
+    hours = usual_hours(published, len(published.days))
     opens, closes = (
-        np.array([_at(day, clock, published.zone) for day in days], dtype="datetime64[us]")
+        np.array([instant_at(day, clock, published.zone) for day in days], dtype="datetime64[us]")
         for clock in hours
     )
     return Schedule(published.zone, first, last, days, opens, closes)
 
 
-def _usual_hours(table: Schedule, position: int) -> tuple[_Clock, _Clock]:
+def usual_hours(table: Schedule, position: int) -> tuple[Clock, Clock]:
     """Open and close by the exchange's clock: those of the longest of the sessions before."""
     if not len(table.days):
-        return _Clock(0, time(0)), _Clock(1, time(0))
+        return Clock(0, time(0)), Clock(1, time(0))
     some = slice(max(position - _USUAL, 0), max(position, 1))
     longest = int(np.argmax(table.closes[some] - table.opens[some]))
     session = to_date(table.days[some][longest])
@@ -339,12 +359,12 @@ def _usual_hours(table: Schedule, position: int) -> tuple[_Clock, _Clock]:
         for instants in (table.opens, table.closes)
     )
     return (
-        _Clock((opened.date() - session).days, opened.time()),
-        _Clock((closed.date() - session).days, closed.time()),
+        Clock((opened.date() - session).days, opened.time()),
+        Clock((closed.date() - session).days, closed.time()),
     )
 
 
-def _at(session: np.datetime64, clock: _Clock, zone: str) -> np.datetime64:
+def instant_at(session: np.datetime64, clock: Clock, zone: str) -> np.datetime64:
     day = to_date(session) + timedelta(days=clock.days)
     return to_instant(datetime.combine(day, clock.time, ZoneInfo(zone)))
 
@@ -357,7 +377,7 @@ def _corrected(table: Schedule, override: Override) -> Schedule:
     if present and not override.is_session:
         days, opens, closes = (np.delete(column, at) for column in (days, opens, closes))
     elif override.is_session and not present:
-        opened, closed = (_at(day, clock, table.zone) for clock in _usual_hours(table, at))
+        opened, closed = (instant_at(day, clock, table.zone) for clock in usual_hours(table, at))
         opens, closes = np.insert(opens, at, opened), np.insert(closes, at, closed)
         days = np.insert(days, at, day)
     if override.is_session and override.close is not None:

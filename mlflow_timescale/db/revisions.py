@@ -18,7 +18,7 @@ from psycopg.rows import class_row
 from mlflow_timescale.db.errors import MigrationError
 from mlflow_timescale.db.queries import load
 
-REVISION = 5
+REVISION = 6
 OLDEST_REVISION = 1
 MIGRATE = "mlflow-timescale migrate"
 _queries = load("migrations")

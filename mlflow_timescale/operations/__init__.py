@@ -12,9 +12,11 @@ __all__ = [
     "importing",
     "packing",
     "pruning",
+    "qlib_workflow",
     "reproduce",
     "reproduce_check",
     "reproduce_rerun",
     "retention",
     "roles",
+    "sessions",
 ]

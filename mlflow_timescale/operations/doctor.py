@@ -16,7 +16,7 @@ from mlflow_timescale import db
 from mlflow_timescale.db import locks, roles
 from mlflow_timescale.db.migrations import facts, plan, shipped
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.operations import server_checks, spools
+from mlflow_timescale.operations import calendar_checks, server_checks, spools
 from mlflow_timescale.operations.findings import Finding, Patient
 from mlflow_timescale.operations.findings import in_bytes as in_bytes  # for the commands
 from mlflow_timescale.operations.indexes import missing_indexes
@@ -361,6 +361,7 @@ CHECKS: tuple[Check, ...] = (
     conversion,
     packing,
     alert_messages,
+    calendar_checks.calendars,
     server_checks.connections,
     server_checks.open_connections,
     server_checks.transactions,

@@ -62,6 +62,7 @@ class _View:
     known: Mapping[str, str] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
     taken: list[TakenRun] | None = None
+    unread: dict[str, Path] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     runs: set[str] = field(default_factory=set)
@@ -81,6 +82,7 @@ def build_view(
     note: Note,
     known: Mapping[str, str] | None = None,
     taken: list[TakenRun] | None = None,
+    unread: dict[str, Path] | None = None,
 ) -> dict[str, str]:
     """Build below `root` what MLflow's converter reads in place of `source`.
 
@@ -98,8 +100,11 @@ def build_view(
         The marks of earlier runs; a run whose mark is the same is left out.
     taken
         Gets the runs, which then are not in the view: only their inputs and outputs are.
+    unread
+        Gets the folders of the runs that are left out.
     """
     view = _View(root, note, known or {}, taken=taken)
+    view.unread = {} if unread is None else unread
     experiments = [*folders(source), *folders(source / TRASH)]
     experiments = [path for path in experiments if path.name not in (TRASH, MODELS)]
     if not any((path / META).exists() for path in experiments) and not (source / MODELS).is_dir():
@@ -142,6 +147,7 @@ def _add_run(view: _View, path: Path, experiment: Path) -> None:
     mark = _mark(path)
     if view.known.get(path.name) == mark:
         view.marks[path.name] = mark
+        view.unread[path.name] = path
         view.runs.add(path.name)
         return
     meta = _meta(view, path, "run")

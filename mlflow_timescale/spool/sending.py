@@ -43,8 +43,8 @@ class Sender:
     one
         Sends a record; see `Spool.drain`.
     many
-        Sends records in one transaction, and returns how many were new; or sends nothing and
-        returns None, and they are sent one by one.
+        Sends records at once, and returns how many were new; Refusal refuses one of them, and none
+        of them counts as sent. None: this sender sends them one by one.
     """
 
     one: Callable[[Record], bool]
@@ -91,13 +91,27 @@ class Sending:
 
     def send(self, batch: list[Frame]) -> None:
         """Send a batch. Raises what the sender raises; what was sent before is noted."""
-        new = self._sender.many([frame.record for frame in batch])
+        try:
+            new = self._sender.many([frame.record for frame in batch])
+        except Refusal:
+            self._send_parts(batch)
+            return
         if new is None:
             self._send_each(batch)
             return
         self._counts["sent"] += new
         self._counts["repeated"] += len(batch) - new
         self._note(batch[-1].end, new, sum(map(self._free, batch)))
+
+    def _send_parts(self, batch: list[Frame]) -> None:
+        """Send the halves of a batch: one record that is refused costs the others little."""
+        if len(batch) == 1:
+            self._send_each(batch)
+            return
+        middle = len(batch) // 2
+        self.send(batch[:middle])
+        if not self._is_over():
+            self.send(batch[middle:])
 
     def _send_each(self, batch: list[Frame]) -> None:
         end = sent = freed = 0

@@ -44,8 +44,8 @@ def run(stored: Run, calls: Iterable[Call]) -> Run:
     """A run after some calls."""
     changing = _Changing(stored)
     for call in calls:
-        for key, *rest in call.points:
-            changing.log_metric(_metric((key, *rest)))  # type: ignore[arg-type]
+        for point in call.points.points():
+            changing.log_metric(_metric(point))
         change = _CHANGES.get(call.method)
         if change is not None:
             change(changing, *call.arguments)
@@ -57,7 +57,7 @@ def history(stored: Sequence[Metric], calls: Iterable[Call], key: str) -> list[M
     every = {(m.timestamp, m.step, str(m.value)): m for m in stored}
     for call in calls:
         of_models = call.arguments[0] if call.method == "log_batch" else ()
-        for metric in (*map(_metric, call.points), *of_models):
+        for metric in (*map(_metric, call.points.points()), *of_models):
             if metric.key == key:
                 every.setdefault((metric.timestamp, metric.step, str(metric.value)), metric)
     return sorted(every.values(), key=lambda m: (m.timestamp, m.step, m.value))

@@ -569,6 +569,12 @@ FROM mlops.feature_series
 WHERE entity_key = ANY (%(entities)s)
 ORDER BY feature_name;
 
+-- name: entities_of_features
+-- Which entities have any of these features?
+SELECT DISTINCT entity_key FROM mlops.feature_series
+WHERE feature_name = ANY (%(features)s)
+ORDER BY entity_key;
+
 -- name: history
 -- What was ever believed of one feature of one entity, and who said so when?
 SELECT

@@ -1,8 +1,8 @@
 -- Adding what another MLflow holds to a database that is in use.
 
 -- name: has_memory
--- Has the schema the table of what was brought?
-SELECT to_regclass('mlops.brought_runs') IS NOT NULL;
+-- Has the schema the tables of what was brought?
+SELECT to_regclass('mlops.brought_entities') IS NOT NULL;
 
 -- name: remembered
 -- What did the sources of these runs hold when they were last brought?
@@ -178,35 +178,131 @@ ON CONFLICT DO NOTHING;
 -- How many rows have no parent here?
 SELECT count(*) FROM {stage} AS given WHERE NOT ({parents});
 
--- name: dataset_names
--- Which datasets are here under another id?
-SELECT given.dataset_uuid, datasets.dataset_uuid
-FROM pg_temp.incoming_datasets AS given
-JOIN datasets USING (experiment_id, name, digest)
-WHERE given.dataset_uuid <> datasets.dataset_uuid;
+-- name: datasets_here
+-- The datasets of this database by what they are.
+SELECT experiment_id, name, digest, dataset_uuid FROM datasets;
 
--- name: refresh_models
--- Logged models that are newer in the source, such as one that was pending.
-UPDATE logged_models SET
-    status = given.status, status_message = given.status_message,
-    last_updated_timestamp_ms = given.last_updated_timestamp_ms
-FROM pg_temp.incoming_logged_models AS given
-WHERE logged_models.model_id = given.model_id
-    AND logged_models.last_updated_timestamp_ms < given.last_updated_timestamp_ms;
+-- name: remembered_entities
+-- What did the sources of these entities hold when they were last brought?
+SELECT id, mark FROM mlops.brought_entities WHERE kind = %(kind)s;
+
+-- name: remember_entities
+-- Keep what the source of these entities held.
+INSERT INTO mlops.brought_entities (kind, id, mark)
+SELECT %(kind)s, * FROM unnest(%(ids)s::text[], %(marks)s::text[])
+ON CONFLICT (kind, id) DO UPDATE SET mark = excluded.mark, brought_at = clock_timestamp();
+
+-- name: entities_here
+-- Which of these entities are here?
+SELECT {owner} FROM {table} WHERE {owner} = ANY (%(ids)s);
+
+-- name: key_column
+-- A part of a row's key, as a text.
+{column}::text;
+
+-- name: key_of
+-- The key of a row below its entity: its table, and its own columns of the key.
+concat_ws('/', {parts});
+
+-- name: hash_of
+-- A short hash of the columns in which two rows of the same key may differ.
+left(encode(sha256(convert_to(ROW({columns})::text, 'UTF8')), 'hex'), 16);
+
+-- name: same
+-- Is a column the same here and in the source?
+{ours} = {given};
+
+-- name: set_to
+-- A column gets what the source has.
+{column} = {given};
+
+-- name: is_newer
+-- Is the row of the source newer than the one here?
+({given} IS NOT NULL AND ({ours} IS NULL OR {given} > {ours}));
+
+-- name: replace_rows
+-- Rows that changed in the source and not here, or that are newer there.
+WITH changed AS (
+    UPDATE {table} AS ours SET {settings}
+    FROM {stage} AS given
+    LEFT JOIN mlops.brought_entities AS earlier ON earlier.kind = %(kind)s AND earlier.id = {id}
+    WHERE {same} AND {ours_hash} <> {given_hash}
+        AND (earlier.rows ->> {key} = {ours_hash} OR {is_newer})
+    RETURNING 1
+)
+SELECT count(*) FROM changed;
+
+-- name: different_rows
+-- Which rows differ, and changed in the source since they were brought, or were never brought?
+SELECT {id}, {key}
+FROM {stage} AS given
+JOIN {table} AS ours ON {same}
+LEFT JOIN mlops.brought_entities AS earlier ON earlier.kind = %(kind)s AND earlier.id = {id}
+WHERE {ours_hash} <> {given_hash} AND earlier.rows ->> {key} IS DISTINCT FROM {given_hash}
+ORDER BY 1, 2;
+
+-- name: add_missing_rows
+-- Rows that are not here and whose parents are; for a sync, unless they were deleted here.
+WITH added AS (
+    INSERT INTO {table} ({columns})
+    SELECT {given_columns} FROM {stage} AS given
+    LEFT JOIN mlops.brought_entities AS earlier ON earlier.kind = %(kind)s AND earlier.id = {id}
+    WHERE {parents} AND NOT (%(changes)s AND coalesce(earlier.rows ? {key}, false))
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+)
+SELECT count(*) FROM added;
+
+-- name: rows_without_parents
+-- Which entities have rows whose parents are not here?
+SELECT {id} FROM {stage} AS given WHERE NOT ({parents});
+
+-- name: remember_rows
+-- Keep a hash of the rows that are the same here and in the source.
+UPDATE mlops.brought_entities AS earlier SET rows = earlier.rows || fresh.rows
+FROM (
+    SELECT {id} AS id, jsonb_object_agg({key}, {given_hash}) AS rows
+    FROM {stage} AS given JOIN {table} AS ours ON {same}
+    WHERE {ours_hash} = {given_hash}
+    GROUP BY 1
+) AS fresh
+WHERE earlier.kind = %(kind)s AND earlier.id = fresh.id;
 
 -- name: models_here
 -- The versions of a registered model that are here.
-SELECT version, creation_time, run_id FROM model_versions
+SELECT version, creation_time, run_id, current_stage = 'Deleted_Internal' FROM model_versions
 WHERE workspace = %(workspace)s AND name = %(name)s;
 
--- name: aliases_here
--- The aliases of a registered model that are here.
-SELECT alias, version FROM registered_model_aliases
-WHERE workspace = %(workspace)s AND name = %(name)s;
+-- name: model_is_here
+-- Is a registered model here?
+SELECT EXISTS (
+    SELECT FROM registered_models WHERE workspace = %(workspace)s AND name = %(name)s);
 
--- name: add_version_rows
--- Add the rows of one registered model that are not here.
-INSERT INTO {table} ({columns}) SELECT {columns} FROM {stage} ON CONFLICT DO NOTHING;
+-- name: raise_model_time
+-- A registered model was changed when it was last changed there or here.
+UPDATE registered_models AS ours
+SET last_updated_time = greatest(ours.last_updated_time, given.last_updated_time)
+FROM pg_temp.incoming_registered_models AS given
+WHERE ours.workspace = given.workspace AND ours.name = given.name
+    AND given.last_updated_time > ours.last_updated_time;
+
+-- name: move_later_versions
+-- Versions that came after the artifacts of their run or logged model were copied: they use the copy.
+UPDATE model_versions AS ours SET
+    source = CASE WHEN starts_with(ours.source, copied.source)
+        THEN copied.place || substr(ours.source, length(copied.source) + 1) ELSE ours.source END,
+    storage_location = CASE WHEN starts_with(storage_location, copied.source)
+        THEN copied.place || substr(storage_location, length(copied.source) + 1)
+        ELSE storage_location END
+FROM (
+    SELECT owner_id, source, coalesce(runs.artifact_uri, logged_models.artifact_location) AS place
+    FROM mlops.brought_artifacts
+    LEFT JOIN runs ON run_uuid = owner_id
+    LEFT JOIN logged_models ON model_id = owner_id
+) AS copied
+WHERE ours.workspace = %(workspace)s AND ours.name = %(name)s
+    AND (ours.run_id = copied.owner_id OR ours.source = 'models:/' || copied.owner_id)
+    AND (starts_with(ours.source, copied.source) OR starts_with(storage_location, copied.source));
 
 -- name: artifact_roots
 -- Where are the artifacts of these (or all) runs and logged models, and of their experiments?
@@ -238,8 +334,32 @@ UPDATE model_versions SET
         THEN %(new)s || substr(storage_location, length(%(old)s) + 1) ELSE storage_location END
 WHERE starts_with(source, %(old)s) OR starts_with(storage_location, %(old)s);
 
+-- name: has_versions
+-- Do model versions need the files of a run or logged model?
+SELECT EXISTS (
+    SELECT FROM model_versions
+    WHERE run_id = %(id)s OR source = 'models:/' || %(id)s
+        OR starts_with(source, %(new)s) OR starts_with(storage_location, %(new)s));
+
 -- name: freeze_versions
 -- Freeze the files of versions that had none in the ledger when they were registered.
 SELECT mlops.register_files(workspace, name, version, place, run_id)
 FROM mlops.mlflow_version_places()
-WHERE run_id = ANY (%(runs)s) OR place LIKE ANY (%(places)s);
+WHERE run_id = %(run)s OR place LIKE %(place)s;
+
+-- name: brought_artifacts
+-- Where the artifacts of these (or all) runs and logged models came from, and what was there?
+SELECT owner_id, source, mark FROM mlops.brought_artifacts
+WHERE %(ids)s::text[] IS NULL OR owner_id = ANY (%(ids)s);
+
+-- name: brought_files
+-- Which files of a run or logged model were copied, as they were in the source?
+SELECT files FROM mlops.brought_artifacts WHERE owner_id = %(id)s;
+
+-- name: remember_artifacts
+-- Keep which files the source of a run or logged model held.
+INSERT INTO mlops.brought_artifacts (owner_id, source, mark, files)
+VALUES (%(id)s, %(source)s, %(mark)s, %(files)s::jsonb)
+ON CONFLICT (owner_id) DO UPDATE SET
+    source = excluded.source, mark = excluded.mark, files = excluded.files,
+    brought_at = clock_timestamp();

@@ -146,6 +146,9 @@ WITH rule (role, privileges, names) AS (VALUES
     ('mlops_writer', 'INSERT', 'feature_points feature_definitions feature_categories'),
     ('mlops_writer', 'INSERT UPDATE', 'drift_strategies drift_calendar_overrides drift_runs drift_alerts'),
     ('mlops_writer', 'INSERT UPDATE', 'drift_histograms'),
+    -- The sessions of calendars, like corrections of them.
+    ('mlops_writer', 'INSERT UPDATE', 'imported_sessions'),
+    ('mlops_operator', 'INSERT UPDATE', 'imported_sessions'),
     -- A writer queues messages and notes what became of them; what was queued it does not change.
     ('mlops_writer', 'INSERT UPDATE(attempts) UPDATE(next_attempt_at) UPDATE(last_error) '
         'UPDATE(delivered_at)', 'drift_deliveries'),
@@ -153,8 +156,8 @@ WITH rule (role, privileges, names) AS (VALUES
     ('mlops_writer', 'INSERT', 'drift_entities drift_signals drift_prediction_points drift_return_points'),
     ('mlops_writer', 'INSERT', 'drift_strategy_returns drift_values drift_references'),
     ('mlops_writer', 'INSERT', 'drift_reference_distributions'),
-    -- What `sync` remembers of the runs that it brought.
-    ('mlops_writer', 'INSERT UPDATE', 'brought_runs'),
+    -- What `sync` remembers of what it brought.
+    ('mlops_writer', 'INSERT UPDATE', 'brought_runs brought_entities brought_artifacts'),
     -- What people decide about alerts, references and features that were late. A decision has sessions
     -- computed again, so an operator writes results too, and as a writer changes none.
     ('mlops_operator', 'INSERT UPDATE', 'drift_alerts drift_repairs drift_calendar_overrides'),

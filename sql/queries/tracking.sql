@@ -28,8 +28,40 @@ SELECT mlops.log_model_metrics(
 SELECT mlops.log_params(%(run_id)b, %(workspace)b, %(keys)b::text[], %(values)b::text[]);
 
 -- name: set_tags
--- Set the tags of one run.
-SELECT mlops.set_tags(%(run_id)b, %(workspace)b, %(keys)b::text[], %(values)b::text[]);
+-- Set the tags of one run, and tell the history of tags who does it, and why.
+SELECT set_config('mlops.authenticated_user', %(authenticated)b, true),
+    set_config('mlops.claimed_user', %(claimed)b, true), set_config('mlops.reason', %(reason)b, true),
+    mlops.set_tags(%(run_id)b, %(workspace)b, %(keys)b::text[], %(values)b::text[]);
+
+-- name: attribute
+-- Tell the history of tags, for the rest of this transaction, who changes them, and why.
+SELECT set_config('mlops.authenticated_user', %(authenticated)s, true),
+    set_config('mlops.claimed_user', %(claimed)s, true), set_config('mlops.reason', %(reason)s, true);
+
+-- name: keep_tag
+-- Keep a history of a tag from now on, or no longer; was that a change?
+SELECT mlops.keep_tag(%(key)s, %(kept)s);
+
+-- name: has_kept_tags
+-- Has this database a history of tags?
+SELECT to_regclass('mlops.kept_tags') IS NOT NULL;
+
+-- name: kept_tags
+-- Of which tags is, or was, a history kept?
+SELECT key, kept_from, kept_to, db_user FROM mlops.kept_tags ORDER BY key, kept_from;
+
+-- name: tag_history
+-- Which values had the kept tags of a run, or of the runs of an experiment?
+SELECT run_id, experiment_id, key, value, valid_from, valid_to, db_user, authenticated_user,
+    claimed_user, reason, ended, ended_db_user, ended_authenticated_user, ended_claimed_user,
+    ended_reason
+FROM mlops.run_tag_history
+WHERE (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
+    AND (%(experiment_id)s::integer IS NULL OR experiment_id = %(experiment_id)s)
+    AND (%(key)s::text IS NULL OR key = %(key)s)
+    AND (%(as_of)s::timestamptz IS NULL
+        OR valid_from <= %(as_of)s AND (valid_to IS NULL OR valid_to > %(as_of)s))
+ORDER BY valid_from, history_id;
 
 -- name: create_run
 -- Start a run whose artifacts go where the experiment's do; where is that?
@@ -37,6 +69,41 @@ SELECT mlops.create_run(
     %(experiment_id)b::integer, %(workspace)b, %(root)b, %(run_id)b, %(name)b, %(user_id)b,
     %(status)b, %(start_time)b::bigint, %(artifact_uri)b, %(keys)b::text[], %(values)b::text[]
 );
+
+-- name: open_runs
+-- May these runs (of this workspace) be written to?
+SELECT mlops.open_run(run, %(workspace)s) FROM unnest(%(runs)s::text[]) AS run;
+
+-- name: copy_points
+-- Add points of any number of runs, of which none is there.
+COPY metrics (run_uuid, key, value, "timestamp", step, is_nan) FROM STDIN (FORMAT binary);
+
+-- name: add_points
+-- Add the points of any number of runs that are not there yet.
+INSERT INTO metrics (run_uuid, key, value, "timestamp", step, is_nan)
+SELECT point.*
+FROM unnest(
+    %(runs)b::text[], %(keys)b::text[], %(values)b::float8[], %(timestamps)b::bigint[],
+    %(steps)b::bigint[], %(nans)b::boolean[]
+) AS point
+ON CONFLICT DO NOTHING;
+
+-- name: raise_latest
+-- Move the latest metrics of any number of runs on, to one point of each series.
+INSERT INTO latest_metrics AS latest (run_uuid, key, value, "timestamp", step, is_nan)
+SELECT point.*
+FROM unnest(
+    %(runs)b::text[], %(keys)b::text[], %(values)b::float8[], %(timestamps)b::bigint[],
+    %(steps)b::bigint[], %(nans)b::boolean[]
+) AS point (run_uuid, key, value, ms, step, is_nan)
+ORDER BY point.run_uuid, point.key
+ON CONFLICT (key, run_uuid) DO UPDATE SET
+    value = excluded.value,
+    "timestamp" = excluded."timestamp",
+    step = excluded.step,
+    is_nan = excluded.is_nan
+WHERE (excluded.step, excluded."timestamp", excluded.value)
+    > (latest.step, latest."timestamp", latest.value);
 
 -- name: claim_writes
 -- Which of these writes are new? They count as made when the transaction commits.

@@ -23,11 +23,14 @@ from mlflow_timescale.db.uri import DatabaseURI
 # Commands without --dry-run: they read, or write only the file that the caller names, or start what
 # the caller works with.
 WITHOUT = {
+    "artifacts fetch",
+    "artifacts history",
     "artifacts list",
     "artifacts verify",  # notes that and when a file was read; changes no file
     "demo",
     "doctor",
     "drift alerts",
+    "drift from-qlib",
     "drift onset",
     "drift report",
     "drift rules list",
@@ -46,11 +49,14 @@ WITHOUT = {
     "features training",
     "features verify",
     "features watermark",
+    "history list",
+    "history tags",
     "incident explain",  # --no-mlflow adds no page to the strategy's run
     "incident onset",
     "incident replay",
     "incident skew",
     "incident version",
+    "postmortem",
     "registry at",
     "registry history",
     "reproduce",
@@ -121,6 +127,7 @@ def watched(
         )
         wide = {"entity_key": ["A", "B"], "event_time": ["2024-01-02T21:00:00Z"] * 2, "x": [1, 2]}
         pd.DataFrame(wide).to_csv(files / "wide.csv", index=False)
+        (files / "day.txt").write_text("2024-10-07\n2024-10-08\n")
         (files / "view.json").write_text(json.dumps({"name": "v", "features": ["x"]}))
         yield Watched(uri, days, alert.alert_id, files)
 
@@ -140,6 +147,7 @@ def watched(
         ("drift run -s momentum --session {next}", "ic"),
         ("drift backfill -s momentum {next} {next} --notify", "1 sessions computed"),
         ("daily --session {next}", "momentum"),
+        ("sessions import {files}/day.txt --calendar XSHG", "imported: 2 sessions of XSHG"),
         ("registry rollback momentum live --reason r", "would go from version 2 to 1"),
     ],
 )

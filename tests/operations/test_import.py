@@ -259,7 +259,10 @@ def test_a_database_is_not_imported_into_itself(database):
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        ("75868b020152", r"of an older MLflow .*75868b020152.*`mlflow db upgrade 'postgresql"),
+        (
+            "75868b020152",
+            r"of an older MLflow .*75868b020152.*pg_dump.*`mlflow db upgrade 'postgresql",
+        ),
         ("ffffffffffff", r"of a newer MLflow .*ffffffffffff"),
         (None, "no MLflow tables"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import os
 import threading
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from mlflow_timescale.spool import (
 )
 from mlflow_timescale.spool import spool as module
 from mlflow_timescale.spool.places import spool_of
+from mlflow_timescale.spool.records import Frame
+from mlflow_timescale.spool.sending import Sending
 
 
 def record(number: int, size: int = 4) -> Record:
@@ -420,6 +423,36 @@ def test_many_records_are_sent_at_once_or_one_by_one(spool: Spool) -> None:
     fill(spool, 2, 5)
     assert spool.drain(Sender(one, many)) == Drained(2, 0, 0)
     assert received[-1] == [5, 6]
+
+
+def test_a_refused_record_costs_the_others_few_calls(spool: Spool) -> None:
+    fill(spool, 64)
+    received: list[int] = []
+
+    def many(records: list[Record]) -> int:
+        numbers = [int(of.body) for of in records]
+        if 40 in numbers:
+            raise Refusal("no")
+        received.extend(numbers)
+        return len(numbers)
+
+    assert spool.drain(Sender(_refuse, many)) == Drained(63, 0, 1)
+    assert received == [number for number in range(64) if number != 40]
+    assert [int(of.record.body) for of in spool.status().refused] == [40]
+
+
+def test_a_batch_whose_time_is_over_still_sends_its_first_record() -> None:
+    batch = [Frame(record(number), number) for number in range(4)]
+    counts: Counter[str] = Counter()
+
+    def many(records: list[Record]) -> int:
+        if len(records) > 1:
+            raise Refusal("one of them")
+        return 1
+
+    sending = Sending(0, Sender(_refuse, many), counts, lambda *_: None, lambda: True)
+    sending.send(batch)
+    assert counts == {"sent": 1, "repeated": 0}
 
 
 def test_what_waits_is_found_by_bytes(small: Spool) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import pytest
+import yaml
 
 from mlflow_timescale import db
 from mlflow_timescale.cli import cli, main
@@ -98,7 +99,10 @@ def unknown_parts(words: list[str]) -> list[str]:
 
 @dataclass
 class Guide:
-    """A page being run: the names of its Python blocks, and a reason for what is not run."""
+    """A page being run: the names of its Python blocks, and a reason for what is not run.
+
+    The keys of a YAML block are names, too.
+    """
 
     page: Path
     database: DatabaseURI
@@ -173,6 +177,11 @@ class Guide:
         with duckdb.connect() as engine:
             engine.register("spine", spine)
             assert len(engine.sql(text).fetchall()) == len(spine)
+
+    def _yaml(self, block: Block, text: str) -> None:
+        content = yaml.safe_load(text)
+        assert isinstance(content, dict), str(block)
+        self.names.update(content)
 
     def _ini(self, block: Block, text: str) -> None:
         parser = configparser.ConfigParser(interpolation=None)

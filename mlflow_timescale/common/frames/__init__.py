@@ -17,6 +17,7 @@ from mlflow_timescale.common.frames.columns import (
 from mlflow_timescale.common.frames.frame import Frame
 from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame, pandas_matrix, pandas_series
 from mlflow_timescale.common.frames.limits import DecodesToTooMuch, check_parquet, decoded_limit
+from mlflow_timescale.common.frames.panels import Pairs, pandas_panel
 from mlflow_timescale.common.frames.pickled_frames import (
     Labels,
     PickledFrame,
@@ -40,6 +41,7 @@ __all__ = [
     "Frame",
     "InvalidFrame",
     "Labels",
+    "Pairs",
     "PickledFrame",
     "RefusedPickle",
     "as_arrow",
@@ -53,6 +55,7 @@ __all__ = [
     "load_json",
     "make_frame",
     "pandas_matrix",
+    "pandas_panel",
     "pandas_series",
     "read_pickled_frame",
     "text",

@@ -5,4 +5,15 @@ lists the runs of any source, for those who only read.
 """
 
 # The modules that other rooms may import.
-__all__ = ["copying", "experiments", "files", "merging", "run_list", "run_rows", "sources"]
+__all__ = [
+    "copying",
+    "experiments",
+    "files",
+    "merging",
+    "older_schemas",
+    "other_rows",
+    "registered_models",
+    "run_list",
+    "run_rows",
+    "sources",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from psycopg import sql
@@ -24,7 +24,9 @@ def columns_of(table: Table) -> list[Column[Any]]:
     return [column for column in table.columns if column.computed is None]
 
 
-def read_rows(source: Rows, table: Table, *conditions: Any) -> Iterator[Row]:
+def read_rows(
+    source: Rows, table: Table, *conditions: Any, order: Sequence[Any] = ()
+) -> Iterator[Row]:
     """The rows of a table as they are stored: encrypted values stay so, JSON is a text."""
     columns = columns_of(table)
     stored = [
@@ -32,7 +34,7 @@ def read_rows(source: Rows, table: Table, *conditions: Any) -> Iterator[Row]:
         for column in columns
     ]
     as_json = {number for number, column in enumerate(columns) if isinstance(column.type, JSON)}
-    query = select(*stored).where(*conditions)
+    query = select(*stored).where(*conditions).order_by(*order)
     for row in source.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
         yield _with_json(row, as_json) if as_json else tuple(row)
 

@@ -2,40 +2,42 @@
 
 A run's files are copied, then its row and the model versions at its place point at the copies, in
 one transaction. An interrupted call is continued by the next one: what is in the ledger with the
-same checksum is not copied again, and a run that points at its copies is done.
+same checksum is not copied again. `mlops.brought_artifacts` remembers what the source held, so that
+a later call lists the files there, and copies those that are new or changed.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+import json
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import cast
-from urllib.parse import unquote, urlsplit
 
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.exceptions import MlflowException
 
 from mlflow_timescale import db
 from mlflow_timescale.artifacts import ledger, opening
 from mlflow_timescale.artifacts.databases import connection
-from mlflow_timescale.artifacts.hashing import hash_file
 from mlflow_timescale.artifacts.locations import CHECKED, IN_DATABASE, canonical, join, scheme
 from mlflow_timescale.artifacts.repository import LedgeredRepository
 from mlflow_timescale.db import Connection, DatabaseURI
-from mlflow_timescale.db.rows import records
+from mlflow_timescale.db.revisions import MIGRATE
+from mlflow_timescale.db.rows import if_migrated, records, scalar
+from mlflow_timescale.operations.bringing.artifact_sources import SourceFiles, files_at, unspooled
+from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
 
 OnOwner = Callable[[int, int], None]
 _queries = db.load("merging")
+# A directory in the database is one transaction up to this many bytes; each file of a larger one.
+_AT_ONCE = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Owner:
     """A run or a logged model: where its artifacts are here and in the source.
 
-    `place` is that of its experiment.
+    `place` is that of its experiment, `mark` a hash of the files that were copied earlier.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class Owner:
     experiment_id: int
     place: str | None
     source: str | None = None
+    mark: str | None = None
 
     @property
     def is_copied(self) -> bool:
@@ -74,35 +77,41 @@ class Copied:
     without: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
 
+    def add(self, each: _Copy) -> None:
+        """Count what was copied of a run or logged model."""
+        self.files += len(each.sizes)
+        self.bytes += sum(each.sizes)
+        self.owners += bool(each.sizes)
+        self.without += not each.total
+
 
 def _is_ledgered(location: str) -> bool:
     return scheme(location) == IN_DATABASE or scheme(location).startswith(CHECKED)
 
 
-def owners_of(
-    conn: Connection,
-    locations: Mapping[str, str | None] | None = None,
-    changed: Set[str] = frozenset(),
-) -> list[Owner]:
-    """The runs and logged models whose artifacts are to be copied.
+def owners_of(conn: Connection, locations: Mapping[str, str | None] | None = None) -> list[Owner]:
+    """The runs and logged models whose artifacts are copied, or compared with what was copied.
 
     Parameters
     ----------
     conn
         A connection to the database.
     locations
-        Where the source has the artifacts, by the id of a run or logged model; None: where the run
-        here points. By default all runs and models here, which point at the source.
-    changed
-        Runs that have something new in the source: their copies get what is new there.
+        Where the source has the artifacts, by the id of a run or logged model; None: where they
+        were when they were copied, or where the run here points. By default all runs and models
+        here, which point at the source.
     """
     values = {"ids": None if locations is None else [*locations]}
-    owners = [
-        replace(owner, source=owner.location if locations is None else locations.get(owner.id))
-        for owner in records(conn, Owner, _queries.artifact_roots, values)
-        if owner.location
-    ]
-    return [owner for owner in owners if not owner.is_copied or owner.id in changed]
+    earlier = {row[0]: row[1:] for row in if_migrated(conn, _queries.brought_artifacts, values)}
+    owners = []
+    for owner in records(conn, Owner, _queries.artifact_roots, values):
+        copied_from, mark = earlier.get(owner.id, (None, None))
+        source = (locations or {}).get(owner.id) or copied_from
+        if source is None and (locations is None or not _is_ledgered(owner.location or "")):
+            source = owner.location
+        if source and owner.location:
+            owners.append(replace(owner, source=source, mark=mark))
+    return owners
 
 
 def copy_artifacts(
@@ -129,89 +138,112 @@ def copy_artifacts(
     on_owner
         Called with the number of runs and models that are done, and of all.
     dry_run
-        Only count the files of local folders.
+        Only list the files, and count those that are new.
     """
     copied = Copied()
+    with connection(database) as conn:
+        if not scalar(conn, _queries.has_memory):
+            raise ImportFailed(f"the schema of the target is of an older version: run `{MIGRATE}`")
     with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="artifacts") as pool:
         work = {
-            pool.submit(_copy, owner, database, tracking_uri, dry_run): owner for owner in owners
+            pool.submit(_Copy(owner, database, tracking_uri).run, dry_run): owner
+            for owner in owners
         }
         for done, future in enumerate(as_completed(work), 1):
+            name = f"{work[future].kind} {work[future].id}"
             try:
-                files, size = future.result()
+                each = future.result()
             except Exception as exc:
-                name = f"{work[future].kind} {work[future].id}"
                 copied.skipped[name] = " ".join(str(exc).split())
             else:
-                copied.files += files
-                copied.bytes += size
-                copied.owners += files > 0
-                copied.without += files == 0
+                copied.add(each)
+                copied.skipped |= {f"{name}: {path}": why for path, why in each.refused.items()}
             on_owner(done, len(owners))
-    if not dry_run:
-        places = [f"{owner.target}%" for owner in owners]
-        with connection(database) as conn:
-            runs = [owner.id for owner in owners if owner.kind == "run"]
-            conn.execute(_queries.freeze_versions, {"runs": runs, "places": places})
     return copied
 
 
-def _copy(
-    owner: Owner, database: DatabaseURI, tracking_uri: str | None, dry_run: bool
-) -> tuple[int, int]:
-    """Copy the files of a run or logged model; return their number and bytes."""
-    with _local(owner.source or owner.location, tracking_uri) as folder:
-        if folder is None:
-            return 0, 0
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in files)
-        if dry_run or not files:
-            return len(files), size
-        target = _target(owner.target, database)
-        if not (entries := _entries(target)):
-            target.log_artifacts(str(folder))
-        for path in files if entries else ():
-            name = path.relative_to(folder).as_posix()
-            entry = entries.get(join(target.location, name))
-            if entry is None or entry.fingerprint != hash_file(path):
-                target.log_artifact(str(path), name.rpartition("/")[0] or None)
-    if not owner.is_copied:
-        _point_at_copies(owner, database)
-    return len(files), size
+@dataclass
+class _Copy:
+    """The files of one run or logged model, on their way."""
+
+    owner: Owner
+    database: DatabaseURI
+    tracking_uri: str | None
+    total: int = 0
+    sizes: list[int] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def run(self, dry_run: bool) -> _Copy:
+        """Copy what is new or changed in the source; with `dry_run` count it only."""
+        owner = self.owner
+        files = files_at(owner.source or owner.location, self.tracking_uri)
+        self.total = len(files.stamps)
+        if not files.stamps or files.mark == owner.mark:
+            return self
+        earlier = self._earlier() if owner.mark is not None else {}
+        news = [path for path, stamp in files.stamps.items() if earlier.get(path) != stamp]
+        if dry_run:
+            self.sizes = [files.size(path) for path in news]
+        else:
+            self._copy(files, news)
+            self._finish(files)
+        return self
+
+    def _earlier(self) -> dict[str, str]:
+        with connection(self.database) as conn:
+            files: dict[str, str] = scalar(conn, _queries.brought_files, {"id": self.owner.id})
+        return files
+
+    def _copy(self, files: SourceFiles, news: list[str]) -> None:
+        target = _target(self.owner.target, self.database)
+        entries = _entries(target)
+        size = sum(map(files.size, news))
+        is_small = scheme(self.owner.target) == IN_DATABASE and size <= _AT_ONCE
+        if files.folder is not None and not entries and is_small and len(news) == self.total:
+            target.log_artifacts(str(files.folder))
+            self.sizes = [files.size(path) for path in news]
+            return
+        for path in news:
+            if files.is_same(path, entries.get(join(target.location, path))):
+                continue  # copied before an interruption
+            try:
+                with files.local(path) as file:
+                    target.log_artifact(str(file), path.rpartition("/")[0] or None)
+            except MlflowException as exc:
+                self.refused[path] = " ".join(exc.message.split())
+            else:
+                self.sizes.append(files.size(path))
+
+    def _finish(self, files: SourceFiles) -> None:
+        """Point at the copies, and remember what the source held."""
+        owner = self.owner
+        stamps = {path: each for path, each in files.stamps.items() if path not in self.refused}
+        values = {"id": owner.id, "old": owner.location, "new": owner.target}
+        memory = {
+            "id": owner.id,
+            "source": owner.source or owner.location,
+            "mark": "" if self.refused else files.mark,
+            "files": json.dumps(stamps),
+        }
+        with connection(self.database) as conn:
+            if not owner.is_copied:
+                conn.execute(_MOVES[owner.kind], values)
+                conn.execute(_queries.move_versions, values)
+            if scalar(conn, _queries.has_versions, values):
+                freeze = {"run": owner.id, "place": f"{owner.target}%"}
+                conn.execute(_queries.freeze_versions, freeze)
+            conn.execute(_queries.remember_artifacts, memory)
+
+
+_MOVES = {"run": _queries.move_run, "model": _queries.move_model}
 
 
 def _target(location: str, database: DatabaseURI) -> LedgeredRepository:
     if scheme(location) == IN_DATABASE:
         return opening.open_stored(canonical(location), database)
-    return cast("LedgeredRepository", opening.checked_repository(location, database.url))
+    return cast("LedgeredRepository", unspooled(opening.checked_repository(location, database.url)))
 
 
 def _entries(target: LedgeredRepository) -> dict[str, ledger.Entry]:
     with target.connection() as conn:
         return ledger.current(conn, target.location)
-
-
-@contextmanager
-def _local(location: str, tracking_uri: str | None) -> Iterator[Path | None]:
-    """The folder with the files of a location: itself, or a download; None if it does not exist."""
-    parts = urlsplit(location)
-    if parts.scheme in ("", "file"):
-        folder = Path(unquote(parts.path) if parts.scheme else location)
-        yield folder if folder.is_dir() else None
-        return
-    if parts.scheme == "mlflow-artifacts":
-        raise db.Error(f"{location} is behind a tracking server: copy it from where the server is")
-    with tempfile.TemporaryDirectory() as scratch:
-        repository = get_artifact_repository(location, tracking_uri=tracking_uri)
-        if not repository.list_artifacts():
-            yield None
-            return
-        yield Path(repository.download_artifacts("", scratch))
-
-
-def _point_at_copies(owner: Owner, database: DatabaseURI) -> None:
-    move = _queries.move_run if owner.kind == "run" else _queries.move_model
-    values = {"id": owner.id, "old": owner.location, "new": owner.target}
-    with connection(database) as conn:
-        conn.execute(move, values)
-        conn.execute(_queries.move_versions, values)

@@ -18,9 +18,9 @@ from mlflow_timescale.db.revisions import MIGRATE
 from mlflow_timescale.db.rows import pairs, scalar
 from mlflow_timescale.operations.bringing import other_rows, registered_models
 from mlflow_timescale.operations.bringing.experiments import Experiments, match_experiments
+from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
 from mlflow_timescale.operations.bringing.run_rows import RunHead, RunRows, heads
 from mlflow_timescale.operations.bringing.sources import (
-    ImportFailed,
     OpenSource,
     opened,
     require_another_database,
@@ -62,10 +62,8 @@ class Merged:
     notes
         What is left out or changed, and why.
     locations
-        Where the artifacts of the runs and logged models of the source are; None of a run whose
-        files have not changed.
-    changed
-        The runs that were new or had something new.
+        Where the artifacts of the runs and logged models of the source are, of those that are here
+        and not in conflict. None of a run whose files have not changed and whose folder has none.
     """
 
     experiments: int = 0
@@ -78,7 +76,6 @@ class Merged:
     different: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     locations: dict[str, str | None] = field(default_factory=dict)
-    changed: set[str] = field(default_factory=set)
 
     def add_rows(self, table: str, rows: int) -> None:
         if rows:
@@ -137,7 +134,9 @@ def merge_from(
         merged.notes.append(line)
         on_note(line)
 
-    with opened(source, note, known_marks=remembered, without_orphans=False) as opened_source:
+    here = pairs(conn, _queries.stages, {"runs": [*remembered]})
+    known = {run_id: mark for run_id, mark in remembered.items() if changes or run_id in here}
+    with opened(source, note, known_marks=known, without_orphans=False) as opened_source:
         require_another_database(opened_source.rows, conn)
         merge = _Merge(opened_source, conn, merged, note, changes)
         with conn.transaction(force_rollback=True) if dry_run else nullcontext():
@@ -155,6 +154,8 @@ class _Merge:
     merged: Merged
     note: Note
     changes: bool
+    deleted: set[str] = field(default_factory=set)
+    stay_deleted: set[str] = field(default_factory=set)
 
     def all(self, remembered: Mapping[str, str], prefix: str, on_runs: OnRuns) -> None:
         with self.conn.transaction():
@@ -162,11 +163,7 @@ class _Merge:
         self.merged.experiments = len(experiments.new)
         self.merged.different += experiments.different
         runs = heads(self.source)
-        left_out = {*self.source.marks} - {*runs}
-        self.merged.locations = other_rows.model_locations(self.source)
-        self.merged.locations |= dict.fromkeys(left_out)
-        self.merged.locations |= {run_id: head.location for run_id, head in runs.items()}
-        self.merged.unchanged += len(left_out)
+        self.merged.unchanged += len(self.source.unread)
         new, known = self._sorted_out(runs, remembered)
         inside = sum((head.location or "").startswith(IN_DATABASE) for head in new)
         if inside:
@@ -182,24 +179,38 @@ class _Merge:
                 done += len(batch)
                 on_runs(done, total)
         self._bring_rest(experiments, prefix)
+        self._locate(runs)
+
+    def _locate(self, runs: Mapping[str, RunHead]) -> None:
+        """Find where the artifacts are, but of what stays as it is here."""
+        places = {run_id: head.location for run_id, head in runs.items()}
+        places |= self.source.unread
+        left_out = {each.run_id for each in self.merged.conflicts}
+        left_out |= self.deleted | self.stay_deleted
+        models = other_rows.model_locations(self.source, left_out)
+        self.merged.locations = {
+            run_id: place for run_id, place in places.items() if run_id not in left_out
+        } | models
 
     def _sorted_out(
         self, runs: Mapping[str, RunHead], remembered: Mapping[str, str]
     ) -> tuple[list[RunHead], list[RunHead]]:
         """The runs that are new here, and those that are here and have something new."""
-        stages = pairs(self.conn, _queries.stages, {"runs": [*runs]})
+        stages = pairs(self.conn, _queries.stages, {"runs": [*runs, *self.source.unread]})
+        self.stay_deleted = {run_id for run_id, stage in stages.items() if stage == "deleted"}
         new, known = [], []
         for run_id, head in runs.items():
             if remembered.get(run_id) == head.mark and run_id in stages:
                 self.merged.unchanged += 1
             elif stages.get(run_id) == "deleted":
-                self.merged.deleted += 1
+                self.deleted.add(run_id)
             elif run_id in stages:
                 known.append(head)
             elif run_id in remembered and self.changes:
-                self.merged.deleted += 1
+                self.deleted.add(run_id)
             else:
                 new.append(head)
+        self.merged.deleted = len(self.deleted)
         return new, known
 
     def _bring(self, writer: RunRows, batch: list[RunHead], is_new: bool) -> None:
@@ -218,7 +229,6 @@ class _Merge:
             return
         conflicts = {run_id for run_id, _ in outcome.conflicts}
         self.merged.conflicts += [Conflict(*each) for each in outcome.conflicts]
-        self.merged.changed.update({head.run_id for head in batch} - conflicts)
         self.merged.different += outcome.different
         for table, rows in outcome.rows.items():
             self.merged.add_rows(table, rows)
@@ -230,12 +240,20 @@ class _Merge:
 
     def _bring_rest(self, experiments: Experiments, prefix: str) -> None:
         left_out = {each.run_id for each in self.merged.conflicts}
-        for table, rows in other_rows.add(
-            self.source, self.conn, experiments, left_out, self.note
-        ).items():
-            self.merged.add_rows(table, rows)
-        for table, rows in registered_models.add(self.source, self.conn, prefix, self.note).items():
-            self.merged.add_rows(table, rows)
+        for added in (
+            other_rows.add(
+                self.source,
+                self.conn,
+                experiments,
+                left_out | self.deleted,
+                self.changes,
+                self.note,
+            ),
+            registered_models.add(self.source, self.conn, prefix, self.changes, self.note),
+        ):
+            self.merged.different += added.different
+            for table, rows in added.rows.items():
+                self.merged.add_rows(table, rows)
 
 
 def _batches(runs: list[RunHead]) -> Iterator[list[RunHead]]:

@@ -1,27 +1,41 @@
 """What belongs to experiments beside runs: datasets, logged models, traces, scorers, reviews.
 
 Their ids are unique in the world, so rows that are here already are the same ones.
+`mlops.brought_entities` remembers what a source held: only what changed there is read and compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
+import psycopg
 from mlflow.store.db.base_sql_model import Base
 from psycopg import sql
 from sqlalchemy import Table, func, select
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
-from mlflow_timescale.db.rows import scalar
+from mlflow_timescale.db.rows import pairs, scalar, scalars
 from mlflow_timescale.operations.bringing import copying
+from mlflow_timescale.operations.bringing.entity_rows import Additions, EntityRows, parents
 from mlflow_timescale.operations.bringing.experiments import Experiments, absolute
+from mlflow_timescale.operations.bringing.kinds import KINDS, Kind, Part, marks
 from mlflow_timescale.operations.bringing.sources import OpenSource
 
 Note = Callable[[str], None]
 _queries = db.load("merging")
+_FEW = 500  # ids in one condition: sqlite takes 32,766
+REFUSALS = (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError)
+# Rows that never change, and the column of their id in the source.
+LINKS = {
+    "datasets": "dataset_uuid",
+    "inputs": "input_uuid",
+    "entity_associations": "association_id",
+}
 _WITH_RUNS = {
     "runs",
     "params",
@@ -70,6 +84,9 @@ _COMPUTED = {
     "sql_trace_rollup_rebuild_queue",
     "workspaces",
 }
+_KNOWN = {*_WITH_RUNS, *_REGISTRY, *_COMPUTED, *LINKS, "input_tags"} | {
+    part.name for kind in KINDS for part in kind.parts
+}
 _RUN_COLUMNS = ("run_id", "source_run_id", "run_uuid")
 
 
@@ -78,35 +95,58 @@ def add(
     conn: Connection,
     experiments: Experiments,
     left_out: Set[str],
+    changes: bool,
     note: Note,
-) -> dict[str, int]:
-    """Add the rows that are not here, in one transaction; return their number by table.
+) -> Additions:
+    """Add what is not here, and, with `changes`, what changed in the source.
 
-    What belongs to a run of `left_out` is left out too.
+    What belongs to a run of `left_out` is left out too. Entities come in transactions of a few
+    hundred; an interrupted call is continued by the next one.
     """
-    apart = _WITH_RUNS | _REGISTRY | _COMPUTED
-    added = {}
+    rows = _OtherRows(source, conn, experiments, left_out, changes, note)
     with conn.transaction():
-        rows = _OtherRows(source, conn, experiments, left_out, note)
-        for table in Base.metadata.sorted_tables:
-            if table.name in apart or not (count := _count(source, table)):
-                continue
-            if table.name in NOT_CARRIED:
-                note(f"{table.name}: {count} rows are not carried into a database in use")
-            else:
-                added[table.name] = rows.add(table)
-    return added
+        rows.add_links()
+    for kind in KINDS:
+        rows.add_kind(kind)
+    with conn.transaction():
+        rows.add_others()
+    return rows.result
 
 
-def model_locations(source: OpenSource) -> dict[str, str | None]:
-    """Where the artifacts of the logged models of a source are."""
-    models = Base.metadata.tables["logged_models"]
-    rows = source.rows.execute(select(models.c.model_id, models.c.artifact_location))
-    return {model_id: absolute(location, source.home) for model_id, location in rows}
+def remember_all(source: OpenSource, conn: Connection, experiments: Experiments) -> None:
+    """Remember all entities of a source, after they were copied in another way."""
+    links = _OtherRows(source, conn, experiments, frozenset(), True, lambda line: None)
+    for name in LINKS:
+        links.remember_links(name, [*links.keys_of(name)])
+    for kind in KINDS:
+        remember_kind(EntityRows(conn, kind, changes=True), marks(source.rows, kind))
+
+
+def remember_kind(writer: EntityRows, held: Mapping[str, str]) -> None:
+    """Remember entities that are here as they are in the source."""
+    if held:
+        writer.remember(held)
+        for part in writer.kind.parts:
+            writer.remember_rows(part, sql.Identifier(part.name))
+
+
+def model_locations(source: OpenSource, left_out: Set[str]) -> dict[str, str | None]:
+    """Where the artifacts of the logged models of a source are, except of those of some runs."""
+    models = Base.metadata.tables["logged_models"].c
+    query = select(models.model_id, models.artifact_location, models.source_run_id)
+    return {
+        model_id: absolute(location, source.home)
+        for model_id, location, run_id in source.rows.execute(query)
+        if run_id not in left_out
+    }
 
 
 def _count(source: OpenSource, table: Table) -> int:
     return int(source.rows.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+def _table(name: str) -> Table:
+    return cast("Table", Base.metadata.tables[name])
 
 
 @dataclass
@@ -115,31 +155,156 @@ class _OtherRows:
     conn: Connection
     experiments: Experiments
     left_out: Set[str]
+    changes: bool
     note: Note
-    datasets: dict[str, str] = field(default_factory=dict)
+    result: Additions = field(default_factory=Additions)
+    dropped: set[str] = field(default_factory=set)
 
-    def add(self, table: Table) -> int:
-        rows = copying.read_rows(self.source.rows, table)
+    @cached_property
+    def datasets(self) -> dict[str, str]:
+        """The ids here of the datasets of the source that are here under another id."""
+        here = {row[:3]: row[3] for row in self.conn.execute(_queries.datasets_here)}
+        table = Base.metadata.tables["datasets"].c
+        query = select(table.dataset_uuid, table.experiment_id, table.name, table.digest)
+        ids = {}
+        for uuid, experiment, name, digest in self.source.rows.execute(query):
+            key = (self.experiments.id_here(experiment), name, digest)
+            if key in here and here[key] != uuid:
+                ids[uuid] = here[key]
+        return ids
+
+    def add_links(self) -> None:
+        """Add datasets, inputs and associations, which never change."""
+        for name, column in LINKS.items():
+            earlier = self._earlier(name)
+            new = {key: owner for key, owner in self.keys_of(name).items() if key not in earlier}
+            ids = [*new.values()]
+            for first in range(0, len(ids), _FEW):
+                few = ids[first : first + _FEW]
+                self._add(_table(name), _table(name).c[column].in_(few))
+                if name == "inputs":
+                    tags = _table("input_tags")
+                    self._add(tags, tags.c.input_uuid.in_(few))
+            self.remember_links(name, [*new])
+
+    def keys_of(self, name: str) -> dict[str, str]:
+        """The ids in the source of links, by what they link here; ids may be others next time."""
+        table, id_column = _table(name), LINKS[name]
+        columns = [*(key.name for key in table.primary_key), id_column]
+        convert = self._fitted(name)
+        keys = {}
+        for row in self.source.rows.execute(select(*(table.c[each] for each in columns))):
+            values = dict(zip(columns, row, strict=True))
+            number = values[id_column]
+            if (fitted := convert(values)) is not None:
+                keys["/".join(str(fitted[each]) for each in columns[:-1])] = number
+        return keys
+
+    def remember_links(self, name: str, keys: Sequence[str]) -> None:
+        values = {"kind": name, "ids": keys, "marks": [""] * len(keys)}
+        self.conn.execute(_queries.remember_entities, values)
+
+    def _earlier(self, kind: str) -> dict[str, str]:
+        return pairs(self.conn, _queries.remembered_entities, {"kind": kind})
+
+    def add_others(self) -> None:
+        """Add what belongs to no kind, and name what is not carried."""
+        for table in Base.metadata.sorted_tables:
+            if table.name in _KNOWN or not (count := _count(self.source, table)):
+                continue
+            if table.name in NOT_CARRIED:
+                self.note(f"{table.name}: {count} rows are not carried into a database in use")
+            else:
+                self._add(table)
+
+    def _add(self, table: Table, *conditions: Any) -> None:
+        """Add the rows of a table that are not here."""
+        rows = copying.read_rows(self.source.rows, table, *conditions)
         copying.stage(self.conn, table, copying.converted(table, rows, self._fitted(table.name)))
-        if table.name == "datasets":
-            self.datasets = dict(self.conn.execute(_queries.dataset_names).fetchall())
-        if table.name == "logged_models":
-            self.conn.execute(_queries.refresh_models)
         stage = copying.stage_of(table)
-        parents = _parents(table)
         columns = [sql.Identifier(column.name) for column in copying.columns_of(table)]
         query = _queries.add_rows.format(
             table=sql.Identifier(table.name),
             columns=sql.SQL(", ").join(columns),
             stage=stage,
-            parents=parents,
+            parents=parents(table),
         )
-        added = self.conn.execute(query).rowcount
-        orphans = scalar(self.conn, _queries.orphans.format(stage=stage, parents=parents))
+        self.result.add(table.name, self.conn.execute(query).rowcount)
+        orphans = scalar(self.conn, _queries.orphans.format(stage=stage, parents=parents(table)))
         # Tags of an input belong to the id of the input, which another one may have here.
         if orphans and table.name != "input_tags":
-            self.note(f"{table.name}: {orphans} rows left out: what they belong to is not here")
-        return added
+            self._note_orphans(table.name, orphans)
+
+    def _note_orphans(self, table: str, rows: int) -> None:
+        self.note(f"{table}: {rows} rows left out: what they belong to is not here")
+
+    def add_kind(self, kind: Kind) -> None:
+        """Add the entities of a kind that are not here, and compare those that changed."""
+        held, earlier = marks(self.source.rows, kind), self._earlier(kind.name)
+        changed = self._changed(kind, held, earlier)
+        orphans: Counter[str] = Counter()
+        for first in range(0, len(changed), _FEW):
+            each = self._add_few(
+                kind, {owner: held[owner] for owner in changed[first : first + _FEW]}
+            )
+            orphans.update(each.orphans)
+        for table, rows in orphans.items():
+            self._note_orphans(table, rows)
+
+    def _changed(
+        self, kind: Kind, held: Mapping[str, str], earlier: Mapping[str, str]
+    ) -> list[str]:
+        """The entities that are not remembered as they are, without those deleted here.
+
+        An import brings the latter again, as it does with runs.
+        """
+        known = [owner for owner in held if owner in earlier]
+        query = _queries.entities_here.format(
+            table=sql.Identifier(kind.root.name), owner=sql.Identifier(kind.root.owner)
+        )
+        gone = {*known} - {*scalars(self.conn, query, {"ids": known})}
+        news = [owner for owner in held if held[owner] != earlier.get(owner) or owner in gone]
+        return [owner for owner in news if owner not in gone] if self.changes else news
+
+    def _add_few(self, kind: Kind, few: Mapping[str, str]) -> Additions:
+        """Bring some entities in one transaction; where the database refuses it, each half."""
+        try:
+            with self.conn.transaction():
+                self.dropped = set()
+                rows = {part.name: [*self._rows(part, [*few])] for part in kind.parts}
+                whole = {
+                    owner: "" if owner in self.dropped else mark for owner, mark in few.items()
+                }
+                each = EntityRows(self.conn, kind, self.changes).bring(rows, whole)
+        except REFUSALS as exc:
+            if len(few) == 1:
+                reason = " ".join(str(exc).split())
+                self.note(f"{kind.name} {next(iter(few))!r}: refused: {reason}")
+                return Additions()
+            ids, middle = [*few], len(few) // 2
+            halves = [
+                self._add_few(kind, {owner: few[owner] for owner in half})
+                for half in (ids[:middle], ids[middle:])
+            ]
+            return Additions(orphans=dict(Counter(halves[0].orphans) + Counter(halves[1].orphans)))
+        for table, number in each.rows.items():
+            self.result.add(table, number)
+        self.result.different += each.different
+        return each
+
+    def _rows(self, part: Part, ids: Sequence[str]) -> Iterator[copying.Row]:
+        """The rows of some entities, as they are to be here."""
+        condition = part.table.c[part.owner].in_(ids)
+        rows = copying.read_rows(self.source.rows, part.table, condition)
+        fitted = self._fitted(part.name)
+
+        def noting_dropped(row: dict[str, Any]) -> dict[str, Any] | None:
+            owner = row[part.owner]
+            if (result := fitted(row)) is None:
+                self.dropped.add(owner)
+            return result
+
+        yield from copying.converted(part.table, rows, noting_dropped)
 
     def _fitted(self, name: str) -> copying.Convert:
         """What changes in a row of a table, or None for one that is left out."""
@@ -170,18 +335,3 @@ class _OtherRows:
             elif kind == "DATASET":
                 row[f"{end}_id"] = self.datasets.get(number, number)
         return row
-
-
-def _parents(table: Table) -> sql.Composable:
-    """The condition that all rows are here that a row refers to."""
-    conditions = []
-    for constraint in table.foreign_key_constraints:
-        for key in constraint.elements:
-            conditions.append(
-                _queries.parent.format(
-                    given=sql.Identifier("given", key.parent.name),
-                    table=sql.Identifier(key.column.table.name),
-                    column=sql.Identifier(key.column.name),
-                )
-            )
-    return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("true")

@@ -1,103 +1,170 @@
-"""Registered models with versions, tags and aliases: a model as a whole, or a conflict."""
+"""Registered models with versions, tags and aliases: new ones, and what changed in the source."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-import psycopg
-from mlflow.store.db.base_sql_model import Base
-from psycopg import sql
-from sqlalchemy import and_, select
+from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
-from mlflow_timescale.db.rows import pairs
+from mlflow_timescale.db.rows import pairs, scalar
 from mlflow_timescale.operations.bringing import copying
+from mlflow_timescale.operations.bringing.entity_rows import Additions, EntityRows
+from mlflow_timescale.operations.bringing.kinds import REGISTERED_MODEL, Part, hash_of
+from mlflow_timescale.operations.bringing.other_rows import REFUSALS, remember_kind
 from mlflow_timescale.operations.bringing.sources import OpenSource
 
 Note = Callable[[str], None]
+Rows = dict[str, list[dict[str, Any]]]
 _queries = db.load("merging")
-_TABLES = (
-    "registered_models",
-    "registered_model_tags",
-    "model_versions",
-    "model_version_tags",
-    "registered_model_aliases",
-)
 
 
-def add(source: OpenSource, conn: Connection, prefix: str, note: Note) -> dict[str, int]:
-    """Add models, versions, tags and aliases that are not here; return their number by table.
+@dataclass(frozen=True)
+class SourceModel:
+    """A registered model of a source: its workspace, its name here, its rows by table."""
+
+    workspace: str
+    name: str
+    rows: Rows
+
+    @property
+    def id(self) -> str:
+        return f"{self.workspace}/{self.name}"
+
+    @property
+    def mark(self) -> str:
+        """A hash of all rows."""
+        return hash_of(repr(self.rows))
+
+    @property
+    def place(self) -> dict[str, str]:
+        return {"workspace": self.workspace, "name": self.name}
+
+
+def add(source: OpenSource, conn: Connection, prefix: str, changes: bool, note: Note) -> Additions:
+    """Add models, versions, tags and aliases that are not here; with `changes` what changed there.
 
     A version that is here under the same number, but is another one, is a conflict: it is noted,
-    and nothing of its model changes. So is an alias that points elsewhere here; it stays.
+    and nothing of its model changes. What was changed here and there is listed, and stays; what was
+    deleted here stays away, and what was deleted there stays here.
     """
-    models = Base.metadata.tables["registered_models"]
-    names = source.rows.execute(select(models.c.workspace, models.c.name)).all()
-    added = dict.fromkeys(_TABLES, 0)
-    for workspace, name in names:
+    models = _Models(conn, changes, note)
+    earlier = pairs(conn, _queries.remembered_entities, {"kind": REGISTERED_MODEL.name})
+    for model in _models_of(source, prefix):
+        is_here = scalar(conn, _queries.model_is_here, model.place)
+        was_deleted = changes and model.id in earlier and not is_here
+        if not was_deleted and not (is_here and earlier.get(model.id) == model.mark):
+            models.add(model)
+    return models.result
+
+
+def remember_all(source: OpenSource, conn: Connection) -> None:
+    """Remember all models of a source, after they were copied in another way."""
+    held = {model.id: model.mark for model in _models_of(source, "")}
+    remember_kind(EntityRows(conn, REGISTERED_MODEL, changes=True), held)
+
+
+def _models_of(source: OpenSource, prefix: str) -> list[SourceModel]:
+    """The models of a source in the order of their names: the tables are read once."""
+    models: dict[tuple[str, str], Rows] = {}
+    for part in REGISTERED_MODEL.parts:
+        for place, rows in _rows_by_model(source, part, prefix):
+            models.setdefault(place, {}).setdefault(part.name, []).extend(rows)
+    return [
+        SourceModel(
+            workspace,
+            prefix + name,
+            {part.name: rows.get(part.name, []) for part in REGISTERED_MODEL.parts},
+        )
+        for (workspace, name), rows in sorted(models.items())
+    ]
+
+
+def _rows_by_model(
+    source: OpenSource, part: Part, prefix: str
+) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
+    columns = [column.name for column in copying.columns_of(part.table)]
+    order = [part.table.c[key] for key in ("workspace", "name", *part.keys)]
+    rows = (
+        dict(zip(columns, row, strict=True))
+        for row in copying.read_rows(source.rows, part.table, order=order)
+    )
+    for place, group in groupby(rows, key=itemgetter("workspace", "name")):
+        yield place, [{**row, "name": prefix + row["name"]} for row in group]
+
+
+@dataclass
+class _Models:
+    conn: Connection
+    changes: bool
+    note: Note
+    result: Additions = field(default_factory=Additions)
+
+    def add(self, model: SourceModel) -> None:
+        """Add or compare one model in one transaction; note why it was refused."""
         try:
-            with conn.transaction():
-                rows = _add_model(source, conn, workspace, name, prefix + name, note)
-        except psycopg.DatabaseError as exc:
-            reason = (exc.diag.message_primary or str(exc)).splitlines()[0]
-            note(f"registered model {prefix + name!r}: refused: {reason}")
-            continue
-        for table, number in rows.items():
-            added[table] += number
-    return added
+            with self.conn.transaction():
+                each = self._add(model)
+        except REFUSALS as exc:
+            reason = " ".join(str(exc).split())
+            self.note(f"registered model {model.name!r}: refused: {reason}")
+            return
+        for table, number in each.rows.items():
+            self.result.add(table, number)
+        self.result.different += each.different
+
+    def _add(self, model: SourceModel) -> Additions:
+        here = {row[0]: row[1:] for row in self.conn.execute(_queries.models_here, model.place)}
+        rows = without_deleted(model.rows, {number for number in here if here[number][2]}, {*here})
+        if others := _others(rows, here):
+            self.note(
+                f"registered model {model.name!r}: conflict: version {others} is another one here; "
+                f"nothing of the model was changed (--prefix brings it under another name)"
+            )
+            return Additions()
+        parts = {part.name: part for part in REGISTERED_MODEL.parts}
+        staged = {name: _tuples(parts[name], each) for name, each in rows.items()}
+        writer = EntityRows(self.conn, REGISTERED_MODEL, self.changes)
+        result = writer.bring(staged, {model.id: model.mark})
+        self.conn.execute(_queries.raise_model_time)
+        self.conn.execute(_queries.move_later_versions, model.place)
+        return result
 
 
-def _add_model(
-    source: OpenSource, conn: Connection, workspace: str, old: str, name: str, note: Note
-) -> dict[str, int]:
-    rows = {table: _rows(source, table, workspace, old, name) for table in _TABLES}
-    place = {"workspace": workspace, "name": name}
-    here = {row[0]: row[1:] for row in conn.execute(_queries.models_here, place).fetchall()}
-    others = [
+def without_deleted(rows: Rows, deleted_here: set[int], here: set[int]) -> Rows:
+    """Rows without versions that were deleted on either side after they were brought.
+
+    >>> rows = {"model_versions": [{"version": 1, "current_stage": "Deleted_Internal"}]}
+    >>> without_deleted(rows, set(), {1}), without_deleted(rows, set(), set()) == rows
+    ({'model_versions': []}, True)
+    """
+    deleted = deleted_here | {
         row["version"]
         for row in rows["model_versions"]
-        if row["version"] in here and here[row["version"]] != (row["creation_time"], row["run_id"])
+        if row["current_stage"] == STAGE_DELETED_INTERNAL and row["version"] in here
+    }
+    return {
+        name: [row for row in each if row.get("version") not in deleted]
+        for name, each in rows.items()
+    }
+
+
+def _others(rows: Rows, here: Mapping[int, Any]) -> str:
+    """The numbers of versions that are other ones here."""
+    numbers = [
+        row["version"]
+        for row in rows["model_versions"]
+        if row["version"] in here
+        and here[row["version"]][:2] != (row["creation_time"], row["run_id"])
     ]
-    if others:
-        numbers = ", ".join(map(str, sorted(others)))
-        note(
-            f"registered model {name!r}: conflict: version {numbers} is another one here; nothing "
-            f"of the model was changed (--prefix brings it under another name)"
-        )
-        return {}
-    aliases = pairs(conn, _queries.aliases_here, place)
-    for row in rows["registered_model_aliases"]:
-        if aliases.get(row["alias"], row["version"]) != row["version"]:
-            note(
-                f"registered model {name!r}: alias {row['alias']!r} points at version "
-                f"{aliases[row['alias']]} here, not {row['version']}: left as it is"
-            )
-    return {table: _add_rows(conn, table, rows[table]) for table in _TABLES}
+    return ", ".join(map(str, sorted(numbers)))
 
 
-def _rows(
-    source: OpenSource, name: str, workspace: str, old: str, new: str
-) -> list[dict[str, Any]]:
-    table = Base.metadata.tables[name]
-    columns = [column.name for column in copying.columns_of(table)]
-    condition = and_(table.c.workspace == workspace, table.c.name == old)
-    return [
-        {**dict(zip(columns, row, strict=True)), "name": new}
-        for row in copying.read_rows(source.rows, table, condition)
-    ]
-
-
-def _add_rows(conn: Connection, name: str, rows: list[dict[str, Any]]) -> int:
-    if not rows:
-        return 0
-    table = Base.metadata.tables[name]
-    columns = [column.name for column in copying.columns_of(table)]
-    copying.stage(conn, table, (tuple(row[each] for each in columns) for row in rows))
-    query = _queries.add_version_rows.format(
-        table=sql.Identifier(name),
-        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
-        stage=copying.stage_of(table),
-    )
-    return conn.execute(query).rowcount
+def _tuples(part: Part, rows: list[dict[str, Any]]) -> list[copying.Row]:
+    columns = [column.name for column in copying.columns_of(part.table)]
+    return [tuple(row[each] for each in columns) for row in rows]

@@ -18,7 +18,7 @@ from sqlalchemy import Table, func, select
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
-from mlflow_timescale.db.rows import pairs, scalar
+from mlflow_timescale.db.rows import pairs
 from mlflow_timescale.operations.bringing import copying
 from mlflow_timescale.operations.bringing.experiments import Experiments, absolute
 from mlflow_timescale.operations.bringing.sources import OpenSource
@@ -208,12 +208,7 @@ class RunRows:
 
 
 def remember_all(source: OpenSource, conn: Connection) -> None:
-    """Remember all runs of a source, after they were copied in another way.
-
-    A target with a schema of an older version has no memory.
-    """
-    if not scalar(conn, _queries.has_memory):
-        return
+    """Remember all runs of a source, after they were copied in another way."""
     writer = RunRows(source, conn, Experiments(), changes=False)
     every = [*heads(source).values()]
     for first in range(0, len(every), _FEW):

@@ -7,7 +7,6 @@ MLflow's converter. So all that follows reads rows.
 from __future__ import annotations
 
 import io
-import logging
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,26 +15,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlflow.store.db.utils as mlflow_db
-from alembic.script import ScriptDirectory
-from mlflow.version import VERSION
 from psycopg import sql
 from sqlalchemy import Connection as Rows
-from sqlalchemy import Engine, make_url
+from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.masking import without_secrets
+from mlflow_timescale.operations.bringing.older_schemas import (
+    ImportFailed,
+    is_older,
+    quiet,
+    require_this_schema,
+    upgraded_copy,
+)
 from mlflow_timescale.operations.bringing.run_files import write_runs
 from mlflow_timescale.operations.file_store import FileStoreError, TakenRun, build_view
 
 Note = Callable[[str], None]
 _queries = db.load("importing")
 _sqlite = db.load("sqlite")
-
-
-class ImportFailed(db.Error):
-    """The data cannot be imported as it is."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,16 @@ class OpenSource:
     home
         The directory that relative locations of artifacts refer to; None for a server.
     marks
-        Of a file store: a hash of each run's files, with the runs whose rows are left out because
-        their files have not changed.
+        Of a file store: a hash of each run's files.
+    unread
+        Of a file store: the runs whose rows are left out because their files have not changed,
+        and the folder of their artifacts, if they have one.
     """
 
     rows: Rows
     home: Path | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @contextmanager
@@ -82,15 +85,23 @@ def opened(
     with ExitStack() as until_done:
         scratch = Path(until_done.enter_context(tempfile.TemporaryDirectory()))
         marks: dict[str, str] = {}
+        unread: dict[str, Path] = {}
         if "://" in source.removeprefix("file://"):
             url, home = source, _home_of_file(source)
+            url = _of_this_schema(url, scratch, on_note)
         else:
             home = _folder(source)
             url = f"sqlite:///{scratch}/mlflow.db"
-            marks = _convert(home, scratch, url, on_note, known_marks or {})
+            marks = _convert(home, scratch, url, on_note, known_marks or {}, unread)
         if without_orphans:
             url = _without_orphans(url, scratch, on_note)
-        yield OpenSource(until_done.enter_context(_reading(url)), home, marks)
+        places = {run_id: _artifacts_of(folder) for run_id, folder in unread.items()}
+        yield OpenSource(until_done.enter_context(_reading(url)), home, marks, places)
+
+
+def _artifacts_of(run: Path) -> str | None:
+    folder = run / "artifacts"
+    return folder.as_uri() if folder.is_dir() else None
 
 
 def _home_of_file(url: str) -> Path | None:
@@ -113,6 +124,22 @@ def _folder(source: str) -> Path:
     return (runs if runs.is_dir() else directory).resolve()
 
 
+def _of_this_schema(url: str, scratch: Path, on_note: Note) -> str:
+    """The URI itself, or of an upgraded copy of a sqlite file that an older MLflow wrote."""
+    if not url.startswith("sqlite") or not (name := make_url(url).database):
+        return url
+    engine = mlflow_db.create_sqlalchemy_engine(_read_only(url))
+    try:
+        if not is_older(engine):
+            return url
+    finally:
+        engine.dispose()
+    copy = scratch / "upgraded.db"
+    upgraded_copy(Path(name), copy)
+    on_note(f"{name} is of an older MLflow: a copy of it was upgraded, and is read in its place")
+    return f"sqlite:///{copy}"
+
+
 @contextmanager
 def _reading(url: str) -> Iterator[Rows]:
     """A connection to the source that sees one snapshot of it."""
@@ -120,7 +147,7 @@ def _reading(url: str) -> Iterator[Rows]:
         try:
             engine = mlflow_db.create_sqlalchemy_engine(read_only_url(url))
             until_done.callback(engine.dispose)
-            _require_this_schema(engine, url)
+            require_this_schema(engine, url)
             rows = until_done.enter_context(engine.connect())
         except (ArgumentError, NoSuchModuleError, DatabaseError) as exc:
             reason = str(getattr(exc, "orig", exc)).strip().splitlines()[0]
@@ -152,28 +179,6 @@ def read_only_url(url: str) -> str:
     return f"sqlite:///file:{path}?mode=ro&uri=true"
 
 
-def _require_this_schema(engine: Engine, url: str) -> None:
-    revision, revisions = mlflow_db._get_schema_version(engine), _revisions()
-    if revision == revisions[0]:
-        return
-    if revision is None:
-        raise ImportFailed("there are no MLflow tables in the source")
-    name = without_secrets(make_url(url).render_as_string(hide_password=True))
-    raise ImportFailed(
-        f"the source is of an older MLflow (schema {revision}, this one has {revisions[0]}): take "
-        f"a backup and run `mlflow db upgrade '{name}'` first"
-        if revision in revisions
-        else f"the source is of a newer MLflow (schema {revision} is not known to {VERSION}): "
-        f"install that version here first"
-    )
-
-
-def _revisions() -> list[str]:
-    """The schema revisions of this MLflow, newest first."""
-    config = mlflow_db._get_alembic_config(db_url="")
-    return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
-
-
 def require_another_database(source: Rows, conn: Connection) -> None:
     """Raise ImportFailed if the source is the target itself."""
     if source.dialect.name != "postgresql":
@@ -186,7 +191,12 @@ def require_another_database(source: Rows, conn: Connection) -> None:
 
 
 def _convert(
-    directory: Path, scratch: Path, url: str, on_note: Note, known: Mapping[str, str]
+    directory: Path,
+    scratch: Path,
+    url: str,
+    on_note: Note,
+    known: Mapping[str, str],
+    unread: dict[str, Path],
 ) -> dict[str, str]:
     """Make a database of a file store; return the marks of its runs."""
     from mlflow.store.fs2db import migrate
@@ -195,10 +205,13 @@ def _convert(
     view.mkdir()
     runs: list[TakenRun] = []
     try:
-        marks = build_view(directory, view, on_note, known, runs)
+        marks = build_view(directory, view, on_note, known, runs, unread)
     except FileStoreError as exc:
         raise ImportFailed(str(exc)) from exc
-    with redirect_stdout(io.StringIO()), _quiet():  # its summary, and that it makes tables
+    with (
+        redirect_stdout(io.StringIO()),
+        quiet("mlflow.store.db.utils"),
+    ):  # its summary, and that it makes tables
         try:
             migrate(scratch, url, progress=False)
         except Exception as exc:
@@ -206,18 +219,6 @@ def _convert(
             raise ImportFailed(f"MLflow's converter cannot read {directory}: {reason}") from exc
     write_runs(scratch / "mlflow.db", runs, on_note)
     return marks
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what MLflow logs of a scratch database from the user."""
-    logger = logging.getLogger("mlflow.store.db.utils")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _without_orphans(url: str, scratch: Path, on_note: Note) -> str:

@@ -17,3 +17,6 @@ CREATE OR REPLACE TRIGGER record_login BEFORE INSERT OR UPDATE ON mlops.drift_re
 
 CREATE OR REPLACE TRIGGER record_login BEFORE INSERT OR UPDATE ON mlops.drift_calendar_overrides
     FOR EACH ROW EXECUTE FUNCTION mlops.record_login();
+
+CREATE OR REPLACE TRIGGER record_login BEFORE INSERT OR UPDATE ON mlops.imported_sessions
+    FOR EACH ROW EXECUTE FUNCTION mlops.record_login();

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
 from click.testing import CliRunner
-from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
     DatasetInput,
@@ -33,92 +30,15 @@ from mlflow.entities import (
     TraceState,
 )
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from support.bringing import Source, Target
 from support.databases import dispose_engines
 
-from mlflow_timescale import db
 from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.operations.bringing.merging import Merged, merge_from
-from mlflow_timescale.operations.bringing.sources import ImportFailed
+from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
 
 NewDatabase = Callable[..., AbstractContextManager[DatabaseURI]]
 pytestmark = pytest.mark.slow  # MLflow's migrations on sqlite take 10 s
-
-
-@dataclass
-class Source:
-    """A sqlite file that MLflow made, and its store."""
-
-    path: Path
-
-    @property
-    def url(self) -> str:
-        return f"sqlite:///{self.path}"
-
-    @property
-    def store(self) -> SqlAlchemyStore:
-        return SqlAlchemyStore(self.url, str(self.path.parent / "mlartifacts"))
-
-    def experiment(self, name: str) -> str:
-        found = self.store.get_experiment_by_name(name)
-        return found.experiment_id if found else str(self.store.create_experiment(name))
-
-    def run(self, name: str = "run", *, experiment: str = "workflow") -> str:
-        """A run with two series, a param and tags; it has not ended."""
-        run = self.store.create_run(self.experiment(experiment), "me", 1, [RunTag("t", "1")], name)
-        run_id: str = run.info.run_id
-        points = [Metric("ic", step / 7, 10**12 + step, step) for step in range(300)]
-        points += [Metric("odd", math.nan, 10**12, -5), Metric("odd", 1.5, 10**12, -5)]
-        self.store.log_batch(run_id, points, [Param("p", "1")], [RunTag("ü", "ß")])
-        return run_id
-
-
-@dataclass
-class Target:
-    uri: DatabaseURI
-
-    @property
-    def client(self) -> MlflowClient:
-        return MlflowClient(self.uri.url, self.uri.url)
-
-    def merge(self, source: Source | Path, **options: Any) -> Merged:
-        url = source.url if isinstance(source, Source) else str(source)
-        with db.connect(self.uri, autocommit=True) as conn:
-            return merge_from(url, conn, **options)
-
-    def rows(self, query: str) -> list[Any]:
-        with db.connect(self.uri, autocommit=True) as conn:
-            return conn.execute(query.encode()).fetchall()
-
-    def experiment(self, name: str) -> str:
-        found = self.client.get_experiment_by_name(name)
-        return found.experiment_id if found else str(self.client.create_experiment(name))
-
-
-@pytest.fixture(scope="module")
-def empty_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    SqlAlchemyStore(f"sqlite:///{path}", "/nowhere")
-    dispose_engines()
-    return path
-
-
-@pytest.fixture
-def source(empty_source: Path, tmp_path: Path) -> Source:
-    shutil.copy(empty_source, tmp_path / "mlflow.db")
-    return Source(tmp_path / "mlflow.db")
-
-
-@pytest.fixture(scope="module")
-def target(new_database: NewDatabase) -> Iterator[Target]:
-    """A database in use, shared by the tests of this file: their runs have ids of their own."""
-    with new_database() as uri:
-        mine = Target(uri)
-        mine.experiment("before")
-        experiment = mine.experiment("workflow")
-        mine.client.create_run(experiment, run_name="here before")
-        yield mine
 
 
 def assert_same_run(source: Source, target: Target, run_id: str) -> None:
@@ -406,12 +326,6 @@ def test_a_killed_sync_is_continued_and_nothing_is_lost_or_doubled(
     assert (count, distinct) == (6000, 6000)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    return tmp_path / "mlruns"
-
-
 def test_a_folder_is_synced_again_and_again(folder: Path, target: Target) -> None:
     from mlflow.store.tracking.file_store import FileStore
 
@@ -432,28 +346,27 @@ def test_a_folder_is_synced_again_and_again(folder: Path, target: Target) -> Non
     assert run.info.experiment_id == target.experiment("workflow")
 
 
-def test_artifacts_are_copied_into_the_ledger_or_linked(folder: Path, target: Target) -> None:
-    from mlflow.store.tracking.file_store import FileStore
+def test_a_database_in_which_a_training_still_writes_is_synced_again_and_again(
+    source: Source, target: Target
+) -> None:
+    run_id = source.run("still running", experiment="live")
+    done = threading.Event()
 
-    store = FileStore(str(folder))
-    experiment = store.create_experiment("with files")
-    runs = [store.create_run(experiment, "me", 1, [], name).info.run_id for name in "ab"]
-    for run in runs:
-        place = folder / experiment / run / "artifacts" / "sub"
-        place.mkdir(parents=True)
-        (place / "pred.txt").write_text(f"of {run}")
-    moved = folder.rename(folder.parent / "copied from the cluster")
-    mlflow.set_tracking_uri(target.uri.url)
-    CliRunner().invoke(cli, ["import", str(moved), "--uri", target.uri.url], catch_exceptions=False)
-    assert mlflow.artifacts.load_text(f"runs:/{runs[0]}/sub/pred.txt") == f"of {runs[0]}"
-    words = ["sync", str(moved), "--artifacts", "--json", "--uri", target.uri.url]
-    result = json.loads(CliRunner().invoke(cli, words, catch_exceptions=False).stdout)
-    assert (result["files"], result["skipped"]) == (2, {})
-    shutil.rmtree(moved / experiment)
-    for run in runs:
-        assert target.client.get_run(run).info.artifact_uri.startswith("timescaledb-artifacts:")
-        assert mlflow.artifacts.load_text(f"runs:/{run}/sub/pred.txt") == f"of {run}"
-    kept = target.rows(
-        f"SELECT run_id, size_bytes FROM mlops.model_artifacts WHERE run_id IN {tuple(runs)}"
-    )
-    assert sorted(kept) == sorted((run, 35) for run in runs)
+    def train() -> None:
+        for step in range(300, 400):
+            source.store.log_metric(run_id, Metric("ic", step / 7, 10**12 + step, step))
+        source.store.update_run_info(run_id, RunStatus.FINISHED, 5, "still running")
+        done.set()
+
+    training = threading.Thread(target=train)
+    training.start()
+    counts = []
+    while not done.is_set() or not counts:
+        target.merge(source, changes=True)
+        points = target.rows(f"SELECT step FROM metrics WHERE run_uuid = '{run_id}' AND key = 'ic'")
+        assert sorted(step for (step,) in points) == list(range(len(points)))
+        counts.append(len(points))
+    training.join()
+    target.merge(source, changes=True)
+    assert counts == sorted(counts)
+    assert_same_run(source, target, run_id)

@@ -1,0 +1,170 @@
+"""Rows of entities that are brought again: compared with those here, and with what was brought.
+
+A row that changed in the source, and not here since it was brought, gets the new value in a sync. A
+row that changed on both sides, or that never came from there, is listed and stays. A row that was
+deleted here stays away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
+
+from psycopg import sql
+from sqlalchemy import Table
+
+from mlflow_timescale import db
+from mlflow_timescale.db import Connection
+from mlflow_timescale.db.rows import scalar, scalars
+from mlflow_timescale.operations.bringing import copying
+from mlflow_timescale.operations.bringing.kinds import Kind, Part
+
+Column = Callable[[str], sql.Composable]
+_queries = db.load("merging")
+
+
+@dataclass
+class Additions:
+    """What came of some entities: rows by table, rows that differ, entities that are not whole."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    different: list[str] = field(default_factory=list)
+    incomplete: set[str] = field(default_factory=set)
+    orphans: dict[str, int] = field(default_factory=dict)
+
+    def add(self, table: str, rows: int) -> None:
+        self.rows[table] = self.rows.get(table, 0) + rows
+
+
+@dataclass(frozen=True)
+class EntityRows:
+    """Writes rows of one kind of entity; a call is part of the caller's transaction.
+
+    `changes`: rows that changed in the source are replaced.
+    """
+
+    conn: Connection
+    kind: Kind
+    changes: bool
+
+    def bring(
+        self, rows: Mapping[str, Iterable[copying.Row]], marks: Mapping[str, str]
+    ) -> Additions:
+        """Add and replace rows of entities, given by table, and remember the marks.
+
+        An entity that is not whole afterwards, or differs, is remembered without a mark: the next
+        call compares it again.
+        """
+        result = Additions()
+        for part in self.kind.parts:
+            copying.stage(self.conn, part.table, rows[part.name])
+            self._write(part, result)
+        self.remember({**marks, **dict.fromkeys({*marks} & result.incomplete, "")})
+        for part in self.kind.parts:
+            self.remember_rows(part, copying.stage_of(part.table))
+        return result
+
+    def _write(self, part: Part, result: Additions) -> None:
+        texts = _texts(part, copying.stage_of(part.table))
+        values = {"kind": self.kind.name, "changes": self.changes}
+        if part.replaced and (self.changes or part.by_programs):
+            result.add(part.name, self._count(_queries.replace_rows, texts, values))
+        if part.compared and not part.by_programs:
+            query = _queries.different_rows.format(**texts)
+            for owner, key in self.conn.execute(query, values).fetchall():
+                result.incomplete.add(owner)
+                result.different.append(f"{self.kind.name} {owner!r}: {_name(part, key)}")
+        result.add(part.name, self._count(_queries.add_missing_rows, texts, values))
+        if orphans := scalars(self.conn, _queries.rows_without_parents.format(**texts)):
+            result.incomplete.update(orphans)
+            result.orphans[part.name] = len(orphans)
+
+    def _count(self, query: Any, texts: dict[str, sql.Composable], values: dict[str, Any]) -> int:
+        return int(scalar(self.conn, query.format(**texts), values))
+
+    def remember(self, marks: Mapping[str, str]) -> None:
+        """Keep what the source held of entities."""
+        values = {"kind": self.kind.name, "ids": [*marks], "marks": [*marks.values()]}
+        self.conn.execute(_queries.remember_entities, values)
+
+    def remember_rows(self, part: Part, given: sql.Identifier) -> None:
+        """Keep the hashes of rows that are the same here and in a table of the same columns."""
+        if part.counted is None:
+            query = _queries.remember_rows.format(**_texts(part, given))
+            self.conn.execute(query, {"kind": self.kind.name})
+
+
+def _name(part: Part, key: str) -> str:
+    """What a row is called: `tag 'k'`.
+
+    >>> _name(Part("trace_tags", "request_id", "tag"), "trace_tags/k")
+    "tag 'k'"
+    """
+    _, _, rest = key.partition("/")
+    return f"{part.noun} {rest!r}" if rest else part.noun
+
+
+def _texts(part: Part, given: sql.Identifier) -> dict[str, sql.Composable]:
+    """What the queries of a table are made of."""
+    ours_column, given_column = (partial(sql.Identifier, name) for name in ("ours", "given"))
+    columns = [column.name for column in copying.columns_of(part.table)]
+    return {
+        "table": sql.Identifier(part.name),
+        "stage": given,
+        "owner": sql.Identifier(part.owner),
+        "columns": _list(map(sql.Identifier, columns)),
+        "given_columns": _list(map(given_column, columns)),
+        "id": _id(part, given_column),
+        "key": _key(part, given_column),
+        "same": sql.SQL(" AND ").join(
+            _queries.same.format(ours=ours_column(name), given=given_column(name))
+            for name in part.keys
+        ),
+        "ours_hash": _queries.hash_of.format(columns=_list(map(ours_column, part.compared))),
+        "given_hash": _queries.hash_of.format(columns=_list(map(given_column, part.compared))),
+        "settings": _list(
+            _queries.set_to.format(column=sql.Identifier(name), given=given_column(name))
+            for name in part.replaced
+        ),
+        "is_newer": _queries.is_newer.format(
+            ours=ours_column(part.newer), given=given_column(part.newer)
+        )
+        if part.newer
+        else sql.SQL("false"),
+        "parents": parents(part.table),
+    }
+
+
+def _list(parts: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(parts)
+
+
+def _id(part: Part, column: Column) -> sql.Composable:
+    """The id of the entity of a row: that of a registered model has its workspace."""
+    if "workspace" in part.keys:
+        return sql.SQL(" || '/' || ").join([column("workspace"), column(part.owner)])
+    return sql.Composed([column(part.owner)])
+
+
+def _key(part: Part, column: Column) -> sql.Composable:
+    names = [name for name in part.keys if name not in (part.owner, "workspace")]
+    texts = [_queries.key_column.format(column=column(name)) for name in names]
+    key: sql.Composed = _queries.key_of.format(parts=_list([sql.Literal(part.name), *texts]))
+    return key
+
+
+@cache
+def parents(table: Table) -> sql.Composable:
+    """The condition that all rows are here that a row refers to."""
+    conditions: Sequence[sql.Composable] = [
+        _queries.parent.format(
+            given=sql.Identifier("given", key.parent.name),
+            table=sql.Identifier(key.column.table.name),
+            column=sql.Identifier(key.column.name),
+        )
+        for constraint in table.foreign_key_constraints
+        for key in constraint.elements
+    ]
+    return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("true")

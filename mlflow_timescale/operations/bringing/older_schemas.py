@@ -1,0 +1,104 @@
+"""A source of an older MLflow: the copy of its sqlite file is brought to the schema of this one.
+
+MLflow's migrations change a database in place, and a source must stay as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mlflow.store.db.utils as mlflow_db
+from alembic.script import ScriptDirectory
+from mlflow.version import VERSION
+from sqlalchemy import Engine, event, make_url
+from sqlalchemy.exc import DatabaseError
+
+from mlflow_timescale import db
+from mlflow_timescale.db.masking import without_secrets
+
+_sqlite = db.load("sqlite")
+
+
+class ImportFailed(db.Error):
+    """The data cannot be imported as it is."""
+
+
+@cache
+def revisions() -> list[str]:
+    """The schema revisions of this MLflow, newest first."""
+    config = mlflow_db._get_alembic_config(db_url="")
+    return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+
+
+def require_this_schema(engine: Engine, url: str) -> None:
+    """Raise ImportFailed if a database has another schema than this MLflow."""
+    revision, newest = mlflow_db._get_schema_version(engine), revisions()[0]
+    if revision == newest:
+        return
+    if revision is None:
+        raise ImportFailed("there are no MLflow tables in the source")
+    name = without_secrets(make_url(url).render_as_string(hide_password=True))
+    raise ImportFailed(
+        f"the source is of an older MLflow (schema {revision}, this one has {newest}), and a "
+        f"server is not copied: dump it into another database (`pg_dump ... | psql ...`), run "
+        f"`mlflow db upgrade` there, and name that one; or take a backup and run `mlflow db "
+        f"upgrade '{name}'`"
+        if revision in revisions()
+        else f"the source is of a newer MLflow (schema {revision} is not known to {VERSION}): "
+        f"install that version here first"
+    )
+
+
+def is_older(engine: Engine) -> bool:
+    """Whether a database has an older schema that MLflow's migrations can bring up."""
+    try:
+        return mlflow_db._get_schema_version(engine) in revisions()[1:]
+    except DatabaseError:
+        return False  # it cannot be read; the reader raises the error
+
+
+def upgraded_copy(path: Path, copy: Path) -> None:
+    """Copy a sqlite file, which may be in use, and run MLflow's migrations on the copy.
+
+    Raises ImportFailed if a migration fails.
+    """
+    with (
+        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as original,
+        closing(sqlite3.connect(copy)) as target,
+    ):
+        original.backup(target)
+    engine = mlflow_db.create_sqlalchemy_engine(f"sqlite:///{copy}")
+    event.listen(engine, "connect", _do_not_flush)
+    try:
+        with quiet("alembic.runtime.migration", "mlflow.store.db.utils"):
+            mlflow_db._upgrade_db(engine)
+    except Exception as exc:
+        reason = " ".join(str(exc).split())[:300]
+        raise ImportFailed(f"MLflow's migrations fail on a copy of {path}: {reason}") from exc
+    finally:
+        engine.dispose()
+
+
+def _do_not_flush(connection: sqlite3.Connection, _: Any) -> None:
+    """A scratch file needs no safety; each of 60 migrations would wait for the disk."""
+    connection.execute(_sqlite.no_flush.as_string())
+
+
+@contextmanager
+def quiet(*names: str) -> Iterator[None]:
+    """Keep what MLflow logs of a scratch database from the user."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
