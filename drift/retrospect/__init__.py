@@ -5,4 +5,4 @@
 """
 
 # The modules that other rooms may import.
-__all__ = ["answers", "judging", "page", "panels", "recorders"]
+__all__ = ["answers", "judging", "page", "panels", "recorders", "tables"]

@@ -23,7 +23,8 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from mlflow_timescale.common.errors import did_you_mean, first_of
 from mlflow_timescale.db.masking import without_secrets
-from mlflow_timescale.operations.bringing.sources import ImportFailed, Note, read_only_url
+from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
+from mlflow_timescale.operations.bringing.sources import Note, read_only_url
 from mlflow_timescale.operations.file_store import META, RESERVED, folders, read_meta
 
 __all__ = ["ListedRun", "list_runs", "present_place"]

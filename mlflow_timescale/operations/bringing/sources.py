@@ -128,7 +128,7 @@ def _of_this_schema(url: str, scratch: Path, on_note: Note) -> str:
     """The URI itself, or of an upgraded copy of a sqlite file that an older MLflow wrote."""
     if not url.startswith("sqlite") or not (name := make_url(url).database):
         return url
-    engine = mlflow_db.create_sqlalchemy_engine(_read_only(url))
+    engine = mlflow_db.create_sqlalchemy_engine(read_only_url(url))
     try:
         if not is_older(engine):
             return url
