@@ -29,6 +29,7 @@ COMMANDS = {
     "doctor": "mlflow_timescale.cli.doctor:doctor",
     "drift": "drift.cli:drift",
     "features": "feature_store.cli:features",
+    "history": "mlflow_timescale.cli.history:history",
     "import": "mlflow_timescale.cli.import_:import_",
     "incident": "drift.cli.incident:incident",
     "migrate": "mlflow_timescale.cli.migrate:migrate",

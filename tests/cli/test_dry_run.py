@@ -23,6 +23,8 @@ from mlflow_timescale.db.uri import DatabaseURI
 # Commands without --dry-run: they read, or write only the file that the caller names, or start what
 # the caller works with.
 WITHOUT = {
+    "artifacts fetch",
+    "artifacts history",
     "artifacts list",
     "artifacts verify",  # notes that and when a file was read; changes no file
     "demo",
@@ -46,6 +48,8 @@ WITHOUT = {
     "features training",
     "features verify",
     "features watermark",
+    "history list",
+    "history tags",
     "incident explain",  # --no-mlflow adds no page to the strategy's run
     "incident onset",
     "incident replay",

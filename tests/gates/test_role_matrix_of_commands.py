@@ -70,6 +70,10 @@ COMMANDS = {
     "drift ack": Entry(OPERATORS, "-s momentum {alert}"),
     "adopt": Entry(ADMINS),
     "artifacts adopt": Entry(WRITERS),
+    "artifacts fetch": Entry(
+        READERS, "{run} none.pkl -o {folder}/none", error="has no file none.pkl"
+    ),
+    "artifacts history": Entry(READERS, "{run} pred.pkl"),
     "artifacts list": Entry(READERS, "--version momentum/1"),
     "artifacts prune": Entry(ADMINS, "--yes"),
     "artifacts verify": Entry(READERS),  # a reader's result is not recorded
@@ -105,6 +109,10 @@ COMMANDS = {
     "features verify": Entry(READERS, "{folder}/snapshot --rebuild"),
     "features watermark": Entry(READERS),
     "features write": Entry(WRITERS, "{folder}/values.csv"),
+    "history keep-path": Entry(ADMINS, "signals/*"),
+    "history keep-tag": Entry(ADMINS, "stage"),
+    "history list": Entry(READERS),
+    "history tags": Entry(READERS, "{run}"),
     "import": Entry(ADMINS, "{folder}/import"),
     "incident explain": Entry(READERS, "-s momentum --no-mlflow"),
     "incident onset": Entry(READERS, "-s momentum"),
