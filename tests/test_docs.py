@@ -416,6 +416,8 @@ def test_the_guide_to_skew(guide: Callable[..., Guide]) -> None:
     [
         "docs/backup.md",
         "docs/bringing-runs.md",
+        "docs/from-neptune.md",
+        "docs/integrations.md",
         "docs/outages.md",
         "docs/sharing-a-database.md",
     ],
