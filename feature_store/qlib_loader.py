@@ -8,13 +8,12 @@ qlib (the extra `qlib`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timezone
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
+import pyarrow as pa
 from qlib.config import C
 from qlib.data import D
 from qlib.data.dataset.loader import DLWParser
@@ -22,9 +21,10 @@ from qlib.data.dataset.loader import DLWParser
 from mlflow_timescale import db
 from mlflow_timescale.common import packages
 from mlflow_timescale.common.calendar_overrides import read_calendar
+from mlflow_timescale.common.frames import Pairs, pandas_panel
 from mlflow_timescale.common.micros import MISSING, Micros
 from mlflow_timescale.common.settings import URI
-from mlflow_timescale.common.time import InvalidTime, parse_day, parse_time, to_micros
+from mlflow_timescale.common.time import InvalidTime, parse_time, to_micros
 from mlflow_timescale.db.masking import has_secret
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -36,9 +36,8 @@ from .read.query import OF_VIEW
 from .store import FeatureStore
 
 _SESSION_TIME = re.compile(r"(\S+) (open|close)")
-_DATETIME, _INSTRUMENT = "datetime", "instrument"  # qlib's names of the index
-Span = tuple[pd.Timestamp, pd.Timestamp]
-Spans = Mapping[str, Sequence[Span] | None]
+_LEVELS = ("datetime", "instrument")  # qlib's names of the index
+Spans = Mapping[str, Sequence[tuple[Any, Any]] | None]
 
 
 class Sessions(NamedTuple):
@@ -122,9 +121,7 @@ class FeatureStoreLoader(DLWParser):  # type: ignore[misc]  # qlib has no types
         state = {**self.__dict__, "uri": None if has_secret(self.uri or "") else self.uri}
         return packages.blank, ("feature_store.qlib_loader", type(self).__name__), state
 
-    def load(
-        self, instruments: Any = None, start_time: Any = None, end_time: Any = None
-    ) -> pd.DataFrame:
+    def load(self, instruments: Any = None, start_time: Any = None, end_time: Any = None) -> Any:
         """The rows of some instruments and sessions.
 
         Parameters
@@ -165,11 +162,11 @@ class FeatureStoreLoader(DLWParser):  # type: ignore[misc]  # qlib has no types
             with store.connection() as conn:
                 sessions = self._sessions(conn, start_time, end_time)
                 spans = self._spans(conn, instruments, names)
-            index = _index(sessions, spans)
-            cells = self._cells(store, names, index)
-        return self._frame(names, index, cells)
+            pairs = _pairs(sessions, spans)
+            cells = self._cells(store, names, pairs, sessions)
+        return self._frame(names, pairs, cells)
 
-    def load_group_df(self, *arguments: Any, **options: Any) -> pd.DataFrame:
+    def load_group_df(self, *arguments: Any, **options: Any) -> Any:
         """Not used: all groups are read at once, from one snapshot of the database."""
         raise NotImplementedError("call load()")
 
@@ -203,14 +200,20 @@ class FeatureStoreLoader(DLWParser):  # type: ignore[misc]  # qlib has no types
         spans: Spans = D.list_instruments(instruments, freq=self.freq, as_list=False)
         return spans
 
-    def _cells(self, store: FeatureStore, names: list[str], index: _Index) -> Cells:
-        query = store._query(names, entity=_INSTRUMENT, **self.limits)
-        spine = query.spine(index.spine())
+    def _cells(
+        self, store: FeatureStore, names: list[str], pairs: Pairs, sessions: Sessions
+    ) -> Cells:
+        instruments = pa.array(pairs.names, type=pa.string())
+        moments = pa.array(sessions.as_of[pairs.day], type=pa.timestamp("us", "UTC"))
+        query = store._query(names, **self.limits)
+        spine = query.spine(
+            {"entity_key": instruments.take(pa.array(pairs.name)), "as_of": moments}
+        )
         options = Options(database=store.database, readers=store._readers)
         with store.connection() as conn:
             return read_cells(conn, spine, query, options)[0]
 
-    def _frame(self, names: list[str], index: _Index, cells: Cells) -> pd.DataFrame:
+    def _frame(self, names: list[str], pairs: Pairs, cells: Cells) -> Any:
         texts = [names[position] for position in sorted(cells.structures)]
         if texts:
             raise InvalidValue(
@@ -218,49 +221,30 @@ class FeatureStoreLoader(DLWParser):  # type: ignore[misc]  # qlib has no types
                 "leave out these features"
             )
         is_known = (cells.event != MISSING).any(axis=0)
-        rows = index.rows(is_known)
         values = {
             name: cells.value[position, is_known].astype(self.dtype)
             for position, name in enumerate(names)
         }
-        groups = self.fields if self.is_group else {"": self.fields}
-        frames = {group: _columns(values, rows, fields) for group, fields in groups.items()}
-        return pd.concat(frames, axis=1) if self.is_group else frames[""]
+        columns = {key: values[name] for key, name in self._columns()}
+        return pandas_panel(pairs.only(is_known), columns, _LEVELS)
+
+    def _columns(self) -> Iterator[tuple[Hashable, str]]:
+        """The key of each column, and its feature."""
+        groups = self.fields if self.is_group else {None: self.fields}
+        for group, (names, columns) in groups.items():
+            for name, column in zip(names, columns, strict=True):
+                yield (column if group is None else (group, column)), name
 
 
-class _Index(NamedTuple):
-    """The pairs of a session and an instrument, in order, as positions in both lists."""
-
-    sessions: Sessions
-    instruments: list[str]
-    session: npt.NDArray[np.intp]
-    instrument: npt.NDArray[np.intp]
-
-    def spine(self) -> dict[str, Any]:
-        """The pairs as a spine: an instrument and a time."""
-        names = np.array(self.instruments, dtype=object)
-        moments = pd.to_datetime(self.sessions.as_of[self.session], unit="us", utc=True)
-        return {_INSTRUMENT: names[self.instrument], "as_of": moments}
-
-    def rows(self, mask: npt.NDArray[np.bool_]) -> pd.MultiIndex:
-        """Some of the pairs as qlib's index."""
-        # From texts, as qlib reads its calendar: pandas gives dates another resolution.
-        days = pd.to_datetime([f"{day}" for day in self.sessions.days])
-        levels: list[Any] = [days, self.instruments]
-        codes: list[Any] = [self.session[mask], self.instrument[mask]]
-        pairs = pd.MultiIndex(levels, codes, names=[_DATETIME, _INSTRUMENT])
-        return pairs.remove_unused_levels()
-
-
-def _index(sessions: Sessions, spans: Spans) -> _Index:
+def _pairs(sessions: Sessions, spans: Spans) -> Pairs:
+    """The sessions and instruments that have a row, if anything is known."""
     names = sorted(spans)
     days = np.array(sessions.days, dtype="datetime64[D]")
     member = np.zeros((len(days), len(names)), dtype=bool)
     for column, name in enumerate(names):
         for first, last in _of(spans, name):
             member[:, column] |= (days >= first) & (days <= last)
-    session, instrument = np.nonzero(member)
-    return _Index(sessions, names, session, instrument)
+    return Pairs(sessions.days, names, *np.nonzero(member))
 
 
 def _of(spans: Spans, name: str) -> list[tuple[np.datetime64, np.datetime64]]:
@@ -276,26 +260,20 @@ def _begun(days: list[date], as_of: Micros) -> Sessions:
     return Sessions(days[:count], as_of[:count])
 
 
-def _columns(
-    values: Mapping[str, npt.NDArray[Any]],
-    rows: pd.MultiIndex,
-    fields: tuple[Sequence[str], Sequence[str]],
-) -> pd.DataFrame:
-    names, columns = fields
-    frame = pd.DataFrame({place: values[name] for place, name in enumerate(names)}, index=rows)
-    frame.columns = pd.Index(list(columns))
-    return frame
-
-
 def _day(moment: Any) -> date:
-    """The day of anything that qlib takes as a time. Raises InvalidTime."""
-    if isinstance(moment, str) and len(moment) == len("2024-01-12"):
-        return parse_day(moment)
+    """The day of a time as qlib takes it: a text, a datetime (of pandas, too), or of numpy.
+
+    Raises InvalidTime.
+    """
     try:
-        day = pd.Timestamp(moment).date()
-    except ValueError as exc:
-        raise InvalidTime(f"{moment!r} is no date; write 2024-01-12") from exc
-    if not isinstance(day, date) or pd.isna(day):
+        if isinstance(moment, np.datetime64):
+            moment = moment.astype("datetime64[us]").item()
+        elif isinstance(moment, str):
+            moment = datetime.fromisoformat(moment.strip())
+        day = moment.date() if isinstance(moment, datetime) else moment
+    except ValueError:
+        day = None
+    if not isinstance(day, date):
         raise InvalidTime(f"{moment!r} is no date; write 2024-01-12")
     return day
 
