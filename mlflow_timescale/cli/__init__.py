@@ -31,6 +31,7 @@ COMMANDS = {
     "features": "feature_store.cli:features",
     "import": "mlflow_timescale.cli.import_:import_",
     "incident": "drift.cli.incident:incident",
+    "metrics": "mlflow_timescale.cli.metrics:metrics",
     "migrate": "mlflow_timescale.cli.migrate:migrate",
     "pack": "mlflow_timescale.cli.pack:pack",
     "qlib": "mlflow_timescale.cli.qlib:qlib",

@@ -111,6 +111,7 @@ COMMANDS = {
     "incident replay": Entry(READERS, "served AAPL"),
     "incident skew": Entry(READERS, "-s served {served} {served}"),
     "incident version": Entry(READERS, "-s served"),
+    "metrics extremes": Entry(ADMINS, "on"),
     "migrate": Entry(ADMINS),
     "pack": Entry(ADMINS),
     "registry at": Entry(READERS, "momentum champion 2099-01-02T00:00Z"),
