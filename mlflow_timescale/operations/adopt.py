@@ -35,7 +35,7 @@ _TABLES = (
     "tracking/004_metric_marks",
     "tracking/007_last_writes",
     "tracking/008_metric_extremes",
-    "tracking/009_shown_extremes",
+    "tracking/010_shown_extremes",
 )
 
 

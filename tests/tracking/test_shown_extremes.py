@@ -19,6 +19,7 @@ from benchmarks.databases import vanilla_url
 from mlflow_timescale import db
 from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.operations import extremes
 from mlflow_timescale.operations.adopt import adopt, release
 from mlflow_timescale.operations.bringing.merging import merge_from
 from mlflow_timescale.operations.extremes import ExtremesSetting, settings, switch
@@ -216,6 +217,7 @@ def test_a_writer_that_began_before_the_switch_is_counted(
     conn: psycopg.Connection,
     shared_database: DatabaseURI,
     experiment: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = new_run(store, experiment, 3.0)
     with db.connect(shared_database) as writer:
@@ -224,11 +226,12 @@ def test_a_writer_that_began_before_the_switch_is_counted(
             " VALUES (%s, 'loss', 9, 9, 0.5, false)"
         )
         writer.execute(insert, [run])
-        with pytest.raises(db.LocksHeld), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                "mlflow_timescale.operations.extremes.with_short_waits",
-                lambda conn, work: db.with_short_waits(conn, work, patience=0.1),
-            )
+        monkeypatch.setattr(
+            extremes,
+            "with_short_waits",
+            lambda conn, work: db.with_short_waits(conn, work, patience=0.1),
+        )
+        with pytest.raises(db.LocksHeld):
             switch(conn, on=True, experiment=experiment)
         assert settings(conn) == []
         writer.commit()
@@ -281,18 +284,18 @@ def test_the_command_switches_and_prints_the_settings(
 ) -> None:
     run = new_run(store, experiment, 2.0)
 
-    def extremes(*words: str) -> str:
+    def call(*words: str) -> str:
         arguments = ["metrics", "extremes", *words, "--uri", shared_database.url]
         result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
         return str(result.output)
 
-    assert extremes() == "extremes are shown in no experiment\n"
+    assert call() == "extremes are shown in no experiment\n"
     assert (
         extremes("on", "--experiment", experiment, "--dry-run")
         == "1 runs would have 2 generated metrics\n"
     )
-    assert extremes("on", "--experiment", experiment) == "1 runs have 2 generated metrics\n"
-    assert json.loads(extremes("--json")) == [{"experiment": experiment, "is_on": True}]
+    assert call("on", "--experiment", experiment) == "1 runs have 2 generated metrics\n"
+    assert json.loads(call("--json")) == [{"experiment": experiment, "is_on": True}]
     client = MlflowClient(shared_database.url, shared_database.url)
     assert client.get_run(run).data.metrics["loss/min"] == 2.0
-    assert extremes("off", "--experiment", experiment) == "1 runs lost 2 generated metrics\n"
+    assert call("off", "--experiment", experiment) == "1 runs lost 2 generated metrics\n"
