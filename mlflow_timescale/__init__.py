@@ -8,17 +8,34 @@ from typing import TYPE_CHECKING, Any
 from mlflow_timescale.version import __version__
 
 if TYPE_CHECKING:
+    from mlflow_timescale.artifacts.versions import artifact_at, artifact_versions
     from mlflow_timescale.common.attribution import because
     from mlflow_timescale.drift import Serving
     from mlflow_timescale.registry.model_registry import ModelRegistry
+    from mlflow_timescale.tracking.metric_extremes import metric_extremes
     from mlflow_timescale.tracking.metric_table import metrics
+    from mlflow_timescale.tracking.tag_history import run_tag_history
 
-__all__ = ["ModelRegistry", "Serving", "__version__", "because", "metrics"]
+__all__ = [
+    "ModelRegistry",
+    "Serving",
+    "__version__",
+    "artifact_at",
+    "artifact_versions",
+    "because",
+    "metric_extremes",
+    "metrics",
+    "run_tag_history",
+]
 _HOMES = {
     "ModelRegistry": "mlflow_timescale.registry.model_registry",
     "Serving": "mlflow_timescale.drift",
+    "artifact_at": "mlflow_timescale.artifacts.versions",
+    "artifact_versions": "mlflow_timescale.artifacts.versions",
     "because": "mlflow_timescale.common.attribution",
+    "metric_extremes": "mlflow_timescale.tracking.metric_extremes",
     "metrics": "mlflow_timescale.tracking.metric_table",
+    "run_tag_history": "mlflow_timescale.tracking.tag_history",
 }
 
 

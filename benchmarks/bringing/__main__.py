@@ -4,7 +4,8 @@
                                   [--sqlite-runs 20000] [--converted 500]
 
 MLflow's `migrate-filestore` converts the first runs of the same folder to sqlite, for a ratio by
-run. Processor time is that of the client and of its connections to the server.
+run; `--runs 0` or `--sqlite-runs 0` leaves out one half. Processor time is that of the client and
+of its connections to the server. The peak of memory, on stderr, is the client's.
 benchmarks/bringing.md has the latest table.
 """
 
@@ -13,8 +14,10 @@ from __future__ import annotations
 import io
 import os
 import sqlite3
+import sys
 import tempfile
 import uuid
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout
 from pathlib import Path
@@ -23,7 +26,7 @@ from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from benchmarks import harness
-from benchmarks.harness import Cost, Meter, new_database
+from benchmarks.harness import Cost, Meter, new_database, peak_memory
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations.bringing.files import copy_artifacts, owners_of
@@ -68,12 +71,16 @@ def make_folder(root: Path, runs: int, points: int, artifacts: int) -> Path:
         file.write_bytes(os.urandom(2_000))
     meta = (first / "meta.yaml").read_text()
     files = [path for path in first.rglob("*") if path.is_file() and path.name != "meta.yaml"]
+    own = [path for path in files if path.suffix == ".bin"]
     for _ in range(runs - 1):
         copy = first.with_name(uuid.uuid4().hex)
         for folder in {path.parent for path in files}:
             (copy / folder.relative_to(first)).mkdir(parents=True, exist_ok=True)
         for path in files:
-            (copy / path.relative_to(first)).hardlink_to(path)
+            if path in own:
+                (copy / path.relative_to(first)).write_bytes(os.urandom(2_000))
+            else:
+                (copy / path.relative_to(first)).hardlink_to(path)
         (copy / "meta.yaml").write_text(meta.replace(first.name, copy.name))
     return root / experiment
 
@@ -114,10 +121,18 @@ def merge(uri: DatabaseURI, source: str) -> tuple[Cost, Merged]:
     return cost, merged[0]
 
 
-def copy(uri: DatabaseURI, merged: Merged) -> Cost:
-    with db.connect(uri, autocommit=True) as conn:
-        owners = owners_of(conn, merged.locations)
-    return Meter(uri)(lambda: copy_artifacts(uri, owners))
+def copy(uri: DatabaseURI, merged: Merged, expected: int) -> Cost:
+    """Copy what is new of the artifacts; `expected` files."""
+    copied = []
+
+    def run() -> None:
+        with db.connect(uri, autocommit=True) as conn:
+            owners = owners_of(conn, merged.locations)
+        copied.append(copy_artifacts(uri, owners))
+
+    cost = Meter(uri)(run)
+    assert (copied[0].files, copied[0].skipped) == (expected, {})
+    return cost
 
 
 def convert(folder: Path, runs: int, scratch: Path) -> float:
@@ -152,24 +167,34 @@ def main() -> None:
     args = parser.parse_args()
     print("| | wall s | cpu s | cpu ms a run |\n|---|--:|--:|--:|")
     with tempfile.TemporaryDirectory() as name, harness.server(args.uri) as on:
-        scratch = Path(name)
-        folder = make_folder(scratch / "mlruns", args.runs, args.points, args.artifacts)
-        with target(on) as uri:
-            cost, merged = merge(uri, str(folder.parent))
-            line(f"folder, {args.runs:,} runs x {args.points} points", args.runs, cost)
-            files = args.runs * args.artifacts
-            line(f"its artifacts, {files:,} files of 2 kB", args.runs, copy(uri, merged))
-            line("folder again, nothing new", args.runs, merge(uri, str(folder.parent))[0])
-        cpu = convert(folder, args.converted, scratch)
-        line(f"MLflow's converter, {args.converted} runs", args.converted, Cost(cpu, cpu))
-        url = make_sqlite(scratch / "mlflow.db", args.sqlite_runs)
-        with target(on) as uri:
-            line(
-                f"sqlite, {args.sqlite_runs:,} runs x 48 points",
-                args.sqlite_runs,
-                merge(uri, url)[0],
-            )
-            line("sqlite again, nothing new", args.sqlite_runs, merge(uri, url)[0])
+        if args.runs:
+            measure_folder(on, Path(name), args)
+        if args.sqlite_runs:
+            measure_sqlite(on, Path(name), args.sqlite_runs)
+
+
+def measure_folder(on: DatabaseURI, scratch: Path, args: Namespace) -> None:
+    folder = make_folder(scratch / "mlruns", args.runs, args.points, args.artifacts)
+    files = args.runs * args.artifacts
+    with target(on) as uri:
+        cost, merged = merge(uri, str(folder.parent))
+        line(f"folder, {args.runs:,} runs x {args.points} points", args.runs, cost)
+        cost = copy(uri, merged, files)
+        line(f"its artifacts, {files:,} files of 2 kB", args.runs, cost)
+        cost, merged = merge(uri, str(folder.parent))
+        line("folder again, nothing new", args.runs, cost)
+        line("its artifacts again, nothing new", args.runs, copy(uri, merged, 0))
+    print(f"peak memory {peak_memory():,.0f} MB", file=sys.stderr)
+    cpu = convert(folder, args.converted, scratch)
+    line(f"MLflow's converter, {args.converted} runs", args.converted, Cost(cpu, cpu))
+
+
+def measure_sqlite(on: DatabaseURI, scratch: Path, runs: int) -> None:
+    url = make_sqlite(scratch / "mlflow.db", runs)
+    with target(on) as uri:
+        line(f"sqlite, {runs:,} runs x 48 points", runs, merge(uri, url)[0])
+        line("sqlite again, nothing new", runs, merge(uri, url)[0])
+    print(f"peak memory {peak_memory():,.0f} MB", file=sys.stderr)
 
 
 if __name__ == "__main__":

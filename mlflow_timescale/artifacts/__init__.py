@@ -20,4 +20,5 @@ __all__ = [
     "runs",
     "spooling",
     "verify",
+    "versions",
 ]

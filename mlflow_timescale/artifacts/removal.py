@@ -11,6 +11,7 @@ from mlflow_timescale.artifacts.opening import open_stored
 from mlflow_timescale.artifacts.proxied import places
 from mlflow_timescale.common import logs
 from mlflow_timescale.db import Connection, load
+from mlflow_timescale.db.rows import if_migrated
 from mlflow_timescale.db.uri import DatabaseURI
 
 PROXIED = "mlflow-artifacts"
@@ -50,6 +51,18 @@ def remove(database: DatabaseURI, uris: Iterable[str]) -> None:
         _delete(database, place, None)
     with connection(database) as conn:
         contents.sweep(conn)
+        _tell_what_is_kept(conn, [place for (place,) in rows])
+
+
+def _tell_what_is_kept(conn: Connection, places: list[str]) -> None:
+    """Warn of former versions below places that were deleted: they still take space."""
+    kept = if_migrated(conn, _queries.former_under, {"places": places})
+    if kept and kept[0][0]:
+        _logger.warning(
+            "%s former versions of deleted files are kept (%s bytes: %s); `mlflow-timescale "
+            "artifacts prune --former 90d` frees those that ended longer ago.",
+            *kept[0],
+        )
 
 
 def orphans(conn: Connection) -> dict[str, int]:

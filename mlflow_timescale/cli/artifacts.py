@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlflow_timescale.cli.kit import (
     Cell,
+    Duration,
     Exit,
+    Moment,
     database_option,
     dry_run_option,
     exit_with,
     json_option,
+    output_option,
     print_json,
     print_message,
     print_table,
@@ -28,6 +33,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 if TYPE_CHECKING:
     from mlflow_timescale.artifacts.adopt import Adoption
     from mlflow_timescale.artifacts.verify import Audit
+    from mlflow_timescale.artifacts.versions import Former
 
 
 @click.group()
@@ -219,36 +225,130 @@ def list_artifacts(
 
 
 @artifacts.command()
+@click.argument("run")
+@click.argument("path")
 @database_option
+@json_option
+def history(uri: DatabaseURI, run: str, path: str, as_json: bool) -> None:
+    """List every version that file PATH of RUN had, from when to when.
+
+    RUN is the id of a run or logged model, which may be deleted. The SHA-256 of every version is
+    known; `stored` tells whether its bytes are in the database, too (`history keep-path`).
+    """
+    from mlflow_timescale.artifacts.versions import artifact_versions
+
+    versions = artifact_versions(uri, run, path)
+    if as_json:
+        print_json([version.as_dict() for version in versions])
+        return
+    if not versions:
+        print_message(f"The ledger holds no file {path} of {run}.")
+        return
+    header = ("from", "to", "ended", "bytes", "SHA-256", "stored", "by")
+    rows = [
+        (
+            version.logged_at,
+            version.ended_at,
+            version.ended or "",
+            Cell(version.fingerprint.size),
+            version.fingerprint.sha256[:16],
+            "yes" if version.is_stored else "no",
+            version.by,
+        )
+        for version in versions
+    ]
+    print_table(header, rows)
+
+
+@artifacts.command()
+@click.argument("run")
+@click.argument("path")
+@database_option
+@click.option("--at", "moment", type=Moment(), help="As of this time; default: now.")
+@output_option(required=True)
+@json_option
+def fetch(
+    uri: DatabaseURI, run: str, path: str, moment: datetime | None, output: Path, as_json: bool
+) -> None:
+    """Write file PATH of RUN to a file, as it was at a time.
+
+    RUN is the id of a run or logged model. The bytes are compared with their SHA-256.
+    """
+    from mlflow_timescale.artifacts import versions
+    from mlflow_timescale.artifacts.databases import connection
+
+    moment = moment or datetime.now(timezone.utc)
+    with connection(uri) as conn:
+        of_file = versions.versions(conn, run, path)
+        version = versions.require_version(of_file, run, path, moment)
+        versions.write(conn, version, output)
+    if as_json:
+        print_json(version.as_dict())
+    else:
+        until = f"until {version.ended_at.isoformat()}" if version.ended_at else "and still is"
+        print_message(
+            f"{output}: {version.fingerprint}, {path} since {version.logged_at.isoformat()} {until}"
+        )
+
+
+@artifacts.command()
+@database_option
+@click.option(
+    "--former",
+    "age",
+    type=Duration(),
+    help="Free former versions too that were replaced or deleted longer ago than this.",
+)
 @dry_run_option
 @yes_option
 @json_option
-def prune(uri: DatabaseURI, dry_run: bool, yes: bool, as_json: bool) -> None:
+def prune(uri: DatabaseURI, age: timedelta | None, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Delete files of what is gone, and free disk space.
 
     `mlflow gc` deletes the files of what it removes; this finds those that were left: by older
     versions, by gc while a registered version needed them, by a store that could not be reached.
-    Files that a registered version needs stay. Then the free space of the in-database store goes
-    back to the operating system, without a lock that others wait for.
+    Files that a registered version needs stay, and so do former versions of the paths that
+    `history keep-path` names. Then the free space of the in-database store goes back to the
+    operating system, without a lock that others wait for.
     """
     from mlflow_timescale.operations import pruning
-    from mlflow_timescale.operations.doctor import in_bytes
 
     if not dry_run:
         require_admin(uri)
-    orphans = pruning.orphans(uri)
-    total = sum(orphans.values())
+    orphans, before = pruning.orphans(uri), None
+    if age is not None:
+        before = datetime.now(timezone.utc) - age
+    going, kept = pruning.former(uri, before)
     if not as_json:
-        for location, size in orphans.items():
-            print_message(f"unreferenced  {location} ({in_bytes(size)})")
-        print_message(f"{len(orphans)} unreferenced files, {in_bytes(total)}")
+        _print_prunable(orphans, going, kept)
     if dry_run:
         if as_json:
-            print_json({"unreferenced": orphans})
+            print_json({"unreferenced": orphans, "former": going._asdict()})
         return
-    if orphans and not yes:
+    if (orphans or going.versions) and not yes:
         click.confirm("Delete these files?", abort=True, err=as_json)
-    before, after = pruning.prune(uri, orphans)
+    _prune(uri, orphans, before, as_json)
+
+
+def _print_prunable(orphans: Mapping[str, int], going: Former, kept: Former) -> None:
+    from mlflow_timescale.operations.doctor import in_bytes
+
+    for location, size in orphans.items():
+        print_message(f"unreferenced  {location} ({in_bytes(size)})")
+    print_message(f"{len(orphans)} unreferenced files, {in_bytes(sum(orphans.values()))}")
+    if going.versions:
+        print_message(f"{going.versions:,} former versions to free, {in_bytes(going.size)}")
+    if kept.versions:
+        print_message(f"{kept.versions:,} former versions are kept, {in_bytes(kept.size)}")
+
+
+def _prune(
+    uri: DatabaseURI, orphans: Mapping[str, int], before_time: datetime | None, as_json: bool
+) -> None:
+    from mlflow_timescale.operations import pruning
+    from mlflow_timescale.operations.doctor import in_bytes
+
+    before, after = pruning.prune(uri, orphans, before_time)
     if as_json:
         print_json({"deleted": orphans, "bytes": before.taken, "bytes_now": after.taken})
         return

@@ -31,7 +31,11 @@ _MLFLOW_POINT = 420
 # For the last step, which keeps readers of `runs` out and is not urgent.
 _PATIENCE_SECONDS = 30.0
 # The migrations of tracking that make its tables, as the definitions expect them.
-_TABLES = ("tracking/004_metric_marks", "tracking/007_last_writes")
+_TABLES = (
+    "tracking/004_metric_marks",
+    "tracking/007_last_writes",
+    "tracking/008_metric_extremes",
+)
 
 
 class AdoptionError(db.Error):

@@ -3,8 +3,9 @@
 Entry points: `opening` and `store`. `writes` and `create` change runs, `runs`, `search` and
 `history` read them, each on a psycopg connection of MLflow's own pool. `calls` guards every public
 call of the stores. `spooling` keeps writes while the database is away, `spooled` sends them,
-`overlay` reads them. `metric_table` reads the points of many runs as data.
+`overlay` reads them. `metric_table` reads the points of many runs as data,
+`tag_history` what chosen tags were.
 """
 
 # The modules that other rooms may import.
-__all__ = ["calls", "errors", "metric_table", "opening", "session", "store"]
+__all__ = ["calls", "errors", "metric_table", "opening", "session", "store", "tag_history"]

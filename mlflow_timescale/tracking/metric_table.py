@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlflow_timescale.db import Connection, Database, DatabaseURI, load
-from mlflow_timescale.db.rows import scalar, scalars
+from mlflow_timescale.db import Connection, DatabaseURI, load
+from mlflow_timescale.tracking.chosen_runs import Choice
 
 _queries = load("metric_table")
 # A row of a binary COPY: the number of its fields, and each field after its length. Big-endian.
@@ -76,6 +76,8 @@ def metrics(
     ------
     ValueError
         If both `runs` and one of `experiment` and `filter` are given.
+    TypeError
+        If an argument is of another type.
     LookupError
         If there is no such experiment.
 
@@ -94,60 +96,10 @@ def metrics(
     >>> table["step"].to_pylist(), table["value"].to_pylist()
     ([0, 1, 2], [0.0, 0.25, 0.5])
     """
-    if runs is not None and (experiment is not None or filter is not None):
-        raise ValueError("give either runs, or an experiment or a filter that selects them")
-    database = Database(uri, translate=True)
-    try:
-        ids = None if runs is None else _names(runs)
-        if filter is not None:
-            ids = _filtered(database, experiment, filter)
-        with database.transaction() as conn:
-            conn.execute(_queries.one_moment)
-            if ids is None:
-                ids = _of_experiment(conn, experiment)
-            values = {"runs": ids, "keys": None if keys is None else _names(keys)}
-            return _table(conn, conn.execute(_queries.series, values).fetchall())
-    finally:
-        database.close()
-
-
-def _names(given: str | Iterable[str]) -> list[str]:
-    """One name or several, without repetitions.
-
-    >>> _names("ic"), _names(["b", "a", "b"])
-    (['ic'], ['b', 'a'])
-    """
-    return [given] if isinstance(given, str) else list(dict.fromkeys(given))
-
-
-def _of_experiment(conn: Connection, experiment: str | None) -> list[str]:
-    values = {"experiment": None if experiment is None else str(experiment)}
-    if experiment is not None and not scalar(conn, _queries.has_experiment, values):
-        raise LookupError(f"there is no experiment {experiment!r}")
-    return scalars(conn, _queries.runs_of, values)
-
-
-def _filtered(database: Database, experiment: str | None, filter_string: str) -> list[str]:
-    """The ids of the active runs that MLflow's search finds, in the order of their start."""
-    from mlflow import MlflowClient
-    from mlflow.entities import ViewType
-
-    client = MlflowClient(database.uri.url, database.uri.url)
-    experiments = client.search_experiments(ViewType.ALL)
-    ids = [each.experiment_id for each in experiments if experiment in (None, each.name)]
-    ids = ids or [each.experiment_id for each in experiments if experiment == each.experiment_id]
-    if not ids and experiment is not None:
-        raise LookupError(f"there is no experiment {experiment!r}")
-    order = ["attributes.start_time"]
-    runs: list[str] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            ids, filter_string, max_results=1000, order_by=order, page_token=token
-        )
-        runs += [run.info.run_id for run in page]
-        if not (token := page.token):
-            return runs
+    choice = Choice(runs, keys, experiment, filter)
+    with choice.reading(uri) as (conn, ids):
+        values = {"runs": ids, "keys": choice.keys}
+        return _table(conn, conn.execute(_queries.series, values).fetchall())
 
 
 def _table(conn: Connection, series: list[tuple[Any, ...]]) -> pa.Table:

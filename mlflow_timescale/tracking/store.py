@@ -129,6 +129,12 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
     def set_tag(self, run_id: str, tag: RunTag) -> None:
         self._send(self._to(run_id).tags([_validate_tag(tag.key, tag.value)]))
 
+    def delete_tag(self, run_id: str, key: str) -> None:
+        # The history of tags records who deletes one; MLflow's session joins this one.
+        with self.ManagedSessionMaker(read_only=False) as session:
+            driver(session).execute(_queries.attribute, writes.attributed())
+            super().delete_tag(run_id, key)
+
     def create_run(
         self,
         experiment_id: str,

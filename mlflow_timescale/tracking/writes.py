@@ -12,6 +12,7 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
+from mlflow_timescale.common import attribution
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.queries import load
 from mlflow_timescale.tracking.points import MetricPoints, columns, fields, model_columns
@@ -78,11 +79,21 @@ class RunWrites:
         # MLflow ignores an empty name.
         if MLFLOW_RUN_NAME in last and not last[MLFLOW_RUN_NAME].value:
             del last[MLFLOW_RUN_NAME]
-        return self._statement(_queries.set_tags, _pairs(last.values()))
+        return self._statement(_queries.set_tags, {**attributed(), **_pairs(last.values())})
 
     def _statement(self, query: Any, arguments: dict[str, Any] | None = None) -> Statement:
         run = {"run_id": self.run_id, "workspace": self.workspace}
         return Statement(query, {**run, **(arguments or {})})
+
+
+def attributed() -> dict[str, str]:
+    """Who changes tags, and why, for the triggers that keep the history of some."""
+    now = attribution.current()
+    return {
+        "authenticated": now.authenticated or "",
+        "claimed": now.claimed or "",
+        "reason": now.reason,
+    }
 
 
 def send(conn: Connection, statements: Sequence[Statement]) -> None:

@@ -298,7 +298,8 @@ VACUUM mlops.artifact_chunks, mlops.artifact_contents, mlops.artifact_files;
 SELECT mlops.remove_files(%(path)s, %(kept)s::text[]);
 
 -- name: unreferenced
--- Which contents does no path point at?
+-- Which contents does no path point at? Those that are kept are among them: a database that waits for
+-- its migration keeps none, and mlops.release_contents leaves them.
 SELECT content_id FROM mlops.artifact_contents AS content
 WHERE NOT EXISTS (
     SELECT FROM mlops.artifact_files AS file WHERE file.content_id = content.content_id);
@@ -345,3 +346,57 @@ COPY (
         ORDER BY number
     ) AS chunk
 ) TO STDOUT (FORMAT binary);
+
+-- name: versions
+-- Every version of a file of a run or logged model, the oldest first: the ledger's row, and whether its
+-- bytes are in the database.
+SELECT artifact_id, location, checksum, version.size_bytes, created_at, ended_at, ended, db_user,
+    state ->> 'authenticated_user', coalesce(state ->> 'claimed_user', mlflow_user),
+    content.content_id
+FROM mlops.model_artifacts AS version
+CROSS JOIN LATERAL to_jsonb(version) AS state
+LEFT JOIN mlops.artifact_contents AS content
+    ON content.sha256 = decode(version.checksum, 'hex') AND content.size_bytes = version.size_bytes
+WHERE artifact_path = %(path)s AND (run_id = %(owner)s OR model_id = %(owner)s)
+ORDER BY created_at, artifact_id;
+
+-- name: has_former
+-- Has this database a table of former contents?
+SELECT to_regclass('mlops.former_contents') IS NOT NULL;
+
+-- name: former
+-- How many former contents are kept, and how many bytes are in the database only for them?
+SELECT count(*), coalesce(sum(size_bytes) FILTER (WHERE is_only), 0)::bigint
+FROM (
+    SELECT content.size_bytes,
+        row_number() OVER (PARTITION BY content_id) = 1 AND NOT EXISTS (
+            SELECT FROM mlops.artifact_files AS file WHERE file.content_id = content.content_id
+        ) AS is_only
+    FROM mlops.former_contents AS former
+    JOIN mlops.model_artifacts AS version USING (artifact_id)
+    JOIN mlops.artifact_contents AS content USING (content_id)
+    WHERE %(before)s::timestamptz IS NULL OR version.ended_at < %(before)s
+) AS kept;
+
+-- name: former_under
+-- How many former contents of files below these places are kept, of how many bytes, and of which paths?
+SELECT count(*), coalesce(sum(size_bytes), 0)::bigint, string_agg(DISTINCT artifact_path, ', ')
+FROM mlops.former_contents JOIN mlops.model_artifacts AS version USING (artifact_id)
+WHERE EXISTS (
+    SELECT FROM unnest(%(places)s::text[]) AS given (place)
+    WHERE version.location >= place || '/' AND version.location < place || '0');
+
+-- name: forget_former
+-- Keep the former contents no longer that ended before a time; what were they?
+DELETE FROM mlops.former_contents AS former
+USING mlops.model_artifacts AS version
+WHERE version.artifact_id = former.artifact_id AND version.ended_at < %(before)s
+RETURNING former.content_id;
+
+-- name: keep_path
+-- Keep the former contents of these paths from now on, or no longer; was that a change?
+SELECT mlops.keep_path(%(pattern)s, %(kept)s);
+
+-- name: kept_paths
+-- Of which paths are, or were, former contents kept?
+SELECT pattern, kept_from, kept_to, db_user FROM mlops.kept_paths ORDER BY pattern, kept_from;

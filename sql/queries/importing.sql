@@ -31,9 +31,9 @@ SELECT setval(
 WHERE pg_get_serial_sequence({name}, {column}) IS NOT NULL;
 
 -- name: history_triggers
--- Which triggers keep the history of the registry, and on which tables?
+-- Which triggers keep the histories of the registry and of tags, and on which tables?
 SELECT tgrelid::regclass::text, tgname FROM pg_trigger
-WHERE tgfoid = 'mlops.keep_registry_history'::regproc;
+WHERE tgfoid IN ('mlops.keep_registry_history'::regproc, 'mlops.keep_tag_history'::regproc);
 
 -- name: pause_trigger
 -- Let rows in without it.
@@ -44,8 +44,8 @@ ALTER TABLE {table} DISABLE TRIGGER {trigger};
 ALTER TABLE {table} ENABLE TRIGGER {trigger};
 
 -- name: begin_history
--- Enter into the registry's history what was imported.
-SELECT mlops.begin_registry_history('imported');
+-- Enter into the histories of the registry and of tags what was imported.
+SELECT mlops.begin_registry_history('imported'), mlops.begin_tag_history('imported');
 
 -- name: keep_old_id
 -- Which id had an experiment before it was imported?

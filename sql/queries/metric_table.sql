@@ -4,18 +4,32 @@
 -- Both statements see one state.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
+-- name: has_marks
+-- Does this database keep the range of time of each run?
+SELECT to_regclass('mlops.run_ranges') IS NOT NULL;
+
+-- name: has_extremes
+-- Does it keep extremes with the marks?
+SELECT to_regclass('mlops.metric_extremes') IS NOT NULL;
+
 -- name: runs_of
--- The active runs, of one experiment or of all.
-SELECT run_uuid FROM runs JOIN experiments USING (experiment_id)
-WHERE runs.lifecycle_stage = 'active'
-    AND (%(experiment)s::text IS NULL OR experiments.name = %(experiment)s::text
-        OR experiment_id::text = %(experiment)s::text)
+-- The active runs, of some experiments or of all.
+SELECT run_uuid FROM runs
+WHERE lifecycle_stage = 'active'
+    AND (%(experiments)s::integer[] IS NULL OR experiment_id = ANY (%(experiments)s::integer[]))
 ORDER BY start_time, run_uuid;
 
--- name: has_experiment
--- Is there an experiment of this name or id?
-SELECT EXISTS (
-    SELECT FROM experiments WHERE name = %(experiment)s::text OR experiment_id::text = %(experiment)s::text);
+-- name: all_experiments
+-- Every experiment, also those that are deleted: runs of them may be active.
+SELECT experiment_id FROM experiments ORDER BY experiment_id;
+
+-- name: experiments_named
+-- The experiments of a name (workspaces may have one each), else the one with this id.
+SELECT experiment_id FROM experiments
+WHERE name = %(experiment)s::text
+    OR experiment_id::text = %(experiment)s::text
+        AND NOT EXISTS (SELECT FROM experiments WHERE name = %(experiment)s::text)
+ORDER BY experiment_id;
 
 -- name: series
 -- Every series of these runs, and the range of times of its run: runs in the order given, keys by name.
@@ -42,3 +56,11 @@ COPY (
         ORDER BY metrics.step, metrics."timestamp", metrics.value, metrics.is_nan
     ) AS point
 ) TO STDOUT (FORMAT binary);
+
+-- name: extremes
+-- The least and the greatest value of each series of these runs: runs in the order given, keys by name.
+SELECT extreme.run_uuid, extreme.key, extreme.min, extreme.min_step, extreme.max, extreme.max_step
+FROM unnest(%(runs)s::text[]) WITH ORDINALITY AS given (run_uuid, place)
+JOIN mlops.metric_extremes AS extreme USING (run_uuid)
+WHERE %(keys)s::text[] IS NULL OR extreme.key = ANY (%(keys)s::text[])
+ORDER BY given.place, extreme.key COLLATE "C";

@@ -28,8 +28,40 @@ SELECT mlops.log_model_metrics(
 SELECT mlops.log_params(%(run_id)b, %(workspace)b, %(keys)b::text[], %(values)b::text[]);
 
 -- name: set_tags
--- Set the tags of one run.
-SELECT mlops.set_tags(%(run_id)b, %(workspace)b, %(keys)b::text[], %(values)b::text[]);
+-- Set the tags of one run, and tell the history of tags who does it, and why.
+SELECT set_config('mlops.authenticated_user', %(authenticated)b, true),
+    set_config('mlops.claimed_user', %(claimed)b, true), set_config('mlops.reason', %(reason)b, true),
+    mlops.set_tags(%(run_id)b, %(workspace)b, %(keys)b::text[], %(values)b::text[]);
+
+-- name: attribute
+-- Tell the history of tags, for the rest of this transaction, who changes them, and why.
+SELECT set_config('mlops.authenticated_user', %(authenticated)s, true),
+    set_config('mlops.claimed_user', %(claimed)s, true), set_config('mlops.reason', %(reason)s, true);
+
+-- name: keep_tag
+-- Keep a history of a tag from now on, or no longer; was that a change?
+SELECT mlops.keep_tag(%(key)s, %(kept)s);
+
+-- name: has_kept_tags
+-- Has this database a history of tags?
+SELECT to_regclass('mlops.kept_tags') IS NOT NULL;
+
+-- name: kept_tags
+-- Of which tags is, or was, a history kept?
+SELECT key, kept_from, kept_to, db_user FROM mlops.kept_tags ORDER BY key, kept_from;
+
+-- name: tag_history
+-- Which values had the kept tags of a run, or of the runs of an experiment?
+SELECT run_id, experiment_id, key, value, valid_from, valid_to, db_user, authenticated_user,
+    claimed_user, reason, ended, ended_db_user, ended_authenticated_user, ended_claimed_user,
+    ended_reason
+FROM mlops.run_tag_history
+WHERE (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
+    AND (%(experiment_id)s::integer IS NULL OR experiment_id = %(experiment_id)s)
+    AND (%(key)s::text IS NULL OR key = %(key)s)
+    AND (%(as_of)s::timestamptz IS NULL
+        OR valid_from <= %(as_of)s AND (valid_to IS NULL OR valid_to > %(as_of)s))
+ORDER BY valid_from, history_id;
 
 -- name: create_run
 -- Start a run whose artifacts go where the experiment's do; where is that?

@@ -23,11 +23,14 @@ from mlflow_timescale.db.uri import DatabaseURI
 # Commands without --dry-run: they read, or write only the file that the caller names, or start what
 # the caller works with.
 WITHOUT = {
+    "artifacts fetch",
+    "artifacts history",
     "artifacts list",
     "artifacts verify",  # notes that and when a file was read; changes no file
     "demo",
     "doctor",
     "drift alerts",
+    "drift from-qlib",
     "drift onset",
     "drift report",
     "drift rules list",
@@ -46,11 +49,14 @@ WITHOUT = {
     "features training",
     "features verify",
     "features watermark",
+    "history list",
+    "history tags",
     "incident explain",  # --no-mlflow adds no page to the strategy's run
     "incident onset",
     "incident replay",
     "incident skew",
     "incident version",
+    "postmortem",
     "registry at",
     "registry history",
     "reproduce",

@@ -36,6 +36,7 @@ COMMANDS = {
     "drift alerts": [],
     "drift backfill": DAYS,
     "drift forget": ["--before", "2024-01-02"],
+    "drift from-qlib": ["alpha158"],
     "drift onset": [],
     "drift record": ["returns", FILE],
     "drift report": ["-o", NEW],
@@ -62,6 +63,12 @@ COMMANDS = {
     "features verify": [NEW, "--rebuild"],
     "features watermark": [],
     "features write": [FILE],
+    "artifacts fetch": ["0123", "pred.pkl", "-o", NEW],
+    "artifacts history": ["0123", "pred.pkl"],
+    "history keep-path": ["pred.pkl"],
+    "history keep-tag": ["stage"],
+    "history list": [],
+    "history tags": ["0123"],
     "import": ["sqlite:///mlflow.db"],
     "incident explain": ["-s", "momentum"],
     "incident onset": [],
@@ -86,7 +93,7 @@ COMMANDS = {
 
 
 # Commands that need no server.
-OFFLINE = {"spool status"}
+OFFLINE = {"postmortem", "spool status"}
 
 
 class Answer(NamedTuple):

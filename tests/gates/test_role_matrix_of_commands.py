@@ -70,6 +70,10 @@ COMMANDS = {
     "drift ack": Entry(OPERATORS, "-s momentum {alert}"),
     "adopt": Entry(ADMINS),
     "artifacts adopt": Entry(WRITERS),
+    "artifacts fetch": Entry(
+        READERS, "{run} none.pkl -o {folder}/none", error="has no file none.pkl"
+    ),
+    "artifacts history": Entry(READERS, "{run} pred.pkl"),
     "artifacts list": Entry(READERS, "--version momentum/1"),
     "artifacts prune": Entry(ADMINS, "--yes"),
     "artifacts verify": Entry(READERS),  # a reader's result is not recorded
@@ -79,6 +83,7 @@ COMMANDS = {
     "drift accept": Entry(OPERATORS, "-s momentum {first} {last} --min-sessions 3 --reason calm"),
     "drift alerts": Entry(READERS, "-s momentum"),
     "drift backfill": Entry(EITHER, "-s momentum {first} {last}"),
+    "drift from-qlib": Entry(READERS, not_called="reads runs as `artifacts list` does"),
     "drift onset": Entry(READERS, "-s momentum"),
     "drift record": Entry(WRITERS, "-s momentum returns {folder}/returns.csv"),
     "drift repaired": Entry(OPERATORS, not_called="needs a late feature; test_role_matrix.py"),
@@ -105,6 +110,10 @@ COMMANDS = {
     "features verify": Entry(READERS, "{folder}/snapshot --rebuild"),
     "features watermark": Entry(READERS),
     "features write": Entry(WRITERS, "{folder}/values.csv"),
+    "history keep-path": Entry(ADMINS, "signals/*"),
+    "history keep-tag": Entry(ADMINS, "stage"),
+    "history list": Entry(READERS),
+    "history tags": Entry(READERS, "{run}"),
     "import": Entry(ADMINS, "{folder}/import"),
     "incident explain": Entry(READERS, "-s momentum --no-mlflow"),
     "incident onset": Entry(READERS, "-s momentum"),
@@ -113,6 +122,7 @@ COMMANDS = {
     "incident version": Entry(READERS, "-s served"),
     "migrate": Entry(ADMINS),
     "pack": Entry(ADMINS),
+    "postmortem": Entry(EVERYONE, not_called="needs no database"),
     "registry at": Entry(READERS, "momentum champion 2099-01-02T00:00Z"),
     "registry history": Entry(READERS, "momentum"),
     "registry rollback": Entry(EITHER, "momentum {role} --reason worse"),

@@ -31,8 +31,11 @@ CLASSES = {
     "Receipt": "drift.serving.live",
 }
 FUNCTIONS = {
+    "artifact_at": "mlflow_timescale.artifacts.versions",
+    "artifact_versions": "mlflow_timescale.artifacts.versions",
     "because": "mlflow_timescale.common.attribution",
     "metrics": "mlflow_timescale.tracking.metric_table",
+    "run_tag_history": "mlflow_timescale.tracking.tag_history",
     "load_snapshot": "feature_store.files.snapshots",
     "forward_returns": "feature_store.write.forward_returns",
     "calculate_ic": "drift.metrics.ic",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 
 import mlflow_timescale
 from mlflow_timescale.db.uri import DatabaseURI
@@ -95,6 +96,39 @@ def test_what_cannot_be_is_refused(client: MlflowClient, runs: list[str]) -> Non
                 client.tracking_uri, experiment="nowhere", filter=filter_string
             )
     assert mlflow_timescale.metrics(client.tracking_uri, "0" * 32).num_rows == 0
+
+
+@pytest.mark.parametrize("read", [mlflow_timescale.metrics, mlflow_timescale.metric_extremes])
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ({"runs": 5}, TypeError, "runs takes a run id or several, not 5"),
+        ({"runs": [b"x"]}, TypeError, "runs takes a run id or several, not b'x'"),
+        ({"keys": [None]}, TypeError, "keys takes a metric name or several, not None"),
+        ({"filter": 7}, TypeError, "filter takes a filter of MLflow's search_runs"),
+        ({"filter": "seed == 7"}, MlflowException, "Invalid"),
+        ({"uri": None}, TypeError, "uri takes the URI of a database, not None"),
+        ({"uri": "http://localhost:5000"}, ValueError, "not a database URI"),
+    ],
+)
+def test_an_argument_of_another_kind_is_named(
+    client: MlflowClient,
+    read: Callable[..., object],
+    given: dict[str, object],
+    kind: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(kind, match=message):
+        read(**({"uri": client.tracking_uri} | given))
+
+
+def test_a_name_goes_before_an_id(client: MlflowClient, runs: list[str]) -> None:
+    number = client.get_run(runs[0]).info.experiment_id
+    assert mlflow_timescale.metrics(client.tracking_uri, experiment=number).num_rows == 3 * 704
+    other = client.create_experiment(number)  # its name is the id of the first
+    table = mlflow_timescale.metrics(client.tracking_uri, experiment=number)
+    assert table.num_rows == 0
+    client.delete_experiment(other)
 
 
 @pytest.mark.parametrize("size", [1, 19, 20, 64, 65, 66, 10_000])

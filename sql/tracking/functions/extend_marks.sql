@@ -15,12 +15,14 @@ BEGIN
         RETURN;
     END IF;
     INSERT INTO mlops.metric_marks (
-        run_uuid, key, rank, step, "timestamp", value, is_nan, ordered, stride, first_ms, last_ms
+        run_uuid, key, rank, step, "timestamp", value, is_nan, ordered, stride, first_ms, last_ms,
+        min_value, max_value
     )
     SELECT
         run, series.key, coalesce(last.rank, 0) + segment.number,
         segment.step, segment."timestamp", segment.value, segment.is_nan,
-        segment.ordered, segment.stride, segment.first_ms, segment.last_ms
+        segment.ordered, segment.stride, segment.first_ms, segment.last_ms,
+        segment.min_value, segment.max_value
     FROM unnest(keys, added) AS series (key, points)
     LEFT JOIN LATERAL mlops.mark_at(run, series.key, 9223372036854775807) AS last ON true
     CROSS JOIN LATERAL (
@@ -39,12 +41,16 @@ BEGIN
                 ELSE 0
             END AS stride,
             min(least(next."timestamp", next.previous_ms)) AS first_ms,
-            max(greatest(next."timestamp", next.previous_ms)) AS last_ms
+            max(greatest(next."timestamp", next.previous_ms)) AS last_ms,
+            coalesce(min(least(next.number_value, next.previous_value)), 'Infinity') AS min_value,
+            coalesce(max(greatest(next.number_value, next.previous_value)), '-Infinity') AS max_value
         FROM (
             SELECT
                 metrics.step, metrics."timestamp", metrics.value, metrics.is_nan,
                 row_number() OVER by_step - 1 AS number,
                 lag(metrics."timestamp") OVER by_step AS previous_ms,
+                CASE WHEN NOT metrics.is_nan THEN metrics.value END AS number_value,
+                lag(CASE WHEN NOT metrics.is_nan THEN metrics.value END) OVER by_step AS previous_value,
                 mlops.rise(lag(metrics.step) OVER by_step, metrics.step) AS rise,
                 mlops.rise(lag(metrics.step, 2) OVER by_step, lag(metrics.step) OVER by_step)
                     AS previous_rise

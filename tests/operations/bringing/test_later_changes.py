@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from mlflow.entities import (
     AssessmentSource,
     Feedback,
@@ -19,8 +22,11 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Regi
 from opentelemetry.sdk.trace import ReadableSpan
 from support.bringing import Source, Target
 
+from mlflow_timescale.cli import cli
+from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations.bringing import copying
 
+NewDatabase = Callable[..., AbstractContextManager[DatabaseURI]]
 pytestmark = pytest.mark.slow  # MLflow's migrations on sqlite take 10 s
 
 
@@ -220,3 +226,25 @@ def test_an_import_lists_what_changed_and_a_sync_brings_it(source: Source, targe
     assert target.client.get_registered_model("listed").aliases == {"live": 1}
     assert target.merge(source, changes=True).different == []
     assert target.client.get_registered_model("listed").aliases == {"live": 2}
+
+
+def test_a_sync_after_the_import_of_everything_brings_only_what_changed_since(
+    source: Source, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = model(source, "whole", versions=2)
+    registry.set_registered_model_alias("whole", "live", "1")
+    trace(source, "tr-whole")
+    with new_database() as uri:
+        target = Target(uri)
+        words = ["import", source.url, "--uri", uri.url]
+        CliRunner().invoke(cli, words, catch_exceptions=False)
+        staged = staged_tables(monkeypatch)
+        assert target.merge(source, changes=True).rows == {}
+        assert staged == []
+        registry.set_registered_model_alias("whole", "live", "2")
+        source.store.set_trace_tag("tr-whole", "k", "2")
+        target.client.set_registered_model_tag("whole", "mine", "here")
+        merged = target.merge(source, changes=True)
+        assert merged.rows == {"registered_model_aliases": 1, "trace_tags": 1}
+        assert merged.different == []
+        assert target.client.get_registered_model("whole").aliases == {"live": 2}

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -343,3 +344,29 @@ def test_a_folder_is_synced_again_and_again(folder: Path, target: Target) -> Non
     run = target.client.get_run(runs[1])
     assert (run.data.metrics, run.data.tags["t"]) == ({"a/b": 2.5}, "2")
     assert run.info.experiment_id == target.experiment("workflow")
+
+
+def test_a_database_in_which_a_training_still_writes_is_synced_again_and_again(
+    source: Source, target: Target
+) -> None:
+    run_id = source.run("still running", experiment="live")
+    done = threading.Event()
+
+    def train() -> None:
+        for step in range(300, 400):
+            source.store.log_metric(run_id, Metric("ic", step / 7, 10**12 + step, step))
+        source.store.update_run_info(run_id, RunStatus.FINISHED, 5, "still running")
+        done.set()
+
+    training = threading.Thread(target=train)
+    training.start()
+    counts = []
+    while not done.is_set() or not counts:
+        target.merge(source, changes=True)
+        points = target.rows(f"SELECT step FROM metrics WHERE run_uuid = '{run_id}' AND key = 'ic'")
+        assert sorted(step for (step,) in points) == list(range(len(points)))
+        counts.append(len(points))
+    training.join()
+    target.merge(source, changes=True)
+    assert counts == sorted(counts)
+    assert_same_run(source, target, run_id)
