@@ -44,6 +44,7 @@ WITHOUT_JSON = {
 # Options of one name that mean two things, and why.
 NOT_SHARED = {
     "--entity": "`postmortem` names a column by it, all others entities",
+    "--experiment": "`qlib run` makes one, `metrics extremes` chooses one that is there",
     "--feature-version": "one version is written, many can be read",
     "--host": "-h belongs to MLflow's command on `server`, and to help elsewhere",
     "--port": "-p belongs to MLflow's command on `server`",
