@@ -18,6 +18,12 @@ from mlflow_timescale.common.frames.frame import Frame
 from mlflow_timescale.common.frames.joining import OUTPUTS, make_frame, pandas_matrix, pandas_series
 from mlflow_timescale.common.frames.limits import DecodesToTooMuch, check_parquet, decoded_limit
 from mlflow_timescale.common.frames.panels import Pairs, pandas_panel
+from mlflow_timescale.common.frames.pickled_frames import (
+    Labels,
+    PickledFrame,
+    read_pickled_frame,
+)
+from mlflow_timescale.common.frames.pickles import RefusedPickle
 from mlflow_timescale.common.frames.spreadsheets import without_formulas
 from mlflow_timescale.common.frames.structures import (
     JSON,
@@ -34,7 +40,10 @@ __all__ = [
     "DecodesToTooMuch",
     "Frame",
     "InvalidFrame",
+    "Labels",
     "Pairs",
+    "PickledFrame",
+    "RefusedPickle",
     "as_arrow",
     "as_column",
     "as_field",
@@ -48,6 +57,7 @@ __all__ = [
     "pandas_matrix",
     "pandas_panel",
     "pandas_series",
+    "read_pickled_frame",
     "text",
     "without_formulas",
 ]
