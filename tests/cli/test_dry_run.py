@@ -55,6 +55,7 @@ WITHOUT = {
     "incident replay",
     "incident skew",
     "incident version",
+    "qlib online",
     "registry at",
     "registry history",
     "reproduce",

@@ -76,6 +76,7 @@ COMMANDS = {
     "incident version": [],
     "migrate": [],
     "pack": [],
+    "qlib online": ["workflow"],
     "qlib run": [FILE],
     "registry at": ["momentum", "live", "2024-01-02T00:00Z"],
     "registry history": ["momentum"],

@@ -121,6 +121,7 @@ COMMANDS = {
     "incident version": Entry(READERS, "-s served"),
     "migrate": Entry(ADMINS),
     "pack": Entry(ADMINS),
+    "qlib online": Entry(READERS, "Default"),
     "registry at": Entry(READERS, "momentum champion 2099-01-02T00:00Z"),
     "registry history": Entry(READERS, "momentum"),
     "registry rollback": Entry(EITHER, "momentum {role} --reason worse"),
