@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("mlflow_timescale", "feature_store", "drift")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 # Tests of one promise that several rooms keep together.
-ACROSS_ROOMS = {"browser", "contract", "gates"}
+ACROSS_ROOMS = {"browser", "contract", "gates", "integrations"}
 SQL = re.compile(r"\b(SELECT|INSERT INTO|DELETE FROM|UPDATE \w+ SET|CREATE TABLE)\b")
 
 

@@ -24,6 +24,7 @@ from support import facades
 from support.bitemporal import at
 from support.guides import ROOT, Guide, blocks, mentioned, unknown_parts
 from support.qlib_data import workflow, write_data
+from support.recorders import model, qlib_files, write_run
 from support.strategies import Strategy
 
 from feature_store import FeatureStore, FeatureView
@@ -37,6 +38,7 @@ NOT_RUN = {
     "python3 -m venv": "installs from an index; .ci/run runs it on a clean checkout",
     "mlflow-timescale server": "serves until it is stopped; tests/cli/test_server.py runs it",
     "mlflow-timescale demo": "trains a model; tests/examples/test_demo.py runs it",
+    "mlflow-timescale drift from-qlib": "needs recorders; tests/drift/retrospect makes them",
     "mlflow-timescale drift repaired": "needs a late feature; test_planted_faults.py has one",
     "mlflow-timescale artifacts fetch": "needs a run; tests/artifacts/test_former_versions.py",
     "mlflow-timescale artifacts history": "needs a run; tests/artifacts/test_former_versions.py",
@@ -392,6 +394,20 @@ def test_the_guide_to_qlib(guide: Callable[..., Guide], monkeypatch: pytest.Monk
     assert columns == [("feature", "momentum_5d"), ("feature", "std_10d"), ("label", "LABEL0")]
 
 
+def test_the_guide_to_postmortems(guide: Callable[..., Guide], tmp_path: Path) -> None:
+    write_run(tmp_path / "mlruns", "momentum v1", qlib_files(11))
+    write_run(tmp_path / "mlruns", "gbm", qlib_files(0, after=None))
+    scores, labels = model(11)
+    names = ["trade_date", "ticker", "y_pred", "fwd_ret"]
+    (tmp_path / "tables" / "gbm").mkdir(parents=True)
+    table = scores.join(labels).reset_index().set_axis(names, axis=1)
+    table.to_parquet(tmp_path / "tables" / "gbm" / "table.parquet")
+    prices = (1 + labels["LABEL0"].unstack()).cumprod().stack().rename("close").reset_index()
+    prices.to_csv(tmp_path / "prices.csv", index=False)
+    guide("docs/postmortem.md").run()
+    assert (tmp_path / "decay.html").stat().st_size > 10_000
+
+
 def test_the_guide_to_skew(guide: Callable[..., Guide]) -> None:
     guide("docs/skew.md").run()
 
@@ -401,6 +417,8 @@ def test_the_guide_to_skew(guide: Callable[..., Guide]) -> None:
     [
         "docs/backup.md",
         "docs/bringing-runs.md",
+        "docs/from-neptune.md",
+        "docs/integrations.md",
         "docs/outages.md",
         "docs/sharing-a-database.md",
     ],

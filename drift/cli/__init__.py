@@ -15,6 +15,7 @@ COMMANDS = {
     "alerts": "drift.cli.alerts:alerts",
     "backfill": "drift.cli.sessions:backfill",
     "forget": "drift.cli.forgetting:forget",
+    "from-qlib": "drift.cli.retrospects:from_qlib",
     "onset": "drift.cli.incident_onset:onset",
     "record": "drift.cli.recording:record",
     "repaired": "drift.cli.alerts:repaired",

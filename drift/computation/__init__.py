@@ -16,4 +16,5 @@ __all__ = [
     "provisional",
     "reference_fit",
     "served_version",
+    "session_values",
 ]

@@ -273,18 +273,7 @@ def of_series(series: SessionSeries, start: int) -> Iterator[Value]:
     """Moving averages, CUSUM, rolling Sharpe, and what came in of what was due, from session number
     `start` on.
     """
-    due = np.isfinite(series.ic)
-    arrays = {
-        "ic_5d_avg": np.where(due, ic.moving_average(series.ic, 5), np.nan),
-        "ic_60d_avg": np.where(due, ic.moving_average(series.ic, 60), np.nan),
-        "ic_cusum": CUSUM.of(series.ic, series.levels),
-        "strategy_return": series.returns,
-        "drawdown": _drawdown(series.returns),
-    }
-    for window in SHARPE_WINDOWS:
-        name = f"sharpe_{window}d"
-        arrays[name] = sharpe.rolling(series.returns, window, series.periods_per_year)
-    for metric, array in arrays.items():
+    for metric, array in derived_arrays(series).items():
         for index in range(start, len(array)):
             follows_ic = metric.startswith("ic") and not np.isfinite(series.ic[index])
             missing = "no_ic" if follows_ic else "not_enough"
@@ -292,6 +281,23 @@ def of_series(series: SessionSeries, start: int) -> Iterator[Value]:
     yield from _arrived(series, start)
     yield from _fewer_signals(series, start)
     yield from _gaps(series, start)
+
+
+def derived_arrays(series: SessionSeries) -> dict[str, Floats]:
+    """Moving averages and CUSUM of the IC, rolling Sharpe ratios and drawdown, by metric."""
+    due = np.isfinite(series.ic)
+    windows = {
+        f"sharpe_{window}d": sharpe.rolling(series.returns, window, series.periods_per_year)
+        for window in SHARPE_WINDOWS
+    }
+    return {
+        "ic_5d_avg": np.where(due, ic.moving_average(series.ic, 5), np.nan),
+        "ic_60d_avg": np.where(due, ic.moving_average(series.ic, 60), np.nan),
+        "ic_cusum": CUSUM.of(series.ic, series.levels),
+        "strategy_return": series.returns,
+        "drawdown": _drawdown(series.returns),
+        **windows,
+    }
 
 
 def _fewer_signals(series: SessionSeries, start: int) -> Iterator[Value]:

@@ -12,13 +12,12 @@ from ..alerts import lifecycle
 from ..alerts.rules import SEVERITIES
 from ..computation.history import History
 from ..inputs import feature_values
-from ..metrics import cusum
 from ..results import values
 from ..results.references import References
 from ..strategies import Strategy
 from . import movers, nearby
 from .conclusions import decisions, reading
-from .onset import Decay
+from .onset import Decay, fall
 
 _queries = load("incidents")
 BEFORE = 10  # sessions before the interval of the onset in which its cause may have begun
@@ -49,18 +48,7 @@ def read_decay(conn: Connection, strategy: Strategy) -> Decay | None:
 def _fall(conn: Connection, strategy: Strategy) -> Decay | None:
     """The change point alone."""
     history = History.read(conn, strategy, References(conn, strategy.strategy_id))
-    judged = [i for i, level in enumerate(history.levels) if level is not None]
-    if not judged:
-        return None
-    level = history.levels[judged[-1]]
-    first = next(i for i in judged if history.levels[i] == level)
-    ics = history.of("ic")[first:]
-    onset = cusum.onset(ics, level) if level else None
-    if onset is None or level is None:
-        return None
-    sessions = tuple(history.sessions[first:])
-    ic = tuple(ics.tolist())
-    return Decay(strategy.strategy_id, onset, sessions, ics=ic, level=level.mean)
+    return fall(strategy.strategy_id, history.sessions, history.of("ic"), history.levels)
 
 
 def _features(conn: Connection, strategy: Strategy, start: date, end: date) -> list[str]:

@@ -9,10 +9,11 @@ from itertools import groupby
 from typing import Any
 
 from ..metrics import cusum
+from ..metrics.arrays import Floats
 from ..skew.sentences import counted
 from .text import aligned
 
-__all__ = ["KINDS", "Decay", "Mover", "NearbyChange", "of_kind"]
+__all__ = ["KINDS", "Decay", "Mover", "NearbyChange", "fall", "of_kind"]
 
 # What may change near an onset, those that explain a fall best first; and how a reading begins.
 KINDS = {
@@ -169,6 +170,42 @@ class Decay:
     def lines(self) -> list[str]:
         """The answer as text."""
         return list(_lines(self))
+
+
+def fall(
+    strategy_id: str,
+    sessions: Sequence[date],
+    ics: Floats,
+    levels: Sequence[cusum.Baseline | None],
+) -> Decay | None:
+    """The latest fall of the IC below the level that judges it now, without what is around it.
+
+    Parameters
+    ----------
+    strategy_id
+        The strategy, or the model, that the answer is about.
+    sessions
+        In order.
+    ics
+        The IC of each session, shape (sessions,), NaN where there is none.
+    levels
+        The accepted level that judges each session; None where none does.
+
+    Returns
+    -------
+    Decay
+        Its sessions begin with the first one that the level judges; None without a level or a fall.
+    """
+    judged = [i for i, level in enumerate(levels) if level is not None]
+    if not judged:
+        return None
+    level = levels[judged[-1]]
+    first = next(i for i in judged if levels[i] == level)
+    onset = cusum.onset(ics[first:], level) if level else None
+    if onset is None or level is None:
+        return None
+    later = tuple(sessions[first:])
+    return Decay(strategy_id, onset, later, ics=tuple(ics[first:].tolist()), level=level.mean)
 
 
 def _mover(mover: Mover) -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from .arrays import Floats
 from .labels import require_same
+from .ranks import average_ranks
 
-__all__ = ["rank_weights", "turnover"]
+__all__ = ["rank_return", "rank_weights", "turnover"]
 
 
 def rank_weights(signals: ArrayLike) -> Floats:
@@ -24,7 +24,8 @@ def rank_weights(signals: ArrayLike) -> Floats:
     known = np.isfinite(values)
     weights = np.zeros(values.shape)
     if known.sum() > 1:
-        ranks = stats.rankdata(values[known])
+        order = np.argsort(values[known], kind="stable")
+        ranks = average_ranks(values[known][order], order)
         ranks -= ranks.mean()
         size = np.abs(ranks).sum()
         weights[known] = ranks / size if size else 0.0
@@ -45,3 +46,28 @@ def turnover(before: ArrayLike, now: ArrayLike) -> float:
     if not old.any() or not new.any():
         return float("nan")
     return float(np.abs(new - old).sum() / 2)
+
+
+def rank_return(signals: ArrayLike, returns: ArrayLike) -> float:
+    """The return of a rank book, of the names with a signal and a return; NaN without a book.
+
+    Parameters
+    ----------
+    signals, returns
+        Of the same names, shape (names,); NaN or infinite where missing.
+
+    Returns
+    -------
+    float
+        As a fraction of the book's size, long and short together.
+
+    Examples
+    --------
+    >>> rank_return([0.1, 0.3, 0.2, np.nan], [-0.01, 0.03, 0.07, 0.5])
+    0.02
+    """
+    require_same(signals=signals, returns=returns)
+    a, b = np.asarray(signals, dtype=np.float64), np.asarray(returns, dtype=np.float64)
+    both = np.isfinite(a) & np.isfinite(b)
+    weights = rank_weights(a[both])
+    return float(weights @ b[both]) if weights.any() else float("nan")

@@ -34,6 +34,7 @@ COMMANDS = {
     "incident": "drift.cli.incident:incident",
     "migrate": "mlflow_timescale.cli.migrate:migrate",
     "pack": "mlflow_timescale.cli.pack:pack",
+    "postmortem": "drift.cli.retrospects:postmortem",
     "qlib": "mlflow_timescale.cli.qlib:qlib",
     "registry": "mlflow_timescale.cli.registry:registry",
     "release": "mlflow_timescale.cli.adopt:release",

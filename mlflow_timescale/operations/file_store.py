@@ -105,13 +105,13 @@ def build_view(
     """
     view = _View(root, note, known or {}, taken=taken)
     view.unread = {} if unread is None else unread
-    experiments = [*_folders(source), *_folders(source / TRASH)]
+    experiments = [*folders(source), *folders(source / TRASH)]
     experiments = [path for path in experiments if path.name not in (TRASH, MODELS)]
     if not any((path / META).exists() for path in experiments) and not (source / MODELS).is_dir():
         raise FileStoreError(f"{source} holds no experiment of a file store")
     for path in experiments:
         _add_experiment(view, path)
-    for path in _folders(source / MODELS):
+    for path in folders(source / MODELS):
         _add_registered_model(view, path)
     return view.marks
 
@@ -138,7 +138,7 @@ def _add_experiment(view: _View, path: Path) -> None:
         (target / TAGS / OLD_ID).write_text(path.name, encoding="utf-8")
     for each in ("datasets", "traces", MODELS):
         _link_folder(view, path / each, target / each)
-    for run in _folders(path):
+    for run in folders(path):
         if run.name not in RESERVED:
             _add_run(view, run, target)
 
@@ -211,7 +211,7 @@ def _add_registered_model(view: _View, path: Path) -> None:
     target = view.root / MODELS / path.name
     target.mkdir(parents=True)
     _link(path / META, target / META)
-    for each in _folders(path):
+    for each in folders(path):
         if each.name.startswith("version-"):
             meta = _meta(view, each, "model version")
             if meta is None:
@@ -232,10 +232,10 @@ def _add_registered_model(view: _View, path: Path) -> None:
 def _meta(view: _View, path: Path, kind: str) -> dict[str, Any] | None:
     """The meta of an entity; None, with a note, where it cannot be read."""
     try:
-        meta = _read_meta(path / META, path)
+        meta = read_meta(path / META, path)
     except (OSError, ValueError, yaml.YAMLError) as exc:
         reason = " ".join(str(exc).split())
-        below = len(_folders(path)) if kind == "experiment" else 0
+        below = len(folders(path)) if kind == "experiment" else 0
         more = f", with {below} folders below it" if below else ""
         view.note(f"{path}: left out: the {kind} has no readable {META}{more}: {reason}")
         return None
@@ -271,8 +271,11 @@ def load_meta(text: str) -> Any:
         raise Hostile("it is nested too deeply") from exc
 
 
-def _read_meta(path: Path, folder: Path) -> Any:
-    """The content of a YAML file below a folder."""
+def read_meta(path: Path, folder: Path) -> Any:
+    """The content of a YAML file below a folder.
+
+    Raises OSError, ValueError or YAMLError where it cannot be read, Hostile for a link out of it.
+    """
     if not _is_plain(path, folder):
         raise Hostile("it is no file of its folder")
     return load_meta(path.read_text(encoding="utf-8"))
@@ -299,7 +302,7 @@ def _report_broken_yaml(view: _View, folder: Path) -> None:
         if "artifacts" in path.relative_to(folder).parts:
             continue
         try:
-            content = _read_meta(path, folder)
+            content = read_meta(path, folder)
         except Hostile as exc:
             raise Hostile(f"{path.name}: {exc}") from exc
         except (OSError, ValueError, yaml.YAMLError) as exc:
@@ -393,7 +396,8 @@ def _link(path: Path, place: Path) -> None:
         (shutil.copytree if path.is_dir() else shutil.copyfile)(path, place)
 
 
-def _folders(path: Path) -> list[Path]:
+def folders(path: Path) -> list[Path]:
+    """The folders of a folder, sorted; none where it is no folder."""
     return sorted(each for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
 
 

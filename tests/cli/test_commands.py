@@ -43,6 +43,7 @@ WITHOUT_JSON = {
 }
 # Options of one name that mean two things, and why.
 NOT_SHARED = {
+    "--entity": "`postmortem` names a column by it, all others entities",
     "--feature-version": "one version is written, many can be read",
     "--host": "-h belongs to MLflow's command on `server`, and to help elsewhere",
     "--port": "-p belongs to MLflow's command on `server`",

@@ -36,6 +36,7 @@ COMMANDS = {
     "drift alerts": [],
     "drift backfill": DAYS,
     "drift forget": ["--before", "2024-01-02"],
+    "drift from-qlib": ["alpha158"],
     "drift onset": [],
     "drift record": ["returns", FILE],
     "drift report": ["-o", NEW],
@@ -93,7 +94,7 @@ COMMANDS = {
 
 
 # Commands that need no server.
-OFFLINE = {"spool status"}
+OFFLINE = {"postmortem", "spool status"}
 
 
 class Answer(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import date, datetime, time
 from functools import cached_property
 from typing import Any
 
@@ -342,7 +342,8 @@ def _flat(dtype: np.dtype[Any], data: Any, size: int) -> Array:
 
 def _dtype(node: Node) -> np.dtype[Any]:
     """A type of numbers, times or objects, by its name; others are refused."""
-    name, state = str(node.arguments[0]), node.state or ()
+    name = str(node.arguments[0])
+    state: tuple[Any, ...] = node.state or ()
     if name in ("O8", "O", "O4"):
         return np.dtype(object)
     order = state[1] if len(state) > 1 and state[1] in ("<", ">") else "="
@@ -399,9 +400,9 @@ def _scalar(value: Any) -> Any:
         return date(content[0] * 256 + content[1], content[2], content[3])
     if name == "datetime" and len(arguments) == 1:
         content = _bytes(arguments[0])
-        year, micros = content[0] * 256 + content[1], int.from_bytes(content[7:10], "big")
-        moment = datetime(year, *content[2:7], micros, tzinfo=timezone.utc)
-        return moment.replace(tzinfo=None)  # as local as it was written
+        day = date(content[0] * 256 + content[1], content[2], content[3])
+        micros = int.from_bytes(content[7:10], "big")
+        return datetime.combine(day, time(content[4], content[5], content[6], micros))
     if name == "_unpickle_timestamp" and arguments[2] is None:
         unit = _RESOLUTIONS[arguments[3] if len(arguments) > 3 else 10]
         return np.array([arguments[0]], dtype=f"M8[{unit}]").astype("M8[us]")[0].item()

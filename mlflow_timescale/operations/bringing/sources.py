@@ -128,7 +128,7 @@ def _of_this_schema(url: str, scratch: Path, on_note: Note) -> str:
     """The URI itself, or of an upgraded copy of a sqlite file that an older MLflow wrote."""
     if not url.startswith("sqlite") or not (name := make_url(url).database):
         return url
-    engine = mlflow_db.create_sqlalchemy_engine(_read_only(url))
+    engine = mlflow_db.create_sqlalchemy_engine(read_only_url(url))
     try:
         if not is_older(engine):
             return url
@@ -145,7 +145,7 @@ def _reading(url: str) -> Iterator[Rows]:
     """A connection to the source that sees one snapshot of it."""
     with ExitStack() as until_done:
         try:
-            engine = mlflow_db.create_sqlalchemy_engine(_read_only(url))
+            engine = mlflow_db.create_sqlalchemy_engine(read_only_url(url))
             until_done.callback(engine.dispose)
             require_this_schema(engine, url)
             rows = until_done.enter_context(engine.connect())
@@ -162,12 +162,12 @@ def _reading(url: str) -> Iterator[Rows]:
         yield rows
 
 
-def _read_only(url: str) -> str:
+def read_only_url(url: str) -> str:
     """The URL under which sqlite opens a file for reading only.
 
-    >>> _read_only("sqlite:////data/mlflow.db")
+    >>> read_only_url("sqlite:////data/mlflow.db")
     'sqlite:///file:/data/mlflow.db?mode=ro&uri=true'
-    >>> _read_only("postgresql://host/mlflow")
+    >>> read_only_url("postgresql://host/mlflow")
     'postgresql://host/mlflow'
     """
     if not url.startswith("sqlite"):
@@ -228,7 +228,7 @@ def _without_orphans(url: str, scratch: Path, on_note: Note) -> str:
     """
     if not url.startswith("sqlite") or not (name := make_url(url).database):
         return url
-    engine = mlflow_db.create_sqlalchemy_engine(_read_only(url))
+    engine = mlflow_db.create_sqlalchemy_engine(read_only_url(url))
     try:
         with engine.connect() as rows:
             if not rows.exec_driver_sql(_sqlite.orphans.as_string()).first():

@@ -1,0 +1,247 @@
+"""What became of all models: as rows, as lines, and as JSON; the worst first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..alerts.lifecycle import Episode
+from ..metrics.arrays import Floats
+from ..skew.sentences import counted
+from .judging import NEWEST, STATES, Judged, Terms
+from .recorders import Outcome, title
+
+__all__ = ["HEADER", "Retrospect"]
+
+HEADER = (
+    *("model", "state", "decays since", "sessions", "to", "mean IC", "reference IC", "newest IC"),
+    *("Sharpe", "PSI of limit", "open alerts"),
+)
+SERIES = ("ic", "ic_60d_avg", "ic_cusum", "psi", "strategy_return", "sharpe_60d")
+_NAMED = 3  # models that the headline names
+_WORDS = {
+    "decayed": ("has decayed", "have decayed"),
+    "suspected": ("is suspected to decay", "are suspected to decay"),
+    "alert": ("has an open alert", "have an open alert"),
+    "recovered": ("fell and is back", "fell and are back"),
+    "no skill": ("had no skill in its reference", "had no skill in their references"),
+    "healthy": ("is healthy", "are healthy"),
+    "too short": ("is too short to judge", "are too short to judge"),
+}
+
+
+@dataclass(frozen=True)
+class Retrospect:
+    """The models of a source.
+
+    Attributes
+    ----------
+    source
+        What was read, without secrets.
+    outcomes
+        Of every run.
+    terms
+        By what they were judged.
+    """
+
+    source: str
+    outcomes: tuple[Outcome, ...]
+    terms: Terms
+
+    @cached_property
+    def judged(self) -> list[tuple[Outcome, Judged]]:
+        """The models that were judged: by state, and what lost most IC first."""
+        found = [(o, o.judged) for o in self.outcomes if o.judged is not None]
+        return sorted(found, key=lambda p: (STATES.index(p[1].state), -p[1].lost, p[1].name))
+
+    @cached_property
+    def left_out(self) -> list[Outcome]:
+        """The runs that were not."""
+        return [outcome for outcome in self.outcomes if outcome.judged is None]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Models by state, without empty ones."""
+        found = Counter(judged.state for _, judged in self.judged)
+        return {state: found[state] for state in STATES if found[state]}
+
+    @property
+    def is_alarming(self) -> bool:
+        """Whether a model has decayed, is suspected to, or has an open alert."""
+        return any(judged.state in STATES[:3] for _, judged in self.judged)
+
+    @property
+    def headline(self) -> str:
+        """Which models decayed, and since when, in a sentence or two."""
+        if not self.judged:
+            return f"No model could be judged: {counted(len(self.left_out), 'run')} left out."
+        total = len(self.judged)
+        fallen = [judged for _, judged in self.judged if judged.state == "decayed"]
+        if not fallen:
+            return f"None of {counted(total, 'model')} has decayed. {self._others()}".strip()
+        named = ", ".join(f"{j.name} since {j.decay.first}" for j in fallen[:_NAMED] if j.decay)
+        more = f" and {len(fallen) - _NAMED} more" if len(fallen) > _NAMED else ""
+        verb = _WORDS["decayed"][len(fallen) > 1]
+        text = f"{len(fallen)} of {counted(total, 'model')} {verb}: {named}{more}."
+        return f"{text} {self._others()}".strip()
+
+    def _others(self) -> str:
+        parts = [
+            f"{number} {_WORDS[state][number > 1]}"
+            for state, number in self.counts.items()
+            if state != "decayed"
+        ]
+        if self.left_out:
+            parts.append(f"{counted(len(self.left_out), 'run')} left out")
+        return f"{', '.join(parts)}." if parts else ""
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """A row for each model, in the order of `HEADER`."""
+        for outcome, judged in self.judged:
+            yield (
+                self.label(outcome, judged),
+                judged.state,
+                since(judged),
+                len(judged.sessions),
+                judged.sessions[-1],
+                rounded(judged.summary.mean),
+                rounded(judged.level.mean if judged.level else None),
+                rounded(judged.newest_ic),
+                rounded(judged.sharpe, 2),
+                rounded(judged.last("psi_ratio"), 2),
+                alerts_text(judged.open_alerts),
+            )
+
+    @cached_property
+    def _repeated(self) -> set[str]:
+        names = Counter(judged.name for _, judged in self.judged)
+        return {name for name, number in names.items() if number > 1}
+
+    def label(self, outcome: Outcome, judged: Judged) -> str:
+        """The name of a model, with its experiment or run where another one has the name."""
+        text = judged.name
+        if len({o.run.experiment for o in self.outcomes}) > 1:
+            text = f"{outcome.run.experiment}/{text}"
+        if judged.name in self._repeated:
+            text = f"{text} ({outcome.run.run_id[:8]})"
+        return text
+
+    def notes(self) -> Iterator[str]:
+        """What was done to the data of each model, and what was left out, a line each."""
+        for outcome, judged in self.judged:
+            for note in judged.notes:
+                yield f"{self.label(outcome, judged)}: {note}"
+        for outcome in self.left_out:
+            run = outcome.run
+            yield f"{title(run)} ({run.experiment}, {run.run_id[:8]}): left out: {outcome.reason}"
+
+    def conditions(self) -> str:
+        """By what the models were judged, in words."""
+        return (
+            f"Judged by the rules {self.terms.rules} against the first {self.terms.reference} "
+            f"sessions with an IC (rank IC, {self.terms.min_n} names at least); newest: the last "
+            f"{NEWEST} sessions; Sharpe: a long-short book that is linear in the ranks, earning "
+            f"the labels, {self.terms.periods_per_year:g} periods a year, without costs. In a year "
+            "4% of healthy models seem decayed (CUSUM of the IC above 12), 28% suspected (above 8)."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, for JSON, with the values of each session."""
+        return {
+            "source": self.source,
+            "headline": self.headline,
+            "counts": self.counts,
+            "terms": self.terms,
+            "models": [_model(outcome, judged) for outcome, judged in self.judged],
+            "left_out": [
+                {**_identity(outcome), "reason": outcome.reason} for outcome in self.left_out
+            ],
+        }
+
+
+def since(judged: Judged) -> str:
+    """The first session of the fall with its 95% interval; "" without one."""
+    if judged.decay is None:
+        return ""
+    low, high = judged.decay.interval
+    back = f", back {judged.decay.recovered}" if judged.decay.recovered else ""
+    return f"{judged.decay.first} [{low}, {high}]{back}"
+
+
+def alerts_text(alerts: Sequence[Episode]) -> str:
+    """Open alerts with their sessions, the worst first."""
+    return ", ".join(f"{alert.rule.name} {alert.opened}" for alert in alerts)
+
+
+def rounded(value: float | None, digits: int = 4) -> float | None:
+    """A number for a table; None where there is none."""
+    return None if value is None or not np.isfinite(value) else round(value, digits)
+
+
+def _identity(outcome: Outcome) -> dict[str, Any]:
+    run = outcome.run
+    started = datetime.fromtimestamp(run.started / 1000, timezone.utc) if run.started else None
+    return {
+        "run_id": run.run_id,
+        "model": title(run),
+        "experiment": run.experiment,
+        "started": started,
+    }
+
+
+def _model(outcome: Outcome, judged: Judged) -> dict[str, Any]:
+    decay, level = judged.decay, judged.level
+    return {
+        **_identity(outcome),
+        "state": judged.state,
+        "sessions": len(judged.sessions),
+        "start": judged.sessions[0],
+        "end": judged.sessions[-1],
+        "horizon": judged.horizon,
+        "horizon_from": judged.horizon_from,
+        "ic_mean": judged.summary.mean,
+        "ic_t_newey_west": judged.summary.t_newey_west,
+        "ic_newest": judged.newest_ic,
+        "reference": judged.reference,
+        "ic_reference": level.mean if level else None,
+        "sharpe": judged.sharpe,
+        "psi": judged.last("psi"),
+        "psi_ratio": judged.last("psi_ratio"),
+        "decay": decay
+        and {
+            "onset": decay.first,
+            "low": decay.interval[0],
+            "high": decay.interval[1],
+            "alarm": decay.seen,
+            "recovered": decay.recovered,
+            "before": decay.onset.before,
+            "after": decay.onset.after,
+        },
+        "alerts": [
+            {
+                "rule": alert.rule.name,
+                "severity": alert.rule.severity,
+                "opened": alert.opened,
+                "resolved": alert.resolved,
+                "value": alert.value,
+                "action": alert.rule.action,
+            }
+            for alert in judged.alerts
+            if not alert.inhibited
+        ],
+        "notes": list(judged.notes),
+        "series": {
+            "session": list(judged.sessions),
+            **{name: _nullable(judged.values[name]) for name in SERIES},
+        },
+    }
+
+
+def _nullable(values: Floats) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]

@@ -1,0 +1,108 @@
+"""Where the artifacts of a run are: a folder, or a repository of MLflow's. Files are only read."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow_timescale.common.frames import DecodesToTooMuch, decoded_limit
+
+from .panels import Unusable
+
+__all__ = ["Place"]
+
+_DEEPEST = 2  # levels of folders in which tables are looked for
+
+
+@dataclass(frozen=True)
+class Place:
+    """The artifacts of a run.
+
+    Attributes
+    ----------
+    location
+        A folder, or the URI of a repository.
+    tracking_uri
+        The database that `timescaledb-artifacts:` locations belong to.
+    """
+
+    location: Path | str
+    tracking_uri: str | None = None
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; None if there is none of that name.
+
+        Raises Unusable where it cannot be read, DecodesToTooMuch where it is too large.
+        """
+        if isinstance(self.location, Path):
+            return _content(self.location / name)
+        repository = self._repository()
+        try:
+            if not any(file.path == name for file in self._listed(_parent(name))):
+                return None
+            if hasattr(repository, "read"):
+                return bytes(repository.read(name))
+            with tempfile.TemporaryDirectory() as scratch:
+                return _content(Path(repository.download_artifacts(name, scratch)))
+        except OSError as exc:
+            raise Unusable(f"{name} cannot be read: {exc}") from exc
+
+    def names(self) -> list[str]:
+        """The files, by their paths, in the upper folders."""
+        if isinstance(self.location, Path):
+            return sorted(_below(self.location, ""))
+        return sorted(self._walked("", _DEEPEST))
+
+    def _walked(self, folder: str, levels: int) -> Iterator[str]:
+        for file in self._listed(folder):
+            if not file.is_dir:
+                yield str(file.path)
+            elif levels > 1:
+                yield from self._walked(file.path, levels - 1)
+
+    def _listed(self, folder: str) -> list[Any]:
+        """The entries of a folder; raises Unusable where the repository cannot be reached."""
+        try:
+            return list(self._repository().list_artifacts(folder or None))
+        except Exception as exc:  # of any library behind a repository
+            reason = " ".join(str(exc).split())[:200]
+            raise Unusable(f"its artifacts at {self.location} cannot be listed: {reason}") from exc
+
+    def _repository(self) -> Any:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        try:
+            return get_artifact_repository(str(self.location), tracking_uri=self.tracking_uri)
+        except Exception as exc:  # a scheme without its library, a server that is not there
+            reason = " ".join(str(exc).split())[:200]
+            raise Unusable(f"its artifacts at {self.location} cannot be opened: {reason}") from exc
+
+
+def _parent(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _content(path: Path) -> bytes | None:
+    """The bytes of a regular file: a pipe would never end."""
+    if not path.is_file():
+        return None
+    size = path.stat().st_size
+    if size > decoded_limit(size):
+        raise DecodesToTooMuch(f"{path.name} has {size:,} bytes: more than is read")
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise Unusable(f"{path.name} cannot be read: {exc.strerror or exc}") from exc
+
+
+def _below(root: Path, folder: str, levels: int = _DEEPEST) -> Iterator[str]:
+    here = root / folder
+    for path in sorted(here.iterdir()) if here.is_dir() else ():
+        name = f"{folder}/{path.name}".lstrip("/")
+        if path.is_file():
+            yield name
+        elif levels > 1 and path.is_dir():
+            yield from _below(root, name, levels - 1)

@@ -1,0 +1,267 @@
+"""Tables of any kind as columns with labels: pickled frames, Parquet, CSV, `mlflow.log_table`.
+
+Names of columns are given, or guessed from the usual ones. What was taken is a note; where nothing
+fits, the error lists the columns that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mlflow_timescale.common.frames import Columns as Batch
+from mlflow_timescale.common.frames import Frame, InvalidFrame, Labels, read_pickled_frame
+
+from ..metrics.arrays import Floats
+from .panels import Cells, Unusable, make_cells
+
+__all__ = ["TABLES", "Names", "cells_of", "forward_returns", "read_table"]
+
+TABLES = (".parquet", ".csv", ".json", ".csv.gz")
+PICKLES = (".pkl", ".pickle")
+GUESSES: Mapping[str, tuple[str, ...]] = {
+    "time": (
+        *("datetime", "date", "session", "tradedate", "signaltime", "eventtime", "timestamp"),
+        *("time", "day", "asof"),
+    ),
+    "entity": (
+        *("instrument", "entitykey", "entity", "symbol", "ticker", "asset", "stock", "secid"),
+        *("security", "permno", "isin", "code", "name", "id"),
+    ),
+    "score": (
+        *("score", "signal", "prediction", "predictions", "pred", "ypred", "yhat", "forecast"),
+        *("factor", "alpha"),
+    ),
+    "label": (
+        *("label", "label0", "forwardreturn", "fwdreturn", "fwdret", "return", "returns", "ret"),
+        *("target", "ytrue", "realized", "actual", "y"),
+    ),
+    "price": ("adjclose", "adjustedclose", "close", "price", "pxlast", "last", "settle"),
+}
+
+
+@dataclass(frozen=True)
+class Names:
+    """The columns that were named; None for those that are guessed."""
+
+    entity: str | None = None
+    time: str | None = None
+    score: str | None = None
+    label: str | None = None
+    price: str | None = None
+
+    @property
+    def texts(self) -> set[str]:
+        """Columns of a CSV file that are read as they are written: 000001 is a name."""
+        spelt = {form(name) for name in GUESSES["entity"] for form in (str, str.title, str.upper)}
+        return spelt | ({self.entity} if self.entity else set())
+
+
+def read_table(data: bytes, name: str, names: Names) -> dict[str, Labels]:
+    """The columns of a file by their names; of a pickled frame the levels of its index, too.
+
+    Parameters
+    ----------
+    data
+        The content of the file.
+    name
+        Its name: the end of it is its format.
+    names
+        The columns that were named.
+
+    Raises
+    ------
+    InvalidFrame
+        It cannot be read, or is refused.
+    """
+    low = name.lower()
+    if low.endswith(PICKLES):
+        return _of_pickle(data, name)
+    if low.endswith(".json"):
+        return _of_batch(Frame(_of_json(data, name)).columns())
+    if not low.endswith(TABLES):
+        raise InvalidFrame(f"{name} is no table: give one of {', '.join((*TABLES, *PICKLES))}")
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, PurePosixPath(name).name)
+        path.write_bytes(data)
+        try:
+            return _of_batch(Frame(path, text=names.texts).columns())
+        except InvalidFrame as exc:
+            raise InvalidFrame(str(exc).replace(f"{scratch}/", "")) from exc
+
+
+def cells_of(
+    table: Mapping[str, Labels], role: str, names: Names, what: str
+) -> tuple[Cells, list[str]]:
+    """The cells of a column, and how it was found.
+
+    Parameters
+    ----------
+    table
+        As `read_table` returns it.
+    role
+        "score", "label" or "price".
+    names
+        The columns that were named.
+    what
+        The file, for errors.
+
+    Raises
+    ------
+    Unusable
+        A column is not there, or cannot be used; the message lists those that are.
+    """
+    time = _column(table, "time", names, what, set())
+    entity = _column(table, "entity", names, what, {time})
+    value = _column(table, role, names, what, {time, entity})
+    notes = [f"{what}: time={time}, entity={entity}, {role}={value}"]
+    if role == "label" and names.label is None and "score" not in map(_plain, table):
+        others = [c for c in table if c not in (time, entity, value) and _is_number(table[c])]
+        if others:
+            text = ", ".join(others[:5])
+            notes.append(f"{what} has several columns of numbers: {value} is taken, not {text}")
+    cells = make_cells(table[time], table[entity], table[value], f"{role} {value!r}")
+    return cells, notes
+
+
+def forward_returns(prices: Cells, horizon: int) -> Cells:
+    """Labels from prices: from each session's price to that of `horizon` sessions later.
+
+    Parameters
+    ----------
+    prices
+        Prices by session and name; one that is not positive is missing.
+    horizon
+        Sessions of the prices.
+
+    Examples
+    --------
+    >>> days = np.array(["2024-01-02", "2024-01-03", "2024-01-04"], dtype="M8[D]")
+    >>> cells = Cells(days, np.zeros(3, dtype=int), ("A",), np.array([10.0, 11.0, 22.0]))
+    >>> forward_returns(cells, 1).values.round(3).tolist()
+    [0.1, 1.0, nan]
+    """
+    sessions, rows = np.unique(prices.sessions, return_inverse=True)
+    columns, names = np.unique(prices.names, return_inverse=True)
+    matrix = np.full((len(sessions), len(columns)), np.nan)
+    matrix[rows, names] = np.where(prices.values > 0, prices.values, np.nan)
+    later = np.full_like(matrix, np.nan)
+    if horizon < len(sessions):
+        later[:-horizon] = matrix[horizon:]
+    values: Floats = (later / matrix - 1)[rows, names]
+    return Cells(prices.sessions, prices.names, prices.labels, values, prices.notes)
+
+
+def _column(
+    table: Mapping[str, Labels], role: str, names: Names, what: str, taken: set[str]
+) -> str:
+    """The name of the column of a role."""
+    given = getattr(names, role)
+    free = [name for name in table if name not in taken]
+    if given is not None:
+        if given not in table:
+            raise Unusable(f"{what} has no column {given!r}; it has {_listed(table)}")
+        return str(given)
+    for guess in GUESSES[role]:
+        if matching := [name for name in free if _plain(name) == guess]:
+            return matching[0]
+    if (by_kind := _by_kind(table, role, free)) is not None:
+        return by_kind
+    raise Unusable(
+        f"{what} has no column that looks like the {role}; name one with --{_OPTION[role]}: it has "
+        f"{_listed(table)}"
+    )
+
+
+_OPTION = {"time": "time", "entity": "entity", "score": "score", "label": "label", "price": "price"}
+
+
+def _by_kind(table: Mapping[str, Labels], role: str, free: Sequence[str]) -> str | None:
+    """The only column of a kind: of times, of texts, or of numbers."""
+    is_kind = {"time": _is_time, "entity": _is_text}.get(role, _is_number)
+    matching = [name for name in free if is_kind(table[name])]
+    if role == "score" and len(matching) > 1:
+        return None
+    if role == "label" and matching:  # qlib's may have several; they are named by their expressions
+        return matching[0]
+    return matching[0] if len(matching) == 1 else None
+
+
+def _is_time(labels: Labels) -> bool:
+    if labels.values.dtype.kind == "M":
+        return True
+    sample = next((value for value in labels.values.tolist() if value is not None), None)
+    return hasattr(sample, "isoformat")
+
+
+def _is_text(labels: Labels) -> bool:
+    return labels.values.dtype.kind == "O" and not _is_time(labels)
+
+
+def _is_number(labels: Labels) -> bool:
+    return not labels.unread and labels.values.dtype.kind in "iuf"
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def _listed(table: Mapping[str, Labels]) -> str:
+    return ", ".join([name or "(no name)" for name in table][:20]) or "no columns"
+
+
+def _of_pickle(data: bytes, name: str) -> dict[str, Labels]:
+    frame = read_pickled_frame(data, name)
+    columns: dict[str, Labels] = {}
+    for number, labels in enumerate((*frame.index, *frame.columns)):
+        label = labels.name or (f"level {number}" if number < len(frame.index) else "value")
+        columns[label if label not in columns else f"{label} {number}"] = labels
+    return columns
+
+
+def _of_json(data: bytes, name: str) -> dict[str, list[Any]]:
+    """The table of `mlflow.log_table`: the names of columns, and rows."""
+    try:
+        content = json.loads(data)
+        columns, rows = list(content["columns"]), list(content["data"])
+        if not all(isinstance(row, list) and len(row) == len(columns) for row in rows):
+            raise ValueError("a row has another length")
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise InvalidFrame(f"cannot read {name}: it is no table of mlflow.log_table") from exc
+    return {str(column): [row[i] for row in rows] for i, column in enumerate(columns)}
+
+
+def _of_batch(columns: Batch) -> dict[str, Labels]:
+    return {name: _labels(name, column, columns.zone(name)) for name, column in columns.items()}
+
+
+def _labels(name: str, column: Any, zone: str | None) -> Labels:
+    """An Arrow column, or one of objects."""
+    if isinstance(column, np.ndarray):
+        return Labels(name, column)
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        column = column.dictionary_encode()
+    if isinstance(column, pa.DictionaryArray):
+        codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        values = np.array([*column.dictionary.to_pylist(), None], dtype=object)[:-1]
+        return Labels(name, values, codes)
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        moments = column.cast(pa.timestamp("us", kind.tz if pa.types.is_timestamp(kind) else None))
+        return Labels(name, moments.to_numpy(zero_copy_only=False).astype("M8[us]"), None, zone)
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return Labels(name, _numeric(column))
+    return Labels(name, np.empty(0), unread=f"a column of {kind} is not read")
+
+
+def _numeric(column: pa.Array) -> Any:
+    if column.null_count or pa.types.is_boolean(column.type):
+        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return column.to_numpy(zero_copy_only=False)

@@ -1,0 +1,106 @@
+"""Judging one model from the contents of its files: what another process does.
+
+Nothing here imports MLflow, so that a process starts in a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from mlflow_timescale.db import Error
+
+from .judging import Judged, Terms, judge
+from .panels import Cells, join
+from .tables import Names, cells_of, forward_returns, read_table
+
+__all__ = ["FILES", "LABELS", "SCORES", "Request", "Task", "judge_task", "line_of"]
+
+SCORES, LABELS = "pred.pkl", "label.pkl"  # the artifacts of qlib's SignalRecord
+FILES = (SCORES, LABELS)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is read of each run, and by what it is judged.
+
+    Attributes
+    ----------
+    table
+        The artifact with the scores; None for `pred.pkl`, and else the table that is there.
+    names
+        The columns that were named.
+    prices
+        A file, or an artifact of each run, with prices; None to use labels.
+    terms
+        By what the models are judged.
+    """
+
+    table: str | None = None
+    names: Names = field(default_factory=Names)
+    prices: str | None = None
+    terms: Terms = field(default_factory=Terms)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a process needs to judge a run: the contents of its files, by their names."""
+
+    name: str
+    request: Request
+    scores: tuple[str, bytes]
+    labels: tuple[str, bytes] | None
+    prices: tuple[str, bytes] | None
+    horizon: tuple[int, str] | None
+
+
+def judge_task(task: Task) -> tuple[Judged | None, str]:
+    """What was found of a model, from the contents of its files alone; else None and the reason.
+
+    Parameters
+    ----------
+    task
+        The contents.
+    """
+    try:
+        scores, labels, notes = _cells(task)
+        terms = task.request.terms
+        if task.prices is not None:
+            terms = replace(terms, horizon=terms.horizon or 1)
+        judged = judge(task.name, join(scores, labels), terms, task.horizon)
+    except Error as exc:
+        return None, line_of(exc)
+    except (ValueError, ArithmeticError, MemoryError) as exc:
+        return None, f"it cannot be judged: {type(exc).__name__}: {line_of(exc)}"
+    return replace(judged, notes=(*notes, *judged.notes)), ""
+
+
+def _cells(task: Task) -> tuple[Cells, Cells, list[str]]:
+    """Scores and labels, and how their columns were found."""
+    names = task.request.names
+    table = read_table(task.scores[1], task.scores[0], names)
+    scores, notes = cells_of(table, "score", names, task.scores[0])
+    if task.prices is not None:
+        horizon = task.request.terms.horizon or 1
+        prices, found = cells_of(
+            read_table(task.prices[1], task.prices[0], names), "price", names, task.prices[0]
+        )
+        text = f"labels are returns over {horizon} session{'s' * (horizon > 1)} of the prices"
+        return scores, forward_returns(prices, horizon), _unusual([*notes, *found, text])
+    if task.labels is not None:
+        name, content = task.labels
+        labels, found = cells_of(read_table(content, name, names), "label", names, name)
+    else:
+        labels, found = cells_of(table, "label", names, task.scores[0])
+    return scores, labels, _unusual([*notes, *found])
+
+
+def _unusual(notes: Sequence[str]) -> list[str]:
+    """The notes without those on files of qlib whose times and names are called as qlib does."""
+    usual = tuple(f"{file}: time=datetime, entity=instrument, " for file in FILES)
+    return [note for note in notes if not note.startswith(usual)]
+
+
+def line_of(exc: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(str(exc).split())[:400]

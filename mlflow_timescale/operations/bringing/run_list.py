@@ -1,0 +1,318 @@
+"""The runs of any MLflow, and where their artifacts are now; for reading only.
+
+Unlike `sources`, this needs neither a schema of this MLflow nor a converter: a database of any
+version has the few columns that are read, and of a folder only metas, names and params are. So a
+folder of five thousand runs is listed in seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import yaml
+from sqlalchemy import Connection as Rows
+from sqlalchemy import column, create_engine, inspect, make_url, select, table
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
+
+from mlflow_timescale.common.errors import did_you_mean, first_of
+from mlflow_timescale.db.masking import without_secrets
+from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
+from mlflow_timescale.operations.bringing.sources import Note, read_only_url
+from mlflow_timescale.operations.file_store import META, RESERVED, folders, read_meta
+
+__all__ = ["ListedRun", "list_runs", "present_place"]
+
+PARAMS = re.compile(r"(^|\.)(label|horizon|class)$")  # which params of a run are read
+_NAME = "mlflow.runName"
+_SQLITE = ("mlflow.db", "mlruns.db")  # names of databases that lie in a folder
+_DEEPEST = 4  # levels of a folder without runs in which files are looked for
+_PROXIED = "mlflow-artifacts"
+_COLUMNS = ("run_uuid", "name", "experiment_id", "start_time", "artifact_uri", "lifecycle_stage")
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A run of a source.
+
+    Attributes
+    ----------
+    run_id, name, experiment
+        As MLflow has them; the name may be "".
+    started
+        Milliseconds since 1970; 0 where it is not known.
+    place
+        Where its artifacts are now: a folder, or a URI.
+    params
+        Those whose names match `PARAMS`.
+    """
+
+    run_id: str
+    name: str
+    experiment: str
+    started: int
+    place: Path | str
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+def list_runs(
+    source: str, note: Note, experiments: Sequence[str] = (), files: Iterable[str] = ()
+) -> list[ListedRun]:
+    """The active runs of a source, by the time of their start.
+
+    Parameters
+    ----------
+    source
+        A database URI, the file of a SQLite database, a folder of MLflow's file store, a folder
+        with either of them, or a folder whose folders hold the files.
+    note
+        Called with a line for everything that is left out.
+    experiments
+        Names of experiments; all by default.
+    files
+        Names of artifacts by which folders without MLflow's metas are recognised as runs.
+
+    Raises
+    ------
+    ImportFailed
+        The source cannot be read, or has no such experiment.
+    """
+    url, folder = _located(source)
+    if url is not None:
+        home = _home(url)
+        runs = list(_of_database(url, home, experiments))
+    elif folder is not None and _is_store(folder):
+        runs = list(_of_folder(folder, note, experiments))
+    else:
+        runs = list(_bare(Path(source.removeprefix("file://")), set(files)))
+        experiments = ()
+    if missing := sorted(set(experiments) - {run.experiment for run in runs}):
+        known = sorted({run.experiment for run in list_runs(source, lambda line: None)})
+        advice = did_you_mean(missing[0], known) or f"; there are: {first_of(known, 10) or 'none'}"
+        raise ImportFailed(f"no experiment {missing[0]!r} with runs{advice}")
+    return sorted(runs, key=lambda run: (run.started, run.run_id))
+
+
+def _located(source: str) -> tuple[str | None, Path | None]:
+    """The URL of a database, or a folder that exists."""
+    if "://" in source.removeprefix("file://") or source.startswith("timescaledb+embedded:"):
+        return source, None
+    path = Path(source.removeprefix("file://").removeprefix("file:"))
+    if path.is_file():
+        return f"sqlite:///{path.resolve()}", None
+    if not path.is_dir():
+        raise ImportFailed(
+            f"{without_secrets(source)} is neither a database URI, nor a folder, nor a SQLite file"
+        )
+    if _is_store(path):
+        return None, path.resolve()
+    for name in _SQLITE:
+        if (path / name).is_file():
+            return f"sqlite:///{(path / name).resolve()}", None
+    inner = path / "mlruns"
+    return None, (inner if inner.is_dir() else path).resolve()
+
+
+def _is_store(folder: Path) -> bool:
+    return any((each / META).is_file() for each in folders(folder)) or (folder / META).is_file()
+
+
+def _home(url: str) -> Path | None:
+    """The folder of a SQLite file, to which relative places of artifacts refer."""
+    if not url.startswith("sqlite"):
+        return None
+    name = make_url(url).database
+    if name and not Path(name).is_file():
+        raise ImportFailed(f"there is no file {name}")
+    return Path(name).resolve().parent if name else None
+
+
+def _of_database(url: str, home: Path | None, experiments: Sequence[str]) -> Iterator[ListedRun]:
+    with _reading(url) as rows:
+        names = set(inspect(rows).get_table_names())
+        if lacking := {"experiments", "runs"} - names:
+            raise ImportFailed(f"there are no MLflow tables in the source ({min(lacking)} lacks)")
+        texts = _texts(rows, names)
+        for run in rows.execute(_statement(experiments)):
+            own = texts.get(run.run_uuid, {})
+            yield ListedRun(
+                run.run_uuid,
+                run.run_name or own.pop(_NAME, ""),
+                run.experiment_name,
+                int(run.start_time or 0),
+                present_place(run.artifact_uri or "", home, run.run_uuid),
+                {key: value for key, value in own.items() if PARAMS.search(key)},
+            )
+
+
+def _statement(experiments: Sequence[str]) -> Any:
+    runs = table("runs", *map(column, _COLUMNS))
+    parents = table("experiments", *map(column, ("experiment_id", "name", "lifecycle_stage")))
+    statement = (
+        select(
+            runs.c.run_uuid,
+            runs.c.name.label("run_name"),
+            parents.c.name.label("experiment_name"),
+            runs.c.start_time,
+            runs.c.artifact_uri,
+        )
+        .join_from(runs, parents, runs.c.experiment_id == parents.c.experiment_id)
+        .where(runs.c.lifecycle_stage == "active", parents.c.lifecycle_stage == "active")
+    )
+    return statement.where(parents.c.name.in_(experiments)) if experiments else statement
+
+
+def _texts(rows: Rows, tables: set[str]) -> dict[str, dict[str, str]]:
+    """Names of runs in tags, and the params that are read, by run."""
+    found: dict[str, dict[str, str]] = {}
+    for name in {"tags", "params"} & tables:
+        each = table(name, column("run_uuid"), column("key"), column("value"))
+        key = each.c.key
+        wanted = (
+            key == _NAME
+            if name == "tags"
+            else key.like("%label") | key.like("%horizon") | key.like("%class")
+        )
+        for run_id, label, value in rows.execute(
+            select(each.c.run_uuid, key, each.c.value).where(wanted)
+        ):
+            found.setdefault(run_id, {})[label] = value
+    return found
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[Rows]:
+    """A connection in a transaction that can only read."""
+    try:
+        engine = create_engine(read_only_url(url))
+        try:
+            with engine.connect() as rows:
+                if engine.dialect.name == "postgresql":
+                    yield rows.execution_options(
+                        isolation_level="REPEATABLE READ", postgresql_readonly=True
+                    )
+                else:
+                    yield rows
+        finally:
+            engine.dispose()
+    except (ArgumentError, NoSuchModuleError, DatabaseError) as exc:
+        reason = str(getattr(exc, "orig", exc)).strip().splitlines()[0]
+        raise ImportFailed(f"the source cannot be read: {without_secrets(reason)}") from exc
+
+
+def _of_folder(folder: Path, note: Note, experiments: Sequence[str]) -> Iterator[ListedRun]:
+    own = (folder / META).is_file()  # the folder of one experiment
+    for path in [folder] if own else folders(folder):
+        if path.name == ".trash" or (meta := _meta(path, note, "experiment")) is None:
+            continue
+        name = str(meta.get("name") or f"experiment_{path.name}")
+        if meta.get("lifecycle_stage", "active") != "active" or (
+            experiments and name not in experiments
+        ):
+            continue
+        for run in folders(path):
+            if run.name not in RESERVED and (meta := _meta(run, note, "run")) is not None:
+                yield from _run_of_folder(run, meta, name)
+
+
+def _run_of_folder(path: Path, meta: Mapping[str, Any], experiment: str) -> Iterator[ListedRun]:
+    if meta.get("lifecycle_stage", "active") != "active":
+        return
+    run_id = str(meta.get("run_id") or meta.get("run_uuid") or path.name)
+    name = meta.get("run_name") or _text(path / "tags" / _NAME) or meta.get("name") or ""
+    inside = path / "artifacts"
+    location = str(meta.get("artifact_uri") or "")
+    place = inside if inside.is_dir() else present_place(location, path.parents[1], run_id)
+    started = meta.get("start_time")
+    yield ListedRun(
+        run_id,
+        str(name),
+        experiment,
+        started if isinstance(started, int) else 0,
+        place,
+        {
+            file.name: _text(file)
+            for file in sorted((path / "params").glob("*"))
+            if PARAMS.search(file.name)
+        },
+    )
+
+
+def _meta(path: Path, note: Note, kind: str) -> dict[str, Any] | None:
+    try:
+        meta = read_meta(path / META, path)
+    except (OSError, ValueError, yaml.YAMLError) as exc:
+        note(f"{path}: left out: the {kind} has no readable {META}: {' '.join(str(exc).split())}")
+        return None
+    return meta if isinstance(meta, dict) else None
+
+
+def _text(path: Path) -> str:
+    """The text of a small regular file; "" where there is none."""
+    if not path.is_file() or path.stat().st_size > 1 << 16:
+        return ""
+    return path.read_text(encoding="utf-8", errors="replace").strip()
+
+
+def _bare(folder: Path, files: set[str]) -> Iterator[ListedRun]:
+    """Folders that hold one of the files, where MLflow wrote no metas."""
+    root = folder.resolve()
+    for path, below, names in os.walk(root):
+        place = Path(path)
+        below.sort()
+        if len(place.relative_to(root).parts) >= _DEEPEST:
+            below.clear()
+        if found := sorted(files & set(names)):
+            parts = [p for p in place.relative_to(root).parts if p != "artifacts"]
+            started = int((place / found[0]).stat().st_mtime * 1000)
+            label = "/".join(parts) or root.name
+            yield ListedRun(label, label, root.name, started, place)
+
+
+def present_place(location: str, home: Path | None, run_id: str) -> Path | str:
+    """Where the artifacts of a run are: its folder if it exists, else the same below the source.
+
+    Parameters
+    ----------
+    location
+        The `artifact_uri` of the run.
+    home
+        The folder of the source; None for a server.
+    run_id
+        The folder that is found has it in its path, or lies where the location names it.
+
+    Examples
+    --------
+    >>> present_place("s3://bucket/1/ab/artifacts", None, "ab")
+    's3://bucket/1/ab/artifacts'
+    """
+    parts = urlsplit(location)
+    if parts.scheme not in ("", "file", _PROXIED):
+        return location
+    path = unquote(parts.path) if parts.scheme else location
+    folder = Path(path)
+    if parts.scheme != _PROXIED and folder.is_absolute() and folder.is_dir():
+        return folder
+    for base in (home, home.parent) if home is not None else ():
+        for root in (base, base / "mlruns", base / "mlartifacts"):
+            if (found := _below(root, path, run_id)) is not None:
+                return found
+    return location if parts.scheme == _PROXIED else folder
+
+
+def _below(root: Path, path: str, run_id: str) -> Path | None:
+    """The longest end of a path that exists below a folder."""
+    parts = [part for part in PurePosixPath(path).parts if part not in ("/", ".", "..")]
+    for start in range(len(parts)):
+        end = parts[start:]
+        if run_id not in end:
+            return None
+        if (folder := root.joinpath(*end)).is_dir():
+            return folder
+    return None
