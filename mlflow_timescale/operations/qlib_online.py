@@ -35,7 +35,8 @@ __all__ = ["OnlineAnswer", "OnlineRecorder", "qlib_online", "summary"]
 TAG, ONLINE = "online_status", "online"  # qlib.workflow.online.utils.OnlineTool
 PREDICTIONS = "pred.pkl"
 _TYPES = (pa.string(), pa.timestamp("us"), pa.string(), pa.float64())
-_queries, _metric_queries = db.load("tracking"), db.load("metric_table")
+_queries = db.load("tracking")
+_metric_queries = db.load("metric_table")
 
 
 @dataclass(frozen=True)
