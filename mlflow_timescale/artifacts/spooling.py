@@ -15,6 +15,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from mlflow_timescale.artifacts import spooled
 from mlflow_timescale.artifacts.paths import destination, require_regular, tree
+from mlflow_timescale.artifacts.refusals import refusals_of_the_spool
 from mlflow_timescale.artifacts.repository import LedgeredRepository
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.spool import Away, Outbox
@@ -68,13 +69,14 @@ class SpoolingRepository(ArtifactRepository):  # type: ignore[misc]
             for other_path, other in others:
                 self._outbox.append(spooled.to_record(self.artifact_uri, other_path, other))
 
-        self._outbox.write_long(
-            now,
-            lambda: spooled.to_record(self.artifact_uri, path, file),
-            keep_others,
-            probe=self._probe,
-            seconds=self._seconds,
-        )
+        with refusals_of_the_spool():
+            self._outbox.write_long(
+                now,
+                lambda: spooled.to_record(self.artifact_uri, path, file),
+                keep_others,
+                probe=self._probe,
+                seconds=self._seconds,
+            )
 
     def _probe(self) -> None:
         with self.inner.connection():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -18,6 +19,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from support.spools import wait_until_empty
 
 from benchmarks.databases import Switch
@@ -385,6 +387,51 @@ def test_a_model_of_an_outage_can_be_loaded_afterwards(
     assert mlflow.pyfunc.load_model(info.model_uri).predict([1.0, 2.0]) == [2.0, 4.0]
     outputs = mlflow.get_run(run.info.run_id).outputs.model_outputs
     assert [output.model_id for output in outputs] == [info.model_id]
+
+
+def test_traces_of_an_outage_arrive_whole(uri: str, shared: DatabaseURI, switch: Switch) -> None:
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("traces")
+
+    def trace(name: str) -> str:
+        with mlflow.start_span(name) as span:
+            span.set_inputs({"question": name})
+            with mlflow.start_span("inner") as inner:
+                inner.set_attribute("n", 1)
+            span.set_outputs([1, 2])
+        mlflow.flush_trace_async_logging()
+        return str(span.trace_id)
+
+    direct = trace("direct")
+    with switch.away():
+        waiting = trace("waiting")
+    wait_until_empty(Spool(DatabaseURI.parse(uri).option("spool")))
+    mlflow.set_tracking_uri(shared.url)
+    traces = [MlflowClient(shared.url).get_trace(trace_id) for trace_id in (direct, waiting)]
+    for stored, name in zip(traces, ("direct", "waiting"), strict=True):
+        assert [span.name for span in stored.data.spans] == [name, "inner"]
+        assert stored.data.spans[0].outputs == [1, 2]
+        assert stored.info.state == "OK"
+        assert json.loads(stored.info.request_preview) == {"question": name}
+    assert set(traces[0].info.tags) == set(traces[1].info.tags)
+    assert set(traces[0].info.trace_metadata) == set(traces[1].info.trace_metadata)
+
+
+def test_the_history_of_logged_models_waits(
+    store: SpoolingTracking, plain: TimescaleTrackingStore, switch: Switch
+) -> None:
+    """What Spark's flavors call."""
+    models = [Model(artifact_path=name, flavors={"python_function": {"a": 1}}) for name in "abc"]
+    direct, run_id = create(store), create(store)
+    for model in models:
+        store.record_logged_model(direct, model)
+    store.record_logged_model(run_id, models[0])
+    with switch.away():
+        store.record_logged_model(run_id, models[1])
+        store.record_logged_model(run_id, models[2])
+    wait_until_sent(store)
+    tags = [plain.get_run(each).data.tags["mlflow.log-model.history"] for each in (direct, run_id)]
+    assert tags[0] == tags[1]
 
 
 TRAINER = """
