@@ -8,6 +8,7 @@ rooms below, and no room below imports them.
 __all__ = [
     "adopt",
     "doctor",
+    "extremes",
     "file_store",
     "importing",
     "packing",

@@ -35,6 +35,7 @@ _TABLES = (
     "tracking/004_metric_marks",
     "tracking/007_last_writes",
     "tracking/008_metric_extremes",
+    "tracking/010_shown_extremes",
 )
 
 
@@ -245,6 +246,8 @@ def _become_mlflows(conn: Connection) -> None:
     drop_definitions(conn, "tracking", keep=rows.scalars(conn, _queries.objects_on_runs))
     for trigger in rows.scalars(conn, _queries.triggers_on_runs):
         conn.execute(_queries.disable_trigger.format(trigger=sql.Identifier(trigger)))
+    if rows.scalar(conn, _queries.generates_metrics):
+        conn.execute(_queries.remove_generated)
     conn.execute(_queries.drop_tables_of_tracking)
     names = [migration.name for migration in shipped() if migration.area == "tracking"]
     conn.execute(_migrations.forget, {"names": names})

@@ -247,6 +247,16 @@ WHERE run_uuid = %(run_id)s
 ORDER BY step, "timestamp", value, is_nan
 LIMIT %(limit)s;
 
+-- name: generated_point
+-- The one point of a metric that was generated ("loss/min"), between two steps (NULL: of any).
+SELECT latest.value, latest."timestamp", latest.step, latest.is_nan
+FROM mlops.generated_metrics AS generated
+JOIN latest_metrics AS latest USING (run_uuid, key)
+WHERE generated.run_uuid = %(run_id)s
+    AND generated.key = %(key)s
+    AND (%(start_step)s::numeric IS NULL OR latest.step >= %(start_step)s::numeric)
+    AND (%(end_step)s::numeric IS NULL OR latest.step <= %(end_step)s::numeric);
+
 -- name: max_step
 -- The greatest step of a series: the latest point is the one of the greatest step.
 SELECT step FROM latest_metrics WHERE run_uuid = %(run_id)s AND key = %(key)s;

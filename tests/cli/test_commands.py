@@ -45,6 +45,7 @@ WITHOUT_JSON = {
 NOT_SHARED = {
     "--calendar": "`sessions import` makes one, others count by it",
     "--entity": "`postmortem` names a column by it, all others entities",
+    "--experiment": "`qlib run` makes one, `metrics extremes` chooses one that is there",
     "--feature-version": "one version is written, many can be read",
     "--host": "-h belongs to MLflow's command on `server`, and to help elsewhere",
     "--port": "-p belongs to MLflow's command on `server`",

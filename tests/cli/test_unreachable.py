@@ -75,6 +75,7 @@ COMMANDS = {
     "incident replay": ["momentum", "AAPL"],
     "incident skew": [],
     "incident version": [],
+    "metrics extremes": ["on"],
     "migrate": [],
     "pack": [],
     "qlib online": ["workflow"],

@@ -120,6 +120,7 @@ COMMANDS = {
     "incident replay": Entry(READERS, "served AAPL"),
     "incident skew": Entry(READERS, "-s served {served} {served}"),
     "incident version": Entry(READERS, "-s served"),
+    "metrics extremes": Entry(ADMINS, "on"),
     "migrate": Entry(ADMINS),
     "pack": Entry(ADMINS),
     "postmortem": Entry(EVERYONE, not_called="needs no database"),
