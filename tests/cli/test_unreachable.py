@@ -78,6 +78,7 @@ COMMANDS = {
     "metrics extremes": ["on"],
     "migrate": [],
     "pack": [],
+    "qlib online": ["workflow"],
     "qlib run": [FILE],
     "registry at": ["momentum", "live", "2024-01-02T00:00Z"],
     "registry history": ["momentum"],
