@@ -12,12 +12,13 @@ from psycopg.sql import SQL
 
 from mlflow_timescale.common.micros import Micros
 from mlflow_timescale.common.time import from_micros
+from mlflow_timescale.db.binary_copy import Field
 
 from ..catalogue.series import Ids
 from ..errors import ConflictingValues
 from ..values.encoding import Floats, is_there
 from ..values.points import Points
-from .copying import Field, copy_json, copy_numbers, timestamps
+from .copying import copy_json, copy_numbers, timestamps
 
 _SHOWN = 10
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import DATA_LOSS, INVALID_STATE
+from mlflow.protos.databricks_pb2 import DATA_LOSS, INVALID_STATE, IO_ERROR, RESOURCE_EXHAUSTED
 
 from mlflow_timescale.artifacts.hashing import FileDigest
+from mlflow_timescale.spool import SpoolError, SpoolFull
 
 _FROZEN = "ML409"  # the SQLSTATE of mlops.freeze_version_files
+
+
+@contextmanager
+def refusals_of_the_spool() -> Iterator[None]:
+    """Raise with MLflow's codes that a spool is full, or that its folder cannot be used."""
+    try:
+        yield
+    except SpoolFull as exc:
+        raise MlflowException(str(exc), RESOURCE_EXHAUSTED) from exc
+    except SpoolError as exc:
+        raise MlflowException(str(exc), IO_ERROR) from exc
 
 
 class ArtifactRefused(MlflowException):  # type: ignore[misc]

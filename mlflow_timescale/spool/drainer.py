@@ -35,6 +35,7 @@ class Drainer:
         self._spool, self._sender = spool, sender
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
+        self._again = False  # whether a record was appended since the last look
         self.is_failing = False  # whether the last attempt found the database away
 
     @property
@@ -47,6 +48,7 @@ class Drainer:
 
         Two threads that are started at once do no harm: one of them finds the spool busy.
         """
+        self._again = True
         if not self.is_running:
             self._stop = threading.Event()
             self._thread = threading.Thread(
@@ -63,10 +65,14 @@ class Drainer:
     def _run(self, stop: threading.Event) -> None:
         pause = _FIRST_SECONDS
         while not stop.is_set():
+            self._again = False
             try:
                 drained = self._spool.drain(self._sender, seconds=1.0)
                 self.is_failing = False
                 if self._spool.is_empty():
+                    self._thread = None
+                    if self._again:  # appended before the line above: this thread counted as alive
+                        self.start()
                     return
                 pause = _FIRST_SECONDS if drained.total else pause
             except SpoolBusy:

@@ -56,7 +56,7 @@ def open_file(folder: int, name: str, flags: int) -> int:
             raise SpoolError(f"{name} in the spool is no file ({exc.strerror}); remove it") from exc
         raise
     try:
-        _refuse_strangers(os.fstat(descriptor), Path(name))
+        _refuse_strangers(os.fstat(descriptor), name)
     except SpoolError:
         os.close(descriptor)
         raise
@@ -64,18 +64,18 @@ def open_file(folder: int, name: str, flags: int) -> int:
 
 
 @contextmanager
-def locked(folder: int, name: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of that name; without `wait`, False inside if another thread has it."""
+def locked(folder: int, name: str, *, wait: bool = True) -> Iterator[int | None]:
+    """Hold the lock of that name, and yield its file; without `wait`, None if another has it."""
     descriptor = open_file(folder, name, os.O_RDWR | os.O_CREAT)
     _held.add(descriptor)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            yield False
+            yield None
             return
         try:
-            yield True
+            yield descriptor
         finally:
             if descriptor in _held:  # else forked inside the block: the lock is the parent's
                 # Not left to close(): a child that is just being forked has a copy.
@@ -91,13 +91,15 @@ def names(folder: int) -> list[str]:
     return sorted(os.listdir(folder))
 
 
-def read(folder: int, name: str) -> bytes:
-    """The bytes of a file; none where there is no such file."""
+def read(folder: int, name: str, start: int = 0) -> bytes:
+    """The bytes of a file from an offset on; none where there is no such file."""
     try:
         descriptor = open_file(folder, name, os.O_RDONLY)
     except FileNotFoundError:
         return b""
     with os.fdopen(descriptor, "rb") as file:
+        if start:
+            file.seek(start)
         return file.read()
 
 
@@ -159,7 +161,7 @@ def _make(path: Path) -> None:
         os.close(parent)
 
 
-def _refuse_strangers(status: os.stat_result, path: Path) -> None:
+def _refuse_strangers(status: os.stat_result, path: Path | str) -> None:
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise SpoolError(
             f"{path} belongs to user {status.st_uid} with mode {status.st_mode & 0o777:o}; a spool "

@@ -110,7 +110,7 @@ class Outbox:
         *,
         seconds: float,
     ) -> T:
-        if self.spool.is_empty() or self._catches_up(seconds):
+        if not self._is_away and (self.spool.is_empty() or self._catches_up(seconds)):
             try:
                 return attempt()
             except Exception as exc:
@@ -122,6 +122,8 @@ class Outbox:
 
     def append(self, record: Record) -> None:
         """Add a record to what waits. Raises SpoolError, SpoolFull."""
+        if self.spool.full == "block":
+            self._drainer.start()  # what an earlier process left must go before there is room
         self.spool.append(record)
         self._drainer.start()
         if not self._is_registered:
@@ -140,7 +142,7 @@ class Outbox:
         Raises Away if the database does not answer and nothing is known; what `now` raises.
         """
         last = known()
-        if last is not None and self._drainer.is_running and self._drainer.is_failing:
+        if last is not None and self._is_away:
             return last
         try:
             return self._patience.wait(now, seconds)
@@ -160,12 +162,17 @@ class Outbox:
         """End the thread that drains, if one runs."""
         self._drainer.stop()
 
+    @property
+    def _is_away(self) -> bool:
+        """Whether the database was away when this process tried to send last."""
+        return self._drainer.is_failing and self._drainer.is_running
+
     def _warn(self, exc: Exception) -> None:
         logger.warning(
             "the database is away: %s wait in %s (%s)",
             self._what,
             self.spool.path,
-            _first_line(exc),
+            _first_line(exc.__cause__ or exc),  # not what a store adds for calls without a spool
         )
 
     def _catches_up(self, seconds: float) -> bool:
@@ -191,7 +198,7 @@ class Outbox:
             )
 
 
-def _first_line(exc: Exception) -> str:
+def _first_line(exc: BaseException) -> str:
     return str(exc).splitlines()[0] if str(exc) else repr(exc)
 
 

@@ -116,6 +116,16 @@ def frames(data: bytes, start: int = 0, containing: bytes = b"") -> Iterator[Fra
         start = end
 
 
+def checked_end(data: bytes) -> int:
+    """Where the last frame ends; its records are not decoded. Raises Damaged as `frames` does."""
+    start = 0
+    while start < len(data):
+        end = _end(data, start)
+        _payload(data, start, end)
+        start = end
+    return start
+
+
 def _end(data: bytes, start: int) -> int:
     if len(data) < start + _FRAME.size:
         raise Damaged(start, is_torn=True)
@@ -125,11 +135,15 @@ def _end(data: bytes, start: int) -> int:
     return end
 
 
-def _record(data: bytes, start: int, end: int) -> Record:
+def _payload(data: bytes, start: int, end: int) -> bytes:
     payload = data[start + _FRAME.size : end]
-    if zlib.crc32(payload) != _FRAME.unpack_from(data, start)[1]:
+    if not payload or zlib.crc32(payload) != _FRAME.unpack_from(data, start)[1]:
         raise Damaged(start, is_torn=False)
-    header, _, body = payload.partition(b"\n")
+    return payload
+
+
+def _record(data: bytes, start: int, end: int) -> Record:
+    header, _, body = _payload(data, start, end).partition(b"\n")
     try:
         fields, _ = _json.raw_decode(header.decode())
         moment = datetime.fromisoformat(fields["at"])

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from mlflow_timescale.spool import folder, state
-from mlflow_timescale.spool.records import Damaged, Frame, frames
+from mlflow_timescale.spool.records import Damaged, Frame, checked_end, frames
 from mlflow_timescale.spool.state import State
 
 
@@ -24,29 +24,26 @@ def frames_of(directory: int, number: int, now: State, containing: bytes = b"") 
         return
 
 
-def repaired(directory: int, number: int, now: State, checked: int = 0) -> int:
+def repaired(directory: int, number: int, now: State) -> int:
     """The size of a segment after bytes at its end that are no frames are gone.
 
     Nothing that `append` has returned for is torn, so such bytes are dropped. Bytes with a wrong
-    checksum are set aside in a file: they may hold records. The caller has checked the segment up
-    to an offset.
+    checksum are set aside in a file: they may hold records.
     """
-    start = max(checked, now.offset if number == now.segment else 0)
-    data = folder.read(directory, state.segment_name(number))
+    start = min(now.offset if number == now.segment else 0, state.size(directory, number))
+    data = folder.read(directory, state.segment_name(number), start)
     try:
-        for _ in frames(data, min(start, len(data))):
-            pass
+        return start + checked_end(data)
     except Damaged as exc:
         if not exc.is_torn:
             state.set_aside(directory, number, data[exc.start :])
         descriptor = folder.open_file(directory, state.segment_name(number), os.O_WRONLY)
         try:
-            os.ftruncate(descriptor, exc.start)
+            os.ftruncate(descriptor, start + exc.start)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        return exc.start
-    return len(data)
+        return start + exc.start
 
 
 def waiting_bytes(directory: int, now: State, numbers: Sequence[int]) -> int:

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import cast
 
 from mlflow_timescale.common import packages
+from mlflow_timescale.db import connect
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.spool.records import Record
 from mlflow_timescale.spool.sending import Refusal, Sender
@@ -24,6 +25,7 @@ def _tracking(uri: DatabaseURI) -> Sender:
     return cast("Sender", import_module("mlflow_timescale.tracking.spooled").sender_of(uri))
 
 
+_REACH_SECONDS = 4.0
 # By their names, when they are needed: they stand above the spool.
 _MAKERS: Mapping[str, Callable[[DatabaseURI], Sender]] = {
     "artifact": _artifacts,
@@ -53,4 +55,7 @@ def sender_of(uri: DatabaseURI, known: Mapping[str, Sender] | None = None) -> Se
         kind = records[0].kind
         return sender(kind).many(records) if kind in _MAKERS else None
 
-    return Sender(one, many)
+    def probe() -> None:
+        connect(uri, connect_timeout=_REACH_SECONDS).close()
+
+    return Sender(one, many, probe)

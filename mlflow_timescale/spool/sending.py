@@ -45,10 +45,13 @@ class Sender:
     many
         Sends records at once, and returns how many were new; Refusal refuses one of them, and none
         of them counts as sent. None: this sender sends them one by one.
+    probe
+        Raises the exception of an outage; before a drain, as reading what waits takes time.
     """
 
     one: Callable[[Record], bool]
     many: Callable[[list[Record]], int | None] = lambda records: None
+    probe: Callable[[], object] = lambda: None
 
 
 def batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from mlflow_timescale.db.errors import Error
 from mlflow_timescale.spool import folder, segments, state
+from mlflow_timescale.spool.ends import NOT_NOTED, End
 from mlflow_timescale.spool.folder import SpoolError
 from mlflow_timescale.spool.records import Frame, Record, encode, file_name
 from mlflow_timescale.spool.sending import Drained, Sender, Sending, batches
@@ -90,9 +92,7 @@ class Spool:
         self.path = Path(path).absolute()
         self.limit, self.full, self.fsync = limit, full, fsync
         self._segment_bytes = max(1, min(SEGMENT, limit // 8))
-        # The segment that this process appended to last, and its size then: unless another process
-        # has appended since, its end needs no check.
-        self._checked: tuple[int, int] | None = None
+        self._has_appended = False
 
     def __repr__(self) -> str:
         return f"Spool({str(self.path)!r})"
@@ -147,7 +147,6 @@ class Spool:
         """
         if not self.path.exists():
             return Drained()
-        end = None if seconds is None else time.monotonic() + seconds
         sender = send if isinstance(send, Sender) else Sender(send)
         counts: Counter[str] = Counter()
         with (
@@ -156,6 +155,9 @@ class Spool:
         ):
             if not is_ours:
                 raise SpoolBusy(f"another process drains the spool {self.path}")
+            if _waiting(directory, State.read(directory)):
+                sender.probe()
+            end = None if seconds is None else time.monotonic() + seconds
             while self._send_segment(directory, sender, counts, end):
                 pass
         return Drained(counts["sent"], counts["repeated"], counts["refused"])
@@ -200,9 +202,9 @@ class Spool:
                 folder.replace(directory, name, change.after)
 
     @contextmanager
-    def _appending(self, directory: int) -> Iterator[None]:
-        with folder.locked(directory, _APPENDING):
-            yield
+    def _appending(self, directory: int) -> Iterator[int]:
+        with folder.locked(directory, _APPENDING) as lock:
+            yield cast("int", lock)
 
     @contextmanager
     def _copied(self, record: Record) -> Iterator[int]:
@@ -226,26 +228,52 @@ class Spool:
 
     def _append(self, content: bytes, file_size: int) -> bool:
         """Append a frame; False where the spool is full, and its policy is to wait."""
-        with folder.opened(self.path) as directory, self._appending(directory):
-            now, numbers = State.read(directory), state.segments(directory)
-            if not self._make_room(directory, now, numbers, len(content) + file_size):
+        size = len(content)
+        with folder.opened(self.path) as directory, self._appending(directory) as lock:
+            noted = End.read(lock)
+            end: End | None = noted
+            if file_size or not self._can_follow(directory, noted, size):
+                end = self._end(directory, noted, size, file_size)
+            if end is None:
                 return False
-            if file_size:
-                State.read(directory).advanced(0, 0, freed=-file_size).write(directory)
-            number = self._segment(directory, now, numbers)
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-            descriptor = folder.open_file(directory, state.segment_name(number), flags)
-            try:
-                before = os.fstat(descriptor).st_size
-                self._write(descriptor, content, before)
-            finally:
-                os.close(descriptor)
-            if not before and self.fsync == "always":
-                os.fsync(directory)  # the name of a new segment
-            self._checked = (number, before + len(content))
+            self._write(directory, end.segment, content)
+            end.after(size).write(lock)
+            self._has_appended = True
         return True
 
-    def _write(self, descriptor: int, content: bytes, before: int) -> None:
+    def _can_follow(self, directory: int, end: End, more: int) -> bool:
+        """Whether bytes can follow the last append, of any process, without another look."""
+        return (
+            self._has_appended
+            and 0 < end.size < self._segment_bytes
+            and end.waiting + more <= self.limit
+            and state.size(directory, end.segment) == end.size
+        )
+
+    def _end(self, directory: int, noted: End, more: int, file_size: int) -> End | None:
+        """Where bytes can be appended; None where there is no room, and the policy is to wait."""
+        now = State.read(directory)
+        numbers = [n for n in state.segments(directory) if n >= now.segment]
+        if not self._make_room(directory, now, numbers, more + file_size):
+            return None
+        if file_size:
+            State.read(directory).advanced(0, 0, freed=-file_size).write(directory)
+        number = self._segment(directory, noted, now, numbers)
+        waiting = _waiting(directory, State.read(directory))
+        return End(number, state.size(directory, number), waiting)
+
+    def _segment(self, directory: int, noted: End, now: State, numbers: list[int]) -> int:
+        """The segment to append to, checked to its end; a new one after a full or damaged one."""
+        last = numbers[-1] if numbers else max(now.segment, 1)
+        size = state.size(directory, last)
+        if size and not (self._has_appended and noted[:2] == (last, size)):
+            size = segments.repaired(directory, last, now)
+        return last + 1 if size >= self._segment_bytes else last
+
+    def _write(self, directory: int, number: int, content: bytes) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        descriptor = folder.open_file(directory, state.segment_name(number), flags)
+        before = os.fstat(descriptor).st_size
         try:
             folder.write_all(descriptor, content)
             if self.fsync == "always":
@@ -253,15 +281,10 @@ class Spool:
         except OSError as exc:
             os.ftruncate(descriptor, before)  # a full disk: no half of a record stays
             raise SpoolError(f"cannot write to the spool {self.path}: {exc.strerror}") from exc
-
-    def _segment(self, directory: int, now: State, numbers: list[int]) -> int:
-        """The segment to append to, checked to its end; a new one after a full or damaged one."""
-        last = numbers[-1] if numbers else max(now.segment, 1)
-        size = state.size(directory, last)
-        if size and self._checked != (last, size):
-            number, checked = self._checked or (0, 0)
-            size = segments.repaired(directory, last, now, checked if number == last else 0)
-        return last + 1 if size >= self._segment_bytes else last
+        finally:
+            os.close(descriptor)
+        if not before and self.fsync == "always":
+            os.fsync(directory)  # the name of a new segment
 
     def _make_room(self, directory: int, now: State, numbers: list[int], more: int) -> bool:
         excess = segments.waiting_bytes(directory, now, numbers) + more - self.limit
@@ -320,7 +343,7 @@ class Spool:
 
     def _finish(self, directory: int, number: int) -> bool:
         """Remove a segment that is sent to its end; False where it is the last, and stays."""
-        with self._appending(directory):
+        with self._appending(directory) as lock:
             now = State.read(directory)
             size = segments.repaired(directory, number, now)
             done = now.segment > number or now.offset >= size
@@ -329,6 +352,7 @@ class Spool:
                 return True  # appended meanwhile
             if is_last and size < self._segment_bytes:
                 return False
+            NOT_NOTED.write(lock)  # before the state: no append may follow in this segment
             now = now.advanced(number + 1, 0)
             now.write(directory)
             state.remove_sent(directory, now)

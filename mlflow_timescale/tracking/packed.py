@@ -146,9 +146,9 @@ class Points(NamedTuple):
         lengths = np.array([_lengths(name) for name in self.names])[self.series]
         runs, keys = (np.array([name[part].encode() for name in self.names]) for part in (0, 1))
         starts = np.flatnonzero(np.append(True, (lengths[1:] != lengths[:-1]).any(axis=1)))
-        for first, end in zip(starts, [*starts[1:], len(lengths)], strict=True):
-            run_length, key_length = lengths[first]
-            part = self.at(np.s_[first:end])
+        for places in np.split(np.arange(len(lengths)), starts[1:]):
+            run_length, key_length = lengths[places[0]]
+            part = self.at(places)
             fields = [
                 runs.astype(f"S{run_length}")[part.series],
                 keys.astype(f"S{key_length}")[part.series],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,7 @@ from mlflow import entities
 from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
 from mlflow.entities._mlflow_object import _MlflowObject
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from mlflow.utils.workspace_context import WorkspaceContext
 
 from mlflow_timescale import db
@@ -39,7 +40,6 @@ from mlflow_timescale.tracking.store import (
 )
 
 KIND = "tracking"
-_REACH_SECONDS = 4.0
 _queries = db.load("tracking")
 _json = json.JSONDecoder()  # of a line without spaces around: half the time of json.loads
 _ENTITIES: dict[str, Any] = {
@@ -231,8 +231,6 @@ class _Sending:
 
     def _store(self, is_workspace_aware: bool) -> TimescaleTracking:
         if is_workspace_aware not in self._stores:
-            # A store waits for its server; a drain that waits would hold the spool's lock.
-            db.connect(self._uri, connect_timeout=_REACH_SECONDS).close()
             make = (
                 WorkspaceAwareTimescaleTrackingStore
                 if is_workspace_aware
@@ -277,12 +275,29 @@ def _apply(store: TimescaleTracking, conn: db.Connection, call: Call) -> bool:
         store._insert_model(new_model(call))
         return True
     if call.method != "create_run":
-        getattr(store, call.method)(call.run_id, *call.arguments)
+        arguments: _Arguments = _FROM_TEXT.get(call.method, _as_they_are)
+        getattr(store, call.method)(*arguments(call.run_id, *call.arguments))
         return True
     if rows.scalar(conn, _queries.run_exists, {"run_id": call.run_id}):
         return False
     store._insert(*new_run(call))
     return True
+
+
+def _as_they_are(*arguments: Any) -> tuple[Any, ...]:
+    return arguments
+
+
+_Arguments = Callable[..., tuple[Any, ...]]
+# Arguments that are texts of JSON in the spool.
+_FROM_TEXT: dict[str, _Arguments] = {
+    "log_spans": lambda location, texts: (
+        location,
+        [entities.Span.from_dict(json.loads(text)) for text in texts],
+    ),
+    "record_logged_model": lambda run_id, text: (run_id, Model.from_dict(json.loads(text))),
+    "start_trace": lambda _, text: (entities.TraceInfo.from_dict(json.loads(text)),),
+}
 
 
 @contextmanager

@@ -19,10 +19,11 @@ from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.validation import _validate_param, _validate_tag
 
 from mlflow_timescale import db
+from mlflow_timescale.artifacts.refusals import refusals_of_the_spool
 from mlflow_timescale.common import logs
 from mlflow_timescale.db.errors import ConnectionFailed
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.spool import Outbox, Spool
+from mlflow_timescale.spool import Outbox, Record, Spool
 from mlflow_timescale.spool.outages import is_outage
 from mlflow_timescale.spool.places import patience_of
 from mlflow_timescale.spool.senders import sender_of
@@ -33,6 +34,7 @@ from mlflow_timescale.tracking.points import points
 from mlflow_timescale.tracking.session import driver
 from mlflow_timescale.tracking.spooled import Call
 from mlflow_timescale.tracking.spooling_models import SpoolingModels
+from mlflow_timescale.tracking.spooling_traces import SpoolingTraces
 from mlflow_timescale.tracking.store import (
     TimescaleTrackingStore,
     WorkspaceAwareTimescaleTrackingStore,
@@ -46,7 +48,7 @@ _REMEMBERED = 256  # runs of this process
 _CLAIMS = 3  # the revision of the schema that keeps the ids of writes
 
 
-class SpoolingTracking(SpoolingModels):
+class SpoolingTracking(SpoolingModels, SpoolingTraces):
     """What both stores with a spool do differently from those without."""
 
     def __init__(
@@ -105,12 +107,14 @@ class SpoolingTracking(SpoolingModels):
 
     def _write(self, call: Call, now: Callable[[], T], spooled_: Callable[[], T]) -> T:
         """Make a call, or spool it; `now` may run to its end after it was spooled."""
-        return self._outbox.write(
-            partial(self._claimed, call, now) if call.is_claimed else now,
-            partial(spooled.to_record, call),
-            spooled_,
-            seconds=self._seconds,
-        )
+        now = partial(self._claimed, call, now) if call.is_claimed else now
+        return self._write_record(now, partial(spooled.to_record, call), spooled_)
+
+    def _write_record(
+        self, now: Callable[[], T], record: Callable[[], Record], spooled_: Callable[[], T]
+    ) -> T:
+        with refusals_of_the_spool():
+            return self._outbox.write(now, record, spooled_, seconds=self._seconds)
 
     def _claimed(self, call: Call, now: Callable[[], T]) -> T:
         with self.ManagedSessionMaker(read_only=False) as session:
@@ -181,11 +185,10 @@ class SpoolingTracking(SpoolingModels):
             return super().create_run(experiment_id, user_id, start_time, tags, run_name)
         name, tags = create.name_and_tags(run_name, tags)
         new = create.NewRun(experiment_id, user_id, start_time, name, tags)
-        run = self._outbox.write(
+        run = self._write_record(
             partial(self._create, new),
             lambda: spooled.to_record(self._creation(new)),
             lambda: new.entity(self._root(experiment_id)),
-            seconds=self._seconds,
         )
         return self._remember(run)
 

@@ -29,6 +29,7 @@ class SpoolingModels(TimescaleTracking):
     _models: dict[str, LoggedModel]
     _seconds: float
     _write: Callable[..., Any]
+    _write_record: Callable[..., Any]
     _call: Callable[..., Call]
     _root: Callable[[str], str]
     _waiting: Callable[[str], list[Call]]
@@ -44,11 +45,10 @@ class SpoolingModels(TimescaleTracking):
     ) -> LoggedModel:
         _validate_logged_model_name(name)
         new = NewModel.of(experiment_id, name, source_run_id, tags, params, model_type)
-        model = self._outbox.write(
+        model: LoggedModel = self._write_record(
             partial(self._create_model, new),
             lambda: spooled.to_record(self._creation_of_model(new)),
             lambda: new.below(self._root(experiment_id)).entity(),
-            seconds=self._seconds,
         )
         return self._remember_model(model)
 
@@ -81,6 +81,11 @@ class SpoolingModels(TimescaleTracking):
     def set_logged_model_tags(self, model_id: str, tags: Any) -> None:
         now = partial(super().set_logged_model_tags, model_id, tags)
         self._write(self._call("set_logged_model_tags", model_id, tags), now, _nothing)
+
+    def record_logged_model(self, run_id: str, mlflow_model: Any) -> None:
+        now = partial(super().record_logged_model, run_id, mlflow_model)
+        call = self._call("record_logged_model", run_id, mlflow_model.to_json())
+        self._write(call, now, _nothing)
 
     def delete_logged_model_tag(self, model_id: str, key: str) -> None:
         now = partial(super().delete_logged_model_tag, model_id, key)

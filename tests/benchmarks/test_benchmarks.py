@@ -36,7 +36,7 @@ TINY: dict[str, str | None] = {
     "benchmarks.registry": "--models 3 --versions 2 --points 1000 --repeats 2",
     "benchmarks.tracking": "--only writes searches series --runs 20 --points 2000 --repeats 1",
     "benchmarks.tracking.layout": "--points 10000",
-    "benchmarks.tracking.outage": "--trainers 2 --steps 20 --paced 4 --step 0.05",
+    "benchmarks.tracking.outage": "--trainers 2 --untracked 1 --steps 20 --step 0.02",
     "benchmarks.tracking.processor": "--repeats 1",
     "benchmarks.tracking.recorders": "--runs 20 --repeats 1",
 }

@@ -1,7 +1,8 @@
 """Airflow, PyTorch Lightning and ZenML: in an environment of their own, by HTTP to our server.
 
 Their dependencies are gigabytes and hundreds of pins, so they are not among our extras. A test runs
-where a variable names the Python of an environment that has the package and MLflow, as in:
+where a variable names the Python of an environment that has the package and MLflow (for ZenML also
+mlflow-timescale), as in:
 
     python -m venv airflow && airflow/bin/pip install apache-airflow mlflow-skinny
     AIRFLOW_PYTHON=airflow/bin/python pytest tests/integrations/test_other_environments.py -m slow
@@ -72,6 +73,7 @@ with mlflow.start_run(run_name="nightly"):
     mlflow.log_text("of a task", "note.txt")
 """
 ZENML = """
+import os
 import mlflow
 from zenml import pipeline, step
 from zenml.client import Client
@@ -94,7 +96,7 @@ def train() -> None:
         mlflow.log_metric("loss", 1 / (step + 1), step=step)
     mlflow.log_text("of a task", "note.txt")
 
-@pipeline
+@pipeline(name=os.environ["PIPELINE"])
 def zenml() -> None:
     train()
 
@@ -174,17 +176,20 @@ def test_autolog_of_pytorch_lightning_logs_a_point_for_each_epoch_and_a_model(
 
 
 @needs("zenml")
-def test_a_step_of_zenml_logs_by_http(
-    web: Server, shared_database: DatabaseURI, tmp_path: Path
+@pytest.mark.parametrize("way", ["http", "uri"])
+def test_a_step_of_zenml_logs_by_http_and_by_our_uri(
+    way: str, web: Server, shared_database: DatabaseURI, tmp_path: Path
 ) -> None:
+    uri = web.url if way == "http" else shared_database.url
     (tmp_path / "pipeline.py").write_text(ZENML)
     environment = {
         "ZENML_CONFIG_PATH": str(tmp_path / "config"),
         "ZENML_ANALYTICS_OPT_IN": "false",
-        "MLFLOW_TRACKING_URI": web.url,
+        "MLFLOW_TRACKING_URI": uri,
+        "PIPELINE": f"zenml-{way}",
     }
     run("zenml", ["pipeline.py"], tmp_path, **environment)
-    assert the_run(shared_database, "zenml").data.tags
+    assert the_run(shared_database, f"zenml-{way}").data.tags
 
 
 @needs("zenml")

@@ -32,7 +32,7 @@ from mlflow_timescale.spool import (
 )
 from mlflow_timescale.spool import spool as module
 from mlflow_timescale.spool.places import spool_of
-from mlflow_timescale.spool.records import Frame
+from mlflow_timescale.spool.records import Frame, encode
 from mlflow_timescale.spool.sending import Sending
 
 
@@ -132,6 +132,32 @@ def test_a_part_of_a_record_at_the_end_is_no_record(spool: Spool) -> None:
         for path in spool.path.glob("*"):
             path.unlink()
         segment.write_bytes(whole)
+
+
+def test_an_append_notices_that_another_process_was_killed_within_one(spool: Spool) -> None:
+    """Both have appended before; the other one left a part of a record."""
+    other = Spool(spool.path, fsync="os")
+    for number in range(4):
+        (spool, other)[number % 2].append(record(number))
+    [segment] = segments(spool)
+    whole = segment.read_bytes()
+    for cut in (1, 9, 50):
+        segment.write_bytes(whole + encode(record(9))[:cut])
+        spool.append(record(4))
+        assert [int(of.body) for of in spool.waiting()] == [0, 1, 2, 3, 4]
+        segment.write_bytes(whole)
+    assert spool.status().damaged == []
+
+
+def test_no_append_goes_into_a_segment_that_is_sent(spool: Spool) -> None:
+    """A drain that is killed before it removes a full segment has noted that it is sent."""
+    fill(spool, 4)
+    [segment] = segments(spool)
+    content = segment.read_bytes()
+    assert sent(Spool(spool.path, limit=800)) == [0, 1, 2, 3]  # full for a spool with this limit
+    segment.write_bytes(content)
+    spool.append(record(4))
+    assert sent(spool) == [4]
 
 
 def test_damaged_bytes_are_set_aside_and_what_follows_is_sent(small: Spool) -> None:

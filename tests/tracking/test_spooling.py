@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -18,11 +19,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from support.spools import wait_until_empty
 
 from benchmarks.databases import Switch
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.spool import Spool
+from mlflow_timescale.spool import Spool, folder
 from mlflow_timescale.tracking.opening import open_store
 from mlflow_timescale.tracking.spooling import SpoolingTracking
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
@@ -314,19 +316,19 @@ def test_artifacts_of_an_outage_arrive_with_their_checksums(
 ) -> None:
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("artifacts")
-    folder = tmp_path / "folder"
-    (folder / "deep").mkdir(parents=True)
-    (folder / "deep" / "a.bin").write_bytes(b"a" * 100_000)
-    (folder / "b.txt").write_text("b")
+    local = tmp_path / "folder"
+    (local / "deep").mkdir(parents=True)
+    (local / "deep" / "a.bin").write_bytes(b"a" * 100_000)
+    (local / "b.txt").write_text("b")
     spool = Spool(DatabaseURI.parse(uri).option("spool"))
     with mlflow.start_run() as run:
         mlflow.log_text("before", "before.txt")
         with switch.away():
             mlflow.log_text("text", "texts/one.txt")
-            mlflow.log_artifacts(str(folder), "folder")
-            shutil.rmtree(folder)
+            mlflow.log_artifacts(str(local), "folder")
+            shutil.rmtree(local)
             assert spool.status().bytes > 100_000
-            with pytest.raises(MlflowException, match="only uploads of artifacts can wait"):
+            with pytest.raises(MlflowException, match="cannot be listed or read"):
                 mlflow.artifacts.list_artifacts(run_id=run.info.run_id)
         wait_until_empty(spool)
     assert spool.status().refused == []
@@ -336,6 +338,56 @@ def test_artifacts_of_an_outage_arrive_with_their_checksums(
     names = sorted(p.relative_to(stored).as_posix() for p in stored.rglob("*") if p.is_file())
     assert names == ["before.txt", "folder/b.txt", "folder/deep/a.bin", "texts/one.txt"]
     assert (stored / "folder/deep/a.bin").read_bytes() == b"a" * 100_000
+
+
+def test_a_table_grows_in_an_outage_that_its_run_began_in(
+    uri: str, shared: DatabaseURI, switch: Switch, tmp_path: Path
+) -> None:
+    """MLflow lists and downloads a table before it logs the longer one."""
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("tables")
+    spool = Spool(DatabaseURI.parse(uri).option("spool"))
+    with mlflow.start_run() as before:
+        pass
+    with switch.away():
+        with mlflow.start_run() as run:
+            mlflow.log_text("b", "texts/b.txt")
+            for number in range(3):
+                mlflow.log_table({"answer": [number]}, "a.json")
+            listed = MlflowClient().list_artifacts(run.info.run_id)
+            assert [(f.path, f.is_dir) for f in listed] == [("a.json", False), ("texts", True)]
+            texts = MlflowClient().download_artifacts(run.info.run_id, "texts")
+            assert Path(texts, "b.txt").read_text() == "b"
+            assert listed[0].file_size == len(
+                mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/a.json")
+            )
+        with pytest.raises(MlflowException, match="the database is away") as failure:
+            mlflow.log_table({"answer": [1]}, "a.json", before.info.run_id)
+        assert "\n" not in failure.value.message
+    wait_until_empty(spool)
+    mlflow.set_tracking_uri(shared.url)
+    assert mlflow.load_table("a.json", [run.info.run_id])["answer"].tolist() == [0, 1, 2]
+
+
+def test_a_table_that_still_waits_is_not_replaced_when_the_database_is_back(
+    uri: str, shared: DatabaseURI, switch: Switch
+) -> None:
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("tables")
+    spool = Spool(DatabaseURI.parse(uri).option("spool"))
+    with mlflow.start_run() as run:
+        mlflow.log_table({"answer": [0]}, "a.json")
+        mlflow.log_text("b", "b.txt")
+        with folder.opened(spool.path) as directory, folder.locked(directory, "drain.lock"):
+            with switch.away():
+                mlflow.log_metric("ic", 1.0)
+            for number in (1, 2):
+                mlflow.log_table({"answer": [number]}, "a.json")
+            names = [f.path for f in MlflowClient().list_artifacts(run.info.run_id)]
+            assert names == ["a.json", "b.txt"]
+    wait_until_empty(spool)
+    mlflow.set_tracking_uri(shared.url)
+    assert mlflow.load_table("a.json", [run.info.run_id])["answer"].tolist() == [0, 1, 2]
 
 
 def test_an_artifact_whose_bytes_changed_in_the_spool_is_refused(
@@ -385,6 +437,51 @@ def test_a_model_of_an_outage_can_be_loaded_afterwards(
     assert mlflow.pyfunc.load_model(info.model_uri).predict([1.0, 2.0]) == [2.0, 4.0]
     outputs = mlflow.get_run(run.info.run_id).outputs.model_outputs
     assert [output.model_id for output in outputs] == [info.model_id]
+
+
+def test_traces_of_an_outage_arrive_whole(uri: str, shared: DatabaseURI, switch: Switch) -> None:
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("traces")
+
+    def trace(name: str) -> str:
+        with mlflow.start_span(name) as span:
+            span.set_inputs({"question": name})
+            with mlflow.start_span("inner") as inner:
+                inner.set_attribute("n", 1)
+            span.set_outputs([1, 2])
+        mlflow.flush_trace_async_logging()
+        return str(span.trace_id)
+
+    direct = trace("direct")
+    with switch.away():
+        waiting = trace("waiting")
+    wait_until_empty(Spool(DatabaseURI.parse(uri).option("spool")))
+    mlflow.set_tracking_uri(shared.url)
+    traces = [MlflowClient(shared.url).get_trace(trace_id) for trace_id in (direct, waiting)]
+    for stored, name in zip(traces, ("direct", "waiting"), strict=True):
+        assert [span.name for span in stored.data.spans] == [name, "inner"]
+        assert stored.data.spans[0].outputs == [1, 2]
+        assert stored.info.state == "OK"
+        assert json.loads(stored.info.request_preview) == {"question": name}
+    assert set(traces[0].info.tags) == set(traces[1].info.tags)
+    assert set(traces[0].info.trace_metadata) == set(traces[1].info.trace_metadata)
+
+
+def test_the_history_of_logged_models_waits(
+    store: SpoolingTracking, plain: TimescaleTrackingStore, switch: Switch
+) -> None:
+    """What Spark's flavors call."""
+    models = [Model(artifact_path=name, flavors={"python_function": {"a": 1}}) for name in "abc"]
+    direct, run_id = create(store), create(store)
+    for model in models:
+        store.record_logged_model(direct, model)
+    store.record_logged_model(run_id, models[0])
+    with switch.away():
+        store.record_logged_model(run_id, models[1])
+        store.record_logged_model(run_id, models[2])
+    wait_until_sent(store)
+    tags = [plain.get_run(each).data.tags["mlflow.log-model.history"] for each in (direct, run_id)]
+    assert tags[0] == tags[1]
 
 
 TRAINER = """

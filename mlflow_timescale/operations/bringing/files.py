@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -31,6 +32,8 @@ OnOwner = Callable[[int, int], None]
 _queries = db.load("merging")
 # A directory in the database is one transaction up to this many bytes; each file of a larger one.
 _AT_ONCE = 64 * 2**20
+# The mark of a first copy that is not complete: what is here already came from it.
+_BEGUN = "begun"
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,9 @@ def owners_of(conn: Connection, locations: Mapping[str, str | None] | None = Non
         source = (locations or {}).get(owner.id) or copied_from
         if source is None and (locations is None or not _is_ledgered(owner.location or "")):
             source = owner.location
-        if source and owner.location:
+        # Files at a place of their own, of which the source has copies, stay where they are.
+        has_place = not _is_ledgered(owner.location or "") and _is_ledgered(source or "")
+        if source and owner.location and not has_place:
             owners.append(replace(owner, source=source, mark=mark))
     return owners
 
@@ -185,7 +190,7 @@ class _Copy:
         if dry_run:
             self.sizes = [files.size(path) for path in news]
         else:
-            self._copy(files, news)
+            self._copy(files, news, earlier)
             self._finish(files)
         return self
 
@@ -194,7 +199,8 @@ class _Copy:
             files: dict[str, str] = scalar(conn, _queries.brought_files, {"id": self.owner.id})
         return files
 
-    def _copy(self, files: SourceFiles, news: list[str]) -> None:
+    def _copy(self, files: SourceFiles, news: list[str], earlier: Mapping[str, str]) -> None:
+        """Copy files; one that is another here, and never came from there, is listed and stays."""
         target = _target(self.owner.target, self.database)
         entries = _entries(target)
         size = sum(map(files.size, news))
@@ -203,9 +209,17 @@ class _Copy:
             target.log_artifacts(str(files.folder))
             self.sizes = [files.size(path) for path in news]
             return
+        is_begun = self.owner.mark == _BEGUN
+        if self.owner.mark is None and not entries:
+            self._remember(_BEGUN, {})
+            is_begun = True
         for path in news:
-            if files.is_same(path, entries.get(join(target.location, path))):
+            entry = entries.get(join(target.location, path))
+            if files.is_same(path, entry):
                 continue  # copied before an interruption
+            if entry is not None and path not in earlier and not is_begun:
+                self.refused[path] = "another file is here: left as it is"
+                continue
             try:
                 with files.local(path) as file:
                     target.log_artifact(str(file), path.rpartition("/")[0] or None)
@@ -219,12 +233,6 @@ class _Copy:
         owner = self.owner
         stamps = {path: each for path, each in files.stamps.items() if path not in self.refused}
         values = {"id": owner.id, "old": owner.location, "new": owner.target}
-        memory = {
-            "id": owner.id,
-            "source": owner.source or owner.location,
-            "mark": "" if self.refused else files.mark,
-            "files": json.dumps(stamps),
-        }
         with connection(self.database) as conn:
             if not owner.is_copied:
                 conn.execute(_MOVES[owner.kind], values)
@@ -232,7 +240,21 @@ class _Copy:
             if scalar(conn, _queries.has_versions, values):
                 freeze = {"run": owner.id, "place": f"{owner.target}%"}
                 conn.execute(_queries.freeze_versions, freeze)
-            conn.execute(_queries.remember_artifacts, memory)
+            self._remember("" if self.refused else files.mark, stamps, conn)
+
+    def _remember(
+        self, mark: str, stamps: Mapping[str, str], conn: Connection | None = None
+    ) -> None:
+        """Keep what the source held, in the caller's transaction or in one of its own."""
+        owner = self.owner
+        memory = {
+            "id": owner.id,
+            "source": owner.source or owner.location,
+            "mark": mark,
+            "files": json.dumps(stamps),
+        }
+        with nullcontext(conn) if conn else connection(self.database) as open_conn:
+            open_conn.execute(_queries.remember_artifacts, memory)
 
 
 _MOVES = {"run": _queries.move_run, "model": _queries.move_model}

@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from mlflow.entities import Param
 from support.bringing import Source, Target
 
 from mlflow_timescale.cli import cli
+from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations.bringing import files
 
+NewDatabase = Callable[..., AbstractContextManager[DatabaseURI]]
 pytestmark = pytest.mark.slow  # MLflow's migrations on sqlite take 10 s
 
 
@@ -205,3 +209,37 @@ def test_a_version_that_comes_later_uses_the_copy_of_its_run(
     mlflow.set_tracking_uri(target.uri.url)
     local = mlflow.artifacts.download_artifacts("models:/copied later/1")
     assert Path(local, "MLmodel").read_text() == "flavors: {}"
+
+
+def test_a_file_that_is_another_one_here_and_never_came_from_there_is_listed_and_stays(
+    folder: Path, target: Target
+) -> None:
+    contents = runs_with_files(folder, "both have it", 1, 1)
+    call(target, folder)
+    [run] = {name.partition("/")[0] for name in contents}
+    [place] = folder.glob(f"*/{run}/artifacts/sub")
+    (place / "report.txt").write_text("theirs")
+    mlflow.set_tracking_uri(target.uri.url)
+    target.client.log_text(run, "ours", "sub/report.txt")
+    for _ in range(2):
+        result = call(target, folder)
+        reason = "another file is here: left as it is"
+        assert result["skipped"] == {f"run {run}: sub/report.txt": reason}
+        assert mlflow.artifacts.load_text(f"runs:/{run}/sub/report.txt") == "ours"
+
+
+def test_two_databases_that_sync_both_ways_do_not_undo_each_others_files(
+    target: Target, new_database: NewDatabase
+) -> None:
+    with new_database() as uri:
+        other = Target(uri)
+        run = other.client.create_run(other.experiment("both ways")).info.run_id
+        other.client.log_text(run, "first", "note.txt")
+        call(target, uri.url)
+        other.client.log_text(run, "second", "note.txt")
+        call(other, target.uri.url)
+        mlflow.set_tracking_uri(uri.url)
+        assert mlflow.artifacts.load_text(f"runs:/{run}/note.txt") == "second"
+        assert call(target, uri.url)["files"] == 1
+    mlflow.set_tracking_uri(target.uri.url)
+    assert mlflow.artifacts.load_text(f"runs:/{run}/note.txt") == "second"
