@@ -22,7 +22,7 @@ from mlflow_timescale.common.settings import URI
 from mlflow_timescale.db.masking import without_secrets
 from mlflow_timescale.db.uri import DatabaseURI
 
-_TRACKING = "MLFLOW_TRACKING_URI"
+_VARIABLES = ("MLFLOW_TRACKING_URI", "QLIB_MLFLOW_URI")  # beside MLFLOW_TIMESCALE_URI
 _OURS = ("postgresql", "postgres:", "timescaledb")
 
 
@@ -43,9 +43,9 @@ def run(
 
     WORKFLOW is the YAML file of `qrun`; it is only read. Where it names an exp_manager, its class
     and arguments are kept. Its tracking URI counts only if neither --uri nor the environment
-    (MLFLOW_TIMESCALE_URI, MLFLOW_TRACKING_URI) names a database or tracking server, and if it is
-    no folder. A line on standard error names the URI that is replaced. --dry-run checks the
-    file, and the data folder that it names.
+    (MLFLOW_TIMESCALE_URI, MLFLOW_TRACKING_URI, QLIB_MLFLOW_URI) names a database or tracking
+    server, and if it is no folder. A line on standard error names the URI that is replaced.
+    --dry-run checks the file, and the data folder that it names.
     """
     from mlflow_timescale.operations.qlib_workflow import read_workflow, run_workflow
 
@@ -68,16 +68,17 @@ def run(
 def _tracking_uri(uri: DatabaseURI, of_workflow: str | None) -> str:
     """--uri, else the environment, else the URI of the workflow, else the embedded database."""
     source = click.get_current_context().get_parameter_source("uri")
-    of_environment = os.environ.get(_TRACKING, "")
     if source is ParameterSource.COMMANDLINE or URI.get():
         return uri.url
-    if of_environment.startswith((*_OURS, "http:", "https:")):
-        return uri.url if of_environment.startswith(_OURS) else of_environment
-    if of_workflow is None:
+    of_environment = [os.environ.get(name, "") for name in _VARIABLES]
+    usable = (text for text in of_environment if text.startswith((*_OURS, "http:", "https:")))
+    tracking = next(usable, of_workflow)
+    if tracking is None:
         return uri.url
-    if of_workflow.startswith(_OURS):
-        require_server(DatabaseURI.parse(of_workflow))
-    return of_workflow
+    if tracking.startswith(_OURS):
+        require_server(DatabaseURI.parse(tracking))
+        return DatabaseURI.parse(tracking).url
+    return tracking
 
 
 def _print_replaced(given: str | None, tracking: str) -> None:

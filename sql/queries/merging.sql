@@ -124,6 +124,19 @@ WITH changed AS (
 )
 SELECT run_uuid, count(*) FROM changed GROUP BY run_uuid;
 
+-- name: claim_names
+-- A metric of a user goes before one that was generated under its name.
+WITH taken AS (
+    DELETE FROM mlops.generated_metrics AS generated
+    USING pg_temp.incoming_latest_metrics AS given
+    WHERE generated.run_uuid = given.run_uuid AND generated.key = given.key
+    RETURNING generated.run_uuid, generated.key
+)
+DELETE FROM latest_metrics AS latest
+USING taken
+WHERE latest.run_uuid = taken.run_uuid AND latest.key = taken.key
+RETURNING latest.key;
+
 -- name: raise_latest
 -- The last point of each series, in the order of MLflow.
 INSERT INTO latest_metrics AS latest (run_uuid, key, value, "timestamp", step, is_nan)

@@ -26,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_database_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("MLFLOW_TIMESCALE_URI", "MLFLOW_TRACKING_URI"):
+    for name in ("MLFLOW_TIMESCALE_URI", "MLFLOW_TRACKING_URI", "QLIB_MLFLOW_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TIMESCALE_HOME", str(tmp_path / "home"))
 
@@ -105,6 +105,9 @@ def test_a_password_in_the_task_is_refused_because_qlib_logs_it(data: Path, tmp_
         (None, {}, [], "home"),
         (None, {"MLFLOW_TRACKING_URI": OURS}, [], OURS),
         (None, {"MLFLOW_TRACKING_URI": "http://team:5000"}, [], "http://team:5000"),
+        (None, {"QLIB_MLFLOW_URI": OURS}, [], OURS),
+        (OURS, {"QLIB_MLFLOW_URI": "http://team:5000"}, [], "http://team:5000"),
+        (OURS, {"QLIB_MLFLOW_URI": "file:mlruns"}, [], OURS),
         (None, {"MLFLOW_TRACKING_URI": OURS}, ["--uri", "timescaledb+embedded:/srv/b"], "/srv/b"),
         (OURS, {}, [], OURS),
         ("http://team:5000", {}, [], "http://team:5000"),
