@@ -23,7 +23,10 @@ HEADER = (
     *("model", "state", "decays since", "sessions", "to", "mean IC", "reference IC", "newest IC"),
     *("Sharpe", "PSI of limit", "open alerts"),
 )
-SERIES = ("ic", "ic_60d_avg", "ic_cusum", "psi", "strategy_return", "sharpe_60d")
+SERIES = (
+    *("ic", "ic_60d_avg", "ic_cusum", "psi", "psi_ratio", "strategy_return", "sharpe_20d"),
+    *("sharpe_60d", "n_signals"),
+)
 _NAMED = 3  # models that the headline names
 _WORDS = {
     "decayed": ("has decayed", "have decayed"),

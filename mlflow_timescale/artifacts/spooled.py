@@ -45,7 +45,7 @@ def sender_of(uri: DatabaseURI) -> Sender:
     """Sends artifacts: the same bytes at the same place, however often."""
 
     def one(record: Record) -> bool:
-        artifact_uri, path, sha256 = _content(record)
+        artifact_uri, path, sha256 = content(record)
         if record.file is None or not record.file.exists():
             return False  # the file goes when it is sent, and the record is noted after that
         directory, name = posixpath.split(path)
@@ -79,7 +79,8 @@ class _Verified(HashingReader):
         return data
 
 
-def _content(record: Record) -> tuple[str, str, str]:
+def content(record: Record) -> tuple[str, str, str]:
+    """The artifact URI, path and SHA-256 of a record. Raises Refusal for bytes that are none."""
     try:
         fields = json.loads(record.body)
         return fields["artifact_uri"], fields["path"], fields["sha256"]

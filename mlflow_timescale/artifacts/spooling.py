@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -17,6 +18,7 @@ from mlflow_timescale.artifacts import spooled
 from mlflow_timescale.artifacts.paths import destination, require_regular, tree
 from mlflow_timescale.artifacts.refusals import refusals_of_the_spool
 from mlflow_timescale.artifacts.repository import LedgeredRepository
+from mlflow_timescale.artifacts.waiting import WaitingFiles
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.spool import Away, Outbox
 from mlflow_timescale.spool.outages import is_outage
@@ -83,14 +85,33 @@ class SpoolingRepository(ArtifactRepository):  # type: ignore[misc]
             pass
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
-        """The files that are stored; those that wait are not among them."""
-        return self._read(partial(self.inner.list_artifacts, path))
+        """The files that are stored, and those that wait.
+
+        Raises MlflowException if the database is away, unless the run waits too.
+        """
+        # What waits is read first: a file that is sent in between is in both.
+        waiting = self._waiting()
+        stored = [] if waiting.is_new else self._read(partial(self.inner.list_artifacts, path))
+        return waiting.listed(path, stored) if waiting.files else stored
 
     def download_artifacts(self, artifact_path: str | None, dst_path: str | None = None) -> str:
-        """Download what is stored."""
-        with _named():
-            self._outbox.read(self._probe, seconds=self._seconds)
-        return self.inner.download_artifacts(artifact_path, dst_path)
+        """Download what is stored, and copy what waits."""
+        waiting = self._waiting()
+        files = waiting.below(artifact_path)
+        if not files or (dst_path is not None and not Path(dst_path).is_dir()):
+            with _named():
+                self._outbox.read(self._probe, seconds=self._seconds)
+            return self.inner.download_artifacts(artifact_path, dst_path)
+        folder = Path(dst_path or tempfile.mkdtemp())
+        is_file = (artifact_path or "") in files
+        if not (is_file or waiting.is_new) and self._read(
+            partial(self.inner.list_artifacts, artifact_path)
+        ):
+            self.inner.download_artifacts(artifact_path, str(folder))
+        return waiting.copy(artifact_path, folder)
+
+    def _waiting(self) -> WaitingFiles:
+        return WaitingFiles.of(self._outbox.spool, self.artifact_uri)
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         self.inner._download_file(remote_file_path, local_path)
@@ -121,5 +142,7 @@ def _named() -> Iterator[None]:
         yield
     except Away as exc:
         raise MlflowException(
-            f"{exc}, and only uploads of artifacts can wait in the spool", TEMPORARILY_UNAVAILABLE
+            f"{exc}, and the artifacts of a run that began before cannot be listed or read; only "
+            f"uploads can wait in the spool",
+            TEMPORARILY_UNAVAILABLE,
         ) from exc

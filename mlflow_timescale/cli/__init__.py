@@ -32,6 +32,7 @@ COMMANDS = {
     "history": "mlflow_timescale.cli.history:history",
     "import": "mlflow_timescale.cli.import_:import_",
     "incident": "drift.cli.incident:incident",
+    "metrics": "mlflow_timescale.cli.metrics:metrics",
     "migrate": "mlflow_timescale.cli.migrate:migrate",
     "pack": "mlflow_timescale.cli.pack:pack",
     "postmortem": "drift.cli.retrospects:postmortem",

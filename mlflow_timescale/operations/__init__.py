@@ -8,10 +8,12 @@ rooms below, and no room below imports them.
 __all__ = [
     "adopt",
     "doctor",
+    "extremes",
     "file_store",
     "importing",
     "packing",
     "pruning",
+    "qlib_online",
     "qlib_workflow",
     "reproduce",
     "reproduce_check",

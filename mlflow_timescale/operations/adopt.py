@@ -35,7 +35,10 @@ _TABLES = (
     "tracking/004_metric_marks",
     "tracking/007_last_writes",
     "tracking/008_metric_extremes",
+    "tracking/010_shown_extremes",
 )
+# A history stays when a database is released, and goes on when it is adopted again.
+_HISTORY = "tracking/009_run_tag_history"
 
 
 class AdoptionError(db.Error):
@@ -245,8 +248,14 @@ def _become_mlflows(conn: Connection) -> None:
     drop_definitions(conn, "tracking", keep=rows.scalars(conn, _queries.objects_on_runs))
     for trigger in rows.scalars(conn, _queries.triggers_on_runs):
         conn.execute(_queries.disable_trigger.format(trigger=sql.Identifier(trigger)))
+    if rows.scalar(conn, _queries.generates_metrics):
+        conn.execute(_queries.remove_generated)
     conn.execute(_queries.drop_tables_of_tracking)
-    names = [migration.name for migration in shipped() if migration.area == "tracking"]
+    names = [
+        migration.name
+        for migration in shipped()
+        if migration.area == "tracking" and migration.name != _HISTORY
+    ]
     conn.execute(_migrations.forget, {"names": names})
     conn.execute(_migrations.mark_released)
 

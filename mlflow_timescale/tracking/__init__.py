@@ -8,4 +8,13 @@ call of the stores. `spooling` keeps writes while the database is away, `spooled
 """
 
 # The modules that other rooms may import.
-__all__ = ["calls", "errors", "metric_table", "opening", "session", "store", "tag_history"]
+__all__ = [
+    "calls",
+    "errors",
+    "metric_extremes",
+    "metric_table",
+    "opening",
+    "session",
+    "store",
+    "tag_history",
+]

@@ -14,6 +14,7 @@ from mlflow.entities import Metric
 
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.queries import load
+from mlflow_timescale.db.rows import if_migrated
 from mlflow_timescale.tracking.errors import translated
 
 _queries = load("tracking")
@@ -95,6 +96,20 @@ def sample(
     }
     with translated():
         return conn.execute(_queries.sample, arguments, prepare=True, binary=True).fetchall()
+
+
+def generated(
+    conn: Connection,
+    run_id: str,
+    key: str,
+    start_step: int | None = None,
+    end_step: int | None = None,
+) -> list[Row]:
+    """The one point of an extreme that is shown as a metric (`loss/min`); empty for others."""
+    if not key.endswith(("/min", "/max")):
+        return []
+    arguments = {"run_id": run_id, "key": key, "start_step": start_step, "end_step": end_step}
+    return if_migrated(conn, _queries.generated_point, arguments)
 
 
 def of_steps(of: MetricSeries, steps: Sequence[int], limit: int | None) -> list[Row]:

@@ -275,8 +275,8 @@ def _apply(store: TimescaleTracking, conn: db.Connection, call: Call) -> bool:
         store._insert_model(new_model(call))
         return True
     if call.method != "create_run":
-        arguments = _FROM_TEXT.get(call.method, _as_they_are)(call.run_id, *call.arguments)
-        getattr(store, call.method)(*arguments)
+        arguments: _Arguments = _FROM_TEXT.get(call.method, _as_they_are)
+        getattr(store, call.method)(*arguments(call.run_id, *call.arguments))
         return True
     if rows.scalar(conn, _queries.run_exists, {"run_id": call.run_id}):
         return False
@@ -288,17 +288,14 @@ def _as_they_are(*arguments: Any) -> tuple[Any, ...]:
     return arguments
 
 
-def _model(text: str) -> Model:
-    return Model.from_dict(json.loads(text))  # type: ignore[no-untyped-call]
-
-
+_Arguments = Callable[..., tuple[Any, ...]]
 # Arguments that are texts of JSON in the spool.
-_FROM_TEXT: dict[str, Callable[..., tuple[Any, ...]]] = {
+_FROM_TEXT: dict[str, _Arguments] = {
     "log_spans": lambda location, texts: (
         location,
         [entities.Span.from_dict(json.loads(text)) for text in texts],
     ),
-    "record_logged_model": lambda run_id, text: (run_id, _model(text)),
+    "record_logged_model": lambda run_id, text: (run_id, Model.from_dict(json.loads(text))),
     "start_trace": lambda _, text: (entities.TraceInfo.from_dict(json.loads(text)),),
 }
 

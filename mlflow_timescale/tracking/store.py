@@ -259,11 +259,13 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
         # Marks lead to the first point of a page: the last page costs what the first does.
         with self._reading() as (session, conn):
             series = self._series(session, conn, run_id, metric_key)
-            if series is None:
+            if conn is None or series is None:
                 return super().get_metric_history(run_id, metric_key, max_results, page_token)
             offset = SearchUtils.parse_start_offset_from_page_token(page_token)
             limit = None if max_results is None else max_results + 1
             rows = history.page(series, offset, limit)
+            if not rows:
+                rows = history.generated(conn, run_id, metric_key)[offset:][:limit]
         more = max_results is not None and len(rows) > max_results
         metrics = history.metrics(metric_key, rows[:max_results])
         token = SearchUtils.create_page_token(offset + len(metrics)) if more else None
@@ -280,8 +282,11 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
             found: list[MetricWithRunId] = []
             for run_id in sorted(set(allowed)):
                 left = max_results - len(found)
-                series = history.series(conn, run_id, metric_key) if left > 0 else None
+                if left <= 0:
+                    break
+                series = history.series(conn, run_id, metric_key)
                 rows = history.page(series, 0, left) if series else []
+                rows = rows or history.generated(conn, run_id, metric_key)
                 found += _with_run(run_id, metric_key, rows)
         return found
 
@@ -322,7 +327,9 @@ class TimescaleTracking(SqlAlchemyStore if TYPE_CHECKING else object):  # type: 
             return super()._sample_metric_history_single_run(
                 session, run_id, metric_key, max_results, start_step, end_step
             )
-        sample = history.sample(conn, run_id, metric_key, max_results, start_step, end_step)
+        between = (start_step, end_step)
+        sample = history.sample(conn, run_id, metric_key, max_results, *between)
+        sample = sample or history.generated(conn, run_id, metric_key, *between)
         return _with_run(run_id, metric_key, sample)
 
 

@@ -337,9 +337,20 @@ DROP TABLE IF EXISTS mlops.metrics_next;
 DROP TABLE IF EXISTS mlops.metrics_copied;
 DROP TABLE IF EXISTS mlops.metrics_since;
 
+-- name: generates_metrics
+-- Has this schema metrics that were generated from others?
+SELECT to_regclass('mlops.generated_metrics') IS NOT NULL;
+
+-- name: remove_generated
+-- Plain MLflow would keep values that no write changes any more.
+DELETE FROM latest_metrics USING mlops.generated_metrics AS generated
+WHERE latest_metrics.run_uuid = generated.run_uuid AND latest_metrics.key = generated.key;
+
 -- name: drop_tables_of_tracking
 -- Remove the tables that the migrations of tracking added; the definitions are gone.
 DROP TABLE IF EXISTS mlops.metric_marks;
+DROP TABLE IF EXISTS mlops.extremes_setting;
+DROP TABLE IF EXISTS mlops.generated_metrics;
 DROP TABLE IF EXISTS mlops.run_ranges;
 
 -- name: drop_runs_by_start

@@ -22,6 +22,10 @@ TRUNCATE {table} CASCADE;
 -- How many rows are there?
 SELECT count(*) FROM {table};
 
+-- name: generated
+-- How many metrics did this database generate from others?
+SELECT count(*) FROM mlops.generated_metrics;
+
 -- name: advance_sequences
 -- New rows must not get the numbers of imported ones.
 SELECT setval(

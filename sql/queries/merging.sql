@@ -42,18 +42,6 @@ VALUES (
     %(last_update_time)s)
 RETURNING experiment_id;
 
--- name: add_experiment_tags
--- Add the tags that an experiment does not have yet.
-INSERT INTO experiment_tags (experiment_id, key, value)
-SELECT %(id)s, * FROM unnest(%(keys)s::text[], %(vals)s::text[])
-ON CONFLICT DO NOTHING;
-
--- name: different_experiment_tags
--- Which tags of an experiment have another value here?
-SELECT given.key FROM unnest(%(keys)s::text[], %(vals)s::text[]) AS given (key, value)
-JOIN experiment_tags AS tag ON tag.experiment_id = %(id)s AND tag.key = given.key
-WHERE tag.value IS DISTINCT FROM given.value ORDER BY given.key;
-
 -- name: make_stage
 -- Room for the rows of a table, before they are compared.
 CREATE TEMP TABLE IF NOT EXISTS {stage} (LIKE {table});
@@ -135,6 +123,19 @@ WITH changed AS (
     RETURNING run_uuid
 )
 SELECT run_uuid, count(*) FROM changed GROUP BY run_uuid;
+
+-- name: claim_names
+-- A metric of a user goes before one that was generated under its name.
+WITH taken AS (
+    DELETE FROM mlops.generated_metrics AS generated
+    USING pg_temp.incoming_latest_metrics AS given
+    WHERE generated.run_uuid = given.run_uuid AND generated.key = given.key
+    RETURNING generated.run_uuid, generated.key
+)
+DELETE FROM latest_metrics AS latest
+USING taken
+WHERE latest.run_uuid = taken.run_uuid AND latest.key = taken.key
+RETURNING latest.key;
 
 -- name: raise_latest
 -- The last point of each series, in the order of MLflow.

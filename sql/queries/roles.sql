@@ -131,6 +131,7 @@ WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(
 WITH rule (role, privileges, names) AS (VALUES
     -- What MLflow's stores, the feature store and the drift monitor write.
     ('mlops_writer', 'INSERT UPDATE DELETE', 'run_ranges metric_marks drift_feature_prints'),
+    ('mlops_writer', 'INSERT DELETE', 'generated_metrics'),
     -- The ledger and the in-database store are written by functions, from chunks of bytes.
     ('mlops_writer', 'INSERT', 'artifact_chunks'),
     ('mlops_writer', 'EXECUTE', 'hold_contents store_contents put_files remove_files release_contents'),

@@ -63,6 +63,14 @@ WHERE (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
         OR valid_from <= %(as_of)s AND (valid_to IS NULL OR valid_to > %(as_of)s))
 ORDER BY valid_from, history_id;
 
+-- name: experiment_names
+-- What are the experiments called?
+SELECT name FROM experiments ORDER BY name;
+
+-- name: run_names
+-- What are these runs called?
+SELECT run_uuid::text, name::text FROM runs WHERE run_uuid = ANY(%(run_ids)s::text[]);
+
 -- name: create_run
 -- Start a run whose artifacts go where the experiment's do; where is that?
 SELECT mlops.create_run(
@@ -238,6 +246,16 @@ WHERE run_uuid = %(run_id)s
     AND step = ANY(%(steps)s::bigint[])
 ORDER BY step, "timestamp", value, is_nan
 LIMIT %(limit)s;
+
+-- name: generated_point
+-- The one point of a metric that was generated ("loss/min"), between two steps (NULL: of any).
+SELECT latest.value, latest."timestamp", latest.step, latest.is_nan
+FROM mlops.generated_metrics AS generated
+JOIN latest_metrics AS latest USING (run_uuid, key)
+WHERE generated.run_uuid = %(run_id)s
+    AND generated.key = %(key)s
+    AND (%(start_step)s::numeric IS NULL OR latest.step >= %(start_step)s::numeric)
+    AND (%(end_step)s::numeric IS NULL OR latest.step <= %(end_step)s::numeric);
 
 -- name: max_step
 -- The greatest step of a series: the latest point is the one of the greatest step.

@@ -57,6 +57,7 @@ WITHOUT = {
     "incident skew",
     "incident version",
     "postmortem",
+    "qlib online",
     "registry at",
     "registry history",
     "reproduce",
@@ -148,6 +149,7 @@ def watched(
         ("drift backfill -s momentum {next} {next} --notify", "1 sessions computed"),
         ("daily --session {next}", "momentum"),
         ("sessions import {files}/day.txt --calendar XSHG", "imported: 2 sessions of XSHG"),
+        ("metrics extremes on", "would have 0 generated metrics"),
         ("registry rollback momentum live --reason r", "would go from version 2 to 1"),
     ],
 )

@@ -24,7 +24,7 @@ from support.spools import wait_until_empty
 
 from benchmarks.databases import Switch
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.spool import Spool
+from mlflow_timescale.spool import Spool, folder
 from mlflow_timescale.tracking.opening import open_store
 from mlflow_timescale.tracking.spooling import SpoolingTracking
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
@@ -316,19 +316,19 @@ def test_artifacts_of_an_outage_arrive_with_their_checksums(
 ) -> None:
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("artifacts")
-    folder = tmp_path / "folder"
-    (folder / "deep").mkdir(parents=True)
-    (folder / "deep" / "a.bin").write_bytes(b"a" * 100_000)
-    (folder / "b.txt").write_text("b")
+    local = tmp_path / "folder"
+    (local / "deep").mkdir(parents=True)
+    (local / "deep" / "a.bin").write_bytes(b"a" * 100_000)
+    (local / "b.txt").write_text("b")
     spool = Spool(DatabaseURI.parse(uri).option("spool"))
     with mlflow.start_run() as run:
         mlflow.log_text("before", "before.txt")
         with switch.away():
             mlflow.log_text("text", "texts/one.txt")
-            mlflow.log_artifacts(str(folder), "folder")
-            shutil.rmtree(folder)
+            mlflow.log_artifacts(str(local), "folder")
+            shutil.rmtree(local)
             assert spool.status().bytes > 100_000
-            with pytest.raises(MlflowException, match="only uploads of artifacts can wait"):
+            with pytest.raises(MlflowException, match="cannot be listed or read"):
                 mlflow.artifacts.list_artifacts(run_id=run.info.run_id)
         wait_until_empty(spool)
     assert spool.status().refused == []
@@ -338,6 +338,56 @@ def test_artifacts_of_an_outage_arrive_with_their_checksums(
     names = sorted(p.relative_to(stored).as_posix() for p in stored.rglob("*") if p.is_file())
     assert names == ["before.txt", "folder/b.txt", "folder/deep/a.bin", "texts/one.txt"]
     assert (stored / "folder/deep/a.bin").read_bytes() == b"a" * 100_000
+
+
+def test_a_table_grows_in_an_outage_that_its_run_began_in(
+    uri: str, shared: DatabaseURI, switch: Switch, tmp_path: Path
+) -> None:
+    """MLflow lists and downloads a table before it logs the longer one."""
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("tables")
+    spool = Spool(DatabaseURI.parse(uri).option("spool"))
+    with mlflow.start_run() as before:
+        pass
+    with switch.away():
+        with mlflow.start_run() as run:
+            mlflow.log_text("b", "texts/b.txt")
+            for number in range(3):
+                mlflow.log_table({"answer": [number]}, "a.json")
+            listed = MlflowClient().list_artifacts(run.info.run_id)
+            assert [(f.path, f.is_dir) for f in listed] == [("a.json", False), ("texts", True)]
+            texts = MlflowClient().download_artifacts(run.info.run_id, "texts")
+            assert Path(texts, "b.txt").read_text() == "b"
+            assert listed[0].file_size == len(
+                mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/a.json")
+            )
+        with pytest.raises(MlflowException, match="the database is away") as failure:
+            mlflow.log_table({"answer": [1]}, "a.json", before.info.run_id)
+        assert "\n" not in failure.value.message
+    wait_until_empty(spool)
+    mlflow.set_tracking_uri(shared.url)
+    assert mlflow.load_table("a.json", [run.info.run_id])["answer"].tolist() == [0, 1, 2]
+
+
+def test_a_table_that_still_waits_is_not_replaced_when_the_database_is_back(
+    uri: str, shared: DatabaseURI, switch: Switch
+) -> None:
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("tables")
+    spool = Spool(DatabaseURI.parse(uri).option("spool"))
+    with mlflow.start_run() as run:
+        mlflow.log_table({"answer": [0]}, "a.json")
+        mlflow.log_text("b", "b.txt")
+        with folder.opened(spool.path) as directory, folder.locked(directory, "drain.lock"):
+            with switch.away():
+                mlflow.log_metric("ic", 1.0)
+            for number in (1, 2):
+                mlflow.log_table({"answer": [number]}, "a.json")
+            names = [f.path for f in MlflowClient().list_artifacts(run.info.run_id)]
+            assert names == ["a.json", "b.txt"]
+    wait_until_empty(spool)
+    mlflow.set_tracking_uri(shared.url)
+    assert mlflow.load_table("a.json", [run.info.run_id])["answer"].tolist() == [0, 1, 2]
 
 
 def test_an_artifact_whose_bytes_changed_in_the_spool_is_refused(

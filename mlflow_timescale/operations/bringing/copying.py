@@ -7,8 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from psycopg import sql
-from sqlalchemy import JSON, Column, Table, TypeDecorator, select, type_coerce
+from sqlalchemy import (
+    JSON,
+    Column,
+    Table,
+    TypeDecorator,
+    column,
+    exists,
+    inspect,
+    select,
+    type_coerce,
+)
 from sqlalchemy import Connection as Rows
+from sqlalchemy import table as table_of
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
@@ -17,6 +28,8 @@ Row = tuple[Any, ...]
 Convert = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 _queries = db.load("merging")
 _ROWS_AT_ONCE = 10_000
+# Of a source that is a database of ours: extremes that are shown as metrics.
+_GENERATED = table_of("generated_metrics", column("run_uuid"), column("key"), schema="mlops")
 
 
 def columns_of(table: Table) -> list[Column[Any]]:
@@ -34,9 +47,19 @@ def read_rows(
         for column in columns
     ]
     as_json = {number for number, column in enumerate(columns) if isinstance(column.type, JSON)}
-    query = select(*stored).where(*conditions).order_by(*order)
+    query = select(*stored).where(*conditions, *not_generated(source, table)).order_by(*order)
     for row in source.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
         yield _with_json(row, as_json) if as_json else tuple(row)
+
+
+def not_generated(source: Rows, table: Table) -> list[Any]:
+    """The condition that leaves out metrics that a database of ours generated from others."""
+    if table.name != "latest_metrics" or source.dialect.name != "postgresql":
+        return []
+    if not inspect(source).has_table(_GENERATED.name, schema=_GENERATED.schema):
+        return []
+    same = (_GENERATED.c.run_uuid == table.c.run_uuid, _GENERATED.c.key == table.c.key)
+    return [~exists().where(*same)]
 
 
 def _with_json(row: Any, as_json: set[int]) -> Row:

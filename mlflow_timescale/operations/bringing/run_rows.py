@@ -18,14 +18,14 @@ from sqlalchemy import Table, func, select
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
-from mlflow_timescale.db.rows import pairs
+from mlflow_timescale.db.rows import if_migrated, pairs
 from mlflow_timescale.operations.bringing import copying
 from mlflow_timescale.operations.bringing.experiments import Experiments, absolute
 from mlflow_timescale.operations.bringing.sources import OpenSource
 
 _queries = db.load("merging")
-# Runs first: the others refer to them.
-TABLES = ("runs", "params", "tags", "metrics", "latest_metrics")
+# Runs first: the others refer to them. Points last: no extreme takes the name of a metric.
+TABLES = ("runs", "params", "tags", "latest_metrics", "metrics")
 _HEAD = ("status", "end_time", "deleted_time", "lifecycle_stage", "name", "artifact_uri")
 _FEW = 500  # ids in one condition: sqlite takes 32,766
 
@@ -168,8 +168,9 @@ class RunRows:
         self._run(outcome, "tags", _queries.add_tags)
         self.conn.execute(_queries.rename_runs)
         self._run(outcome, "params", _queries.add_params)
-        self._run(outcome, "metrics", _queries.add_points)
+        if_migrated(self.conn, _queries.claim_names)
         self.conn.execute(_queries.raise_latest)
+        self._run(outcome, "metrics", _queries.add_points)
         self._run(outcome, "ended runs", _queries.end_runs)
 
     def _run(

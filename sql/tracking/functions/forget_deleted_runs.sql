@@ -9,6 +9,7 @@ BEGIN
     END IF;
     PERFORM mlops.refuse_orphans(run_uuid) FROM gone;
     DELETE FROM mlops.metric_marks WHERE run_uuid IN (SELECT run_uuid FROM gone);
+    DELETE FROM mlops.generated_metrics WHERE run_uuid IN (SELECT run_uuid FROM gone);
     DELETE FROM mlops.run_ranges WHERE run_uuid IN (SELECT run_uuid FROM gone);
     RETURN NULL;
 END

@@ -12,6 +12,7 @@ AS $$
 DECLARE
     series record;
     run record;
+    shows_extremes boolean;
 BEGIN
     SELECT
         array_agg(grown.run_uuid) AS runs, array_agg(grown.key) AS keys,
@@ -38,7 +39,15 @@ BEGIN
         GROUP BY of_run.id
         ORDER BY of_run.id
     LOOP
-        PERFORM FROM "@mlflow".runs WHERE runs.run_uuid = run.id FOR KEY SHARE;
+        -- One statement for both: a second one would cost every write.
+        SELECT (
+            SELECT setting.is_on
+            FROM mlops.extremes_setting AS setting
+            WHERE setting.experiment_id IN (runs.experiment_id, -1)
+            ORDER BY setting.experiment_id DESC
+            LIMIT 1
+        ) INTO shows_extremes
+        FROM "@mlflow".runs WHERE runs.run_uuid = run.id FOR KEY SHARE;
         IF NOT FOUND THEN
             RAISE foreign_key_violation USING
                 MESSAGE = 'insert or update on table "metrics" violates foreign key constraint "metrics_run_uuid_fkey"',
@@ -54,6 +63,14 @@ BEGIN
         WHERE excluded.first_ms < known.first_ms
             OR excluded.last_ms > known.last_ms
             OR known.written_on IS DISTINCT FROM excluded.written_on;
+        IF shows_extremes THEN
+            PERFORM mlops.raise_extremes(
+                run.id, array_agg(fresh.key::text), array_agg(fresh.value),
+                array_agg(fresh."timestamp"), array_agg(fresh.step), array_agg(fresh.is_nan)
+            )
+            FROM fresh
+            WHERE fresh.run_uuid = run.id;
+        END IF;
     END LOOP;
 
     -- Remove marks that a new point precedes. They are rare, so one look at the last mark of each
