@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mlflow_timescale.artifacts.versions import artifact_at, artifact_versions
     from mlflow_timescale.common.attribution import because
     from mlflow_timescale.drift import Serving
+    from mlflow_timescale.operations.qlib_online import qlib_online
     from mlflow_timescale.registry.model_registry import ModelRegistry
     from mlflow_timescale.tracking.metric_extremes import metric_extremes
     from mlflow_timescale.tracking.metric_table import metrics
@@ -25,6 +26,7 @@ __all__ = [
     "because",
     "metric_extremes",
     "metrics",
+    "qlib_online",
     "run_tag_history",
 ]
 _HOMES = {
@@ -35,6 +37,7 @@ _HOMES = {
     "because": "mlflow_timescale.common.attribution",
     "metric_extremes": "mlflow_timescale.tracking.metric_extremes",
     "metrics": "mlflow_timescale.tracking.metric_table",
+    "qlib_online": "mlflow_timescale.operations.qlib_online",
     "run_tag_history": "mlflow_timescale.tracking.tag_history",
 }
 

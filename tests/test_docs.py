@@ -44,6 +44,7 @@ NOT_RUN = {
     "mlflow-timescale artifacts history": "needs a run; tests/artifacts/test_former_versions.py",
     "mlflow-timescale history": "needs a run; tests/tracking/test_tag_history.py",
     "mlflow-timescale import": "needs other MLflows; tests/operations/test_import.py makes them",
+    "mlflow-timescale qlib online": "needs a recorder; tests/operations/test_qlib_online.py",
     "mlflow-timescale sessions import": "needs qlib's file; tests/operations/test_sessions.py",
     "mlflow-timescale qlib run workflow.yaml --experiment": "trains; tests/gates/test_qlib.py does",
     "pip install 'mlflow-timescale[": "installs from an index",

@@ -233,7 +233,7 @@ def history(uri: DatabaseURI, run: str, path: str, as_json: bool) -> None:
     """List every version that file PATH of RUN had, from when to when.
 
     RUN is the id of a run or logged model, which may be deleted. The SHA-256 of every version is
-    known; `stored` tells whether its bytes are in the database, too (`history keep-path`).
+    known; `stored` shows whether its bytes are in the database, too (`history keep-path`).
     """
     from mlflow_timescale.artifacts.versions import artifact_versions
 

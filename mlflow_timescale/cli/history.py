@@ -118,7 +118,7 @@ def _kept(conn: Connection) -> Any:
 @database_option
 @json_option
 def tags(uri: DatabaseURI, run: str, key: str | None, as_json: bool) -> None:
-    """List the values that the kept tags of RUN had, or one KEY of them."""
+    """List the values that kept tags of RUN had, or one KEY."""
     from mlflow_timescale.tracking.tag_history import run_tag_history
 
     states = run_tag_history(uri, run, key)

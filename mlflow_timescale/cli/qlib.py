@@ -10,6 +10,7 @@ import click
 from mlflow_timescale.cli.kit import LazyGroup
 
 COMMANDS = {
+    "online": "mlflow_timescale.cli.qlib_online:online",
     "run": "mlflow_timescale.cli.qlib_run:run",
 }
 

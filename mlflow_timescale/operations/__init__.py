@@ -13,6 +13,7 @@ __all__ = [
     "importing",
     "packing",
     "pruning",
+    "qlib_online",
     "qlib_workflow",
     "reproduce",
     "reproduce_check",

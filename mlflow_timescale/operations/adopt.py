@@ -37,6 +37,8 @@ _TABLES = (
     "tracking/008_metric_extremes",
     "tracking/010_shown_extremes",
 )
+# A history stays when a database is released, and goes on when it is adopted again.
+_HISTORY = "tracking/009_run_tag_history"
 
 
 class AdoptionError(db.Error):
@@ -249,7 +251,11 @@ def _become_mlflows(conn: Connection) -> None:
     if rows.scalar(conn, _queries.generates_metrics):
         conn.execute(_queries.remove_generated)
     conn.execute(_queries.drop_tables_of_tracking)
-    names = [migration.name for migration in shipped() if migration.area == "tracking"]
+    names = [
+        migration.name
+        for migration in shipped()
+        if migration.area == "tracking" and migration.name != _HISTORY
+    ]
     conn.execute(_migrations.forget, {"names": names})
     conn.execute(_migrations.mark_released)
 

@@ -63,9 +63,19 @@ WHERE (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
         OR valid_from <= %(as_of)s AND (valid_to IS NULL OR valid_to > %(as_of)s))
 ORDER BY valid_from, history_id;
 
+-- name: experiment_names
+-- What are the experiments called?
+SELECT name FROM experiments ORDER BY name;
+
+-- name: run_names
+-- What are these runs called?
+SELECT run_uuid::text, name::text FROM runs WHERE run_uuid = ANY(%(run_ids)s::text[]);
+
 -- name: create_run
 -- Start a run whose artifacts go where the experiment's do; where is that?
-SELECT mlops.create_run(
+SELECT set_config('mlops.authenticated_user', %(authenticated)b, true),
+    set_config('mlops.claimed_user', %(claimed)b, true), set_config('mlops.reason', %(reason)b, true),
+    mlops.create_run(
     %(experiment_id)b::integer, %(workspace)b, %(root)b, %(run_id)b, %(name)b, %(user_id)b,
     %(status)b, %(start_time)b::bigint, %(artifact_uri)b, %(keys)b::text[], %(values)b::text[]
 );

@@ -43,6 +43,7 @@ WITHOUT_JSON = {
 }
 # Options of one name that mean two things, and why.
 NOT_SHARED = {
+    "--calendar": "`sessions import` makes one, others count by it",
     "--entity": "`postmortem` names a column by it, all others entities",
     "--experiment": "`qlib run` makes one, `metrics extremes` chooses one that is there",
     "--feature-version": "one version is written, many can be read",
@@ -52,6 +53,7 @@ NOT_SHARED = {
     "--tolerance": "`incident skew` compares inputs, `incident replay` outputs",
     "--uri": "`server` takes MLflow's --backend-store-uri too",
     "--version": "`artifacts` selects files of a version, `incident replay` its prediction",
+    "--zone": "in `features health` days begin in it, in `sessions import` it is that of hours",
     "--workers": "-w belongs to MLflow's command on `server`",
 }
 

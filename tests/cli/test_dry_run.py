@@ -57,6 +57,7 @@ WITHOUT = {
     "incident skew",
     "incident version",
     "postmortem",
+    "qlib online",
     "registry at",
     "registry history",
     "reproduce",

@@ -35,6 +35,7 @@ FUNCTIONS = {
     "artifact_versions": "mlflow_timescale.artifacts.versions",
     "because": "mlflow_timescale.common.attribution",
     "metrics": "mlflow_timescale.tracking.metric_table",
+    "qlib_online": "mlflow_timescale.operations.qlib_online",
     "run_tag_history": "mlflow_timescale.tracking.tag_history",
     "load_snapshot": "feature_store.files.snapshots",
     "forward_returns": "feature_store.write.forward_returns",

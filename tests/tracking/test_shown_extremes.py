@@ -291,7 +291,7 @@ def test_the_command_switches_and_prints_the_settings(
 
     assert call() == "extremes are shown in no experiment\n"
     assert (
-        extremes("on", "--experiment", experiment, "--dry-run")
+        call("on", "--experiment", experiment, "--dry-run")
         == "1 runs would have 2 generated metrics\n"
     )
     assert call("on", "--experiment", experiment) == "1 runs have 2 generated metrics\n"

@@ -1,0 +1,104 @@
+"""`mlflow-timescale qlib online`: what was online at a time, and what it said."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlflow_timescale.cli.kit import (
+    Exit,
+    Moment,
+    database_option,
+    exit_with,
+    json_option,
+    output_option,
+    print_json,
+    print_message,
+)
+from mlflow_timescale.db.uri import DatabaseURI
+
+if TYPE_CHECKING:
+    from mlflow_timescale.operations.qlib_online import OnlineAnswer
+
+
+@click.command()
+@click.argument("experiment")
+@database_option
+@click.option("--at", "moment", type=Moment(), help="As of this time; default: now.")
+@click.option(
+    "--path", default="pred.pkl", show_default=True, help="The artifact with the predictions."
+)
+@output_option()
+@json_option
+def online(
+    experiment: str,
+    uri: DatabaseURI,
+    moment: datetime | None,
+    path: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what was online at a time, what it said, and what has changed.
+
+    The recorders of EXPERIMENT whose tag online_status was online, by its history, with the
+    predictions that they had then, and the sessions in which those of now differ. -o writes the
+    predictions of then as .csv or .parquet. Exit code 3: the history does not reach back, or the
+    past has changed, or cannot be compared.
+    """
+    from mlflow_timescale.operations.qlib_online import qlib_online
+
+    suffix = output.suffix if output else ".csv"
+    if suffix not in (".csv", ".parquet"):
+        raise click.BadParameter(f"{output}: end it with .csv or .parquet", param_hint="--output")
+    answer = qlib_online(uri, experiment, moment or datetime.now(timezone.utc), path=path)
+    if output is not None:
+        _write(answer, output)
+    if as_json:
+        print_json(answer.as_dict())
+    else:
+        _print(answer, output)
+    sure = not answer.unknown and all(each.past_changed is False for each in answer.recorders)
+    exit_with(Exit.OK if sure else Exit.NO)
+
+
+def _write(answer: OnlineAnswer, output: Path) -> None:
+    from pyarrow import csv, parquet
+
+    from mlflow_timescale.common.frames import without_formulas
+    from mlflow_timescale.common.output_files import replacing
+
+    table = answer.table()
+    with replacing(output) as draft:
+        if output.suffix == ".csv":
+            csv.write_csv(without_formulas(table)[0], draft)
+        else:
+            parquet.write_table(table, draft)
+
+
+def _print(answer: OnlineAnswer, output: Path | None) -> None:
+    from mlflow_timescale.operations.qlib_online import summary
+
+    when = f"{answer.moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    if answer.unknown:
+        print_message(f"not known for {when}: {answer.unknown}", style="yellow")
+    if not answer.recorders and not answer.unknown:
+        print_message(f"nothing was online in {answer.experiment} at {when}")
+    for each in answer.recorders:
+        state = each.state
+        until = f"until {_time(state.valid_to)}" if state.valid_to else "and still is"
+        print_message(
+            f"{each.run_id} {each.name}: online since {_time(state.valid_from)} {until}, marked by "
+            f"{state.by}"
+        )
+        style = "red" if each.changes else "yellow" if each.problem else ""
+        for line in summary(each):
+            print_message(f"  {line}", style=style)
+    if output is not None:
+        print_message(f"{output}: {answer.table().num_rows:,} predictions of then")
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,264 @@
+"""Which recorder of qlib was online at a moment, what it predicted, and whether that has changed.
+
+qlib marks a recorder by the run tag `online_status`, whose history the database keeps, and its
+updater overwrites `pred.pkl`, whose former bytes the database keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mlflow_timescale import db
+from mlflow_timescale.artifacts import versions
+from mlflow_timescale.artifacts.versions import Version
+from mlflow_timescale.common.errors import did_you_mean
+from mlflow_timescale.common.frames import InvalidFrame
+from mlflow_timescale.common.time import require_zone
+from mlflow_timescale.db import rows
+from mlflow_timescale.operations.qlib_predictions import (
+    Predictions,
+    SessionChange,
+    changes_between,
+    read_predictions,
+)
+from mlflow_timescale.tracking import tag_history
+from mlflow_timescale.tracking.tag_history import TagState
+
+__all__ = ["OnlineAnswer", "OnlineRecorder", "qlib_online", "summary"]
+
+TAG, ONLINE = "online_status", "online"  # qlib.workflow.online.utils.OnlineTool
+PREDICTIONS = "pred.pkl"
+_TYPES = (pa.string(), pa.timestamp("us"), pa.string(), pa.float64())
+_queries = db.load("tracking")
+_metric_queries = db.load("metric_table")
+
+
+@dataclass(frozen=True)
+class OnlineRecorder:
+    """A recorder that was online at a moment.
+
+    Attributes
+    ----------
+    run_id, name
+        The recorder; `name` is empty where the run was deleted for good.
+    state
+        Since when it was online, until when, and who marked it.
+    version
+        The version of its predictions at the moment; None where it had none.
+    present
+        The version that it has now; None where it has none.
+    predictions
+        The scores as of the moment; None where they are not known.
+    problem
+        Why the predictions cannot be shown, or compared with those of now; empty otherwise.
+    changes
+        The sessions up to the last one of then whose predictions differ now, in order.
+    """
+
+    run_id: str
+    name: str
+    state: TagState
+    version: Version | None
+    present: Version | None
+    predictions: Predictions | None = None
+    problem: str = ""
+    changes: tuple[SessionChange, ...] = ()
+
+    @property
+    def past_changed(self) -> bool | None:
+        """Whether predictions of then differ now; None where that is not known."""
+        if self.version is None or self.problem:
+            return None
+        return bool(self.changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "run_id": self.run_id,
+            "name": self.name,
+            "state": self.state.as_dict(),
+            "then": self.version.as_dict() if self.version else None,
+            "present": self.present.as_dict() if self.present else None,
+            "rows": None if self.predictions is None else len(self.predictions),
+            "sessions": None if self.predictions is None else self.predictions.sessions,
+            "past_changed": self.past_changed,
+            "changes": [asdict(change) for change in self.changes],
+            "problem": self.problem,
+        }
+
+
+@dataclass(frozen=True)
+class OnlineAnswer:
+    """What was online at a moment.
+
+    Attributes
+    ----------
+    unknown
+        Why that is not known, or not for certain; empty if it is.
+    """
+
+    experiment: str
+    moment: datetime
+    recorders: tuple[OnlineRecorder, ...]
+    unknown: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "experiment": self.experiment,
+            "moment": self.moment.isoformat(),
+            "unknown": self.unknown,
+            "recorders": [each.as_dict() for each in self.recorders],
+        }
+
+    def table(self) -> pa.Table:
+        """The predictions of all recorders: columns run_id, datetime, instrument and score."""
+        known = [(each.run_id, each.predictions) for each in self.recorders if each.predictions]
+        columns = {
+            "run_id": [np.repeat(run_id, len(part)) for run_id, part in known],
+            "datetime": [part.times for _, part in known],
+            "instrument": [part.instruments for _, part in known],
+            "score": [part.scores for _, part in known],
+        }
+        return pa.table(
+            {
+                name: pa.chunked_array([pa.array(part, kind) for part in parts], kind)
+                for (name, parts), kind in zip(columns.items(), _TYPES, strict=True)
+            }
+        )
+
+
+def qlib_online(
+    uri: str | db.DatabaseURI, experiment: str, moment: datetime, *, path: str = PREDICTIONS
+) -> OnlineAnswer:
+    """The recorders of qlib that were online at a moment, and what they predicted then.
+
+    Parameters
+    ----------
+    uri
+        The database, as `mlflow.set_tracking_uri` takes it; not a tracking server's URL.
+    experiment
+        The name or id of the experiment.
+    moment
+        Aware.
+    path
+        The artifact with the predictions.
+
+    Returns
+    -------
+    OnlineAnswer
+
+    Raises
+    ------
+    LookupError
+        There is no such experiment.
+    InvalidTime
+        The moment has no time zone.
+
+    Examples
+    --------
+    >>> import mlflow
+    >>> from datetime import timezone
+    >>> mlflow.set_tracking_uri(uri)
+    >>> with mlflow.start_run() as run:
+    ...     _ = mlflow.set_tag("online_status", "online")
+    >>> answer = qlib_online(uri, "Default", datetime.now(timezone.utc))
+    >>> answer.recorders[0].run_id == run.info.run_id, answer.unknown
+    (True, '')
+    """
+    require_zone(moment, "moment")
+    database = db.Database.of(uri, application="qlib", translate=True)
+    with database.connection() as conn:
+        online = [
+            state
+            for experiment_id in _experiments(conn, experiment)
+            for state in tag_history.states(
+                conn, experiment_id=experiment_id, key=TAG, as_of=moment
+            )
+            if state.value == ONLINE
+        ]
+        run_ids = [state.run_id for state in online]
+        names = rows.pairs(conn, _queries.run_names, {"run_ids": run_ids})
+        recorders = tuple(
+            _recorder(conn, state, names.get(state.run_id) or "", path, moment) for state in online
+        )
+        unknown = tag_history.why_unknown(tag_history.kept(conn), TAG, moment)
+    return OnlineAnswer(experiment, moment, recorders, unknown)
+
+
+def _experiments(conn: db.Connection, name: str) -> list[int]:
+    """The experiments of a name, of which workspaces may have one each, or the one with an id."""
+    ids = rows.scalars(conn, _metric_queries.experiments_named, {"experiment": name})
+    if not ids:
+        known = rows.scalars(conn, _queries.experiment_names)
+        raise LookupError(f"there is no experiment {name!r}{did_you_mean(name, known)}")
+    return ids
+
+
+def _recorder(
+    conn: db.Connection, state: TagState, name: str, path: str, moment: datetime
+) -> OnlineRecorder:
+    of_file = versions.versions(conn, state.run_id, path)
+    version = versions.version_at(of_file, moment)
+    present = next((each for each in reversed(of_file) if each.ended_at is None), None)
+    known: dict[str, Any] = {"run_id": state.run_id, "name": name, "state": state}
+    if version is None:
+        problem = f"it had no {path} then"
+        return OnlineRecorder(**known, version=None, present=present, problem=problem)
+    compared = _compared(conn, version, present, path)
+    return OnlineRecorder(**known, version=version, present=present, **compared)
+
+
+def _compared(
+    conn: db.Connection, version: Version, present: Version | None, path: str
+) -> Mapping[str, Any]:
+    """The predictions of then, the sessions that differ now, and what stands against either."""
+    if not version.is_stored:
+        return {"problem": _not_kept(version, present)}
+    then = None
+    try:
+        then = read_predictions(versions.read(conn, version), path)
+        if present is None:
+            return {"predictions": then, "problem": f"{path} is deleted now"}
+        if present.fingerprint == version.fingerprint:
+            return {"predictions": then}
+        if not present.is_stored:
+            problem = f"the present {path} is not in the database, so the two cannot be compared"
+            return {"predictions": then, "problem": problem}
+        now = read_predictions(versions.read(conn, present), path)
+    except InvalidFrame as exc:
+        return {"predictions": then, "problem": str(exc)}
+    return {"predictions": then, "changes": changes_between(then, now)}
+
+
+def _not_kept(version: Version, present: Version | None) -> str:
+    if present is not None and present.fingerprint == version.fingerprint:
+        return "its bytes are not in the database; those of now have the same SHA-256"
+    return "its bytes were not kept; its SHA-256 is known, and the present file has another"
+
+
+def summary(recorder: OnlineRecorder) -> Iterator[str]:
+    """Lines for people: what it said then, and whether that has changed."""
+    version = recorder.version
+    if version is not None:
+        content = ""
+        predictions = recorder.predictions
+        if predictions is not None and (span := predictions.sessions):
+            content = f": {len(predictions):,} predictions, {span[0]} to {span[1]}"
+        yield f"{version.fingerprint}, logged {version.logged_at.isoformat()}{content}"
+    if recorder.problem:
+        yield recorder.problem
+    elif recorder.changes:
+        yield f"the past has changed since, in {len(recorder.changes):,} sessions:"
+        for change in recorder.changes:
+            counts = {"changed": change.changed, "removed": change.removed, "added": change.added}
+            text = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+            yield f"  {change.session}: {text}"
+    else:
+        yield "the past is unchanged: every prediction of then is the same now"
