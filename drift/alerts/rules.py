@@ -368,6 +368,8 @@ def _open(rule: Rule, statistic: Floats) -> Flags:
     """Open or not at each session: a small state machine, all paths at once."""
     by_session = np.ascontiguousarray(np.moveaxis(statistic, -1, 0))
     breached, recovered = rule.breached(by_session), rule.recovered(by_session)
+    if not breached.any():  # most rules of most strategies
+        return np.zeros(statistic.shape, dtype=bool)
     has_value = ~np.isnan(by_session)
     shape = by_session.shape[1:]
     is_open = np.zeros(shape, dtype=bool)

@@ -43,6 +43,7 @@ __all__ = [
     "psi",
     "psi_batch",
     "psi_from_counts",
+    "psi_of_sessions",
     "session_psi",
 ]
 
@@ -269,6 +270,36 @@ def psi(reference: Reference, current: ArrayLike, *, sessions: int = 1) -> PSIRe
 def psi_from_counts(reference: Reference, counts: ArrayLike, *, sessions: int = 1) -> PSIResult:
     """PSI of bucket counts made elsewhere, for instance in the database or summed over sessions."""
     return _results([reference], np.asarray(counts, dtype=np.int64)[None, :], sessions)[0]
+
+
+def psi_of_sessions(
+    reference: Reference, counts: ArrayLike, *, sessions: int = 1
+) -> list[PSIResult]:
+    """PSI of many sessions against one reference, all at once.
+
+    Parameters
+    ----------
+    reference
+        Of an accepted window.
+    counts
+        Shape (n, buckets), as `count_days` gives, or sums of neighbouring rows of that.
+    sessions
+        How many sessions each row is pooled from.
+
+    Returns
+    -------
+    list of PSIResult
+        One for each row.
+
+    Examples
+    --------
+    >>> reference = fit(np.arange(1000.0))
+    >>> counts = [count(reference, np.arange(1000.0)), count(reference, np.arange(1000.0) + 300)]
+    >>> [round(result.value, 2) for result in psi_of_sessions(reference, counts)]
+    [0.0, 2.0]
+    """
+    rows = np.asarray(counts, dtype=np.int64).reshape(-1, reference.buckets)
+    return _results([reference] * len(rows), rows, sessions)
 
 
 def psi_batch(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..alerts.lifecycle import Episode, episodes
 from ..alerts.presets import default, preset
@@ -19,10 +20,8 @@ from ..alerts.rules import SEVERITIES, evaluate
 from ..computation.provisional import BINS
 from ..computation.session_values import (
     PREDICTIONS,
-    Histograms,
     SessionSeries,
     derived_arrays,
-    of_features,
     usual,
 )
 from ..incidents.onset import Decay, fall
@@ -46,7 +45,7 @@ STATES = ("decayed", "suspected", "alert", "recovered", "no skill", "healthy", "
 # The CUSUM of the IC beyond which a fall is taken as certain: 4% of healthy models pass it in a
 # year, 28% the level of 8 from which an onset is estimated.
 CERTAIN = next(r.threshold for r in default() if r.name == "ic drift emergency")
-_OF_FEATURES = ("psi_max", "psi_ratio", "psi_5d_ratio", "psi_shared_ratio")
+_OF_FEATURES = ("psi_max", "psi_ratio", "psi_shared_ratio", "psi_5d_ratio")
 
 
 @dataclass(frozen=True)
@@ -128,15 +127,27 @@ class Judged:
         """One of `STATES`."""
         if self.level is None:
             return "too short"
-        if self.decay is not None and self.decay.recovered is None:
-            since = self.sessions.index(self.decay.first)
-            is_certain = np.nanmax(self.values["ic_cusum"][since:]) > CERTAIN
-            return "decayed" if is_certain else "suspected"
+        fall = self.fall
+        if fall is not None and fall.recovered is None:
+            return "decayed" if self._is_certain else "suspected"
         if self.open_alerts:
             return "alert"
-        if self.decay is not None:
+        if fall is not None:
             return "recovered"
         return "healthy" if self.is_skilled else "no skill"
+
+    @property
+    def fall(self) -> Decay | None:
+        """The fall, if it lasts or was certain: many a healthy model has a small one behind it."""
+        lasts = self.decay is not None and self.decay.recovered is None
+        return self.decay if lasts or self._is_certain else None
+
+    @property
+    def _is_certain(self) -> bool:
+        if self.decay is None:
+            return False
+        start = self.sessions.index(self.decay.first)
+        return bool(np.nanmax(self.values["ic_cusum"][start:]) > CERTAIN)
 
     @property
     def is_skilled(self) -> bool:
@@ -269,7 +280,7 @@ def _dates(panel: Panel, window: slice | None) -> tuple[date, date] | None:
 
 def _of_scores(panel: Panel, window: slice | None) -> dict[str, Floats]:
     """PSI of the scores' distribution against the reference, of the sessions after it."""
-    names = ("psi", "psi_limit", *_OF_FEATURES)
+    names = ("psi", *_OF_FEATURES)
     values = {name: np.full(len(panel.sessions), np.nan) for name in names}
     if window is None:
         return values
@@ -277,17 +288,30 @@ def _of_scores(panel: Panel, window: slice | None) -> dict[str, Floats]:
     days = np.repeat(np.arange(len(sizes)), sizes)
     rows = slice(int(panel.starts[window.start]), int(panel.starts[window.stop]))
     reference = psi.fit(panel.scores[rows], BINS, days=days[rows])
-    counts = psi.count_days(reference, panel.scores, days)
-    recent: list[Histograms] = []
-    for index in range(window.stop, len(sizes)):
-        own = {PREDICTIONS: counts[index]}
-        recent = [*recent, Histograms.of(panel.sessions[index], own, {PREDICTIONS: reference})]
-        recent = recent[-psi.POOLED_SESSIONS :]
-        for value in of_features(recent[-1], None, recent):
-            is_own = value.dimension == (PREDICTIONS if value.metric in names[:2] else "")
-            if is_own and value.metric in values and value.value is not None:
-                values[value.metric][index] = value.value
+    counts = psi.count_days(reference, panel.scores, days)[window.stop :]
+    results = psi.psi_of_sessions(reference, counts)
+    pooled = _pooled(reference, counts)
+    for number, result in enumerate(results):
+        index = window.stop + number
+        recent = results[max(number + 1 - psi.POOLED_SESSIONS, 0) : number]
+        before = next((r for r in reversed(recent) if r.n_present), None)
+        known = {} if before is None else {PREDICTIONS: before}
+        own = psi.session_psi({PREDICTIONS: result}, before=known)
+        found = (result.value, own.value, own.ratio, own.shared)
+        for name, value in zip(names, (*found, pooled.get(number)), strict=True):
+            values[name][index] = np.nan if value is None else value
     return values
+
+
+def _pooled(reference: psi.Reference, counts: NDArray[np.int64]) -> dict[int, float | None]:
+    """PSI of the last five sessions' scores in units of its limit, by position."""
+    width = psi.POOLED_SESSIONS
+    if len(counts) < width:
+        return {}
+    sums = np.lib.stride_tricks.sliding_window_view(counts, width, axis=0).sum(axis=-1)
+    results = psi.psi_of_sessions(reference, sums, sessions=width)
+    weeks = (psi.session_psi({PREDICTIONS: result}) for result in results)
+    return {number: week.ratio for number, week in enumerate(weeks, width - 1)}
 
 
 def _of_names(panel: Panel, series: SessionSeries, min_n: int) -> dict[str, Floats]:

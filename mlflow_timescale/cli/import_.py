@@ -74,9 +74,10 @@ def sync(**options: Any) -> None:
 
     SOURCE is as for `import`: the sqlite file or folder of a cluster without network, or another
     database. New runs, points, params and tags come, the status of runs that ended, and tags that
-    changed there since the last time. What was deleted here stays deleted, and nothing is deleted
-    because it is gone from SOURCE. Only what changed is read again; an interrupted call is
-    continued by the next one.
+    changed there since the last time; of experiments, registered models, logged models and traces
+    too. What was changed here and there is listed, and stays. What was deleted here stays deleted,
+    and nothing is deleted because it is gone from SOURCE. Only what changed is read again; an
+    interrupted call is continued by the next one. --artifacts copies files that are new there, too.
     """
     _bring(changes=True, **options)
 

@@ -42,18 +42,6 @@ VALUES (
     %(last_update_time)s)
 RETURNING experiment_id;
 
--- name: add_experiment_tags
--- Add the tags that an experiment does not have yet.
-INSERT INTO experiment_tags (experiment_id, key, value)
-SELECT %(id)s, * FROM unnest(%(keys)s::text[], %(vals)s::text[])
-ON CONFLICT DO NOTHING;
-
--- name: different_experiment_tags
--- Which tags of an experiment have another value here?
-SELECT given.key FROM unnest(%(keys)s::text[], %(vals)s::text[]) AS given (key, value)
-JOIN experiment_tags AS tag ON tag.experiment_id = %(id)s AND tag.key = given.key
-WHERE tag.value IS DISTINCT FROM given.value ORDER BY given.key;
-
 -- name: make_stage
 -- Room for the rows of a table, before they are compared.
 CREATE TEMP TABLE IF NOT EXISTS {stage} (LIKE {table});

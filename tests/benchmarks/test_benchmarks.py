@@ -22,6 +22,7 @@ TINY: dict[str, str | None] = {
     "benchmarks.bringing.metrics": "--runs 2 --points 2000",
     "benchmarks.drift.daily": "backfill --sessions 3 --names 20 --features 2",
     "benchmarks.drift.faults": "--names 20 --seeds 1",
+    "benchmarks.drift.from_qlib": "--recorders 2 --sessions 150 --names 25 --naive 1",
     "benchmarks.drift.healthy": "--years 2",
     "benchmarks.drift.numerics": "--features 2 --names 500 --signals 3",
     "benchmarks.drift.planted": "--seeds 1 --calendars XSHG --faults f+",

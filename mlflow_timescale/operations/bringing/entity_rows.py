@@ -27,10 +27,14 @@ _queries = db.load("merging")
 
 @dataclass
 class Additions:
-    """What came of some entities: rows by table, rows that differ, entities that are not whole."""
+    """What came of some entities: rows by table, rows that differ, entities that are not whole.
+
+    `different` has the rows that differ as messages, `differing` by the id of the entity.
+    """
 
     rows: dict[str, int] = field(default_factory=dict)
     different: list[str] = field(default_factory=list)
+    differing: list[tuple[str, str]] = field(default_factory=list)
     incomplete: set[str] = field(default_factory=set)
     orphans: dict[str, int] = field(default_factory=dict)
 
@@ -75,6 +79,7 @@ class EntityRows:
             query = _queries.different_rows.format(**texts)
             for owner, key in self.conn.execute(query, values).fetchall():
                 result.incomplete.add(owner)
+                result.differing.append((owner, _name(part, key)))
                 result.different.append(f"{self.kind.name} {owner!r}: {_name(part, key)}")
         result.add(part.name, self._count(_queries.add_missing_rows, texts, values))
         if orphans := scalars(self.conn, _queries.rows_without_parents.format(**texts)):
@@ -142,10 +147,11 @@ def _list(parts: Iterable[sql.Composable]) -> sql.Composed:
 
 
 def _id(part: Part, column: Column) -> sql.Composable:
-    """The id of the entity of a row: that of a registered model has its workspace."""
+    """The id of the entity of a row, as a text: that of a registered model has its workspace."""
     if "workspace" in part.keys:
         return sql.SQL(" || '/' || ").join([column("workspace"), column(part.owner)])
-    return sql.Composed([column(part.owner)])
+    text: sql.Composed = _queries.key_column.format(column=column(part.owner))
+    return text
 
 
 def _key(part: Part, column: Column) -> sql.Composable:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mlflow.store.db.base_sql_model import Base
+from psycopg import sql
 from sqlalchemy import select
 
 from mlflow_timescale import db
 from mlflow_timescale.db import Connection
-from mlflow_timescale.db.rows import scalar, scalars
+from mlflow_timescale.db.rows import scalar
+from mlflow_timescale.operations.bringing.entity_rows import EntityRows
+from mlflow_timescale.operations.bringing.kinds import EXPERIMENT
 from mlflow_timescale.operations.bringing.sources import OpenSource
 from mlflow_timescale.operations.file_store import OLD_ID
 
@@ -24,11 +27,12 @@ DEFAULT_WORKSPACE = "default"
 
 @dataclass
 class Experiments:
-    """The ids of the source's experiments here, the new ones, and tags that differ."""
+    """The ids of the source's experiments here, the new ones, and what came of their tags."""
 
     ids: dict[int, int] = field(default_factory=dict)
     new: list[int] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
+    new_tags: int = 0
 
     def id_here(self, value: Any) -> Any:
         """The id here of an experiment of the source, as a number or as a text."""
@@ -37,11 +41,17 @@ class Experiments:
         return self.ids.get(value, value)
 
 
-def match_experiments(source: OpenSource, conn: Connection, prefix: str, note: Note) -> Experiments:
-    """Find or make an experiment for each one of the source, with its tags."""
+def match_experiments(
+    source: OpenSource, conn: Connection, prefix: str, changes: bool, note: Note
+) -> Experiments:
+    """Find or make an experiment for each one of the source, with its tags.
+
+    With `changes`, a tag that changed there and not here gets the new value.
+    """
     here = {row[:2]: row[2:4] for row in conn.execute(_queries.experiments_here).fetchall()}
     matched = Experiments()
-    tags = _tags(source)
+    tags = tags_of(source)
+    names = {}
     for row in source.rows.execute(select(Base.metadata.tables["experiments"])).mappings():
         values = {**row, "name": prefix + row["name"]}
         workspace = values["workspace"] or DEFAULT_WORKSPACE
@@ -57,11 +67,12 @@ def match_experiments(source: OpenSource, conn: Connection, prefix: str, note: N
             if new != old:
                 tags.setdefault(old, {}).setdefault(OLD_ID, str(old))
         matched.ids[old] = new
-        matched.different += _add_tags(conn, new, name, tags.get(old, {}))
+        names[new] = name
+    _add_tags(conn, matched, tags, names, changes)
     return matched
 
 
-def _tags(source: OpenSource) -> dict[int, dict[str, str]]:
+def tags_of(source: OpenSource) -> dict[int, dict[str, str]]:
     tags: dict[int, dict[str, str]] = {}
     for row in source.rows.execute(select(Base.metadata.tables["experiment_tags"])).mappings():
         tags.setdefault(row["experiment_id"], {})[row["key"]] = row["value"]
@@ -89,18 +100,33 @@ def _add(
     return int(scalar(conn, _queries.add_experiment, parameters))
 
 
-def _add_tags(conn: Connection, number: int, name: str, tags: dict[str, str]) -> list[str]:
-    """Add the tags that are missing; return those that have another value here."""
-    if not tags:
-        return []
-    values = {"id": number, "keys": [*tags], "vals": [*tags.values()]}
-    different = [
-        f"experiment {name!r}: tag {key!r}"
-        for key in scalars(conn, _queries.different_experiment_tags, values)
-        if key != OLD_ID
+def _add_tags(
+    conn: Connection,
+    matched: Experiments,
+    tags: Mapping[int, Mapping[str, str]],
+    names: Mapping[int, str],
+    changes: bool,
+) -> None:
+    """Add the tags that are missing, and compare the others."""
+    rows = [
+        (key, value, matched.ids[old])
+        for old, held in tags.items()
+        for key, value in held.items()
+        if key != OLD_ID or matched.ids[old] in matched.new
     ]
-    conn.execute(_queries.add_experiment_tags, values)
-    return different
+    writer = EntityRows(conn, EXPERIMENT, changes)
+    every = {str(new): name for new, name in names.items()}
+    added = writer.bring({"experiment_tags": rows}, dict.fromkeys(every, ""))
+    matched.new_tags = added.rows["experiment_tags"]
+    matched.different += [f"experiment {every[new]!r}: {what}" for new, what in added.differing]
+
+
+def remember_tags(source: OpenSource, conn: Connection, experiments: Experiments) -> None:
+    """Remember the tags of all experiments, after they were copied in another way."""
+    writer = EntityRows(conn, EXPERIMENT, changes=True)
+    ids = (experiments.id_here(old) for old in tags_of(source))
+    writer.remember(dict.fromkeys(map(str, ids), ""))
+    writer.remember_rows(EXPERIMENT.root, sql.Identifier(EXPERIMENT.root.name))
 
 
 def absolute(location: str | None, home: Path | None) -> str | None:

@@ -140,6 +140,8 @@ KINDS = (
     ),
     Kind("issue", (Part("issues", "issue_id", "it"),)),
 )
+# Its rows are given with the id that the experiment has here.
+EXPERIMENT = Kind("experiment", (Part("experiment_tags", "experiment_id", "tag"),))
 # Its id here consists of workspace and name.
 REGISTERED_MODEL = Kind(
     "registered model",

@@ -159,9 +159,10 @@ class _Merge:
 
     def all(self, remembered: Mapping[str, str], prefix: str, on_runs: OnRuns) -> None:
         with self.conn.transaction():
-            experiments = match_experiments(self.source, self.conn, prefix, self.note)
+            experiments = match_experiments(self.source, self.conn, prefix, self.changes, self.note)
         self.merged.experiments = len(experiments.new)
         self.merged.different += experiments.different
+        self.merged.add_rows("experiment_tags", experiments.new_tags)
         runs = heads(self.source)
         self.merged.unchanged += len(self.source.unread)
         new, known = self._sorted_out(runs, remembered)

@@ -22,7 +22,11 @@ from mlflow_timescale.db import Connection
 from mlflow_timescale.db.rows import pairs, scalar, scalars
 from mlflow_timescale.operations.bringing import copying
 from mlflow_timescale.operations.bringing.entity_rows import Additions, EntityRows, parents
-from mlflow_timescale.operations.bringing.experiments import Experiments, absolute
+from mlflow_timescale.operations.bringing.experiments import (
+    Experiments,
+    absolute,
+    remember_tags,
+)
 from mlflow_timescale.operations.bringing.kinds import KINDS, Kind, Part, marks
 from mlflow_timescale.operations.bringing.sources import OpenSource
 
@@ -120,6 +124,7 @@ def remember_all(source: OpenSource, conn: Connection, experiments: Experiments)
         links.remember_links(name, [*links.keys_of(name)])
     for kind in KINDS:
         remember_kind(EntityRows(conn, kind, changes=True), marks(source.rows, kind))
+    remember_tags(source, conn, experiments)
 
 
 def remember_kind(writer: EntityRows, held: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from mlflow.entities import (
     AssessmentSource,
+    ExperimentTag,
     Feedback,
     LoggedModelStatus,
     LoggedModelTag,
@@ -248,3 +249,26 @@ def test_a_sync_after_the_import_of_everything_brings_only_what_changed_since(
         assert merged.rows == {"registered_model_aliases": 1, "trace_tags": 1}
         assert merged.different == []
         assert target.client.get_registered_model("whole").aliases == {"live": 2}
+
+
+def test_later_tags_of_an_experiment_come_unless_they_were_changed_here_too(
+    source: Source, target: Target
+) -> None:
+    store, name = source.store, "described"
+    experiment = source.experiment(name)
+    for key in ("mlflow.note.content", "kept"):
+        store.set_experiment_tag(experiment, ExperimentTag(key, "1"))
+    target.merge(source, changes=True)
+    here = target.experiment(name)
+    target.client.set_experiment_tag(here, "kept", "ours")
+    for key in ("mlflow.note.content", "kept"):
+        store.set_experiment_tag(experiment, ExperimentTag(key, "2"))
+    assert target.merge(source).different == [
+        f"experiment {name!r}: tag 'kept'",
+        f"experiment {name!r}: tag 'mlflow.note.content'",
+    ]
+    for _ in range(2):
+        merged = target.merge(source, changes=True)
+        assert merged.different == [f"experiment {name!r}: tag 'kept'"]
+    tags = target.client.get_experiment(here).tags
+    assert (tags["mlflow.note.content"], tags["kept"]) == ("2", "ours")
