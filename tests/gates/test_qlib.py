@@ -138,7 +138,7 @@ def test_the_updater_appends_days_and_the_ledger_follows(
 
 
 @pytest.mark.parametrize("store", ["ours", "MLflow's"])
-def test_the_recorders_interface_is_that_on_mlflows_store(
+def test_the_interface_of_recorders_is_that_on_mlflows_store(
     store: str, folder: Path, shared_database: DatabaseURI, tmp_path: Path
 ) -> None:
     uri = shared_database.url if store == "ours" else f"sqlite:///{tmp_path}/mlflow.db"
@@ -158,6 +158,9 @@ def test_the_recorders_interface_is_that_on_mlflows_store(
         assert first.load_object("frame.pkl").equals(pd.DataFrame({"a": [1]}))
         assert sorted(first.list_artifacts("folder")) == ["folder/text.txt"]
         assert Path(first.download_artifact("folder/text.txt")).read_text() == "1"
+        with R.start(experiment_name="api", recorder_id=first.id, resume=True):
+            R.log_metrics(step=3, loss=0.5)
+        assert first.list_metrics() == {"loss": 0.5}
         with pytest.raises(qlib.utils.exceptions.LoadObjectError):
             first.load_object("none.pkl")
         first.delete_tags("kept")
