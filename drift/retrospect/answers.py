@@ -88,7 +88,7 @@ class Retrospect:
         fallen = [judged for _, judged in self.judged if judged.state == "decayed"]
         if not fallen:
             return f"None of {counted(total, 'model')} has decayed. {self._others()}".strip()
-        named = ", ".join(f"{j.name} since {j.decay.first}" for j in fallen[:_NAMED] if j.decay)
+        named = ", ".join(f"{j.name} since {j.fall.first}" for j in fallen[:_NAMED] if j.fall)
         more = f" and {len(fallen) - _NAMED} more" if len(fallen) > _NAMED else ""
         verb = _WORDS["decayed"][len(fallen) > 1]
         text = f"{len(fallen)} of {counted(total, 'model')} {verb}: {named}{more}."
@@ -170,11 +170,11 @@ class Retrospect:
 
 def since(judged: Judged) -> str:
     """The first session of the fall with its 95% interval; "" without one."""
-    if judged.decay is None:
+    if judged.fall is None:
         return ""
-    low, high = judged.decay.interval
-    back = f", back {judged.decay.recovered}" if judged.decay.recovered else ""
-    return f"{judged.decay.first} [{low}, {high}]{back}"
+    low, high = judged.fall.interval
+    back = f", back {judged.fall.recovered}" if judged.fall.recovered else ""
+    return f"{judged.fall.first} [{low}, {high}]{back}"
 
 
 def alerts_text(alerts: Sequence[Episode]) -> str:
@@ -199,7 +199,7 @@ def _identity(outcome: Outcome) -> dict[str, Any]:
 
 
 def _model(outcome: Outcome, judged: Judged) -> dict[str, Any]:
-    decay, level = judged.decay, judged.level
+    decay, level = judged.fall, judged.level
     return {
         **_identity(outcome),
         "state": judged.state,

@@ -90,7 +90,7 @@ class Strip:
 def curve(judged: Judged, axis: Axis) -> Curve:
     """The decay curve of a model."""
     places = [axis.x(day) for day in judged.sessions]
-    decay, reference = judged.decay, judged.reference
+    decay, reference = judged.fall, judged.reference
     daily = judged.values["ic"]
     mean = _mean(judged)
     bars = [
@@ -122,7 +122,7 @@ def strip(judged: Judged, axis: Axis) -> Strip:
         (round(bucket * width, 1), round(width, 1), _color(value / axis.top))
         for bucket, value in _bucket_means(judged.values["ic"], at)
     )
-    return Strip(cells, axis.x(judged.decay.first) if judged.decay else None)
+    return Strip(cells, axis.x(judged.fall.first) if judged.fall else None)
 
 
 def _bucket_means(values: Floats, at: NDArray[np.int64]) -> Iterator[tuple[int, float]]:

@@ -127,15 +127,27 @@ class Judged:
         """One of `STATES`."""
         if self.level is None:
             return "too short"
-        if self.decay is not None and self.decay.recovered is None:
-            since = self.sessions.index(self.decay.first)
-            is_certain = np.nanmax(self.values["ic_cusum"][since:]) > CERTAIN
-            return "decayed" if is_certain else "suspected"
+        fall = self.fall
+        if fall is not None and fall.recovered is None:
+            return "decayed" if self._is_certain else "suspected"
         if self.open_alerts:
             return "alert"
-        if self.decay is not None:
+        if fall is not None:
             return "recovered"
         return "healthy" if self.is_skilled else "no skill"
+
+    @property
+    def fall(self) -> Decay | None:
+        """The fall, if it lasts or was certain: many a healthy model has a small one behind it."""
+        lasts = self.decay is not None and self.decay.recovered is None
+        return self.decay if lasts or self._is_certain else None
+
+    @property
+    def _is_certain(self) -> bool:
+        if self.decay is None:
+            return False
+        start = self.sessions.index(self.decay.first)
+        return bool(np.nanmax(self.values["ic_cusum"][start:]) > CERTAIN)
 
     @property
     def is_skilled(self) -> bool:

@@ -307,7 +307,7 @@ def _published(name: str, first: date, last: date) -> Schedule:
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", FutureWarning)
             return _built(name, first, last)
-    except (ValueError, errors.CalendarError) as exc:
+    except (ValueError, NotImplementedError, errors.CalendarError) as exc:
         raise UnknownCalendar(
             f"exchange_calendars cannot build calendar {name}: {str(exc)[:120]}; "
             f"use {WEEKDAYS!r} with overrides until it can"

@@ -23,6 +23,7 @@ from mlflow.utils.uri import append_to_uri_path
 
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.queries import load
+from mlflow_timescale.tracking.writes import attributed
 
 _queries = load("tracking")
 _PLAIN_ID = re.compile("0|[1-9][0-9]{0,8}")
@@ -120,9 +121,10 @@ def insert(
         "root": root,
         **_row(info),
         **_columns(new.tags),
+        **attributed(),
         "artifact_uri": artifact_uri or info.artifact_uri,
     }
-    [(present,)] = conn.execute(_queries.create_run, arguments, prepare=True)
+    [(*_, present)] = conn.execute(_queries.create_run, arguments, prepare=True)
     return str(present)
 
 

@@ -73,7 +73,9 @@ SELECT run_uuid::text, name::text FROM runs WHERE run_uuid = ANY(%(run_ids)s::te
 
 -- name: create_run
 -- Start a run whose artifacts go where the experiment's do; where is that?
-SELECT mlops.create_run(
+SELECT set_config('mlops.authenticated_user', %(authenticated)b, true),
+    set_config('mlops.claimed_user', %(claimed)b, true), set_config('mlops.reason', %(reason)b, true),
+    mlops.create_run(
     %(experiment_id)b::integer, %(workspace)b, %(root)b, %(run_id)b, %(name)b, %(user_id)b,
     %(status)b, %(start_time)b::bigint, %(artifact_uri)b, %(keys)b::text[], %(values)b::text[]
 );

@@ -20,7 +20,11 @@ HISTORIES = (
     "artifact_contents",
     "artifact_files",
     "artifact_checks",
+    "former_contents",
+    "kept_paths",
+    "kept_tags",
     "registry_history",
+    "run_tag_history",
     "version_files",
     "drift_values",
     "drift_alert_events",
@@ -182,3 +186,20 @@ def enter(conn: db.Connection, data: bytes, sha256: bytes) -> None:
         conn.execute(
             "SELECT mlops.store_contents(ARRAY[%s], ARRAY[%s], 1048576)", [content_id, sha256]
         )
+
+
+def test_what_a_writer_sets_and_replaces_is_on_record(people: Logins) -> None:
+    mlflow.set_tracking_uri(people.uri(WRITER).url)
+    client = mlflow.MlflowClient()
+    run = client.create_run("0", tags={"online_status": "online"}).info.run_id
+    client.log_text(run, "monday", "pred.pkl")
+    client.log_text(run, "tuesday", "pred.pkl")
+    client.set_tag(run, "online_status", "offline")
+    with people.connect(READER) as conn:
+        states = conn.execute(
+            "SELECT value, db_user, ended_db_user FROM mlops.run_tag_history ORDER BY history_id"
+        ).fetchall()
+        kept = conn.execute("SELECT count(*) FROM mlops.former_contents").fetchone()
+    login = people.uri(WRITER).user
+    assert states == [("online", login, login), ("offline", login, None)]
+    assert kept == (1,)

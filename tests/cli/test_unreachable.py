@@ -20,6 +20,7 @@ from mlflow_timescale.db import ConnectionFailed, DatabaseURI
 
 SECONDS = 5
 FILE, SPINE, NEW, FOLDER, VIEWS = "{file}", "{spine}", "{new}", "{folder}", "{views}"
+SESSIONS = "{sessions}"
 NAMES = ["-f", "rsi"]
 DAYS = ["2024-01-02", "2024-01-03"]
 COMMANDS = {
@@ -88,7 +89,7 @@ COMMANDS = {
     "retention": ["--days", "3", "--yes"],
     "roles": [],
     "server": ["--port", "{port}"],
-    "sessions import": [FILE, "--calendar", "XNYS"],
+    "sessions import": [SESSIONS, "--calendar", "XNYS"],
     "spool drain": ["--spool", FOLDER],
     "sync": ["sqlite:///mlflow.db"],
 }
@@ -112,9 +113,12 @@ def test_the_list_of_this_test_is_complete() -> None:
 def words_of(command: str, folder: Path) -> list[str]:
     file = folder / "file.csv"
     file.write_text("entity_key,as_of\nAAPL,2024-01-02T00:00:00Z\n")
+    sessions = folder / "day.txt"
+    sessions.write_text("2024-01-02\n2024-01-03\n")
     views = folder / "views.json"
     views.write_text('{"name": "momentum", "features": ["rsi"]}')
     places = {FILE: str(file), SPINE: str(file), NEW: str(folder / "new"), VIEWS: str(views)}
+    places[SESSIONS] = str(sessions)
     places |= {FOLDER: str(folder), "{port}": str(free_port())}
     return [places.get(word, word) for word in COMMANDS[command]]
 

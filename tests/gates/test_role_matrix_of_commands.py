@@ -125,6 +125,7 @@ COMMANDS = {
     "pack": Entry(ADMINS),
     "postmortem": Entry(EVERYONE, not_called="needs no database"),
     "qlib online": Entry(READERS, "Default"),
+    "qlib run": Entry(WRITERS, not_called="trains a model: writes of the store"),
     "registry at": Entry(READERS, "momentum champion 2099-01-02T00:00Z"),
     "registry history": Entry(READERS, "momentum"),
     "registry rollback": Entry(EITHER, "momentum {role} --reason worse"),

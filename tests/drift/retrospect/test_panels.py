@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -202,6 +203,21 @@ def test_models_that_did_not_decay_have_other_states() -> None:
     assert "no reference" in short.notes[-1]
     assert short.reference is None
     assert judged(11, Terms(reference=40), sessions=80).state in ("healthy", "alert")
+
+
+def test_a_fall_that_is_over_counts_only_if_it_was_certain() -> None:
+    (broken, after_break), (sound, after_sound) = model(30), model(31, after=None)
+    back = len(NAMES) * 260
+    scores = pd.concat([broken.iloc[:back], sound.iloc[back:]])
+    found = judge(
+        "gbm", panel_of(scores, pd.concat([after_break[:back], after_sound[back:]])), Terms()
+    )
+    assert found.state == "recovered"
+    assert found.fall is not None
+    small = judged(0, after=None)
+    small = replace(small, decay=found.decay, values={**small.values})
+    assert small.values["ic_cusum"][200:].max() < 12
+    assert (small.state, small.fall) == ("healthy", None)
 
 
 def test_one_session_and_too_few_names_are_reasons() -> None:
