@@ -3,19 +3,23 @@
     python -m benchmarks.bringing.metrics [--uri URI] [--runs 100] [--points 100000]
 
 `mlflow_timescale.metrics` reads all runs. MLflow's calls, which return an object for each point,
-read `--sampled` runs, and are extended to all by the number of points. benchmarks/bringing.md has
-the latest table.
+read `--sampled` runs; the column of processor time a point compares them. benchmarks/bringing.md
+has the latest table.
 """
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 
 import mlflow_timescale
 from benchmarks import harness
-from benchmarks.harness import Cost, Meter, new_database, peak_memory
+from benchmarks.harness import Cost, Meter, new_database
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.schema import prepare
@@ -65,20 +69,50 @@ def main() -> None:
         client = MlflowClient(uri.url, uri.url)
         meter, total = Meter(uri), args.runs * args.points
         print("| | points | wall s | cpu s | points/s | cpu a point |\n|---|--:|--:|--:|--:|--:|")
-        gc.collect()
-        ours = meter(lambda: mlflow_timescale.metrics(uri, ids))
+        peaks = []
+        with peak(peaks):
+            ours = meter(lambda: mlflow_timescale.metrics(uri, ids))
         least = ours.cpu / total
         line("mlflow_timescale.metrics", total, ours, least)
-        print(f"\npeak memory {peak_memory():,.0f} MB\n")
         sampled = ids[: args.sampled]
-        histories = meter(
-            lambda: [
-                client.get_metric_history(run, f"metric_{key}")
-                for run in sampled
-                for key in range(KEYS)
-            ]
-        )
-        line("get_metric_history", len(sampled) * args.points, histories, least)
+        for name, call in mlflows_calls(client, args.points).items():
+            with peak(peaks):
+                cost = meter(lambda call=call: [kept for run in sampled for kept in call(run)])
+            line(name, len(sampled) * args.points, cost, least)
+        extremes = meter(lambda: mlflow_timescale.metric_extremes(uri, ids))
+        print(f"\nextremes of {args.runs * KEYS:,} series: {extremes.cpu:.2f} s of processor time")
+        print(f"memory above the start, MB: {', '.join(f'{each:,.0f}' for each in peaks)}")
+
+
+def mlflows_calls(client: MlflowClient, points: int) -> dict[str, Callable[[str], list[Any]]]:
+    """MLflow's calls that return all points of a run, each as objects."""
+    store = client._tracking_client.store
+    keys = [f"metric_{key}" for key in range(KEYS)]
+    return {
+        "get_metric_history": lambda run: [client.get_metric_history(run, key) for key in keys],
+        "get_metric_history_bulk": lambda run: [
+            store.get_metric_history_bulk([run], key, points) for key in keys
+        ],
+        "get_metric_history_bulk_interval": lambda run: [
+            store.get_metric_history_bulk_interval([run], key, points, None, None) for key in keys
+        ],
+    }
+
+
+@contextmanager
+def peak(peaks: list[float]) -> Iterator[None]:
+    """Add the greatest memory of this process in the block to a list, above that at its start."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    start = memory("VmRSS:")
+    yield
+    peaks.append(memory("VmHWM:") - start)
+
+
+def memory(field: str) -> float:
+    """A figure of this process, in MB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(field)[2].split()[0]) / 1024
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ class Outbox:
                 raise
             if last is not None:
                 return last
-            raise Away(f"the database is away ({_first_line(exc)})") from exc
+            raise Away(f"the database is away ({_reason(exc)})") from exc
 
     def start(self) -> None:
         """Begin to send what an earlier process left, if there is anything."""
@@ -172,7 +172,7 @@ class Outbox:
             "the database is away: %s wait in %s (%s)",
             self._what,
             self.spool.path,
-            _first_line(exc.__cause__ or exc),  # not what a store adds for calls without a spool
+            _reason(exc),
         )
 
     def _catches_up(self, seconds: float) -> bool:
@@ -198,8 +198,10 @@ class Outbox:
             )
 
 
-def _first_line(exc: BaseException) -> str:
-    return str(exc).splitlines()[0] if str(exc) else repr(exc)
+def _reason(exc: BaseException) -> str:
+    """The first line of an outage, without what a store adds for calls that have no spool."""
+    reason = exc.__cause__ or exc
+    return str(reason).splitlines()[0] if str(reason) else repr(reason)
 
 
 class Away(Error):

@@ -20,7 +20,7 @@ from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
 from mlflow.entities._mlflow_object import _MlflowObject
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from mlflow.utils.workspace_context import WorkspaceContext
+from mlflow.utils.workspace_context import ServerWorkspaceContext
 
 from mlflow_timescale import db
 from mlflow_timescale.db import binary_copy, rows
@@ -199,6 +199,14 @@ class _Batch:
             self.calls.append(call)
 
 
+class _StoreOfWorkspaces(WorkspaceAwareTimescaleTrackingStore):
+    """A store for calls that were made in workspaces, whatever the environment of this process."""
+
+    @classmethod
+    def _workspaces_enabled(cls) -> bool:
+        return True
+
+
 class _Sending:
     """Makes calls on a plain store."""
 
@@ -224,18 +232,15 @@ class _Sending:
         with _outages_named(self._uri):
             store = self._store(workspace is not None)
             with (
-                WorkspaceContext(workspace) if workspace else nullcontext(),
+                # Of this thread: the client's context changes the environment of all threads.
+                ServerWorkspaceContext(workspace) if workspace else nullcontext(),
                 store.ManagedSessionMaker(read_only=False) as session,
             ):
                 return _make(store, driver(session), batch, workspace)
 
     def _store(self, is_workspace_aware: bool) -> TimescaleTracking:
         if is_workspace_aware not in self._stores:
-            make = (
-                WorkspaceAwareTimescaleTrackingStore
-                if is_workspace_aware
-                else TimescaleTrackingStore
-            )
+            make = _StoreOfWorkspaces if is_workspace_aware else TimescaleTrackingStore
             self._stores[is_workspace_aware] = make(self._uri.url, "")
         return self._stores[is_workspace_aware]
 

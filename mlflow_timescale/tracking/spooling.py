@@ -15,6 +15,7 @@ import sqlalchemy
 from mlflow.entities import Experiment, Metric, Param, Run, RunData, RunInfo, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities.paged_list import PagedList
+from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.validation import _validate_param, _validate_tag
 
@@ -51,6 +52,8 @@ _CLAIMS = 3  # the revision of the schema that keeps the ids of writes
 class SpoolingTracking(SpoolingModels, SpoolingTraces):
     """What both stores with a spool do differently from those without."""
 
+    _async_logging_queue: Any
+
     def __init__(
         self,
         db_uri: str,
@@ -59,6 +62,9 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
         *,
         spool: Spool,
     ) -> None:
+        # What needs no database, such as the queue of asynchronous calls, which the end of a run
+        # flushes.
+        AbstractStore.__init__(self)
         self.db_uri = db_uri
         self._uri = DatabaseURI.parse(db_uri)
         self._complete = partial(super().__init__, db_uri, default_artifact_root, read_db_uri)
@@ -93,9 +99,11 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
             if self._is_complete:
                 return
             self._is_completing = True
+            queue = self._async_logging_queue  # calls may wait in it, and MLflow makes a new one
             try:
                 _require_claims(self._uri, self._seconds)
                 self._complete()
+                self._async_logging_queue = queue
                 self._is_complete = True
             finally:
                 self._is_completing = False

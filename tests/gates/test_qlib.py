@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import qlib
 import yaml
+from click.testing import CliRunner
 from qlib.config import C
 from qlib.utils import flatten_dict
 from qlib.workflow import R
@@ -23,7 +24,9 @@ from qlib.workflow.recorder import MLflowRecorder
 from support.qlib_data import LAST, workflow, write_data
 
 from mlflow_timescale.artifacts.verify import audit, selection_of
+from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.operations.qlib_workflow import read_workflow, run_workflow
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +106,21 @@ def test_the_workflow_is_recorded_whole(
     assert score.notna().all(axis=None)
 
 
+def test_the_decay_of_a_recorder_is_judged_by_the_ic_that_qlib_gives_it(
+    run_id: str, shared_database: DatabaseURI, recorders: str
+) -> None:
+    recorder = R.get_recorder(recorder_id=run_id, experiment_name=EXPERIMENT)
+    words = ["drift", "from-qlib", EXPERIMENT, "--uri", shared_database.url, "--json"]
+    done = CliRunner().invoke(cli, [*words, "--min-n", "3", "--reference", "20"])
+    found = json.loads(done.stdout)
+    [model] = [each for each in found["models"] if each["run_id"] == run_id]
+    known = [value for value in model["series"]["ic"] if value is not None]
+    assert sum(known) / len(known) == pytest.approx(recorder.list_metrics()["Rank IC"], abs=1e-6)
+    days = recorder.load_object("pred.pkl").index.get_level_values("datetime")
+    assert model["sessions"] == days.nunique()
+    assert model["horizon_from"] == "the default label of qlib's Alpha158"
+
+
 def paths_of(run_id: str, path: str | None = None) -> Iterator[str]:
     """The paths of the files of a run."""
     for item in mlflow.MlflowClient(C.exp_manager["kwargs"]["uri"]).list_artifacts(run_id, path):
@@ -110,6 +128,21 @@ def paths_of(run_id: str, path: str | None = None) -> Iterator[str]:
             yield from paths_of(run_id, item.path)
         else:
             yield item.path
+
+
+def test_an_interrupted_workflow_is_a_failed_run(
+    folder: Path, shared_database: DatabaseURI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(task: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qlib.model.trainer._exe_task", interrupt)
+    read = read_workflow(folder / "workflow.yaml")
+    with pytest.raises(KeyboardInterrupt):
+        run_workflow(read, shared_database.url, "interrupted")
+    mlflow.set_tracking_uri(shared_database.url)
+    [run] = mlflow.search_runs(experiment_names=["interrupted"], output_format="list")
+    assert run.info.status == "FAILED"
 
 
 def test_the_ledger_verifies_every_file(run_id: str, shared_database: DatabaseURI) -> None:

@@ -1,6 +1,6 @@
-"""Airflow, PyTorch Lightning and ZenML: in an environment of their own, by HTTP to our server.
+"""Airflow and ZenML: in an environment of their own, by HTTP to our server.
 
-Their dependencies are gigabytes and hundreds of pins, so they are not among our extras. A test runs
+They have hundreds of dependencies with pins, so they are not among our extras. A test runs
 where a variable names the Python of an environment that has the package and MLflow (for ZenML also
 mlflow-timescale), as in:
 
@@ -42,35 +42,6 @@ def nightly():
     train()
 
 nightly()
-"""
-LIGHTNING = """
-import lightning, mlflow, torch
-
-class Net(lightning.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(4, 1)
-
-    def training_step(self, batch, _):
-        rows, returns = batch
-        loss = torch.nn.functional.mse_loss(self.layer(rows)[:, 0], returns)
-        self.log("loss", loss, on_epoch=True, on_step=False)
-        return loss
-
-    def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=0.05)
-
-torch.manual_seed(7)
-rows = torch.randn(200, 4)
-data = torch.utils.data.TensorDataset(rows, rows @ torch.tensor([0.3, -0.2, 0.1, 0.0]))
-mlflow.set_experiment("lightning")
-mlflow.pytorch.autolog()
-with mlflow.start_run(run_name="nightly"):
-    mlflow.log_param("lookback", 20)
-    lightning.Trainer(
-        max_epochs=5, accelerator="cpu", logger=False, enable_progress_bar=False
-    ).fit(Net(), torch.utils.data.DataLoader(data, batch_size=50))
-    mlflow.log_text("of a task", "note.txt")
 """
 ZENML = """
 import os
@@ -161,18 +132,6 @@ def test_a_task_of_airflow_logs_by_http(
     for words in (["db", "migrate"], ["dags", "reserialize"], ["dags", "test", "nightly"]):
         run("airflow", ["-m", "airflow", *words], tmp_path, **environment)
     assert the_run(shared_database, "airflow").info.run_name == "nightly"
-
-
-@needs("lightning")
-def test_autolog_of_pytorch_lightning_logs_a_point_for_each_epoch_and_a_model(
-    web: Server, shared_database: DatabaseURI, tmp_path: Path
-) -> None:
-    run("lightning", LIGHTNING, tmp_path, MLFLOW_TRACKING_URI=web.url)
-    logged = the_run(shared_database, "lightning")
-    assert logged.data.params["lr"] == "0.05"
-    [output] = logged.outputs.model_outputs
-    model = MlflowClient(shared_database.url).get_logged_model(output.model_id)
-    assert model.status.value == "READY"
 
 
 @needs("zenml")

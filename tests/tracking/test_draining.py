@@ -149,6 +149,7 @@ def test_calls_of_several_workspaces_go_each_into_its_own(
             for step in range(3)
             for workspace, run_id in runs.items()
         ]
+        monkeypatch.delenv("MLFLOW_ENABLE_WORKSPACES")  # as in a cron job
         sender = spooled.sender_of(uri)
         assert sender.many(of_both) == 6
         assert [len(content(uri, run_id)[0]) for run_id in runs.values()] == [3, 3]

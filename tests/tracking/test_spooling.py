@@ -311,6 +311,37 @@ def test_mlflow_itself_notices_no_outage(uri: str, shared: DatabaseURI, switch: 
     assert len(stored.inputs.dataset_inputs) == 1
 
 
+def test_mlflow_itself_starts_in_an_outage(
+    uri: str, shared: DatabaseURI, switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that begins and ends a run, also with asynchronous calls, and in a workspace."""
+    monkeypatch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
+    monkeypatch.setenv("MLFLOW_WORKSPACE", "desk")
+    program = [sys.executable, "-c", FLUENT, uri]
+    runs = [subprocess.run(program, text=True, capture_output=True, check=True).stdout.split()[-1]]
+    with switch.away():
+        offline = subprocess.run(program, text=True, capture_output=True, check=False)
+        assert offline.returncode == 0, offline.stderr
+        runs.append(offline.stdout.split()[-1])
+    mlflow.set_tracking_uri(uri)
+    assert mlflow.get_experiment_by_name("offline")  # a process that sends what waits
+    wait_until_empty(Spool(DatabaseURI.parse(uri).option("spool")))
+    for run_id in runs:
+        run = mlflow.get_run(run_id)
+        assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 1.0, "later": 2.0})
+
+
+FLUENT = """
+import sys, mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+mlflow.set_experiment("offline")
+with mlflow.start_run() as run:
+    mlflow.log_metric("loss", 1.0)
+    mlflow.log_metric("later", 2.0, synchronous=False)
+print(run.info.run_id)
+"""
+
+
 def test_artifacts_of_an_outage_arrive_with_their_checksums(
     uri: str, shared: DatabaseURI, switch: Switch, tmp_path: Path
 ) -> None:

@@ -46,12 +46,26 @@ class Additions:
 class EntityRows:
     """Writes rows of one kind of entity; a call is part of the caller's transaction.
 
-    `changes`: rows that changed in the source are replaced.
+    Attributes
+    ----------
+    conn, kind
+        Where the rows are, and of what.
+    changes
+        Rows that changed in the source are replaced.
+    source
+        Which source it is (`identity`): each has a memory of its own, since two that hold an
+        experiment of the same name would undo each other's tags.
     """
 
     conn: Connection
     kind: Kind
     changes: bool
+    source: str
+
+    @property
+    def memory(self) -> str:
+        """The kind under which `mlops.brought_entities` keeps what this source held."""
+        return f"{self.kind.name} of {self.source}"
 
     def bring(
         self, rows: Mapping[str, Iterable[copying.Row]], marks: Mapping[str, str]
@@ -72,7 +86,7 @@ class EntityRows:
 
     def _write(self, part: Part, result: Additions) -> None:
         texts = _texts(part, copying.stage_of(part.table))
-        values = {"kind": self.kind.name, "changes": self.changes}
+        values = {"kind": self.memory, "changes": self.changes}
         if part.replaced and (self.changes or part.by_programs):
             result.add(part.name, self._count(_queries.replace_rows, texts, values))
         if part.compared and not part.by_programs:
@@ -91,14 +105,14 @@ class EntityRows:
 
     def remember(self, marks: Mapping[str, str]) -> None:
         """Keep what the source held of entities."""
-        values = {"kind": self.kind.name, "ids": [*marks], "marks": [*marks.values()]}
+        values = {"kind": self.memory, "ids": [*marks], "marks": [*marks.values()]}
         self.conn.execute(_queries.remember_entities, values)
 
     def remember_rows(self, part: Part, given: sql.Identifier) -> None:
         """Keep the hashes of rows that are the same here and in a table of the same columns."""
         if part.counted is None:
             query = _queries.remember_rows.format(**_texts(part, given))
-            self.conn.execute(query, {"kind": self.kind.name})
+            self.conn.execute(query, {"kind": self.memory})
 
 
 def _name(part: Part, key: str) -> str:

@@ -68,7 +68,8 @@ def match_experiments(
                 tags.setdefault(old, {}).setdefault(OLD_ID, str(old))
         matched.ids[old] = new
         names[new] = name
-    _add_tags(conn, matched, tags, names, changes)
+    writer = EntityRows(conn, EXPERIMENT, changes, source.identity)
+    _add_tags(writer, matched, tags, names)
     return matched
 
 
@@ -101,11 +102,10 @@ def _add(
 
 
 def _add_tags(
-    conn: Connection,
+    writer: EntityRows,
     matched: Experiments,
     tags: Mapping[int, Mapping[str, str]],
     names: Mapping[int, str],
-    changes: bool,
 ) -> None:
     """Add the tags that are missing, and compare the others."""
     rows = [
@@ -114,7 +114,6 @@ def _add_tags(
         for key, value in held.items()
         if key != OLD_ID or matched.ids[old] in matched.new
     ]
-    writer = EntityRows(conn, EXPERIMENT, changes)
     every = {str(new): name for new, name in names.items()}
     added = writer.bring({"experiment_tags": rows}, dict.fromkeys(every, ""))
     matched.new_tags = added.rows["experiment_tags"]
@@ -123,7 +122,7 @@ def _add_tags(
 
 def remember_tags(source: OpenSource, conn: Connection, experiments: Experiments) -> None:
     """Remember the tags of all experiments, after they were copied in another way."""
-    writer = EntityRows(conn, EXPERIMENT, changes=True)
+    writer = EntityRows(conn, EXPERIMENT, True, source.identity)
     ids = (experiments.id_here(old) for old in tags_of(source))
     writer.remember(dict.fromkeys(map(str, ids), ""))
     writer.remember_rows(EXPERIMENT.root, sql.Identifier(EXPERIMENT.root.name))

@@ -123,7 +123,8 @@ def remember_all(source: OpenSource, conn: Connection, experiments: Experiments)
     for name in LINKS:
         links.remember_links(name, [*links.keys_of(name)])
     for kind in KINDS:
-        remember_kind(EntityRows(conn, kind, changes=True), marks(source.rows, kind))
+        writer = EntityRows(conn, kind, True, source.identity)
+        remember_kind(writer, marks(source.rows, kind))
     remember_tags(source, conn, experiments)
 
 
@@ -245,12 +246,13 @@ class _OtherRows:
 
     def add_kind(self, kind: Kind) -> None:
         """Add the entities of a kind that are not here, and compare those that changed."""
-        held, earlier = marks(self.source.rows, kind), self._earlier(kind.name)
+        writer = EntityRows(self.conn, kind, self.changes, self.source.identity)
+        held, earlier = marks(self.source.rows, kind), self._earlier(writer.memory)
         changed = self._changed(kind, held, earlier)
         orphans: Counter[str] = Counter()
         for first in range(0, len(changed), _FEW):
             each = self._add_few(
-                kind, {owner: held[owner] for owner in changed[first : first + _FEW]}
+                writer, {owner: held[owner] for owner in changed[first : first + _FEW]}
             )
             orphans.update(each.orphans)
         for table, rows in orphans.items():
@@ -271,24 +273,24 @@ class _OtherRows:
         news = [owner for owner in held if held[owner] != earlier.get(owner) or owner in gone]
         return [owner for owner in news if owner not in gone] if self.changes else news
 
-    def _add_few(self, kind: Kind, few: Mapping[str, str]) -> Additions:
+    def _add_few(self, writer: EntityRows, few: Mapping[str, str]) -> Additions:
         """Bring some entities in one transaction; where the database refuses it, each half."""
         try:
             with self.conn.transaction():
                 self.dropped = set()
-                rows = {part.name: [*self._rows(part, [*few])] for part in kind.parts}
+                rows = {part.name: [*self._rows(part, [*few])] for part in writer.kind.parts}
                 whole = {
                     owner: "" if owner in self.dropped else mark for owner, mark in few.items()
                 }
-                each = EntityRows(self.conn, kind, self.changes).bring(rows, whole)
+                each = writer.bring(rows, whole)
         except REFUSALS as exc:
             if len(few) == 1:
                 reason = " ".join(str(exc).split())
-                self.note(f"{kind.name} {next(iter(few))!r}: refused: {reason}")
+                self.note(f"{writer.kind.name} {next(iter(few))!r}: refused: {reason}")
                 return Additions()
             ids, middle = [*few], len(few) // 2
             halves = [
-                self._add_few(kind, {owner: few[owner] for owner in half})
+                self._add_few(writer, {owner: few[owner] for owner in half})
                 for half in (ids[:middle], ids[middle:])
             ]
             return Additions(orphans=dict(Counter(halves[0].orphans) + Counter(halves[1].orphans)))

@@ -53,8 +53,9 @@ def add(source: OpenSource, conn: Connection, prefix: str, changes: bool, note: 
     and nothing of its model changes. What was changed here and there is listed, and stays; what was
     deleted here stays away, and what was deleted there stays here.
     """
-    models = _Models(conn, changes, note)
-    earlier = pairs(conn, _queries.remembered_entities, {"kind": REGISTERED_MODEL.name})
+    writer = EntityRows(conn, REGISTERED_MODEL, changes, source.identity)
+    models = _Models(writer, note)
+    earlier = pairs(conn, _queries.remembered_entities, {"kind": writer.memory})
     for model in _models_of(source, prefix):
         is_here = scalar(conn, _queries.model_is_here, model.place)
         was_deleted = changes and model.id in earlier and not is_here
@@ -66,7 +67,7 @@ def add(source: OpenSource, conn: Connection, prefix: str, changes: bool, note: 
 def remember_all(source: OpenSource, conn: Connection) -> None:
     """Remember all models of a source, after they were copied in another way."""
     held = {model.id: model.mark for model in _models_of(source, "")}
-    remember_kind(EntityRows(conn, REGISTERED_MODEL, changes=True), held)
+    remember_kind(EntityRows(conn, REGISTERED_MODEL, True, source.identity), held)
 
 
 def _models_of(source: OpenSource, prefix: str) -> list[SourceModel]:
@@ -100,15 +101,14 @@ def _rows_by_model(
 
 @dataclass
 class _Models:
-    conn: Connection
-    changes: bool
+    writer: EntityRows
     note: Note
     result: Additions = field(default_factory=Additions)
 
     def add(self, model: SourceModel) -> None:
         """Add or compare one model in one transaction; note why it was refused."""
         try:
-            with self.conn.transaction():
+            with self.writer.conn.transaction():
                 each = self._add(model)
         except REFUSALS as exc:
             reason = " ".join(str(exc).split())
@@ -119,7 +119,8 @@ class _Models:
         self.result.different += each.different
 
     def _add(self, model: SourceModel) -> Additions:
-        here = {row[0]: row[1:] for row in self.conn.execute(_queries.models_here, model.place)}
+        conn = self.writer.conn
+        here = {row[0]: row[1:] for row in conn.execute(_queries.models_here, model.place)}
         rows = without_deleted(model.rows, {number for number in here if here[number][2]}, {*here})
         if others := _others(rows, here):
             self.note(
@@ -129,10 +130,9 @@ class _Models:
             return Additions()
         parts = {part.name: part for part in REGISTERED_MODEL.parts}
         staged = {name: _tuples(parts[name], each) for name, each in rows.items()}
-        writer = EntityRows(self.conn, REGISTERED_MODEL, self.changes)
-        result = writer.bring(staged, {model.id: model.mark})
-        self.conn.execute(_queries.raise_model_time)
-        self.conn.execute(_queries.move_later_versions, model.place)
+        result = self.writer.bring(staged, {model.id: model.mark})
+        conn.execute(_queries.raise_model_time)
+        conn.execute(_queries.move_later_versions, model.place)
         return result
 
 

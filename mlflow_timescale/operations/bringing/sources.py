@@ -6,18 +6,21 @@ MLflow's converter. So all that follows reads rows.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import mlflow.store.db.utils as mlflow_db
+from mlflow.store.db.base_sql_model import Base
 from psycopg import sql
 from sqlalchemy import Connection as Rows
-from sqlalchemy import make_url
+from sqlalchemy import make_url, select
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from mlflow_timescale import db
@@ -59,6 +62,14 @@ class OpenSource:
     home: Path | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
     unread: Mapping[str, str | None] = field(default_factory=dict)
+
+    @cached_property
+    def identity(self) -> str:
+        """What distinguishes this source, also after it was moved: its first experiment."""
+        table = Base.metadata.tables["experiments"].c
+        columns = (table.creation_time, table.experiment_id, table.name)
+        first = self.rows.execute(select(*columns).order_by(*columns).limit(1)).first()
+        return hashlib.sha256(repr(first and tuple(first)).encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -272,3 +275,23 @@ def test_later_tags_of_an_experiment_come_unless_they_were_changed_here_too(
         assert merged.different == [f"experiment {name!r}: tag 'kept'"]
     tags = target.client.get_experiment(here).tags
     assert (tags["mlflow.note.content"], tags["kept"]) == ("2", "ours")
+
+
+def test_two_sources_with_an_experiment_of_the_same_name_do_not_undo_each_others_tags(
+    source: Source, target: Target, empty_source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "second").mkdir()
+    second = Source(Path(shutil.copy(empty_source, tmp_path / "second" / "mlflow.db")))
+    with closing(sqlite3.connect(second.path)) as conn:  # made at another time
+        conn.execute("UPDATE experiments SET creation_time = creation_time + 1")
+        conn.commit()
+    for each, value in ((source, "first"), (second, "second")):
+        tag = ExperimentTag("team", value)
+        each.store.set_experiment_tag(each.experiment("of two teams"), tag)
+    target.merge(source, changes=True)
+    line = "experiment 'of two teams': tag 'team'"
+    for _ in range(2):
+        assert target.merge(second, changes=True).different == [line]
+        assert target.merge(source, changes=True).different == []
+    tags = target.client.get_experiment(target.experiment("of two teams")).tags
+    assert tags["team"] == "first"
