@@ -97,13 +97,19 @@ def run_workflow(workflow: Workflow, tracking_uri: str, experiment: str) -> Reco
     import qlib
     from qlib.cli.run import sys_config
     from qlib.model.trainer import task_train
+    from qlib.workflow import R
 
     config = copy.deepcopy(dict(workflow.config))
     sys_config(config, str(workflow.path))
     manager = _manager(workflow, tracking_uri)
     with _environment(tracking_uri):
         qlib.init(**{**config["qlib_init"], "exp_manager": manager})
-        recorder = task_train(config["task"], experiment_name=experiment)
+        try:
+            recorder = task_train(config["task"], experiment_name=experiment)
+        except BaseException:
+            # After Ctrl-C qlib would end the run as finished: it ends runs of errors only.
+            R.end_exp(recorder_status="FAILED")
+            raise
         # qrun stores the file's content as `config`. It may hold the password of a database.
         recorder.save_objects(config=_masked(workflow.config))
     return Recorded(recorder.id, recorder.experiment_id, experiment)

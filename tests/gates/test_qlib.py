@@ -26,6 +26,7 @@ from support.qlib_data import LAST, workflow, write_data
 from mlflow_timescale.artifacts.verify import audit, selection_of
 from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.operations.qlib_workflow import read_workflow, run_workflow
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +128,21 @@ def paths_of(run_id: str, path: str | None = None) -> Iterator[str]:
             yield from paths_of(run_id, item.path)
         else:
             yield item.path
+
+
+def test_an_interrupted_workflow_is_a_failed_run(
+    folder: Path, shared_database: DatabaseURI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(task: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qlib.model.trainer._exe_task", interrupt)
+    read = read_workflow(folder / "workflow.yaml")
+    with pytest.raises(KeyboardInterrupt):
+        run_workflow(read, shared_database.url, "interrupted")
+    mlflow.set_tracking_uri(shared_database.url)
+    [run] = mlflow.search_runs(experiment_names=["interrupted"], output_format="list")
+    assert run.info.status == "FAILED"
 
 
 def test_the_ledger_verifies_every_file(run_id: str, shared_database: DatabaseURI) -> None:

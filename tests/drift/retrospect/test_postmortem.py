@@ -231,6 +231,32 @@ def test_a_sqlite_file_that_was_moved_with_its_artifacts_is_read_where_it_is(mov
     assert content(moved) == before
 
 
+@pytest.mark.parametrize("in_use", [False, True])
+def test_a_sqlite_file_with_a_write_ahead_log_gets_no_files_beside_it(
+    in_use: bool, tmp_path: Path
+) -> None:
+    import sqlite3
+
+    folder = tmp_path / "wal"
+    write_files(folder / "mlruns" / "1" / "r1" / "artifacts", qlib_files(11, sessions=130))
+    writer = sqlite3.connect(folder / "mlflow.db")
+    writer.execute("PRAGMA journal_mode = wal")
+    writer.executescript(
+        """CREATE TABLE experiments (experiment_id integer, name text, lifecycle_stage text);
+        CREATE TABLE runs (run_uuid text, name text, experiment_id integer, start_time integer,
+            artifact_uri text, lifecycle_stage text);
+        INSERT INTO experiments VALUES (1, 'alpha158', 'active');
+        INSERT INTO runs VALUES ('r1', 'gbm', 1, 5, './mlruns/1/r1/artifacts', 'active');"""
+    )
+    if not in_use:
+        writer.close()
+    before = content(folder)
+    [model] = answer("postmortem", str(folder))["models"]
+    assert model["model"] == "gbm"
+    assert content(folder) == before
+    writer.close()
+
+
 def test_an_older_schema_of_mlflow_is_read(moved: Path, tmp_path: Path) -> None:
     import sqlite3
 
