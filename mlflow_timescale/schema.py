@@ -81,7 +81,7 @@ def no_spool_for_it(exc: Exception) -> str:
     reason = str(exc).partition("\n")[0]
     return (
         f"the database is away ({reason}), and this call cannot wait in the spool: only writes to "
-        f"runs, uploads of artifacts and logged models can"
+        f"runs, traces, uploads of artifacts and logged models can"
     )
 
 

@@ -52,6 +52,8 @@ _CLAIMS = 3  # the revision of the schema that keeps the ids of writes
 class SpoolingTracking(SpoolingModels, SpoolingTraces):
     """What both stores with a spool do differently from those without."""
 
+    _async_logging_queue: Any
+
     def __init__(
         self,
         db_uri: str,

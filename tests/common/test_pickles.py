@@ -314,6 +314,32 @@ def test_offsets_of_arrow_texts_stay_inside_their_buffers() -> None:
         read_pickled_frame(beyond, "pred.pkl")
 
 
+@pytest.mark.parametrize(
+    ("alias", "length", "offset"),
+    [("double", 10**12, 0), ("double", 1, -5), ("double", -1, 0), ("double", 1, 10**12),
+     ("null", 10**12, 0), ("bool", 10**12, 0), ("string", 1, 0), ("large_string", 10**6, 0)],
+)  # fmt: skip
+def test_columns_of_arrow_stay_inside_their_buffers(alias: str, length: int, offset: int) -> None:
+    import pyarrow as pa
+
+    parts = (Call(pa.type_for_alias, alias), length, 0, offset, [None, b"12345678"], [], None)
+    column = Call(pa.lib._restore_array, parts)
+    values = Call(pd.arrays.ArrowExtensionArray, state={"_pa_array": column})
+    with pytest.raises(InvalidFrame, match=r"cannot read pred\.pkl"):
+        read_pickled_frame(frame_of(values), "pred.pkl")
+
+
+def test_a_range_of_any_length_costs_nothing() -> None:
+    from pandas.core.indexes.base import _new_Index
+
+    fields = {"start": -(10**15), "stop": 10**15, "step": 1, "name": None}
+    manager = Call(
+        pd.core.internals.managers.BlockManager, (), [Call(_new_Index, pd.RangeIndex, fields)] * 2
+    )
+    with pytest.raises(InvalidFrame, match="no values of"):
+        read_pickled_frame(pickle.dumps(Call(pd.DataFrame, state={"_mgr": manager})), "pred.pkl")
+
+
 def test_a_memo_of_any_number_and_a_tower_of_tuples_cost_nothing() -> None:
     memo = b"\x80\x04N" + b"r" + (2**32 - 1).to_bytes(4, "little") + b"."
     assert pickles.read_pickle(memo, "memo.pkl") is None

@@ -34,6 +34,7 @@ FUNCTIONS = {
     "artifact_at": "mlflow_timescale.artifacts.versions",
     "artifact_versions": "mlflow_timescale.artifacts.versions",
     "because": "mlflow_timescale.common.attribution",
+    "metric_extremes": "mlflow_timescale.tracking.metric_extremes",
     "metrics": "mlflow_timescale.tracking.metric_table",
     "qlib_online": "mlflow_timescale.operations.qlib_online",
     "run_tag_history": "mlflow_timescale.tracking.tag_history",

@@ -14,10 +14,13 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.entities import Metric, ViewType
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from support.logins import Logins
 
+import mlflow_timescale
 from benchmarks.databases import vanilla_url
 from mlflow_timescale import db
 from mlflow_timescale.cli import cli
+from mlflow_timescale.db.rights import ADMIN, READER, WRITER
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations import extremes
 from mlflow_timescale.operations.adopt import adopt, release
@@ -265,6 +268,18 @@ def test_import_and_sync_bring_metrics_and_not_what_was_generated_from_them(
         later = new_run(store, experiment, 1.0)
         merge_from(shared_database.url, target, changes=True)
         assert set(shown(there, later)) == {"loss"}
+
+
+def test_the_points_of_a_writer_change_them_and_a_reader_sees_them(people: Logins) -> None:
+    with people.connect(ADMIN) as admin:
+        switch(admin, on=True)
+    writer = TimescaleTrackingStore(people.uri(WRITER).url, "/artifacts")
+    run = new_run(writer, "Default", 2.0, 1.0)
+    log(writer, run, 7.0, key="loss/max")
+    assert shown(writer, run)["loss/min"] == (1.0, 1)
+    assert shown(writer, run)["loss/max"] == (7.0, 0)
+    table = mlflow_timescale.metric_extremes(people.uri(READER), run, "loss")
+    assert table["max"].to_pylist() == [2.0]
 
 
 def test_a_released_database_keeps_none_of_them(database: DatabaseURI) -> None:

@@ -27,6 +27,7 @@ Array = npt.NDArray[Any]
 _UNITS = {"s", "ms", "us", "ns"}
 _RESOLUTIONS = {7: "s", 8: "ms", 9: "us", 10: "ns"}  # of pandas' Timestamp
 _KINDS = {"b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
+_MOST_COLUMNS, _MOST_NUMBERS = 100_000, 1_000_000  # of a range, which has no bytes
 _MASKED = {"BooleanArray", "FloatingArray", "IntegerArray"}
 _OF_ARROW = {"ArrowExtensionArray", "ArrowStringArray"}
 _MISSING = {"NA", "NAType", "C_NA", "NaT", "NaTType", "__nat_unpickle", "_nat_unpickle"}
@@ -219,8 +220,8 @@ def _levels(index: Node) -> Iterator[Labels]:
 def _level(index: Node) -> Labels:
     cls, fields = index.arguments[0].name, index.arguments[1]
     if cls == "RangeIndex":
-        values = np.arange(fields["start"], min(fields["stop"], fields["start"] + 1_000_000))
-        return Labels(_name(fields.get("name")), values)
+        numbers = range(fields["start"], fields["stop"], fields["step"])[:_MOST_NUMBERS]
+        return Labels(_name(fields.get("name")), np.array(numbers, dtype=np.int64))
     if "data" not in fields:
         raise InvalidFrame(f"it has a {cls}, and no times and names")
     labels = _values(fields["data"])
@@ -243,7 +244,8 @@ def _texts(index: Node) -> list[str]:
     """The names of columns: of a MultiIndex those of its levels, with blanks between."""
     if index.arguments[0].name == "RangeIndex":
         fields = index.arguments[1]
-        return [str(n) for n in range(fields["start"], min(fields["stop"], 100_000))]
+        numbers = range(fields["start"], fields["stop"], fields["step"])
+        return [str(number) for number in numbers[:_MOST_COLUMNS]]
     levels = list(_levels(index))
     columns = []
     for level in levels:
@@ -379,6 +381,9 @@ def _of_arrow(node: Node) -> Array:
         raise _Unread("it has a nested column of Arrow, whose values are not read")
     content = [None if part is None else pa.py_buffer(_bytes(part)) for part in buffers]
     kind = pa.type_for_alias(alias.arguments[0])
+    bits = 8 * sum(part.size for part in content if part is not None)
+    if pa.types.is_null(kind) or offset < 0 or not 0 <= length <= bits:
+        raise InvalidFrame("a column of Arrow has more rows than its bytes hold")
     column = pa.Array.from_buffers(kind, length, content, nulls, offset)
     column.validate(full=True)  # offsets beyond the buffers would read foreign memory
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
