@@ -187,7 +187,8 @@ def test_prices_give_the_labels_over_the_horizon_that_is_stated(
     growth.stack().rename("close").reset_index().to_csv(prices, index=False)
     only_scores = TABLE.drop(columns="fwd_ret")
     table_files(next(tables.glob("mlruns/*/*/artifacts")), only_scores)
-    [gbm] = answer("postmortem", str(tables), "--prices", str(prices), code=4)["models"]
+    words = ("--time", "trade_date", "--entity", "ticker", "--prices", str(prices))
+    [gbm] = answer("postmortem", str(tables), *words, code=4)["models"]
     assert gbm["state"] == "decayed"
     assert "labels are returns over 1 session of the prices" in gbm["notes"]
     [week] = answer("postmortem", str(tables), "--prices", str(prices), "--horizon", "5")["models"]
