@@ -40,9 +40,7 @@ _OPTIONS = (
     click.option(
         "--artifacts", is_flag=True, help="Copy artifacts too, with their SHA-256 in the ledger."
     ),
-    click.option(
-        "--jobs", default=4, show_default=True, help="Runs whose artifacts are copied at a time."
-    ),
+    click.option("--jobs", default=4, show_default=True, help="Files to read at a time."),
     dry_run_option,
     json_option,
 )
