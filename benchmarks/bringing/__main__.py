@@ -1,11 +1,12 @@
 """Importing a folder of runs with artifacts, and a sqlite database; the same again without news.
 
     python -m benchmarks.bringing [--uri URI] [--runs 5000] [--points 200] [--artifacts 5]
-                                  [--sqlite-runs 20000] [--converted 500]
+                                  [--sqlite-runs 20000] [--converted 500] [--traces 20000]
 
 MLflow's `migrate-filestore` converts the first runs of the same folder to sqlite, for a ratio by
-run; `--runs 0` or `--sqlite-runs 0` leaves out one half. Processor time is that of the client and
-of its connections to the server. The peak of memory, on stderr, is the client's.
+run; 0 of `--runs`, `--sqlite-runs` or `--traces` (of 10 spans) leaves out a part. Processor time
+is that of the client and of its connections to the server. The peak of memory, on stderr, is the
+client's.
 benchmarks/bringing.md has the latest table.
 """
 
@@ -22,7 +23,15 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout
 from pathlib import Path
 
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import (
+    Metric,
+    Param,
+    RunStatus,
+    RunTag,
+    TraceInfo,
+    TraceLocation,
+    TraceState,
+)
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from benchmarks import harness
@@ -43,6 +52,13 @@ COPIES = {
     "metrics": "run_uuid, key, value, timestamp, step, is_nan",
     "latest_metrics": "run_uuid, key, value, timestamp, step, is_nan",
 }
+SPANS = (
+    "WITH RECURSIVE number (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM number WHERE i < 10)"
+    " INSERT INTO spans (trace_id, experiment_id, span_id, name, type, status,"
+    " start_time_unix_nano, end_time_unix_nano, content)"
+    " SELECT request_id, experiment_id, 's' || i, 'n', 'CHAIN', 'OK', 1, 2, hex(randomblob(500))"
+    " FROM trace_info, number"
+)
 
 
 def log_run(store: SqlAlchemyStore, experiment: str, points: int) -> str:
@@ -163,6 +179,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=200)
     parser.add_argument("--artifacts", type=int, default=5)
     parser.add_argument("--sqlite-runs", type=int, default=20_000)
+    parser.add_argument("--traces", type=int, default=20_000)
     parser.add_argument("--converted", type=int, default=500)
     args = parser.parse_args()
     print("| | wall s | cpu s | cpu ms a run |\n|---|--:|--:|--:|")
@@ -171,6 +188,8 @@ def main() -> None:
             measure_folder(on, Path(name), args)
         if args.sqlite_runs:
             measure_sqlite(on, Path(name), args.sqlite_runs)
+        if args.traces:
+            measure_traces(on, Path(name), args.traces)
 
 
 def measure_folder(on: DatabaseURI, scratch: Path, args: Namespace) -> None:
@@ -195,6 +214,41 @@ def measure_sqlite(on: DatabaseURI, scratch: Path, runs: int) -> None:
         line(f"sqlite, {runs:,} runs x 48 points", runs, merge(uri, url)[0])
         line("sqlite again, nothing new", runs, merge(uri, url)[0])
     print(f"peak memory {peak_memory():,.0f} MB", file=sys.stderr)
+
+
+def make_traces(path: Path, traces: int) -> str:
+    """A sqlite file in which a trace of MLflow's was copied, with 10 spans of 1 kB each."""
+    url = f"sqlite:///{path}"
+    store = SqlAlchemyStore(url, str(path.parent / "mlartifacts"))
+    place = TraceLocation.from_experiment_id(store.create_experiment("traces"))
+    store.start_trace(TraceInfo("tr-0", place, 1, TraceState.OK, tags={"k": "1"}))
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("CREATE TEMP TABLE copies (id TEXT)")
+        names = [(f"tr-{number}",) for number in range(1, traces)]
+        conn.executemany("INSERT INTO copies VALUES (?)", names)
+        for table in ("trace_info", "trace_tags"):
+            listed = [row[1] for row in conn.execute(f"PRAGMA table_info({table})")]
+            columns = ", ".join(name for name in listed if name != "request_id")
+            conn.execute(
+                f"INSERT INTO {table} (request_id, {columns}) SELECT copies.id, {columns}"
+                f" FROM {table}, copies WHERE request_id = 'tr-0'"
+            )
+        conn.execute(SPANS)
+        conn.commit()
+    return url
+
+
+def measure_traces(on: DatabaseURI, scratch: Path, traces: int) -> None:
+    url = make_traces(scratch / "traces.db", traces)
+    with target(on) as uri:
+        line(f"sqlite, {traces:,} traces of 10 spans", traces, merge(uri, url)[0])
+        line("sqlite again, nothing new", traces, merge(uri, url)[0])
+        with closing(sqlite3.connect(scratch / "traces.db")) as conn:
+            conn.execute("UPDATE trace_tags SET value = '2' WHERE request_id = 'tr-0'")
+            conn.commit()
+        cost, merged = merge(uri, url)
+        assert [*merged.rows] == ["trace_tags"]
+        line("sqlite again, a tag of one trace is new", traces, cost)
 
 
 if __name__ == "__main__":

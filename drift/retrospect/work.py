@@ -5,9 +5,10 @@ Nothing here imports MLflow, so that a process starts in a second.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from mlflow_timescale.common.frames import Labels
 from mlflow_timescale.db import Error
 
 from .judging import Judged, Terms, judge
@@ -82,17 +83,26 @@ def _cells(task: Task) -> tuple[Cells, Cells, list[str]]:
     scores, notes = cells_of(table, "score", names, task.scores[0])
     if task.prices is not None:
         horizon = task.request.terms.horizon or 1
-        prices, found = cells_of(
-            read_table(task.prices[1], task.prices[0], names), "price", names, task.prices[0]
-        )
+        columns = read_table(task.prices[1], task.prices[0], names)
+        prices, found = cells_of(columns, "price", _present(names, columns), task.prices[0])
         text = f"labels are returns over {horizon} session{'s' * (horizon > 1)} of the prices"
         return scores, forward_returns(prices, horizon), _unusual([*notes, *found, text])
     if task.labels is not None:
         name, content = task.labels
-        labels, found = cells_of(read_table(content, name, names), "label", names, name)
+        columns = read_table(content, name, names)
+        labels, found = cells_of(columns, "label", _present(names, columns), name)
     else:
         labels, found = cells_of(table, "label", names, task.scores[0])
     return scores, labels, _unusual([*notes, *found])
+
+
+def _present(names: Names, columns: Mapping[str, Labels]) -> Names:
+    """The names for a second file, whose times and names may be called otherwise."""
+    return replace(
+        names,
+        time=names.time if names.time in columns else None,
+        entity=names.entity if names.entity in columns else None,
+    )
 
 
 def _unusual(notes: Sequence[str]) -> list[str]:

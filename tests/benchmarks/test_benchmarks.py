@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 TINY: dict[str, str | None] = {
     "benchmarks.artifacts": "--megabytes 1 --files 3 --repeat 1",
     "benchmarks.artifacts.check": "--megabytes 1 --repeat 1 --no-proxy",
-    "benchmarks.bringing": "--runs 4 --points 8 --artifacts 1 --sqlite-runs 5 --converted 2",
+    "benchmarks.bringing": "--runs 4 --points 8 --artifacts 1 --sqlite-runs 5 --converted 2"
+    " --traces 5",
     "benchmarks.bringing.metrics": "--runs 2 --points 2000",
     "benchmarks.drift.daily": "backfill --sessions 3 --names 20 --features 2",
     "benchmarks.drift.faults": "--names 20 --seeds 1",

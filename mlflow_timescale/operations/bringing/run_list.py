@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -34,6 +36,7 @@ _NAME = "mlflow.runName"
 _SQLITE = ("mlflow.db", "mlruns.db")  # names of databases that lie in a folder
 _DEEPEST = 4  # levels of a folder without runs in which files are looked for
 _PROXIED = "mlflow-artifacts"
+_WRITE_AHEAD = b"\x02\x02"  # the file format versions of a SQLite header, with a log
 _COLUMNS = ("run_uuid", "name", "experiment_id", "start_time", "artifact_uri", "lifecycle_stage")
 
 
@@ -190,20 +193,40 @@ def _texts(rows: Rows, tables: set[str]) -> dict[str, dict[str, str]]:
 def _reading(url: str) -> Iterator[Rows]:
     """A connection in a transaction that can only read."""
     try:
-        engine = create_engine(read_only_url(url))
-        try:
-            with engine.connect() as rows:
-                if engine.dialect.name == "postgresql":
-                    yield rows.execution_options(
-                        isolation_level="REPEATABLE READ", postgresql_readonly=True
-                    )
-                else:
-                    yield rows
-        finally:
-            engine.dispose()
+        with ExitStack() as until_done:
+            scratch = Path(until_done.enter_context(TemporaryDirectory()))
+            engine = create_engine(_untouched(url, scratch))
+            until_done.callback(engine.dispose)
+            rows = until_done.enter_context(engine.connect())
+            if engine.dialect.name == "postgresql":
+                options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+                rows = rows.execution_options(**options)
+            yield rows
     except (ArgumentError, NoSuchModuleError, DatabaseError) as exc:
         reason = str(getattr(exc, "orig", exc)).strip().splitlines()[0]
         raise ImportFailed(f"the source cannot be read: {without_secrets(reason)}") from exc
+
+
+def _untouched(url: str, scratch: Path) -> str:
+    """The URL under which reading leaves no file behind.
+
+    With a write-ahead log even a reader makes files beside a SQLite database. One without such a
+    log at the moment is opened as one that does not change, another one is copied with its log.
+    """
+    readable = read_only_url(url)
+    path = Path(make_url(url).database or "") if url.startswith("sqlite") else Path()
+    if readable == url or not path.is_file():
+        return readable
+    with path.open("rb") as file:
+        header = file.read(20)
+    if header[18:20] != _WRITE_AHEAD:
+        return readable
+    log = path.with_name(f"{path.name}-wal")
+    if not (log.is_file() and log.stat().st_size):
+        return f"{readable}&immutable=1"
+    for part in (path, log):
+        shutil.copyfile(part, scratch / part.name)
+    return f"sqlite:///{scratch / path.name}"
 
 
 def _of_folder(folder: Path, note: Note, experiments: Sequence[str]) -> Iterator[ListedRun]:

@@ -187,7 +187,8 @@ def test_prices_give_the_labels_over_the_horizon_that_is_stated(
     growth.stack().rename("close").reset_index().to_csv(prices, index=False)
     only_scores = TABLE.drop(columns="fwd_ret")
     table_files(next(tables.glob("mlruns/*/*/artifacts")), only_scores)
-    [gbm] = answer("postmortem", str(tables), "--prices", str(prices), code=4)["models"]
+    words = ("--time", "trade_date", "--entity", "ticker", "--prices", str(prices))
+    [gbm] = answer("postmortem", str(tables), *words, code=4)["models"]
     assert gbm["state"] == "decayed"
     assert "labels are returns over 1 session of the prices" in gbm["notes"]
     [week] = answer("postmortem", str(tables), "--prices", str(prices), "--horizon", "5")["models"]
@@ -229,6 +230,32 @@ def test_a_sqlite_file_that_was_moved_with_its_artifacts_is_read_where_it_is(mov
         assert states == {"decayed": "decayed", "healthy": "healthy", "a table": "healthy"}
         assert found["left_out"] == []
     assert content(moved) == before
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+def test_a_sqlite_file_with_a_write_ahead_log_gets_no_files_beside_it(
+    in_use: bool, tmp_path: Path
+) -> None:
+    import sqlite3
+
+    folder = tmp_path / "wal"
+    write_files(folder / "mlruns" / "1" / "r1" / "artifacts", qlib_files(11, sessions=130))
+    writer = sqlite3.connect(folder / "mlflow.db")
+    writer.execute("PRAGMA journal_mode = wal")
+    writer.executescript(
+        """CREATE TABLE experiments (experiment_id integer, name text, lifecycle_stage text);
+        CREATE TABLE runs (run_uuid text, name text, experiment_id integer, start_time integer,
+            artifact_uri text, lifecycle_stage text);
+        INSERT INTO experiments VALUES (1, 'alpha158', 'active');
+        INSERT INTO runs VALUES ('r1', 'gbm', 1, 5, './mlruns/1/r1/artifacts', 'active');"""
+    )
+    if not in_use:
+        writer.close()
+    before = content(folder)
+    [model] = answer("postmortem", str(folder))["models"]
+    assert model["model"] == "gbm"
+    assert content(folder) == before
+    writer.close()
 
 
 def test_an_older_schema_of_mlflow_is_read(moved: Path, tmp_path: Path) -> None:
