@@ -500,3 +500,21 @@ def test_a_tracking_server_has_no_spool(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_policy_that_does_not_exist_is_an_error_of_the_uri(option: str) -> None:
     with pytest.raises(InvalidURI, match=option.partition("=")[2]):
         spool_of(DatabaseURI.parse(f"timescaledb://host/trading?spool=/s&{option}"))
+
+
+@pytest.mark.parametrize(("fsync", "is_synced"), [("always", True), ("os", False)])
+def test_a_record_is_on_the_disk_before_append_returns_where_the_policy_states_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: str, is_synced: bool
+) -> None:
+    synced: list[str] = []
+    fdatasync = os.fdatasync
+
+    def noting(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fdatasync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", noting)
+    spool = Spool(tmp_path / "spool", fsync=fsync)
+    spool.append(record(1))
+    spool.append(record(2))
+    assert synced.count(segments(spool)[0].name) == (2 if is_synced else 0)
