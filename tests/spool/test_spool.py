@@ -510,7 +510,7 @@ def test_a_record_is_on_the_disk_before_append_returns_where_the_policy_states_i
     fdatasync = os.fdatasync
 
     def noting(descriptor: int) -> None:
-        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
         fdatasync(descriptor)
 
     monkeypatch.setattr(os, "fdatasync", noting)
