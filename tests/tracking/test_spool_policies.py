@@ -128,15 +128,17 @@ def test_a_spool_that_an_earlier_process_filled_blocks_only_until_the_database_i
 
 
 def test_a_write_of_a_workspace_arrives_in_it(
-    shared_database: DatabaseURI,
-    switch: Switch,
+    server: DatabaseURI,
+    database: DatabaseURI,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Experiments of one name in two workspaces, and runs that start in the outage."""
+    """Experiments of one name in two workspaces, and runs and a store of the outage."""
+    switch = Switch(server, database.dbname)
     monkeypatch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
-    separator = "&" if "?" in shared_database.url else "?"
-    mlflow.set_tracking_uri(f"{shared_database.url}{separator}spool={tmp_path}/spool")
+    separator = "&" if "?" in database.url else "?"
+    uri = f"{database.url}{separator}spool={tmp_path}/spool"
+    mlflow.set_tracking_uri(uri)
     workspaces = ("desk", "lab")
     for workspace in workspaces:
         monkeypatch.setenv("MLFLOW_WORKSPACE", workspace)
@@ -151,9 +153,16 @@ def test_a_write_of_a_workspace_arrives_in_it(
                 mlflow.log_metric("ic", 0.5, step=len(runs))
                 mlflow.set_tag("workspace", workspace)
                 mlflow.log_text(workspace, "name.txt")
+        with WorkspaceContext("desk"):
+            offline = open_store(uri, "timescaledb-artifacts:/", None, True)
+            known = offline.get_experiment_by_name("signals")
+            assert known is not None
+            begun = offline.create_run(known.experiment_id, "ann", 1, [], "offline").info.run_id
     wait_until_empty(spool_of(tmp_path))
     assert spool_of(tmp_path).status().refused == []
-    plain = WorkspaceAwareTimescaleTrackingStore(shared_database.url, "timescaledb-artifacts:/")
+    plain = WorkspaceAwareTimescaleTrackingStore(database.url, "timescaledb-artifacts:/")
+    with WorkspaceContext("desk"):
+        assert plain.get_run(begun).info.run_name == "offline"
     for workspace, other in (workspaces, workspaces[::-1]):
         with WorkspaceContext(workspace):
             stored = plain.get_run(runs[workspace])

@@ -311,12 +311,8 @@ def test_mlflow_itself_notices_no_outage(uri: str, shared: DatabaseURI, switch: 
     assert len(stored.inputs.dataset_inputs) == 1
 
 
-def test_mlflow_itself_starts_in_an_outage(
-    uri: str, shared: DatabaseURI, switch: Switch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that begins and ends a run, also with asynchronous calls, and in a workspace."""
-    monkeypatch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
-    monkeypatch.setenv("MLFLOW_WORKSPACE", "desk")
+def test_mlflow_itself_starts_in_an_outage(uri: str, shared: DatabaseURI, switch: Switch) -> None:
+    """A process that begins and ends a run, also with an asynchronous call."""
     program = [sys.executable, "-c", FLUENT, uri]
     runs = [subprocess.run(program, text=True, capture_output=True, check=True).stdout.split()[-1]]
     with switch.away():
