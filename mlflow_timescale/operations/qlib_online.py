@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -251,7 +251,8 @@ def summary(recorder: OnlineRecorder) -> Iterator[str]:
         predictions = recorder.predictions
         if predictions is not None and (span := predictions.sessions):
             content = f": {len(predictions):,} predictions, {span[0]} to {span[1]}"
-        yield f"{version.fingerprint}, logged {version.logged_at.isoformat()}{content}"
+        logged = version.logged_at.astimezone(timezone.utc)
+        yield f"{version.fingerprint}, logged {logged:%Y-%m-%d %H:%M:%S} UTC{content}"
     if recorder.problem:
         yield recorder.problem
     elif recorder.changes:
