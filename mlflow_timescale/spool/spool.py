@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import cast
 
+from mlflow_timescale.common.collection import collection_paused
 from mlflow_timescale.db.errors import Error
 from mlflow_timescale.spool import folder, segments, state
 from mlflow_timescale.spool.ends import NOT_NOTED, End
@@ -328,7 +329,8 @@ class Spool:
                 was.advanced(number, offset, sent=sent, freed=freed).write(directory)
 
         sending = Sending(directory, sender, counts, note, lambda: _is_over(end))
-        for batch in batches(map(self._with_file, segments.frames_of(directory, number, now))):
+        waiting = batches(map(self._with_file, segments.frames_of(directory, number, now)))
+        while batch := _next(waiting):
             sending.send(batch)
             if _is_over(end):
                 return False
@@ -357,6 +359,16 @@ class Spool:
             now.write(directory)
             state.remove_sent(directory, now)
             return not is_last
+
+
+def _next(batches: Iterator[list[Frame]]) -> list[Frame]:
+    """The next batch, empty at the end.
+
+    Its records all stay until it is sent: collections in between free nothing, and take a fifth of
+    the client's processor time.
+    """
+    with collection_paused():
+        return next(batches, [])
 
 
 def _is_over(end: float | None) -> bool:

@@ -23,6 +23,7 @@ from mlflow.models import Model
 from mlflow.utils.workspace_context import ServerWorkspaceContext
 
 from mlflow_timescale import db
+from mlflow_timescale.common.collection import collection_paused
 from mlflow_timescale.db import binary_copy, rows
 from mlflow_timescale.db.errors import ConnectionFailed
 from mlflow_timescale.db.uri import DatabaseURI
@@ -220,9 +221,10 @@ class _Sending:
     def many(self, records: list[Record]) -> int:
         """Make calls, in one transaction for each workspace; how many were new."""
         batches: dict[str | None, _Batch] = defaultdict(_Batch)
-        for record in records:
-            call = from_record(record)
-            batches[call.workspace].add(call)
+        with collection_paused():
+            for record in records:
+                call = from_record(record)
+                batches[call.workspace].add(call)
         try:
             return sum(self._send(workspace, batch) for workspace, batch in batches.items())
         except MlflowException as exc:
