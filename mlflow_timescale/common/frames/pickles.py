@@ -17,7 +17,7 @@ References
 
 from __future__ import annotations
 
-import pickletools
+import pickletools  # nosec B403  # reads the format, runs nothing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

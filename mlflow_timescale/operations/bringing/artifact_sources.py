@@ -73,7 +73,7 @@ class SourceFiles:
         if self.folder is not None:
             yield self.folder / path
             return
-        assert self.repository is not None
+        assert self.repository is not None  # nosec B101  # for mypy
         with tempfile.TemporaryDirectory() as scratch:
             yield Path(self.repository.download_artifacts(path, scratch))
 
