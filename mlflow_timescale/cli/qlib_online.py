@@ -18,6 +18,7 @@ from mlflow_timescale.cli.kit import (
     print_json,
     print_message,
 )
+from mlflow_timescale.common.time import format_second
 from mlflow_timescale.db.uri import DatabaseURI
 
 if TYPE_CHECKING:
@@ -81,24 +82,20 @@ def _write(answer: OnlineAnswer, output: Path) -> None:
 def _print(answer: OnlineAnswer, output: Path | None) -> None:
     from mlflow_timescale.operations.qlib_online import summary
 
-    when = f"{answer.moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    when = format_second(answer.moment)
     if answer.unknown:
         print_message(f"not known for {when}: {answer.unknown}", style="yellow")
     if not answer.recorders and not answer.unknown:
         print_message(f"nothing was online in {answer.experiment} at {when}")
     for each in answer.recorders:
         state = each.state
-        until = f"until {_time(state.valid_to)}" if state.valid_to else "and still is"
+        until = f"until {format_second(state.valid_to)}" if state.valid_to else "and still is"
         print_message(
-            f"{each.run_id} {each.name}: online since {_time(state.valid_from)} {until}, marked by "
-            f"{state.by}"
+            f"{each.run_id} {each.name}: online since {format_second(state.valid_from)} {until}, "
+            f"marked by {state.by}"
         )
         style = "red" if each.changes else "yellow" if each.problem else ""
         for line in summary(each):
             print_message(f"  {line}", style=style)
     if output is not None:
         print_message(f"{output}: {answer.table().num_rows:,} predictions of then")
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"

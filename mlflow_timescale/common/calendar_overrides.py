@@ -12,6 +12,7 @@ from mlflow_timescale import db
 from mlflow_timescale.common.calendars import TradingCalendar
 from mlflow_timescale.common.imported_sessions import Hours, ImportedSessions
 from mlflow_timescale.common.schedules import Override, canonical_name
+from mlflow_timescale.db.rows import scalar
 
 __all__ = ["read_calendar", "read_imported", "record_override"]
 
@@ -55,8 +56,7 @@ def read_imported(conn: db.Connection, name: str) -> ImportedSessions | None:
     True
     """
     # A schema that waits for its migration has no such table.
-    exists = conn.execute(_queries.has_imported).fetchone()
-    if not exists or not exists[0]:
+    if not scalar(conn, _queries.has_imported):
         return None
     row = conn.execute(_queries.imported, {"calendar": canonical_name(name)}).fetchone()
     if row is None:

@@ -29,6 +29,7 @@ __all__ = [
     "duration_micros",
     "fixed_duration",
     "format_duration",
+    "format_second",
     "from_micros",
     "missing_zone",
     "optional_duration",
@@ -284,6 +285,15 @@ def format_duration(duration: Duration) -> str:
         fraction = f"{seconds.microseconds:06d}".rstrip("0")
         parts.append(f"{seconds.seconds}.{fraction}".rstrip(".") + "s")
     return " ".join(parts)
+
+
+def format_second(moment: datetime) -> str:
+    """A point in time for people: in UTC, to the second.
+
+    >>> format_second(parse_time("2024-01-15T16:00-05:00"))
+    '2024-01-15 21:00:00 UTC'
+    """
+    return f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def to_micros(moment: datetime, what: str = "time") -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from mlflow_timescale.artifacts import versions
 from mlflow_timescale.artifacts.versions import Version
 from mlflow_timescale.common.errors import did_you_mean
 from mlflow_timescale.common.frames import InvalidFrame
-from mlflow_timescale.common.time import require_zone
+from mlflow_timescale.common.time import format_second, require_zone
 from mlflow_timescale.db import rows
 from mlflow_timescale.operations.qlib_predictions import (
     Predictions,
@@ -251,8 +251,7 @@ def summary(recorder: OnlineRecorder) -> Iterator[str]:
         predictions = recorder.predictions
         if predictions is not None and (span := predictions.sessions):
             content = f": {len(predictions):,} predictions, {span[0]} to {span[1]}"
-        logged = version.logged_at.astimezone(timezone.utc)
-        yield f"{version.fingerprint}, logged {logged:%Y-%m-%d %H:%M:%S} UTC{content}"
+        yield f"{version.fingerprint}, logged {format_second(version.logged_at)}{content}"
     if recorder.problem:
         yield recorder.problem
     elif recorder.changes:
