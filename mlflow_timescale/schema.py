@@ -13,7 +13,8 @@ from mlflow.protos.databricks_pb2 import (
     PERMISSION_DENIED,
     TEMPORARILY_UNAVAILABLE,
 )
-from sqlalchemy import Engine, inspect
+from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
+from sqlalchemy import Engine, inspect, select
 
 from mlflow_timescale import db
 from mlflow_timescale.common import logs
@@ -94,11 +95,12 @@ def initialize(db_uri: str) -> None:
     with db.connect(db_uri, autocommit=True) as conn:
         engine = mlflow_db.create_sqlalchemy_engine(DatabaseURI.parse(db_uri).url)
         try:
-            if not _is_current(engine):
-                # Another process may be creating them now: it holds this lock until it is done.
-                with db.exclusively(conn):
-                    if not _has_mlflow_tables(engine):
-                        mlflow_db._initialize_tables(engine)
+            if _is_current(engine):
+                return
+            # Another process may be creating them now: it holds this lock until it is done.
+            with db.exclusively(conn):
+                if _lacks_tables(engine):
+                    mlflow_db._initialize_tables(engine)
             mlflow_db._verify_schema(engine)
         finally:
             engine.dispose()
@@ -123,25 +125,42 @@ def mlflow_tables() -> list[str]:
 
 
 def _is_current(engine: Engine) -> bool:
-    return bool(mlflow_db._get_schema_version(engine) == mlflow_db._get_latest_schema_revision())
+    return bool(mlflow_db._get_schema_version(engine) == _revision_of_this_mlflow())
 
 
-def _has_mlflow_tables(engine: Engine) -> bool:
-    """Whether MLflow, in any version, has been in this database (in the first schema searched).
+@cache
+def _revision_of_this_mlflow() -> str:
+    """MLflow's newest migration; to find it, alembic loads all of them (60 ms)."""
+    return str(mlflow_db._get_latest_schema_revision())
+
+
+def _lacks_tables(engine: Engine) -> bool:
+    """Whether MLflow's tables are to be made in the first schema searched.
 
     MLflow's own stores initialise whenever one table of theirs is missing, which upgrades the
     database of an older MLflow without being asked to.
     """
-    inspector = inspect(engine)
-    if inspector.has_table("experiments"):
-        return True
-    if inspector.has_table("alembic_version") and mlflow_db._get_schema_version(engine):
+    version = mlflow_db._get_schema_version(engine)
+    if inspect(engine).has_table("experiments"):
+        return version is None and _holds_no_experiment(engine)
+    if version is not None:
         raise MlflowException(
             "another program keeps its table alembic_version in this schema (Optuna does): give "
             "MLflow a schema of its own, as docs/sharing-a-database.md shows",
             INVALID_STATE,
         )
-    return False
+    return True
+
+
+def _holds_no_experiment(engine: Engine) -> bool:
+    """Whether a process that made MLflow's tables was killed between its two transactions.
+
+    MLflow commits the tables of its first version, then brings them to the present one in a second
+    transaction. An MLflow of before alembic has no version either, but the experiment Default.
+    """
+    experiments = select(InitialBase.metadata.tables["experiments"])
+    with engine.connect() as connection:
+        return connection.execute(experiments).first() is None
 
 
 def _refuse_released(conn: db.Connection, uri: DatabaseURI) -> None:

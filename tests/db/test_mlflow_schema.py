@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 
 import mlflow
 import psycopg
 import pytest
+from alembic import command
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import _get_alembic_config, create_sqlalchemy_engine
+from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
+from support.forks import fork, wait_for
 
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
@@ -135,12 +143,8 @@ def test_a_writer_does_not_become_the_owner_by_a_type_of_its_own(
 def test_a_client_leaves_the_database_of_an_older_mlflow_alone(
     empty_database: DatabaseURI, older: str
 ) -> None:
-    from alembic import command
-    from mlflow.store.db.utils import _get_alembic_config, create_sqlalchemy_engine
-    from mlflow.store.tracking.dbmodels.initial_models import Base
-
+    _make_first_tables(empty_database)
     engine = create_sqlalchemy_engine(empty_database.url)
-    Base.metadata.create_all(engine)
     config = _get_alembic_config(empty_database.url)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
@@ -151,6 +155,45 @@ def test_a_client_leaves_the_database_of_an_older_mlflow_alone(
     with db.connect(empty_database) as conn:
         assert conn.execute("SELECT version_num FROM alembic_version").fetchone() == (older,)
         assert conn.execute("SELECT to_regnamespace('mlops')").fetchone() == (None,)
+
+
+def test_tables_that_a_killed_process_began_are_finished(empty_database: DatabaseURI) -> None:
+    _make_first_tables(empty_database)
+    prepare(empty_database.url)
+    assert MlflowClient(empty_database.url).get_experiment_by_name("Default")
+
+
+def test_a_database_of_before_alembic_is_left_alone(empty_database: DatabaseURI) -> None:
+    _make_first_tables(empty_database)
+    with db.connect(empty_database, autocommit=True) as conn:
+        conn.execute("INSERT INTO experiments (experiment_id, name) VALUES (0, 'Default')")
+    with pytest.raises(MlflowException, match="found version None"):
+        prepare(empty_database.url)
+    with db.connect(empty_database) as conn:
+        assert conn.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)
+
+
+def _make_first_tables(uri: DatabaseURI) -> None:
+    """What MLflow commits before it goes on to the tables of its present version."""
+    engine = create_sqlalchemy_engine(uri.url)
+    InitialBase.metadata.create_all(engine)
+    engine.dispose()
+
+
+def test_a_process_killed_while_it_sets_up_a_database_is_continued_by_the_next(
+    new_database: Callable[..., AbstractContextManager[DatabaseURI]],
+) -> None:
+    with new_database(empty=True) as uri:
+        begin = time.monotonic()
+        assert wait_for(fork(partial(prepare, uri.url))) == 0
+        duration = time.monotonic() - begin
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+        with new_database(empty=True) as uri:
+            child = fork(partial(prepare, uri.url))
+            time.sleep(share * duration)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            assert wait_for(fork(partial(prepare, uri.url))) == 0, share
 
 
 def test_a_schema_that_another_program_migrates_is_refused(empty_database: DatabaseURI) -> None:
