@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -20,6 +19,7 @@ import psycopg
 import pytest
 from support.databases import (
     cloned,
+    directory_for_servers,
     dispose_engines,
     ensure_template,
     vanilla_url,
@@ -33,7 +33,7 @@ from mlflow_timescale.db.uri import DatabaseURI
 
 # The controller sets it, its workers inherit it: one server and one template per run.
 RUN = os.environ.setdefault("MLFLOW_TIMESCALE_TEST_RUN", uuid.uuid4().hex[:12])
-EMBEDDED = Path(tempfile.gettempdir()) / f"mlflow-timescale-tests-{RUN}"
+EMBEDDED = directory_for_servers() / f"mlflow-timescale-tests-{RUN}"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -5,10 +5,13 @@ A clone takes about 50 ms; MLflow's migrations and ours take seconds.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -19,12 +22,27 @@ from mlflow_timescale.db.uri import DatabaseURI
 
 __all__ = [
     "cloned",
+    "directory_for_servers",
     "dispose_engines",
     "ensure_template",
     "temporary_roles",
     "vanilla_url",
     "without_flushes",
 ]
+
+_ENOUGH_BYTES = 4 << 30
+
+
+def directory_for_servers() -> Path:
+    """Where the files of a test server go: to memory, if there is enough of it.
+
+    A clone is 800 new files, and its end deletes them. ext4 does not give the inode of a file to
+    another within seconds, but searches all that were freed: a clone took 0.5 s there, 0.03 s here.
+    """
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free >= _ENOUGH_BYTES:
+        return memory
+    return Path(tempfile.gettempdir())
 
 
 @contextmanager
