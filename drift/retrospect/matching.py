@@ -91,7 +91,7 @@ def unlabelled(scores: Cells, labels: Cells, has_label: NDArray[np.bool_]) -> li
 
 
 def _fit_better(days: Days, others: Days, blank: int) -> bool:
-    """Whether more days match the other ones after a shift by a day, as midnights of another zone do."""
+    """Whether a shift by a day matches more days, as it does for midnights of another zone."""
     return any(len(np.setdiff1d(days + step, others)) < blank for step in (-1, 1))
 
 
