@@ -147,6 +147,7 @@ def test_a_refusing_server_is_an_error_at_once(refusing: DatabaseURI) -> None:
     assert time.monotonic() - begin < 2
 
 
+@pytest.mark.slow
 def test_a_silent_server_is_an_error_within_the_time_given(silent: DatabaseURI) -> None:
     begin = time.monotonic()
     with pytest.raises(ConnectionFailed, match="timeout"):
@@ -154,6 +155,7 @@ def test_a_silent_server_is_an_error_within_the_time_given(silent: DatabaseURI) 
     assert time.monotonic() - begin < 4
 
 
+@pytest.mark.slow
 def test_the_uri_bounds_the_wait_for_a_silent_server(silent: DatabaseURI) -> None:
     begin = time.monotonic()
     with pytest.raises(ConnectionFailed, match="timeout"):
