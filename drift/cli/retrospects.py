@@ -23,6 +23,7 @@ from mlflow_timescale.cli.kit import (
     progress,
     require_server,
 )
+from mlflow_timescale.common.output_files import require_folder
 from mlflow_timescale.common.settings import IMPORT_SOURCE
 from mlflow_timescale.db import DatabaseURI
 from mlflow_timescale.db.masking import without_secrets
@@ -97,6 +98,7 @@ def from_qlib(
     from ..retrospect.recorders import Request
 
     require_strategies(uri)
+    require_folder(output)
     request = Request(terms=_terms(horizon, reference, min_n, rules))
     _show(_retrospect(uri.url, uri.url, experiments, request, as_json), output, as_json)
 
@@ -118,6 +120,7 @@ def from_qlib(
     metavar="ARTIFACT",
     help="Artifact with the scores; default: pred.pkl, else the only table.",
 )
+@click.option("--wide", is_flag=True, help="Tables have a column for each name.")
 @click.option(
     "--experiment",
     "experiments",
@@ -135,6 +138,7 @@ def postmortem(
     price: str | None,
     prices: str | None,
     table: str | None,
+    wide: bool,
     experiments: tuple[str, ...],
     horizon: int | None,
     reference: int,
@@ -155,6 +159,7 @@ def postmortem(
     from ..retrospect.recorders import Request
     from ..retrospect.tables import Names
 
+    require_folder(output)
     if label is not None and prices is not None:
         raise click.UsageError("give --label or --prices, not both")
     if source.startswith(_SERVERS):
@@ -162,7 +167,7 @@ def postmortem(
         source = DatabaseURI.parse(source).url
     request = Request(
         table=table,
-        names=Names(entity, time, score, label, price),
+        names=Names(entity, time, score, label, price, wide),
         prices=prices,
         terms=_terms(horizon, reference, min_n, rules),
     )
@@ -187,7 +192,7 @@ def _retrospect(
     from mlflow_timescale.operations.bringing.run_list import list_runs
 
     from ..retrospect.answers import Retrospect
-    from ..retrospect.recorders import FILES, judge_runs
+    from ..retrospect.recorders import FILES, judge_runs, why_none
 
     def note(line: str) -> None:
         if not as_json:
@@ -197,7 +202,9 @@ def _retrospect(
     runs = list_runs(source, note, experiments, files)
     with _bar(as_json) as on_run:
         outcomes = judge_runs(runs, request, tracking_uri=tracking_uri, on_run=on_run)
-    return Retrospect(without_secrets(source), tuple(outcomes), request.terms)
+    shown = without_secrets(source)
+    why = "" if outcomes else why_none(shown, request)
+    return Retrospect(shown, tuple(outcomes), request.terms, why)
 
 
 @contextmanager

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from mlflow_timescale.common.errors import first_of
+from mlflow_timescale.operations.bringing.run_list import ListedRun
+
 from ..alerts.lifecycle import Episode
 from ..metrics.arrays import Floats
 from ..skew.sentences import counted
@@ -28,6 +31,7 @@ SERIES = (
     *("sharpe_60d", "n_signals"),
 )
 _NAMED = 3  # models that the headline names
+_ALIKE = 5  # runs that are left out for one reason, from which they share a line
 _WORDS = {
     "decayed": ("has decayed", "have decayed"),
     "suspected": ("is suspected to decay", "are suspected to decay"),
@@ -51,11 +55,14 @@ class Retrospect:
         Of every run.
     terms
         By what they were judged.
+    why_none
+        Why there is no run, and what to do; empty where there are runs.
     """
 
     source: str
     outcomes: tuple[Outcome, ...]
     terms: Terms
+    why_none: str = ""
 
     @cached_property
     def judged(self) -> list[tuple[Outcome, Judged]]:
@@ -82,17 +89,25 @@ class Retrospect:
     @property
     def headline(self) -> str:
         """Which models decayed, and since when, in a sentence or two."""
+        if not self.outcomes:
+            return f"No model could be judged: {self.why_none or 'there is no run.'}"
         if not self.judged:
             return f"No model could be judged: {counted(len(self.left_out), 'run')} left out."
         total = len(self.judged)
         fallen = [judged for _, judged in self.judged if judged.state == "decayed"]
         if not fallen:
-            return f"None of {counted(total, 'model')} has decayed. {self._others()}".strip()
+            if total == 1:
+                return f"{self._only()} {self._left_out_text()}".strip()
+            return f"None of {total:,} models has decayed. {self._others()}".strip()
         named = ", ".join(f"{j.name} since {j.fall.first}" for j in fallen[:_NAMED] if j.fall)
         more = f" and {len(fallen) - _NAMED} more" if len(fallen) > _NAMED else ""
         verb = _WORDS["decayed"][len(fallen) > 1]
         text = f"{len(fallen)} of {counted(total, 'model')} {verb}: {named}{more}."
         return f"{text} {self._others()}".strip()
+
+    def _only(self) -> str:
+        [(_, judged)] = self.judged
+        return f"{judged.name} {_WORDS[judged.state][0]}."
 
     def _others(self) -> str:
         parts = [
@@ -100,9 +115,11 @@ class Retrospect:
             for state, number in self.counts.items()
             if state != "decayed"
         ]
-        if self.left_out:
-            parts.append(f"{counted(len(self.left_out), 'run')} left out")
-        return f"{', '.join(parts)}." if parts else ""
+        text = f"{', '.join(parts)}." if parts else ""
+        return f"{text} {self._left_out_text()}".strip()
+
+    def _left_out_text(self) -> str:
+        return f"{counted(len(self.left_out), 'run')} left out." if self.left_out else ""
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """A row for each model, in the order of `HEADER`."""
@@ -132,7 +149,7 @@ class Retrospect:
         if len({o.run.experiment for o in self.outcomes}) > 1:
             text = f"{outcome.run.experiment}/{text}"
         if judged.name in self._repeated:
-            text = f"{text} ({outcome.run.run_id[:8]})"
+            text = f"{text} ({outcome.run.short_id})"
         return text
 
     def notes(self) -> Iterator[str]:
@@ -140,9 +157,19 @@ class Retrospect:
         for outcome, judged in self.judged:
             for note in judged.notes:
                 yield f"{self.label(outcome, judged)}: {note}"
+        for reason, runs in self._left_out_by_reason().items():
+            if len(runs) > _ALIKE:
+                names = first_of([title(run) for run in runs], _NAMED)
+                yield f"{counted(len(runs), 'run')} left out: {reason}: {names}"
+                continue
+            for run in runs:
+                yield f"{title(run)} ({run.experiment}, {run.short_id}): left out: {reason}"
+
+    def _left_out_by_reason(self) -> dict[str, list[ListedRun]]:
+        runs: dict[str, list[ListedRun]] = {}
         for outcome in self.left_out:
-            run = outcome.run
-            yield f"{title(run)} ({run.experiment}, {run.run_id[:8]}): left out: {outcome.reason}"
+            runs.setdefault(outcome.reason, []).append(outcome.run)
+        return runs
 
     def conditions(self) -> str:
         """By what the models were judged, in words."""

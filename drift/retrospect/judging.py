@@ -30,11 +30,13 @@ from ..metrics.arrays import Floats
 from ..metrics.cusum import MIN_SESSIONS, Baseline
 from ..metrics.spread import is_constant
 from ..metrics.turnover import rank_return
-from .panels import Panel, Unusable
+from .cells import Unusable
+from .panels import Panel
 
 __all__ = ["STATES", "Judged", "Terms", "judge"]
 
 NEWEST = 60  # sessions of the newest window
+BOOK = 20  # returns from which there is a Sharpe ratio, as for the monitor's shortest one
 LEAST = 2  # sessions that make a series
 SKILLED = 2.0  # t of the reference's mean IC, from which it is no accident
 OVERLAP = 0.3  # correlation of a name's label with its next one, from which labels overlap
@@ -199,8 +201,7 @@ def judge(name: str, panel: Panel, terms: Terms, horizon: tuple[int, str] | None
         raise Unusable(f"it has one session only, {panel.sessions[0]}: there is no series to judge")
     ics = _ics(panel, terms.min_n)
     if not np.isfinite(ics.value).any():
-        reasons = sorted(set(ics.status))
-        raise Unusable(f"no session has an IC ({', '.join(reasons)}; {terms.min_n} names needed)")
+        raise Unusable(_why_no_ic(ics, terms.min_n))
     span, origin = _horizon(panel, terms, horizon)
     returns = _returns(panel)
     window, level = _reference(ics.value, terms.reference)
@@ -231,7 +232,7 @@ def judge(name: str, panel: Panel, terms: Terms, horizon: tuple[int, str] | None
         horizon=span,
         horizon_from=origin,
         summary=ic.summary(ics.value, horizon=span),
-        sharpe=sharpe.sharpe(returns[::span], terms.periods_per_year / span).value,
+        sharpe=_sharpe(returns[::span], terms.periods_per_year / span),
         notes=(*panel.notes, *_limits(span, origin, window, terms)),
     )
 
@@ -249,6 +250,24 @@ def _ics(panel: Panel, min_n: int) -> ic.ICMatrix:
         for position, reason in zip(chosen.tolist(), found.status, strict=True):
             status[position] = reason
     return ic.ICMatrix(value, n, tuple(status))
+
+
+def _why_no_ic(ics: ic.ICMatrix, min_n: int) -> str:
+    most = int(ics.n.max())
+    if most >= min_n:
+        return "no session has an IC: its scores, or its labels, are the same for all names"
+    advice = f"; give --min-n {most} to use them" if most >= ic.MIN_GROUP_N else ""
+    return (
+        f"no session has an IC: the most names with a score and a label are {most}, and {min_n} "
+        f"are needed{advice}"
+    )
+
+
+def _sharpe(returns: Floats, periods_per_year: float) -> float | None:
+    """The annualised Sharpe ratio; None for a few sessions, of which it would be an accident."""
+    if np.isfinite(returns).sum() < BOOK:
+        return None
+    return sharpe.sharpe(returns, periods_per_year).value
 
 
 def _returns(panel: Panel) -> Floats:

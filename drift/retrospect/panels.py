@@ -15,44 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlflow_timescale.common.frames import Labels
-from mlflow_timescale.db import Error
 
 from ..metrics.arrays import Floats
 from ..metrics.plausible_returns import LARGEST_MEDIAN
+from .cells import Cells, Codes, Unusable
+from .matching import nothing_in_common, same_spelling, sundays, unlabelled
 
-__all__ = ["Cells", "Panel", "Unusable", "join", "make_cells"]
+__all__ = ["Panel", "join", "make_cells"]
 
-Codes = NDArray[np.int64]
 _HOUR_OFFSET = 6  # characters of an offset such as +08:00
-
-
-class Unusable(Error, ValueError):
-    """What a recorder holds cannot be judged; the message is the reason."""
-
-
-@dataclass(frozen=True)
-class Cells:
-    """A column of numbers with a session and a name for each row.
-
-    Attributes
-    ----------
-    sessions
-        Shape (rows,), datetime64[D].
-    names
-        Shape (rows,), positions in `labels`.
-    labels
-        The distinct names, sorted.
-    values
-        Shape (rows,), NaN where there is none.
-    notes
-        What was done to read it.
-    """
-
-    sessions: NDArray[np.datetime64]
-    names: Codes
-    labels: tuple[str, ...]
-    values: Floats
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +86,7 @@ def make_cells(times: Labels, names: Labels, values: Labels, what: str) -> Cells
     keep = _last_of_day(days, moment, name_codes, notes, what)
     days, name_codes, numbers = days[keep], name_codes[keep], numbers[keep]
     keep = _without_repeats(days, name_codes, numbers, labels, notes, what)
-    return Cells(days[keep], name_codes[keep], labels, numbers[keep], tuple(notes))
+    return Cells(days[keep], name_codes[keep], labels, numbers[keep], tuple(notes), times.zone)
 
 
 def join(scores: Cells, labels: Cells) -> Panel:
@@ -123,6 +94,7 @@ def join(scores: Cells, labels: Cells) -> Panel:
 
     Raises Unusable if they have no session and name in common, or there is nothing to judge.
     """
+    labels, spelling = same_spelling(scores, labels)
     names = tuple(sorted({*scores.labels, *labels.labels}))
     days = np.unique(scores.sessions)
     position = {name: index for index, name in enumerate(names)}
@@ -134,12 +106,17 @@ def join(scores: Cells, labels: Cells) -> Panel:
     at = np.minimum(np.searchsorted(label_key, key), len(label_key) - 1)
     hit = label_key[at] == key
     if not hit.any():
-        raise Unusable("scores and labels have no session and name in common")
+        raise nothing_in_common(scores, labels)
     matched = np.where(hit, labels.values[label_order][at], np.nan)
     if not (np.isfinite(values) & np.isfinite(matched)).any():
         raise Unusable("no name has both a score and a label: all are missing")
     starts = np.searchsorted(key, np.arange(len(days) + 1) * len(names))
-    notes = (*scores.notes, *labels.notes, *_plausibility(values, matched))
+    has_label = np.zeros(len(order), dtype=bool)
+    has_label[order] = np.isfinite(matched)
+    notes = (
+        *(*scores.notes, *labels.notes, *spelling, *unlabelled(scores, labels, has_label)),
+        *(*sundays(scores), *_plausibility(values, matched)),
+    )
     return Panel(
         sessions=tuple(days.tolist()),
         starts=starts.astype(np.int64),
@@ -239,7 +216,9 @@ def _parsed(values: NDArray[np.generic], name: str) -> NDArray[np.datetime64]:
     try:
         return np.array([_moment(value) for value in values.tolist()], dtype="M8[us]")
     except (ValueError, TypeError) as exc:
-        raise Unusable(f"{name or 'its index'} holds no times: {exc}") from exc
+        raise Unusable(
+            f"{name or 'its index'} holds no times: {exc}; write them as 2024-01-15 or 20240115"
+        ) from exc
 
 
 def _moment(value: object) -> np.datetime64:

@@ -10,9 +10,9 @@ from typing import Any
 
 from mlflow_timescale.common.frames import DecodesToTooMuch, decoded_limit
 
-from .panels import Unusable
+from .cells import Unusable
 
-__all__ = ["Place"]
+__all__ = ["Place", "files_below"]
 
 _DEEPEST = 2  # levels of folders in which tables are looked for
 
@@ -53,7 +53,7 @@ class Place:
     def names(self) -> list[str]:
         """The files, by their paths, in the upper folders."""
         if isinstance(self.location, Path):
-            return sorted(_below(self.location, ""))
+            return sorted(files_below(self.location))
         return sorted(self._walked("", _DEEPEST))
 
     def _walked(self, folder: str, levels: int) -> Iterator[str]:
@@ -98,11 +98,12 @@ def _content(path: Path) -> bytes | None:
         raise Unusable(f"{path.name} cannot be read: {exc.strerror or exc}") from exc
 
 
-def _below(root: Path, folder: str, levels: int = _DEEPEST) -> Iterator[str]:
+def files_below(root: Path, folder: str = "", levels: int = _DEEPEST) -> Iterator[str]:
+    """The files in the upper folders, by their paths in `root`."""
     here = root / folder
     for path in sorted(here.iterdir()) if here.is_dir() else ():
         name = f"{folder}/{path.name}".lstrip("/")
         if path.is_file():
             yield name
         elif levels > 1 and path.is_dir():
-            yield from _below(root, name, levels - 1)
+            yield from files_below(root, name, levels - 1)

@@ -12,20 +12,21 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from mlflow_timescale.common import packages
+from mlflow_timescale.common.errors import first_of
 from mlflow_timescale.db import Error
 from mlflow_timescale.operations.bringing.run_list import ListedRun
 
+from .cells import Unusable
 from .judging import Judged
-from .panels import Unusable
-from .places import Place
-from .tables import TABLES
+from .places import Place, files_below
+from .tables import PICKLES, TABLES
 from .work import FILES, LABELS, SCORES, Request, Task, judge_task, line_of
 
-__all__ = ["FILES", "Outcome", "Request", "judge_runs"]
+__all__ = ["FILES", "Outcome", "Request", "judge_runs", "title", "why_none"]
 
 ALONE = 16  # runs up to which one process is quicker than the start of others
 WAITING = 4  # runs for each process whose files are read ahead
@@ -36,6 +37,8 @@ _SPAN = re.compile(
 )
 _DEFAULTS = ("Alpha158", "Alpha360", "Alpha158vwap", "Alpha360vwap")
 OnRun = Callable[[int, int], None]
+_LEVELS = 5  # levels of a folder in which tables are looked for
+_TABLES_SHOWN = 5
 Later: TypeAlias = "Future[tuple[Judged | None, str]]"
 
 
@@ -194,6 +197,28 @@ def _horizon(run: ListedRun) -> tuple[int, str] | None:
         if key.endswith("handler.class") and value in _DEFAULTS:
             return 1, f"the default label of qlib's {value}"
     return None
+
+
+def why_none(source: str, request: Request) -> str:
+    """Why a source has no run, and what to give in its place.
+
+    Parameters
+    ----------
+    source
+        A folder, or the URI of a database, without secrets.
+    request
+        Which files were looked for.
+    """
+    folder = Path(source)
+    if "://" in source or not folder.is_dir():
+        return f"{source} has no active run."
+    wanted = request.table or SCORES
+    text = f"no folder in {source} is an active run of MLflow or holds {wanted}."
+    names = {PurePosixPath(name).name for name in files_below(folder, levels=_LEVELS)}
+    tables = sorted(name for name in names if name.lower().endswith((*TABLES, *PICKLES)))
+    if not tables:
+        return f"{text} Give the folder or the database of an MLflow, or a folder with {SCORES}."
+    return f"{text} It has {first_of(tables, _TABLES_SHOWN)}: name one with --table."
 
 
 def title(run: ListedRun) -> str:

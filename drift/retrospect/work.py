@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from mlflow_timescale.common.frames import Labels
 from mlflow_timescale.db import Error
 
+from .cells import Cells
 from .judging import Judged, Terms, judge
-from .panels import Cells, join
+from .panels import join
 from .tables import Names, cells_of, forward_returns, read_table
 
 __all__ = ["FILES", "LABELS", "SCORES", "Request", "Task", "judge_task", "line_of"]
@@ -92,7 +93,7 @@ def _cells(task: Task) -> tuple[Cells, Cells, list[str]]:
         columns = read_table(content, name, names)
         labels, found = cells_of(columns, "label", _present(names, columns), name)
     else:
-        labels, found = cells_of(table, "label", names, task.scores[0])
+        labels, found = cells_of(table, "label", names, task.scores[0], beside="score")
     return scores, labels, _unusual([*notes, *found])
 
 

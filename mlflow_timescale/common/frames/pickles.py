@@ -195,6 +195,8 @@ def read_pickle(data: bytes, name: str) -> Any:
     """
     if len(data) > decoded_limit(len(data)):
         raise DecodesToTooMuch(f"{name} has {len(data):,} bytes: more than is read")
+    if not data:
+        raise InvalidFrame(f"cannot read {name}: the file is empty")
     machine = _Machine(name)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
@@ -204,7 +206,9 @@ def read_pickle(data: bytes, name: str) -> Any:
     except InvalidFrame:
         raise
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as exc:
-        reason = " ".join(str(exc).split())[:200]
+        # A KeyError has only the position in the memo.
+        missing = isinstance(exc, KeyError)
+        reason = "it refers to a missing part" if missing else " ".join(str(exc).split())[:200]
         raise InvalidFrame(f"cannot read {name}: it is no pickle, or damaged ({reason})") from exc
     return machine.result()
 

@@ -36,6 +36,7 @@ _NAME = "mlflow.runName"
 _SQLITE = ("mlflow.db", "mlruns.db")  # names of databases that lie in a folder
 _DEEPEST = 4  # levels of a folder without runs in which files are looked for
 _PROXIED = "mlflow-artifacts"
+_SQLITE_HEADER = b"SQLite format 3\0"
 _WRITE_AHEAD = b"\x02\x02"  # the file format versions of a SQLite header, with a log
 _COLUMNS = ("run_uuid", "name", "experiment_id", "start_time", "artifact_uri", "lifecycle_stage")
 
@@ -62,6 +63,11 @@ class ListedRun:
     started: int
     place: Path | str
     params: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def short_id(self) -> str:
+        """The beginning of an id that MLflow made; a folder's name whole."""
+        return self.run_id if self.run_id == self.name else self.run_id[:8]
 
 
 def list_runs(
@@ -93,8 +99,11 @@ def list_runs(
     elif folder is not None and _is_store(folder):
         runs = list(_of_folder(folder, note, experiments))
     else:
-        runs = list(_bare(Path(source.removeprefix("file://")), set(files)))
-        experiments = ()
+        if experiments:
+            raise ImportFailed(
+                f"{source} is no folder of MLflow and has no experiments: leave out --experiment"
+            )
+        runs = list(_bare(_path(source), set(files)))
     if missing := sorted(set(experiments) - {run.experiment for run in runs}):
         known = sorted({run.experiment for run in list_runs(source, lambda line: None)})
         advice = did_you_mean(missing[0], known) or f"; there are: {first_of(known, 10) or 'none'}"
@@ -104,14 +113,21 @@ def list_runs(
 
 def _located(source: str) -> tuple[str | None, Path | None]:
     """The URL of a database, or a folder that exists."""
+    if source.startswith(("http:", "https:")):
+        raise ImportFailed(
+            f"{without_secrets(source)} is a tracking server: give the URI of its database, or a "
+            "folder with copies of its artifacts"
+        )
     if "://" in source.removeprefix("file://") or source.startswith("timescaledb+embedded:"):
         return source, None
-    path = Path(source.removeprefix("file://").removeprefix("file:"))
+    path = _path(source)
     if path.is_file():
+        _require_sqlite(path)
         return f"sqlite:///{path.resolve()}", None
-    if not path.is_dir():
+    if not source or not path.is_dir():
         raise ImportFailed(
-            f"{without_secrets(source)} is neither a database URI, nor a folder, nor a SQLite file"
+            f"{without_secrets(source)!r} is neither a database URI, nor a folder, nor a "
+            "SQLite file"
         )
     if _is_store(path):
         return None, path.resolve()
@@ -120,6 +136,20 @@ def _located(source: str) -> tuple[str | None, Path | None]:
             return f"sqlite:///{(path / name).resolve()}", None
     inner = path / "mlruns"
     return None, (inner if inner.is_dir() else path).resolve()
+
+
+def _path(source: str) -> Path:
+    return Path(source.removeprefix("file://").removeprefix("file:"))
+
+
+def _require_sqlite(path: Path) -> None:
+    with path.open("rb") as file:
+        header = file.read(len(_SQLITE_HEADER))
+    if header != _SQLITE_HEADER:
+        raise ImportFailed(
+            f"{path} is no SQLite database: give the folder that holds it, and --table "
+            f"{path.name} if it is a table with scores"
+        )
 
 
 def _is_store(folder: Path) -> bool:
@@ -202,7 +232,12 @@ def _reading(url: str) -> Iterator[Rows]:
                 options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
                 rows = rows.execution_options(**options)
             yield rows
-    except (ArgumentError, NoSuchModuleError, DatabaseError) as exc:
+    except NoSuchModuleError as exc:
+        scheme = url.partition(":")[0]
+        raise ImportFailed(
+            f"the source cannot be read: {scheme} is no database that is known here"
+        ) from exc
+    except (ArgumentError, DatabaseError) as exc:
         reason = str(getattr(exc, "orig", exc)).strip().splitlines()[0]
         raise ImportFailed(f"the source cannot be read: {without_secrets(reason)}") from exc
 
