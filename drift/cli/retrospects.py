@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import reduce
 from pathlib import Path
@@ -13,14 +12,15 @@ import click
 
 from mlflow_timescale.cli.kit import (
     Exit,
+    counted_progress,
     database_option,
     exit_with,
     json_option,
+    note_printer,
     output_option,
     print_json,
     print_message,
     print_table,
-    progress,
     require_server,
 )
 from mlflow_timescale.common.output_files import require_folder
@@ -194,27 +194,13 @@ def _retrospect(
     from ..retrospect.answers import Retrospect
     from ..retrospect.recorders import FILES, judge_runs, why_none
 
-    def note(line: str) -> None:
-        if not as_json:
-            print_message(line, style="yellow", stderr=True)
-
     files = (*FILES[:1], *((request.table,) if request.table else ()))
-    runs = list_runs(source, note, experiments, files)
-    with _bar(as_json) as on_run:
+    runs = list_runs(source, note_printer(quiet=as_json), experiments, files)
+    with counted_progress("models", quiet=as_json) as on_run:
         outcomes = judge_runs(runs, request, tracking_uri=tracking_uri, on_run=on_run)
     shown = without_secrets(source)
     why = "" if outcomes else why_none(shown, request)
     return Retrospect(shown, tuple(outcomes), request.terms, why)
-
-
-@contextmanager
-def _bar(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("models"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with progress(*columns, quiet=quiet) as bar:
-        task = bar.add_task("models", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _show(retrospect: Retrospect, output: Path | None, as_json: bool) -> None:
