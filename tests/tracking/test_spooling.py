@@ -137,14 +137,32 @@ def test_a_run_goes_on_through_an_outage(
         store.log_metric(run_id, Metric("loss", 0.5, 2, 2))
         assert store.get_run(run_id).data.metrics["loss"] == 0.5
         assert store.get_run(run_id).info.artifact_uri
-        with pytest.raises(MlflowException, match="the database is away"):
-            store.get_metric_history(run_id, "loss")
+        assert [m.step for m in store.get_metric_history(run_id, "loss")] == [1, 2]
     assert [m.step for m in store.get_metric_history(run_id, "loss")] == [1, 2]
     store.log_metric(run_id, Metric("loss", 0.2, 3, 3))
     assert store.get_run(run_id).data.metrics["loss"] == 0.2
     wait_until_sent(store)
     assert [m.step for m in plain.get_metric_history(run_id, "loss")] == [1, 2, 3]
     assert content(store.get_run(run_id)) == content(plain.get_run(run_id))
+
+
+def test_reads_of_a_run_in_an_outage_have_what_was_sent_before_it(
+    opening: Opening, store: SpoolingTracking, switch: Switch
+) -> None:
+    run_id = create(store)
+    log_all(store, run_id)
+    before, resumed = store.get_run(run_id), opening()
+    with switch.away():
+        assert content(store.get_run(run_id)) == content(before)
+        assert [m.value for m in store.get_metric_history(run_id, "loss")] == [0.5, 0.25]
+        with pytest.raises(MlflowException, match="the database is away"):
+            resumed.get_metric_history(run_id, "loss")
+    resumed.get_run(run_id)
+    with switch.away():
+        resumed.log_metric(run_id, Metric("loss", 0.1, 9000, 9))
+        assert content(resumed.get_run(run_id))[0]["loss"] == ("0.1", 9, 9000)
+        assert [m.step for m in resumed.get_metric_history(run_id, "loss")] == [9]
+    wait_until_sent(store)
 
 
 def test_pages_of_a_history_include_what_waits(store: SpoolingTracking, switch: Switch) -> None:
@@ -470,6 +488,30 @@ def test_a_model_of_an_outage_can_be_loaded_afterwards(
     assert mlflow.pyfunc.load_model(info.model_uri).predict([1.0, 2.0]) == [2.0, 4.0]
     outputs = mlflow.get_run(run.info.run_id).outputs.model_outputs
     assert [output.model_id for output in outputs] == [info.model_id]
+
+
+@pytest.mark.slow
+def test_a_model_of_a_run_that_began_before_the_outage_has_the_runs_metrics(
+    uri: str, shared: DatabaseURI, switch: Switch
+) -> None:
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("models")
+    with mlflow.start_run() as run:
+        mlflow.log_metric("sent", 1.0, step=0)
+        with switch.away():
+            mlflow.log_metric("waits", 2.0, step=0)
+            info = mlflow.pyfunc.log_model(
+                name="model", python_model=Doubles(), pip_requirements=["mlflow"]
+            )
+    spool = Spool(DatabaseURI.parse(uri).option("spool"))
+    wait_until_empty(spool)
+    assert spool.status().refused == []
+    mlflow.set_tracking_uri(shared.url)
+    metrics = mlflow.get_logged_model(info.model_id).metrics
+    assert {(m.key, m.value, m.run_id) for m in metrics} == {
+        ("sent", 1.0, run.info.run_id),
+        ("waits", 2.0, run.info.run_id),
+    }
 
 
 @pytest.mark.slow
