@@ -200,6 +200,7 @@ def test_the_guide_to_drift(guide: Callable[..., Guide], recorded: dict[str, pd.
     assert {window.window_start.year for window in windows} == {2018, 2019}
 
 
+@pytest.mark.slow
 def test_the_first_hour(guide: Callable[..., Guide], capsys: pytest.CaptureFixture[str]) -> None:
     sessions = TradingCalendar("XNYS").sessions_in_range(date(2023, 10, 2), date(2024, 2, 29))
     names = ["000001", "AAPL", "BRK.B", "NA"]
@@ -370,6 +371,7 @@ def test_the_guide_to_serving(guide: Callable[..., Guide], database: DatabaseURI
     guide("docs/serving.md").run()
 
 
+@pytest.mark.slow
 def test_the_guide_to_incidents(
     guide: Callable[..., Guide], database: DatabaseURI, conn: psycopg.Connection
 ) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..report import drawing, templates
+from ..report import templates
+from ..report.axes import png
+from ..report.incident_figure import Lane, incident_figure
 from .chapters import chapters
 from .evidence import Evidence
 
@@ -41,8 +43,8 @@ def pictures(evidence: Evidence) -> tuple[bytes, ...]:
         return ()
     decay = evidence.decay
     return tuple(
-        drawing.png(
-            drawing.incident_figure(
+        png(
+            incident_figure(
                 evidence.days,
                 ic,
                 mean=MEAN,
@@ -56,9 +58,9 @@ def pictures(evidence: Evidence) -> tuple[bytes, ...]:
     )
 
 
-def _lanes(evidence: Evidence) -> Iterator[drawing.Lane]:
+def _lanes(evidence: Evidence) -> Iterator[Lane]:
     """When each cause held, several of one subject in one lane."""
     for cause in evidence.faults:
         if cause.kind != "decay":
             last = cause.last or evidence.end
-            yield drawing.Lane(cause.subject, cause.severity, cause.first, last)
+            yield Lane(cause.subject, cause.severity, cause.first, last)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..report import drawing
+from ..report.axes import png
+from ..report.incident_figure import Lane, incident_figure
 from .movers import BROKEN
 from .onset import Decay
 from .versions import DIFFERS, ServedVersions
@@ -21,7 +22,7 @@ MOST_LANES = 20
 def onset_picture(decay: Decay) -> bytes:
     """A PNG file."""
     start = max(decay.onset.index - DRAWN, 0)
-    figure = drawing.incident_figure(
+    figure = incident_figure(
         decay.sessions[start:],
         np.array(decay.ics[start:]),
         mean=MEAN,
@@ -29,14 +30,14 @@ def onset_picture(decay: Decay) -> bytes:
         lanes=list(_lanes(decay))[:MOST_LANES],
         onset=(decay.first, *decay.interval),
     )
-    return drawing.png(figure)
+    return png(figure)
 
 
 def versions_picture(versions: ServedVersions) -> bytes:
     """A PNG file; versions that differ from the alias are critical."""
     ics = [np.nan if ic is None else ic for ic in versions.ics.values()]
     lanes = [
-        drawing.Lane(
+        Lane(
             part.served or "no name",
             "critical" if part.verdict == DIFFERS else "",
             part.first,
@@ -44,13 +45,13 @@ def versions_picture(versions: ServedVersions) -> bytes:
         )
         for part in versions.intervals
     ]
-    figure = drawing.incident_figure(list(versions.ics), np.array(ics), mean=MEAN, lanes=lanes)
-    return drawing.png(figure)
+    figure = incident_figure(list(versions.ics), np.array(ics), mean=MEAN, lanes=lanes)
+    return png(figure)
 
 
-def _lanes(decay: Decay) -> Iterator[drawing.Lane]:
+def _lanes(decay: Decay) -> Iterator[Lane]:
     for mover in decay.movers:
         severity = "critical" if mover.metric in BROKEN else "warning"
-        yield drawing.Lane(mover.feature, severity, mover.first, mover.last)
+        yield Lane(mover.feature, severity, mover.first, mover.last)
     for change in decay.changes:
-        yield drawing.Lane(change.kind, "warning", change.session, change.session)
+        yield Lane(change.kind, "warning", change.session, change.session)

@@ -23,6 +23,7 @@ from ..metrics.cusum import Baseline, Onset
 from ..metrics.psi import PSIResult, session_psi
 from ..results.limits import limit_of, outlook
 from . import drawing
+from .axes import png
 from .templates import embedded, number, template
 
 __all__ = ["Report", "figures", "render"]
@@ -119,7 +120,7 @@ def figures(report: Report) -> dict[str, bytes]:
 
     Names: "ic", "psi", "distributions", "equity", "sharpe", "alerts".
     """
-    return {name: drawing.png(figure) for name, figure in _figures(report)}
+    return {name: png(figure) for name, figure in _figures(report)}
 
 
 def render(report: Report, pictures: Mapping[str, bytes] | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What became of all models: as rows, as lines, and as JSON; the worst first."""
+"""The results of all models as table rows, lines of text and JSON; the worst model first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from mlflow_timescale.common.errors import first_of
+from mlflow_timescale.operations.bringing.run_list import ListedRun
+
 from ..alerts.lifecycle import Episode
+from ..incidents.onset import Decay
 from ..metrics.arrays import Floats
 from ..skew.sentences import counted
 from .judging import NEWEST, STATES, Judged, Terms
@@ -28,6 +32,7 @@ SERIES = (
     *("sharpe_60d", "n_signals"),
 )
 _NAMED = 3  # models that the headline names
+_ALIKE = 5  # runs that are left out for one reason, from which they share a line
 _WORDS = {
     "decayed": ("has decayed", "have decayed"),
     "suspected": ("is suspected to decay", "are suspected to decay"),
@@ -46,33 +51,36 @@ class Retrospect:
     Attributes
     ----------
     source
-        What was read, without secrets.
+        The URI or folder that was read, without secrets.
     outcomes
-        Of every run.
+        One for each run.
     terms
-        By what they were judged.
+        The settings of the judgement.
+    why_none
+        The reason why there is no run, and what to do; "" if there are runs.
     """
 
     source: str
     outcomes: tuple[Outcome, ...]
     terms: Terms
+    why_none: str = ""
 
     @cached_property
     def judged(self) -> list[tuple[Outcome, Judged]]:
-        """The models that were judged: by state, and what lost most IC first."""
-        found = [(o, o.judged) for o in self.outcomes if o.judged is not None]
-        return sorted(found, key=lambda p: (STATES.index(p[1].state), -p[1].lost, p[1].name))
+        """The models that were judged, sorted by state; the largest loss of IC comes first."""
+        pairs = [(o, o.judged) for o in self.outcomes if o.judged is not None]
+        return sorted(pairs, key=lambda p: (STATES.index(p[1].state), -p[1].lost, p[1].name))
 
     @cached_property
     def left_out(self) -> list[Outcome]:
-        """The runs that were not."""
+        """The runs that could not be judged."""
         return [outcome for outcome in self.outcomes if outcome.judged is None]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Models by state, without empty ones."""
-        found = Counter(judged.state for _, judged in self.judged)
-        return {state: found[state] for state in STATES if found[state]}
+        """The number of models in each state, without states that have none."""
+        counts = Counter(judged.state for _, judged in self.judged)
+        return {state: counts[state] for state in STATES if counts[state]}
 
     @property
     def is_alarming(self) -> bool:
@@ -82,17 +90,25 @@ class Retrospect:
     @property
     def headline(self) -> str:
         """Which models decayed, and since when, in a sentence or two."""
+        if not self.outcomes:
+            return f"No model could be judged: {self.why_none or 'there is no run.'}"
         if not self.judged:
             return f"No model could be judged: {counted(len(self.left_out), 'run')} left out."
         total = len(self.judged)
         fallen = [judged for _, judged in self.judged if judged.state == "decayed"]
         if not fallen:
-            return f"None of {counted(total, 'model')} has decayed. {self._others()}".strip()
+            if total == 1:
+                return f"{self._only()} {self._left_out_text()}".strip()
+            return f"None of {total:,} models has decayed. {self._others()}".strip()
         named = ", ".join(f"{j.name} since {j.fall.first}" for j in fallen[:_NAMED] if j.fall)
         more = f" and {len(fallen) - _NAMED} more" if len(fallen) > _NAMED else ""
         verb = _WORDS["decayed"][len(fallen) > 1]
         text = f"{len(fallen)} of {counted(total, 'model')} {verb}: {named}{more}."
         return f"{text} {self._others()}".strip()
+
+    def _only(self) -> str:
+        [(_, judged)] = self.judged
+        return f"{judged.name} {_WORDS[judged.state][0]}."
 
     def _others(self) -> str:
         parts = [
@@ -100,9 +116,11 @@ class Retrospect:
             for state, number in self.counts.items()
             if state != "decayed"
         ]
-        if self.left_out:
-            parts.append(f"{counted(len(self.left_out), 'run')} left out")
-        return f"{', '.join(parts)}." if parts else ""
+        text = f"{', '.join(parts)}." if parts else ""
+        return f"{text} {self._left_out_text()}".strip()
+
+    def _left_out_text(self) -> str:
+        return f"{counted(len(self.left_out), 'run')} left out." if self.left_out else ""
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """A row for each model, in the order of `HEADER`."""
@@ -127,25 +145,35 @@ class Retrospect:
         return {name for name, number in names.items() if number > 1}
 
     def label(self, outcome: Outcome, judged: Judged) -> str:
-        """The name of a model, with its experiment or run where another one has the name."""
+        """The name of a model, with its experiment or run id where the name is not unique."""
         text = judged.name
         if len({o.run.experiment for o in self.outcomes}) > 1:
             text = f"{outcome.run.experiment}/{text}"
         if judged.name in self._repeated:
-            text = f"{text} ({outcome.run.run_id[:8]})"
+            text = f"{text} ({outcome.run.short_id})"
         return text
 
     def notes(self) -> Iterator[str]:
-        """What was done to the data of each model, and what was left out, a line each."""
+        """One line for each change to the data of a model, and for each run that is left out."""
         for outcome, judged in self.judged:
             for note in judged.notes:
                 yield f"{self.label(outcome, judged)}: {note}"
+        for reason, runs in self._left_out_by_reason().items():
+            if len(runs) > _ALIKE:
+                names = first_of([title(run) for run in runs], _NAMED)
+                yield f"{counted(len(runs), 'run')} left out: {reason}: {names}"
+                continue
+            for run in runs:
+                yield f"{title(run)} ({run.experiment}, {run.short_id}): left out: {reason}"
+
+    def _left_out_by_reason(self) -> dict[str, list[ListedRun]]:
+        runs: dict[str, list[ListedRun]] = {}
         for outcome in self.left_out:
-            run = outcome.run
-            yield f"{title(run)} ({run.experiment}, {run.run_id[:8]}): left out: {outcome.reason}"
+            runs.setdefault(outcome.reason, []).append(outcome.run)
+        return runs
 
     def conditions(self) -> str:
-        """By what the models were judged, in words."""
+        """The settings of the judgement, in words."""
         return (
             f"Judged by the rules {self.terms.rules} against the first {self.terms.reference} "
             f"sessions with an IC (rank IC, {self.terms.min_n} names at least); newest: the last "
@@ -155,7 +183,7 @@ class Retrospect:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, for JSON, with the values of each session."""
+        """All results for JSON, with the values of each session."""
         return {
             "source": self.source,
             "headline": self.headline,
@@ -178,12 +206,12 @@ def since(judged: Judged) -> str:
 
 
 def alerts_text(alerts: Sequence[Episode]) -> str:
-    """Open alerts with their sessions, the worst first."""
+    """Open alerts with their sessions, the most severe first."""
     return ", ".join(f"{alert.rule.name} {alert.opened}" for alert in alerts)
 
 
 def rounded(value: float | None, digits: int = 4) -> float | None:
-    """A number for a table; None where there is none."""
+    """A rounded number for a table; None for a missing one."""
     return None if value is None or not np.isfinite(value) else round(value, digits)
 
 
@@ -199,7 +227,7 @@ def _identity(outcome: Outcome) -> dict[str, Any]:
 
 
 def _model(outcome: Outcome, judged: Judged) -> dict[str, Any]:
-    decay, level = judged.fall, judged.level
+    level = judged.level
     return {
         **_identity(outcome),
         "state": judged.state,
@@ -216,33 +244,36 @@ def _model(outcome: Outcome, judged: Judged) -> dict[str, Any]:
         "sharpe": judged.sharpe,
         "psi": judged.last("psi"),
         "psi_ratio": judged.last("psi_ratio"),
-        "decay": decay
-        and {
-            "onset": decay.first,
-            "low": decay.interval[0],
-            "high": decay.interval[1],
-            "alarm": decay.seen,
-            "recovered": decay.recovered,
-            "before": decay.onset.before,
-            "after": decay.onset.after,
-        },
-        "alerts": [
-            {
-                "rule": alert.rule.name,
-                "severity": alert.rule.severity,
-                "opened": alert.opened,
-                "resolved": alert.resolved,
-                "value": alert.value,
-                "action": alert.rule.action,
-            }
-            for alert in judged.alerts
-            if not alert.inhibited
-        ],
+        "decay": judged.fall and _decay(judged.fall),
+        "alerts": [_alert(alert) for alert in judged.alerts if not alert.inhibited],
         "notes": list(judged.notes),
         "series": {
             "session": list(judged.sessions),
             **{name: _nullable(judged.values[name]) for name in SERIES},
         },
+    }
+
+
+def _decay(decay: Decay) -> dict[str, Any]:
+    return {
+        "onset": decay.first,
+        "low": decay.interval[0],
+        "high": decay.interval[1],
+        "alarm": decay.seen,
+        "recovered": decay.recovered,
+        "before": decay.onset.before,
+        "after": decay.onset.after,
+    }
+
+
+def _alert(alert: Episode) -> dict[str, Any]:
+    return {
+        "rule": alert.rule.name,
+        "severity": alert.rule.severity,
+        "opened": alert.opened,
+        "resolved": alert.resolved,
+        "value": alert.value,
+        "action": alert.rule.action,
     }
 
 

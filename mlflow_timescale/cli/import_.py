@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,15 @@ import click
 from mlflow_timescale import db
 from mlflow_timescale.cli.kit import (
     Exit,
+    counted_progress,
     database_option,
     dry_run_option,
     exit_with,
     json_option,
     maintenance,
+    note_printer,
     print_json,
     print_message,
-    progress,
     require_server,
 )
 from mlflow_timescale.common.settings import IMPORT_SOURCE
@@ -121,11 +121,11 @@ def _rows(
     from mlflow_timescale.operations.bringing.merging import merge_from
     from mlflow_timescale.operations.importing import is_occupied
 
-    note = _noter(as_json)
+    note = note_printer(quiet=as_json)
     if not (changes or prefix or is_occupied(conn)):
         return _whole(source, conn, dry_run, as_json, note)
     owners: list[Owner] = []
-    with _bar("runs", as_json) as on_runs:
+    with counted_progress("runs", quiet=as_json) as on_runs:
         merged = merge_from(
             source,
             conn,
@@ -196,31 +196,13 @@ def _files(
 ) -> dict[str, Any]:
     from mlflow_timescale.operations.bringing.files import copy_artifacts
 
-    with _bar("artifacts", as_json) as on_owner:
+    with counted_progress("artifacts", quiet=as_json) as on_owner:
         copied = copy_artifacts(
             uri, owners, tracking_uri=source, jobs=jobs, on_owner=on_owner, dry_run=dry_run
         )
     if not as_json:
         _print_copied(copied, dry_run)
     return {"files": copied.files, "bytes": copied.bytes, "skipped": copied.skipped}
-
-
-def _noter(as_json: bool) -> Callable[[str], None]:
-    def note(line: str) -> None:
-        if not as_json:
-            print_message(line, style="yellow", stderr=True)
-
-    return note
-
-
-@contextmanager
-def _bar(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with progress(*columns, quiet=quiet) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print_merged(merged: Merged, dry_run: bool) -> None:

@@ -30,6 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
     if _is_written_through(path):
         yield path
         return
+    require_folder(path)
     draft = path.with_name(f".{uuid.uuid4().hex}.partial")
     # O_EXCL follows no link; the umask decides on the mode, as for any file.
     os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
@@ -38,6 +39,12 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def require_folder(path: Path | None) -> None:
+    """Raise NotADirectoryError if a file cannot be written because its folder is not there."""
+    if path is not None and not path.parent.is_dir():
+        raise NotADirectoryError(f"cannot write {path}: there is no folder {path.parent}")
 
 
 def _is_written_through(path: Path) -> bool:

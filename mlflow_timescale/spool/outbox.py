@@ -141,15 +141,14 @@ class Outbox:
 
         Raises Away if the database does not answer and nothing is known; what `now` raises.
         """
-        last = known()
-        if last is not None and self._is_away:
+        if self._is_away and (last := known()) is not None:
             return last
         try:
             return self._patience.wait(now, seconds)
         except Exception as exc:
             if not isinstance(exc, TooSlow) and not self._is_outage(exc):
                 raise
-            if last is not None:
+            if (last := known()) is not None:
                 return last
             raise Away(f"the database is away ({_reason(exc)})") from exc
 
@@ -164,8 +163,12 @@ class Outbox:
 
     @property
     def _is_away(self) -> bool:
-        """Whether the database was away when this process tried to send last."""
-        return self._drainer.is_failing and self._drainer.is_running
+        """Whether the database was away when this process tried to send last.
+
+        Where nothing waits any more, another process or thread has reached it.
+        """
+        is_failing = self._drainer.is_failing and self._drainer.is_running
+        return is_failing and not self.spool.is_empty()
 
     def _warn(self, exc: Exception) -> None:
         logger.warning(

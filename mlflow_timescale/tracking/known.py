@@ -1,4 +1,4 @@
-"""Experiments that a spool has seen: a run can start in them while the database is away."""
+"""Experiments that were used with a spool: a run can start in them during an outage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class KnownExperiments:
         self._written: dict[str, Any] = {}  # by this process
 
     def add(self, experiment: Experiment, workspace: str | None = None) -> None:
-        """Keep an experiment; the file changes only where the experiment did."""
+        """Store an experiment; the file is written only if the experiment changed."""
         key, fields = f"{workspace or ''}/{experiment.experiment_id}", _fields(experiment)
         if self._written.get(key) != fields:
             with self._spool.changing(_FILE) as change:
@@ -45,12 +45,12 @@ class KnownExperiments:
 
     def named(self, name: str, workspace: str | None = None) -> Experiment | None:
         """The experiment with a name."""
-        found = [
+        matches = [
             fields
             for key, fields in self._read().items()
             if fields["name"] == name and key.rpartition("/")[0] == (workspace or "")
         ]
-        return _experiment(found[-1]) if found else None
+        return _experiment(matches[-1]) if matches else None
 
     def _read(self) -> dict[str, Any]:
         content = json.loads(self._spool.read(_FILE) or b"{}")

@@ -22,7 +22,9 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.entities.run_outputs import RunOutputs
+from mlflow.store.entities.paged_list import PagedList
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+from mlflow.utils.search_utils import SearchUtils
 
 from mlflow_timescale.tracking.points import Point
 from mlflow_timescale.tracking.spooled import Call, new_run
@@ -38,6 +40,11 @@ def created(calls: Iterable[Call]) -> Run | None:
             run = new.entity("")
             return Run(_info(run.info, artifact_uri=artifact_uri), run.data, run.inputs)
     return None
+
+
+def changes(call: Call) -> bool:
+    """Whether a call makes or changes a run."""
+    return call.method in _CHANGES or call.method in ("create_run", "log_points")
 
 
 def run(stored: Run, calls: Iterable[Call]) -> Run:
@@ -61,6 +68,16 @@ def history(stored: Sequence[Metric], calls: Iterable[Call], key: str) -> list[M
             if metric.key == key:
                 every.setdefault((metric.timestamp, metric.step, str(metric.value)), metric)
     return sorted(every.values(), key=lambda m: (m.timestamp, m.step, m.value))
+
+
+def page(
+    every: Sequence[Metric], max_results: int | None, page_token: str | None
+) -> PagedList[Metric]:
+    """A page of a history; without `max_results` all that is left."""
+    offset = SearchUtils.parse_start_offset_from_page_token(page_token)
+    end = len(every) if max_results is None else offset + max_results
+    token = SearchUtils.create_page_token(end) if end < len(every) else None
+    return PagedList(every[offset:end], token)
 
 
 def model(stored: LoggedModel, calls: Iterable[Call]) -> LoggedModel:

@@ -16,7 +16,6 @@ from mlflow.entities import Experiment, Metric, Param, Run, RunData, RunInfo, Ru
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking.abstract_store import AbstractStore
-from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.validation import _validate_param, _validate_tag
 
 from mlflow_timescale import db
@@ -32,6 +31,7 @@ from mlflow_timescale.tracking import create, overlay, spooled
 from mlflow_timescale.tracking.errors import translated
 from mlflow_timescale.tracking.known import KnownExperiments
 from mlflow_timescale.tracking.points import points
+from mlflow_timescale.tracking.recent import RecentCalls
 from mlflow_timescale.tracking.session import driver
 from mlflow_timescale.tracking.spooled import Call
 from mlflow_timescale.tracking.spooling_models import SpoolingModels
@@ -76,7 +76,8 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
         )
         self._known = KnownExperiments(spool)
         # Of this process, as it has read them last.
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, tuple[Run, int]] = {}  # and how many calls came before
+        self._recent = RecentCalls()
         self._models = {}
         try:
             self._connect()
@@ -116,7 +117,10 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
     def _write(self, call: Call, now: Callable[[], T], spooled_: Callable[[], T]) -> T:
         """Make a call, or spool it; `now` may run to its end after it was spooled."""
         now = partial(self._claimed, call, now) if call.is_claimed else now
-        return self._write_record(now, partial(spooled.to_record, call), spooled_)
+        result = self._write_record(now, partial(spooled.to_record, call), spooled_)
+        if overlay.changes(call):
+            self._recent.add(call)
+        return result
 
     def _write_record(
         self, now: Callable[[], T], record: Callable[[], Record], spooled_: Callable[[], T]
@@ -198,7 +202,8 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
             lambda: spooled.to_record(self._creation(new)),
             lambda: new.entity(self._root(experiment_id)),
         )
-        return self._remember(run)
+        self._recent.add(self._creation_call(new, run.info.artifact_uri))
+        return self._remember(run, self._recent.count)
 
     def _create(self, new: create.NewRun) -> Run:
         run = super()._create(new)
@@ -207,7 +212,10 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
         return run
 
     def _creation(self, new: create.NewRun) -> Call:
-        artifact_uri = new.entity(self._root(new.experiment_id)).info.artifact_uri
+        entity = new.entity(self._root(new.experiment_id))
+        return self._creation_call(new, entity.info.artifact_uri)
+
+    def _creation_call(self, new: create.NewRun, artifact_uri: str) -> Call:
         fields = (new.experiment_id, new.user_id, new.start_time, new.name, new.tags)
         return self._call("create_run", new.run_id, *fields, artifact_uri)
 
@@ -258,16 +266,16 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
 
     def get_run(self, run_id: str) -> Run:
         # What waits is read first: a call that is sent in between is in both.
+        read = super().get_run
         waiting = self._waiting(run_id)
         new = overlay.created(waiting)
         if new is None:
+            count = self._recent.count
             with named(f"what it holds of run {run_id} cannot be read"):
-                new = self._remember(
-                    self._outbox.read(
-                        partial(super().get_run, run_id),
-                        lambda: self._runs.get(run_id),
-                        seconds=self._seconds,
-                    )
+                new = self._outbox.read(
+                    lambda: self._remember(read(run_id), count),
+                    lambda: self._known_run(run_id),
+                    seconds=self._seconds,
                 )
         return overlay.run(new, waiting) if waiting else new
 
@@ -278,19 +286,23 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
         max_results: int | None = None,
         page_token: str | None = None,
     ) -> PagedList[Metric]:
-        waiting = self._waiting(run_id)
         read = super().get_metric_history
-        if not waiting:
-            return read(run_id, metric_key, max_results, page_token)
-        stored: list[Metric] = []
-        if overlay.created(waiting) is None:
-            with named(f"what it holds of run {run_id} cannot be read"):
-                stored = self._outbox.read(partial(read, run_id, metric_key), seconds=self._seconds)
-        every = overlay.history(stored, waiting, metric_key)
-        offset = SearchUtils.parse_start_offset_from_page_token(page_token)
-        end = len(every) if max_results is None else offset + max_results
-        token = SearchUtils.create_page_token(end) if end < len(every) else None
-        return PagedList(every[offset:end], token)
+        waiting = self._waiting(run_id)
+        with named(f"what it holds of run {run_id} cannot be read"):
+            if not waiting:
+                return self._outbox.read(
+                    partial(read, run_id, metric_key, max_results, page_token),
+                    lambda: self._known_page(run_id, metric_key, max_results, page_token),
+                    seconds=self._seconds,
+                )
+            stored: list[Metric] = []
+            if overlay.created(waiting) is None:
+                stored = self._outbox.read(
+                    partial(read, run_id, metric_key),
+                    lambda: self._known_history(run_id, metric_key),
+                    seconds=self._seconds,
+                )
+        return overlay.page(overlay.history(stored, waiting, metric_key), max_results, page_token)
 
     def _waiting(self, run_id: str) -> list[Call]:
         """The calls for a run that wait, in order."""
@@ -298,16 +310,42 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
         calls = [spooled.from_record(record) for record in records if record.kind == spooled.KIND]
         return [call for call in calls if call.run_id == run_id]
 
-    def _remember(self, run: Run) -> Run:
-        self._runs[run.info.run_id] = run
+    def _remember(self, run: Run, count: int) -> Run:
+        """Keep a run as the database has it after `count` calls of this process."""
+        self._runs[run.info.run_id] = run, count
         while len(self._runs) > _REMEMBERED:
             self._runs.pop(next(iter(self._runs)), None)
         return run
 
+    def _known_run(self, run_id: str) -> Run | None:
+        """A run as this process read it last, with what it wrote since; None of another run."""
+        if run_id not in self._runs:
+            return None
+        run, count = self._runs[run_id]
+        return overlay.run(run, self._recent.of(run_id, after=count))
+
+    def _known_history(self, run_id: str, key: str) -> list[Metric] | None:
+        """The points that this process logged; None of a run that it does not know."""
+        if run_id not in self._runs:
+            return None
+        calls = self._recent.of(run_id)
+        if overlay.created(calls) is None:
+            logger.warning(
+                "the database is away: the history of %r in run %s has only the last points that "
+                "this process logged",
+                key,
+                run_id,
+            )
+        return overlay.history([], calls, key)
+
+    def _known_page(self, run_id: str, key: str, *page: Any) -> PagedList[Metric] | None:
+        history = self._known_history(run_id, key)
+        return None if history is None else overlay.page(history, *page)
+
     def _last(self, run_id: str) -> Run:
         """A run as far as it is known without the database."""
         waiting = self._waiting(run_id)
-        base = overlay.created(waiting) or self._runs.get(run_id) or _unknown(run_id)
+        base = overlay.created(waiting) or self._known_run(run_id) or _unknown(run_id)
         return overlay.run(base, waiting)
 
 

@@ -461,6 +461,7 @@ def names(cases: tuple[Case, ...]) -> list[str]:
     return [case.name for case in cases]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("past", ["raw"], indirect=True)
 @pytest.mark.parametrize("case", EVERY_DAY, ids=names(EVERY_DAY))
 def test_an_input_that_stops_is_told_until_it_is_back(monitor: DriftMonitor, case: Case) -> None:

@@ -60,6 +60,7 @@ def test_each_session_is_a_child_and_the_series_is_in_the_parent(
     assert children[2].data.params["calendar"] == "XNYS"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_computed_is_a_tag_and_never_a_metric(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -71,6 +72,7 @@ def test_what_cannot_be_computed_is_a_tag_and_never_a_metric(
     assert all(value == value for value in run.data.metrics.values())
 
 
+@pytest.mark.slow
 def test_a_value_revised_downwards_shows_everywhere(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -88,6 +90,7 @@ def test_a_value_revised_downwards_shows_everywhere(
     assert max(at_step, key=lambda m: m.timestamp).value == pytest.approx(-before)
 
 
+@pytest.mark.slow
 def test_the_last_value_of_the_series_may_be_revised_downwards(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -99,6 +102,7 @@ def test_the_last_value_of_the_series_may_be_revised_downwards(
     assert parent.data.metrics["ic"] == after == pytest.approx(-(before or 0))
 
 
+@pytest.mark.slow
 def test_a_value_that_comes_late_replaces_its_tag(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -111,6 +115,7 @@ def test_a_value_that_comes_late_replaces_its_tag(
     assert run.data.tags["drift.status.ic"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_rerun_logs_nothing_again(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -124,6 +129,7 @@ def test_a_rerun_logs_nothing_again(
     assert len(history) == 1
 
 
+@pytest.mark.slow
 def test_an_outage_of_mlflow_does_not_lose_the_day(
     logged: DriftMonitor,
     client: MlflowClient,
@@ -140,6 +146,7 @@ def test_an_outage_of_mlflow_does_not_lose_the_day(
     ]
 
 
+@pytest.mark.slow
 def test_an_error_half_way_through_is_made_good_without_doubles(
     logged: DriftMonitor,
     client: MlflowClient,
@@ -165,6 +172,7 @@ def test_an_error_half_way_through_is_made_good_without_doubles(
     assert len(client.get_metric_history(parent.info.run_id, "ic")) == 3
 
 
+@pytest.mark.slow
 def test_the_last_session_has_its_report_and_pictures(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -178,6 +186,7 @@ def test_the_last_session_has_its_report_and_pictures(
     assert "<script" not in page
 
 
+@pytest.mark.slow
 def test_the_inputs_are_a_dataset_with_a_digest_of_their_content(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -189,6 +198,7 @@ def test_the_inputs_are_a_dataset_with_a_digest_of_their_content(
     assert len(first.digest) == 16
 
 
+@pytest.mark.slow
 def test_the_judged_version_carries_its_drift_status(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -206,6 +216,7 @@ def test_the_judged_version_carries_its_drift_status(
     assert run.data.tags["drift.status"] == "no_data"
 
 
+@pytest.mark.slow
 def test_a_past_session_lasts_as_long_as_its_computation(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -217,6 +228,7 @@ def test_a_past_session_lasts_as_long_as_its_computation(
         assert 0 <= run.info.end_time - run.info.start_time < 600_000
 
 
+@pytest.mark.slow
 def test_a_session_is_linked_to_the_model_that_it_judged(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -234,6 +246,7 @@ def test_a_session_is_linked_to_the_model_that_it_judged(
     assert f"[lasso/{version}](#/models/lasso/versions/{version})" in run.data.tags[NOTE]
 
 
+@pytest.mark.slow
 def test_the_pages_of_a_strategy_and_a_session_say_how_it_is(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -255,6 +268,7 @@ def test_the_pages_of_a_strategy_and_a_session_say_how_it_is(
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
+@pytest.mark.slow
 def test_an_older_session_logged_again_leaves_the_strategys_page_alone(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -266,6 +280,7 @@ def test_an_older_session_logged_again_leaves_the_strategys_page_alone(
     assert runs(client, "series")[0].data.tags["drift.session"] == str(strategy.days[2])
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_registered_is_no_error(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy, days: list[date]
 ) -> None:
@@ -284,6 +299,7 @@ def steps(client: MlflowClient) -> list[int]:
     return [metric.step for metric in client.get_metric_history(series.info.run_id, "ic")]
 
 
+@pytest.mark.slow
 def test_a_long_backfill_numbers_its_sessions_in_order(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -292,6 +308,7 @@ def test_a_long_backfill_numbers_its_sessions_in_order(
     assert steps(client) == list(range(30))
 
 
+@pytest.mark.slow
 def test_sessions_that_are_backfilled_later_come_first_in_a_new_series(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -308,6 +325,7 @@ def test_sessions_that_are_backfilled_later_come_first_in_a_new_series(
     assert series.data.metrics["ic"] == children[-1].data.metrics["ic"]
 
 
+@pytest.mark.slow
 def test_a_series_with_wrong_steps_is_repaired_by_the_next_run(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:
@@ -322,6 +340,7 @@ def test_a_series_with_wrong_steps_is_repaired_by_the_next_run(
     assert sorted(steps(client)) == list(range(6))
 
 
+@pytest.mark.slow
 def test_a_session_that_the_calendar_loses_leaves_no_gap_in_the_series(
     logged: DriftMonitor, client: MlflowClient, strategy: Strategy
 ) -> None:

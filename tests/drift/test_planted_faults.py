@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.drift.planted import Kind, Outcome, Plan, Trial, kinds, run
+from benchmarks.drift.feed_faults import Kind, Plan
+from benchmarks.drift.feed_trials import Outcome, Trial
+from benchmarks.drift.planted import kinds, run
 from mlflow_timescale.db.uri import DatabaseURI
 
 PLAN = Plan(reference=60, fault=75, repair=83, sessions=88, names=40)

@@ -37,6 +37,7 @@ def ic_alerts(monitor: DriftMonitor) -> list[date]:
     return [alert.session for alert in monitor.alerts() if alert.rule == "ic drift"]
 
 
+@pytest.mark.slow
 def test_the_first_sessions_judge_until_a_window_is_accepted(
     monitor: DriftMonitor, turned: Strategy
 ) -> None:
@@ -51,6 +52,7 @@ def test_the_first_sessions_judge_until_a_window_is_accepted(
     assert "mean IC 0.277" in caution
 
 
+@pytest.mark.slow
 def test_day_by_day_it_is_the_same(monitor: DriftMonitor, turned: Strategy) -> None:
     monitor.backfill(YEAR[0], YEAR[117])
     for session in YEAR[118:122]:
@@ -58,6 +60,7 @@ def test_day_by_day_it_is_the_same(monitor: DriftMonitor, turned: Strategy) -> N
     assert [window.window_end for window in monitor.references()] == [YEAR[19], YEAR[119]]
 
 
+@pytest.mark.slow
 def test_an_accepted_window_replaces_the_provisional_ones(
     monitor: DriftMonitor, turned: Strategy
 ) -> None:
@@ -98,6 +101,7 @@ def test_a_stopped_job_and_a_gap_are_told(monitor: DriftMonitor, strategy: Strat
     assert f"{strategy.days[20]}, 3 before {strategy.days[23]}" in stopped
 
 
+@pytest.mark.slow
 def test_the_training_snapshot_of_the_version_gives_the_distributions(
     database: DatabaseURI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

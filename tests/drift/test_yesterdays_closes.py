@@ -82,6 +82,7 @@ def for_half_of_the_names(evening: Evening) -> None:
     evening.features = {n: np.where(is_absent, np.nan, v) for n, v in evening.features.items()}
 
 
+@pytest.mark.slow
 def test_healthy_evenings_have_psi_and_fresh_features_and_no_alert(played: Play) -> None:
     monitor, shown = played(as_it_should_be)
     for number in range(FAULT, LAST + 1):
@@ -94,6 +95,7 @@ def test_healthy_evenings_have_psi_and_fresh_features_and_no_alert(played: Play)
     assert not [feature for feature in fresh if feature.is_stale]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
@@ -114,6 +116,7 @@ def test_values_that_the_decision_could_not_see_do_not_count(played: Play) -> No
     assert "feature stopped" in shown.alerts[FAULT]
 
 
+@pytest.mark.slow
 def test_a_session_without_signals_makes_no_feature_late(played: Play) -> None:
     _, shown = played(without_signals_once)
     assert all(feature_alerts(shown.alerts[number]) == [] for number in range(FAULT, LAST + 1))

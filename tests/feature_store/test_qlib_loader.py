@@ -207,6 +207,7 @@ def test_a_password_is_not_pickled() -> None:
         assert (copy.as_of, copy.fields) == (CLOSE, (["a"], ["a"]))
 
 
+@pytest.mark.slow
 def test_a_pickle_is_loaded_where_the_generic_name_is_another_package(tmp_path: Path) -> None:
     (tmp_path / "feature_store").mkdir()
     (tmp_path / "feature_store" / "__init__.py").write_text("")

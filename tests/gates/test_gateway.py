@@ -17,6 +17,7 @@ from mlflow_timescale.tracking.store import TimescaleTrackingStore
 OLD, NEW = "an old passphrase of the tests", "a new passphrase of the tests"
 
 
+@pytest.mark.slow
 def test_an_endpoint_is_resolved_before_and_after_its_key_is_rotated(
     shared_database: DatabaseURI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

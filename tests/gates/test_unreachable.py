@@ -44,6 +44,7 @@ def no_retries(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
+@pytest.mark.slow
 def test_the_right_password_is_let_in(strict: DatabaseURI) -> None:
     prepare(strict.url)
     with db.connect(strict) as conn:
@@ -124,6 +125,7 @@ def test_a_server_that_comes_up_meanwhile_is_used(directory: Path) -> None:
         assert conn.execute("SELECT count(*) FROM experiments").fetchone() == (0,)
 
 
+@pytest.mark.slow
 def test_connecting_names_the_way_out_and_hides_the_password() -> None:
     uri = DatabaseURI("trading", "ann", PASSWORD, "127.0.0.1", str(free_port()))
     with pytest.raises(db.ConnectionFailed, match="Check that the server runs") as error:

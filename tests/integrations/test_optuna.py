@@ -68,6 +68,7 @@ def test_what_an_objective_logs_is_in_the_run_of_its_trial(shared_database: Data
         assert "loss" in run.data.metrics
 
 
+@pytest.mark.slow
 def test_optunas_storage_lives_in_a_schema_of_its_own_beside_ours(
     empty_database: DatabaseURI,
 ) -> None:

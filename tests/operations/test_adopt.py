@@ -68,6 +68,7 @@ def structure(uri):
         return conn.execute(STRUCTURE).fetchall()
 
 
+@pytest.mark.slow
 def test_adoption_and_release_lose_nothing_and_end_where_they_began(vanilla):
     uri, store = vanilla
     ids = log_runs(store)

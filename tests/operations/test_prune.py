@@ -70,6 +70,7 @@ def left(conn: psycopg.Connection, tmp_path: Path) -> set[str]:
     return {path.partition("/artifacts/")[2] for path in stored | on_disk}
 
 
+@pytest.mark.slow
 def test_gc_of_a_run_leaves_nothing(
     experiment: str, database: DatabaseURI, conn: psycopg.Connection, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_gc_of_a_run_leaves_nothing(
     assert conn.execute(current).fetchone() == (0,)
 
 
+@pytest.mark.slow
 def test_gc_keeps_what_a_registered_version_needs_and_says_so(
     experiment: str,
     database: DatabaseURI,
@@ -115,6 +117,7 @@ def test_gc_keeps_what_a_registered_version_needs_and_says_so(
     assert left(conn, tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_gc_of_an_experiment_takes_its_models_and_traces_along(
     database: DatabaseURI, conn: psycopg.Connection, tmp_path: Path
 ) -> None:
@@ -134,6 +137,7 @@ def test_gc_of_an_experiment_takes_its_models_and_traces_along(
     assert left(conn, tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_deleted_traces_take_their_files_along(
     database: DatabaseURI, conn: psycopg.Connection, tmp_path: Path
 ) -> None:
@@ -155,6 +159,7 @@ def test_deleted_traces_take_their_files_along(
     assert any(ids[1] in path for path in paths)
 
 
+@pytest.mark.slow
 def test_one_file_that_a_version_needs_is_not_deleted_without_an_override(
     experiment: str, database: DatabaseURI, conn: psycopg.Connection, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def spool_of(folder: Path) -> Spool:
     return Spool(folder / "spool")
 
 
+@pytest.mark.slow
 def test_a_full_spool_that_blocks_holds_mlflows_client_until_it_is_drained(
     shared_database: DatabaseURI, switch: Switch, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ def wait_and_last(logged: list[int]) -> int:
     return logged[-1]
 
 
+@pytest.mark.slow
 def test_a_full_spool_that_raises_leaves_the_client_usable(
     shared_database: DatabaseURI, switch: Switch, tmp_path: Path
 ) -> None:
@@ -103,6 +105,7 @@ def test_a_full_spool_that_raises_leaves_the_client_usable(
     assert 10 < logged < 60
 
 
+@pytest.mark.slow
 def test_a_spool_that_an_earlier_process_filled_blocks_only_until_the_database_is_back(
     shared_database: DatabaseURI, switch: Switch, tmp_path: Path
 ) -> None:
@@ -127,6 +130,7 @@ def test_a_spool_that_an_earlier_process_filled_blocks_only_until_the_database_i
     assert second.get_run(run_id).data._metric_objs[0].step == 1
 
 
+@pytest.mark.slow
 def test_a_write_of_a_workspace_arrives_in_it(
     server: DatabaseURI,
     database: DatabaseURI,

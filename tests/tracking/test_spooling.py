@@ -110,6 +110,7 @@ def content(run: Run) -> tuple[object, ...]:
     return metrics, dict(run.data.params), dict(run.data.tags), info
 
 
+@pytest.mark.slow
 def test_a_run_of_an_outage_is_the_run_that_it_would_have_been(
     store: SpoolingTracking, plain: TimescaleTrackingStore, switch: Switch
 ) -> None:
@@ -136,14 +137,32 @@ def test_a_run_goes_on_through_an_outage(
         store.log_metric(run_id, Metric("loss", 0.5, 2, 2))
         assert store.get_run(run_id).data.metrics["loss"] == 0.5
         assert store.get_run(run_id).info.artifact_uri
-        with pytest.raises(MlflowException, match="the database is away"):
-            store.get_metric_history(run_id, "loss")
+        assert [m.step for m in store.get_metric_history(run_id, "loss")] == [1, 2]
     assert [m.step for m in store.get_metric_history(run_id, "loss")] == [1, 2]
     store.log_metric(run_id, Metric("loss", 0.2, 3, 3))
     assert store.get_run(run_id).data.metrics["loss"] == 0.2
     wait_until_sent(store)
     assert [m.step for m in plain.get_metric_history(run_id, "loss")] == [1, 2, 3]
     assert content(store.get_run(run_id)) == content(plain.get_run(run_id))
+
+
+def test_reads_of_a_run_in_an_outage_have_what_was_sent_before_it(
+    opening: Opening, store: SpoolingTracking, switch: Switch
+) -> None:
+    run_id = create(store)
+    log_all(store, run_id)
+    before, resumed = store.get_run(run_id), opening()
+    with switch.away():
+        assert content(store.get_run(run_id)) == content(before)
+        assert [m.value for m in store.get_metric_history(run_id, "loss")] == [0.5, 0.25]
+        with pytest.raises(MlflowException, match="the database is away"):
+            resumed.get_metric_history(run_id, "loss")
+    resumed.get_run(run_id)
+    with switch.away():
+        resumed.log_metric(run_id, Metric("loss", 0.1, 9000, 9))
+        assert content(resumed.get_run(run_id))[0]["loss"] == ("0.1", 9, 9000)
+        assert [m.step for m in resumed.get_metric_history(run_id, "loss")] == [9]
+    wait_until_sent(store)
 
 
 def test_pages_of_a_history_include_what_waits(store: SpoolingTracking, switch: Switch) -> None:
@@ -220,6 +239,7 @@ def test_what_the_database_refuses_later_blocks_nothing(
     assert plain.get_run(run_id).data.metrics == {"loss": 1.0}
 
 
+@pytest.mark.slow
 def test_a_write_that_hangs_is_spooled_and_has_no_effect_later(
     shared: DatabaseURI, uri: str, plain: TimescaleTrackingStore
 ) -> None:
@@ -270,6 +290,7 @@ def test_a_child_of_fork_goes_on_with_the_run(
     assert [m.value for m in plain.get_metric_history(run_id, "loss")] == [1.0, 2.0, 3.0]
 
 
+@pytest.mark.slow
 def test_a_full_spool_drops_points_and_counts_them(
     uri: str, plain: TimescaleTrackingStore, switch: Switch
 ) -> None:
@@ -311,6 +332,7 @@ def test_mlflow_itself_notices_no_outage(uri: str, shared: DatabaseURI, switch: 
     assert len(stored.inputs.dataset_inputs) == 1
 
 
+@pytest.mark.slow
 def test_mlflow_itself_starts_in_an_outage(uri: str, shared: DatabaseURI, switch: Switch) -> None:
     """A process that begins and ends a run, also with an asynchronous call."""
     program = [sys.executable, "-c", FLUENT, uri]
@@ -396,6 +418,7 @@ def test_a_table_grows_in_an_outage_that_its_run_began_in(
     assert mlflow.load_table("a.json", [run.info.run_id])["answer"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_table_that_still_waits_is_not_replaced_when_the_database_is_back(
     uri: str, shared: DatabaseURI, switch: Switch
 ) -> None:
@@ -438,6 +461,7 @@ class Doubles(mlflow.pyfunc.PythonModel):
         return [2 * value for value in model_input]
 
 
+@pytest.mark.slow
 def test_a_model_of_an_outage_can_be_loaded_afterwards(
     uri: str, shared: DatabaseURI, switch: Switch
 ) -> None:
@@ -466,6 +490,31 @@ def test_a_model_of_an_outage_can_be_loaded_afterwards(
     assert [output.model_id for output in outputs] == [info.model_id]
 
 
+@pytest.mark.slow
+def test_a_model_of_a_run_that_began_before_the_outage_has_the_runs_metrics(
+    uri: str, shared: DatabaseURI, switch: Switch
+) -> None:
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("models")
+    with mlflow.start_run() as run:
+        mlflow.log_metric("sent", 1.0, step=0)
+        with switch.away():
+            mlflow.log_metric("waits", 2.0, step=0)
+            info = mlflow.pyfunc.log_model(
+                name="model", python_model=Doubles(), pip_requirements=["mlflow"]
+            )
+    spool = Spool(DatabaseURI.parse(uri).option("spool"))
+    wait_until_empty(spool)
+    assert spool.status().refused == []
+    mlflow.set_tracking_uri(shared.url)
+    metrics = mlflow.get_logged_model(info.model_id).metrics
+    assert {(m.key, m.value, m.run_id) for m in metrics} == {
+        ("sent", 1.0, run.info.run_id),
+        ("waits", 2.0, run.info.run_id),
+    }
+
+
+@pytest.mark.slow
 def test_traces_of_an_outage_arrive_whole(uri: str, shared: DatabaseURI, switch: Switch) -> None:
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("traces")
@@ -494,6 +543,7 @@ def test_traces_of_an_outage_arrive_whole(uri: str, shared: DatabaseURI, switch:
     assert set(traces[0].info.trace_metadata) == set(traces[1].info.trace_metadata)
 
 
+@pytest.mark.slow
 def test_the_history_of_logged_models_waits(
     store: SpoolingTracking, plain: TimescaleTrackingStore, switch: Switch
 ) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 from mlflow_timescale.common.errors import did_you_mean, first_of
 from mlflow_timescale.db.masking import without_secrets
 from mlflow_timescale.operations.bringing.older_schemas import WRITE_AHEAD, ImportFailed
-from mlflow_timescale.operations.bringing.sources import Note, read_only_url
+from mlflow_timescale.operations.bringing.sources import Note, is_sqlite_file, read_only_url
 from mlflow_timescale.operations.file_store import META, RESERVED, folders, read_meta
 
 __all__ = ["ListedRun", "list_runs", "present_place"]
@@ -62,6 +62,11 @@ class ListedRun:
     place: Path | str
     params: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def short_id(self) -> str:
+        """The beginning of an id that MLflow made; a folder's name whole."""
+        return self.run_id if self.run_id == self.name else self.run_id[:8]
+
 
 def list_runs(
     source: str, note: Note, experiments: Sequence[str] = (), files: Iterable[str] = ()
@@ -92,8 +97,11 @@ def list_runs(
     elif folder is not None and _is_store(folder):
         runs = list(_of_folder(folder, note, experiments))
     else:
-        runs = list(_bare(Path(source.removeprefix("file://")), set(files)))
-        experiments = ()
+        if experiments:
+            raise ImportFailed(
+                f"{source} is no folder of MLflow and has no experiments: leave out --experiment"
+            )
+        runs = list(_bare(_path(source), set(files)))
     if missing := sorted(set(experiments) - {run.experiment for run in runs}):
         known = sorted({run.experiment for run in list_runs(source, lambda line: None)})
         advice = did_you_mean(missing[0], known) or f"; there are: {first_of(known, 10) or 'none'}"
@@ -103,14 +111,21 @@ def list_runs(
 
 def _located(source: str) -> tuple[str | None, Path | None]:
     """The URL of a database, or a folder that exists."""
+    if source.startswith(("http:", "https:")):
+        raise ImportFailed(
+            f"{without_secrets(source)} is a tracking server: give the URI of its database, or a "
+            "folder with copies of its artifacts"
+        )
     if "://" in source.removeprefix("file://") or source.startswith("timescaledb+embedded:"):
         return source, None
-    path = Path(source.removeprefix("file://").removeprefix("file:"))
+    path = _path(source)
     if path.is_file():
+        _require_sqlite(path)
         return f"sqlite:///{path.resolve()}", None
-    if not path.is_dir():
+    if not source or not path.is_dir():
         raise ImportFailed(
-            f"{without_secrets(source)} is neither a database URI, nor a folder, nor a SQLite file"
+            f"{without_secrets(source)!r} is neither a database URI, nor a folder, nor a "
+            "SQLite file"
         )
     if _is_store(path):
         return None, path.resolve()
@@ -119,6 +134,18 @@ def _located(source: str) -> tuple[str | None, Path | None]:
             return f"sqlite:///{(path / name).resolve()}", None
     inner = path / "mlruns"
     return None, (inner if inner.is_dir() else path).resolve()
+
+
+def _path(source: str) -> Path:
+    return Path(source.removeprefix("file://").removeprefix("file:"))
+
+
+def _require_sqlite(path: Path) -> None:
+    if not is_sqlite_file(str(path)):
+        raise ImportFailed(
+            f"{path} is no SQLite database: give the folder that holds it, and --table "
+            f"{path.name} if it is a table with scores"
+        )
 
 
 def _is_store(folder: Path) -> bool:
@@ -201,7 +228,12 @@ def _reading(url: str) -> Iterator[Rows]:
                 options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
                 rows = rows.execution_options(**options)
             yield rows
-    except (ArgumentError, NoSuchModuleError, DatabaseError) as exc:
+    except NoSuchModuleError as exc:
+        scheme = url.partition(":")[0]
+        raise ImportFailed(
+            f"the source cannot be read: {scheme} is no database that is known here"
+        ) from exc
+    except (ArgumentError, DatabaseError) as exc:
         reason = str(getattr(exc, "orig", exc)).strip().splitlines()[0]
         raise ImportFailed(f"the source cannot be read: {without_secrets(reason)}") from exc
 

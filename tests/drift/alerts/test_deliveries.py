@@ -210,6 +210,7 @@ def test_kill_9_between_the_write_and_the_note_of_the_delivery_loses_no_message(
     assert monitor.undelivered() == []
 
 
+@pytest.mark.slow
 def test_a_command_that_does_not_end_is_killed_with_its_children(
     outbox_database: DatabaseURI, name: str, day: date, tmp_path: Path
 ) -> None:

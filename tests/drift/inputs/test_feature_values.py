@@ -209,6 +209,7 @@ def test_healthy_features_raise_no_alert(watched: Watched) -> None:
     assert last.value("psi_fixed_ratio") is None  # the fixed reference is the accepted one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "broken",
     [
@@ -228,6 +229,7 @@ def test_a_broken_feature_is_found_and_named(watched: Watched, broken: Any) -> N
     assert "momentum" not in found[0].note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "broken"),
     [
@@ -250,6 +252,7 @@ def test_a_broken_feed_is_found_on_its_first_session(
     assert "momentum" not in alert.note
 
 
+@pytest.mark.slow
 def test_a_feature_that_is_late_by_a_session_is_found_when_it_begins(watched: Watched) -> None:
     rsi = watched.values["rsi"].copy()
     rsi[80:] = rsi[79:-1]  # the first session after the accepted ones
@@ -264,6 +267,7 @@ def test_a_feature_that_never_changes_is_not_frozen(watched: Watched) -> None:
     assert [a.rule for a in watched.monitor.alerts() if a.rule == "feature frozen"] == []
 
 
+@pytest.mark.slow
 def test_one_daily_run_after_another_sees_what_a_backfill_does(watched: Watched) -> None:
     """Between them the values of the last session are known by their prints."""
     rsi = watched.values["rsi"].copy()
@@ -277,6 +281,7 @@ def test_one_daily_run_after_another_sees_what_a_backfill_does(watched: Watched)
     assert before[5] == 1.0
 
 
+@pytest.mark.slow
 def test_a_feature_nobody_writes_any_more_is_no_data(watched: Watched) -> None:
     watched.write()
     watched.monitor.run_daily(watched.strategy.days[-1])
@@ -291,6 +296,7 @@ def test_a_feature_nobody_writes_any_more_is_no_data(watched: Watched) -> None:
     assert "feature missing" in [alert.rule for alert in watched.monitor.alerts()]
 
 
+@pytest.mark.slow
 def test_the_fixed_reference_keeps_hearing_what_the_accepted_one_no_longer_does(
     watched: Watched,
 ) -> None:

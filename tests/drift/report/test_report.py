@@ -15,7 +15,7 @@ from drift.alerts.presets import default
 from drift.alerts.rules import Rule, evaluate
 from drift.metrics import cusum, psi, sharpe
 from drift.metrics.cusum import Baseline
-from drift.report import drawing
+from drift.report import axes, drawing
 from drift.report import page as report
 from drift.report.contents import _model_url
 from drift.report.page import Report, figures, render
@@ -134,7 +134,7 @@ def test_every_picture_is_a_png_with_something_on_it(tmp_path) -> None:
         path = tmp_path / f"{name}.png"
         path.write_bytes(data)
         pixels = imread(path)[..., :3]
-        assert pixels.shape[1] == drawing.WIDTH * drawing.DPI
+        assert pixels.shape[1] == axes.WIDTH * axes.DPI
         ink = (pixels.min(axis=2) < 0.9).mean()
         assert ink > 0.02, name
 
@@ -190,7 +190,7 @@ def test_pictures_draw_any_name_as_it_is(name: str) -> None:
         drawing.distributions([(name, reference, [10, 40, 0, 0])]),
         drawing.timeline(SESSIONS, evaluate([Rule(name, "ic", "<", 0.0)], {"ic": np.zeros(200)})),
     ):
-        drawing.png(figure)
+        axes.png(figure)
         texts = figure.findobj(Text)
         drawn = [text for text in texts if text.get_text() and text.get_text() in printable(name)]
         assert drawn

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from support.recorders import NAMES, SESSIONS, model
 
+from drift.retrospect.cells import Cells, Unusable
 from drift.retrospect.judging import Judged, Terms, judge
-from drift.retrospect.panels import Cells, Panel, Unusable, join
+from drift.retrospect.panels import Panel, join
 from drift.retrospect.tables import Names, cells_of, forward_returns, read_table
 from mlflow_timescale.common.frames import InvalidFrame
 
@@ -102,6 +103,40 @@ def test_missing_and_infinite_scores_are_noted_and_missing_labels_are_the_newest
     assert np.isnan(panel.labels[panel.rows(len(SESSIONS) - 1)]).all()
 
 
+def test_names_that_differ_in_case_only_are_the_same_with_a_note() -> None:
+    panel = panel_of(SCORES.rename(index=str.lower, level=1))
+    np.testing.assert_array_equal(panel.labels, EXPECTED.labels)
+    assert panel.notes == (
+        "40 names differ in case only, such as sh600000 of the scores and SH600000 of the labels: "
+        "they are taken as the same",
+    )
+    both = {"SH600001": "sh600000"}  # of the labels, beside SH600000
+    panel = panel_of(SCORES, LABELS.rename(index=lambda name: both.get(name, name), level=1))
+    assert panel.notes == ("1 of 40 names with scores have no label, such as SH600001",)
+
+
+def test_sessions_without_a_label_are_noted_unless_they_are_the_newest() -> None:
+    labels = LABELS.drop(SESSIONS[[7, 8]], level=0)
+    note = "2 of 300 sessions with scores have no label, such as 2023-01-11"
+    assert panel_of(SCORES, labels).notes == (note,)
+    assert panel_of(SCORES, labels.drop(SESSIONS[-1], level=0)).notes == (note,)
+
+
+def at_midnights_of_china(frame: pd.DataFrame) -> pd.DataFrame:
+    midnights = SESSIONS.tz_localize("Asia/Shanghai").tz_convert("UTC")
+    return frame.set_axis(frame.index.set_levels(midnights, level=0))
+
+
+def test_dates_of_another_zone_are_no_numbers_but_a_reason() -> None:
+    with pytest.raises(Unusable, match="of the scores are in UTC, times of the labels have no"):
+        panel_of(at_midnights_of_china(SCORES))
+    with pytest.raises(Unusable, match="a day earlier or later more of them would have"):
+        panel_of(SCORES, at_midnights_of_china(LABELS))
+    panel = panel_of(at_midnights_of_china(SCORES), at_midnights_of_china(LABELS))
+    np.testing.assert_array_equal(panel.labels, EXPECTED.labels)
+    assert "sessions are Sundays and no Fridays" in panel.notes[0]
+
+
 UNUSABLE: dict[str, tuple[Any, Any, str]] = {
     "all missing": (SCORES * np.nan, LABELS, "no name has both a score and a label"),
     "other names": (
@@ -174,6 +209,50 @@ def test_a_table_of_any_format_is_read(name: str, tmp_path: Any) -> None:
     assert join(scores, labels).sessions[0] == date(2023, 1, 2)
 
 
+def test_scores_are_never_their_own_labels() -> None:
+    frame = SCORES.reset_index()
+    for table in (frame, frame.assign(volume=1.0), frame.assign(close=LABELS["LABEL0"].to_numpy())):
+        columns = read_table(pickle.dumps(table), "t.pkl", Names())
+        with pytest.raises(Unusable, match=r"looks like the label; .* \(or give --prices\)"):
+            cells_of(columns, "label", Names(), "t.pkl", beside="score")
+    twice = Names(score="score", label="score")
+    with pytest.raises(Unusable, match="'score' of --label is taken for another role"):
+        cells_of(columns, "label", twice, "t.pkl", beside="score")
+
+
+def test_a_table_with_a_column_for_each_name_is_read_if_that_is_stated() -> None:
+    scores, labels = SCORES["score"].unstack(), LABELS["LABEL0"].unstack()
+    with pytest.raises(Unusable, match=r"and 21 more \(if it has a column for each name, give --w"):
+        cells(scores, "score")
+    wide = Names(wide=True)
+    panel = join(cells(scores, "score", wide), cells(labels, "label", wide))
+    np.testing.assert_array_equal(panel.scores, EXPECTED.scores)
+    np.testing.assert_array_equal(panel.labels, EXPECTED.labels)
+    np.testing.assert_array_equal(cells(LABELS, "label", wide).values, LABELS["LABEL0"])
+
+
+BAD_CSV = {
+    "": "the file is empty",
+    "date;ticker;score\n2024-01-02;A;0,5\n": "separated by ';'; write it with commas",
+    "date\tticker\n": "separated by '\\\\t'",
+}
+
+
+@pytest.mark.parametrize("text", BAD_CSV)
+def test_a_csv_file_of_another_form_is_a_reason(text: str) -> None:
+    with pytest.raises(InvalidFrame, match=BAD_CSV[text]):
+        read_table(text.encode(), "t.csv", Names())
+
+
+def test_a_table_without_rows_and_times_of_another_form_are_reasons() -> None:
+    header = read_table(b"date,ticker,score\n", "t.csv", Names())
+    with pytest.raises(Unusable, match=r"t\.csv has no rows"):
+        cells_of(header, "score", Names(), "t.csv")
+    american = read_table(b"date,ticker,score\n01/03/2022,A,1\n", "t.csv", Names())
+    with pytest.raises(Unusable, match="'01/03/2022'; write them as 2024-01-15"):
+        cells_of(american, "score", Names(), "t.csv")
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"columns": ["a"], "data": [[1, 2]]}'])
 def test_json_that_is_no_table_is_one_line(data: bytes) -> None:
     with pytest.raises(InvalidFrame, match=r"cannot read t\.json: it is no table"):
@@ -223,8 +302,15 @@ def test_a_fall_that_is_over_counts_only_if_it_was_certain() -> None:
 def test_one_session_and_too_few_names_are_reasons() -> None:
     with pytest.raises(Unusable, match="one session only, 2023-01-02"):
         judged(1, sessions=1)
-    with pytest.raises(Unusable, match=r"no session has an IC \(too_few; 50 names needed\)"):
+    with pytest.raises(Unusable, match="are 40, and 50 are needed; give --min-n 40"):
         judged(1, Terms(min_n=50))
+    with pytest.raises(Unusable, match="its scores, or its labels, are the same for all names"):
+        judge("gbm", panel_of(SCORES * 0), Terms())
+
+
+def test_a_few_returns_have_no_sharpe_ratio() -> None:
+    assert judged(1, sessions=19).sharpe is None
+    assert judged(1, sessions=20).sharpe is not None
 
 
 def test_labels_that_overlap_are_found_and_the_sharpe_ratio_does_not_count_them_twice() -> None:

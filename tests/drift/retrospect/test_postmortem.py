@@ -133,8 +133,40 @@ def test_a_source_that_is_not_there_is_one_line(source: str) -> None:
     assert "/nowhere/ml" in str(run("postmortem", source, code=1).exception)
 
 
-def test_a_folder_without_models_is_exit_code_3(tmp_path: Path) -> None:
-    assert "No model could be judged" in run("postmortem", str(tmp_path), code=3).stdout
+def test_a_folder_without_models_is_exit_code_3_and_states_what_to_do(tmp_path: Path) -> None:
+    empty = run("postmortem", str(tmp_path), code=3).stdout
+    assert "No model could be judged: no folder in" in empty
+    assert "or a folder with pred.pkl" in empty
+    write_files(tmp_path / "gbm", {"scores.csv": b"x", "readme.txt": b"x"})
+    tables = run("postmortem", str(tmp_path), code=3).stdout
+    assert "It has scores.csv: name one with --table." in tables
+
+
+def test_a_source_of_another_kind_is_named_with_what_to_give(tmp_path: Path) -> None:
+    write_files(tmp_path, {"pred.pkl": SCORES})
+    reasons = {
+        str(tmp_path / "pred.pkl"): "is no SQLite database: give the folder that holds it",
+        "http://127.0.0.1:9": "is a tracking server: give the URI of its database",
+        "s3://bucket/runs": "s3 is no database that is known here",
+        "": "'' is neither a database URI",
+    }
+    for source, reason in reasons.items():
+        assert reason in str(run("postmortem", source, code=1).exception)
+    chosen = run("postmortem", str(tmp_path), "--experiment", "a", code=1)
+    assert "has no experiments: leave out --experiment" in str(chosen.exception)
+    page = str(tmp_path / "nowhere" / "page.html")
+    assert "there is no folder" in str(run("postmortem", str(tmp_path), "-o", page).exception)
+
+
+def test_many_runs_that_are_left_out_for_one_reason_share_a_line(tmp_path: Path) -> None:
+    for number in range(6):
+        write_files(tmp_path / f"m{number}", {"pred.pkl": b""})
+    printed = run("postmortem", str(tmp_path), code=3).stderr
+    reason = "cannot read pred.pkl: the file is empty"
+    write_files(tmp_path / "m0", {"label.pkl": LABELS})
+    assert "6 runs left out: it has no label.pkl: m0, m1, m2 and 3 more" in printed
+    assert "m0 (" in (mixed := run("postmortem", str(tmp_path), code=3).stderr)
+    assert reason in mixed
 
 
 def table_files(folder: Path, frame: pd.DataFrame) -> None:

@@ -198,6 +198,7 @@ def write(folder: Path, data: bytes, file: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_file_that_decodes_to_too_much_is_refused(tmp_path: Path) -> None:
     data = bomb()
     write(tmp_path, data, described(data))

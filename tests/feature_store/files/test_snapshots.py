@@ -423,6 +423,7 @@ def test_a_dataset_feeds_an_evaluation(store, tmp_path):
     assert evaluation.features_data.columns.tolist() == FEATURES
 
 
+@pytest.mark.slow
 def test_importing_mlflow_does_not_load_the_feature_store():
     script = "import sys, mlflow; print([m for m in sys.modules if m.startswith('feature_store')])"
     done = subprocess.run(
