@@ -4,6 +4,18 @@
 -- Has the schema the tables of what was brought?
 SELECT to_regclass('mlops.brought_entities') IS NOT NULL;
 
+-- name: take_turn
+-- Is no other session bringing runs into this database? Then this transaction is.
+SELECT pg_try_advisory_xact_lock(hashtextextended('mlops bringing', 0));
+
+-- name: holder_of_turn
+-- Which session brings runs into this database at the moment?
+SELECT pid FROM pg_locks
+WHERE locktype = 'advisory'
+    AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32) | objid::bigint = hashtextextended('mlops bringing', 0);
+
 -- name: remembered
 -- What did the sources of these runs hold when they were last brought?
 SELECT run_uuid, mark FROM mlops.brought_runs;
