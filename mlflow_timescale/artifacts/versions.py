@@ -20,6 +20,7 @@ from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.hashing import FileDigest, Hasher
 from mlflow_timescale.artifacts.refusals import ArtifactMismatch
 from mlflow_timescale.common import attribution
+from mlflow_timescale.common.errors import InvalidName
 from mlflow_timescale.common.output_files import replacing
 from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import Connection, DatabaseURI, MigrationError, load
@@ -246,8 +247,16 @@ def kept(conn: Connection) -> list[tuple[str, datetime, datetime | None, str]]:
 
 
 def keep(conn: Connection, pattern: str, *, keeps: bool = True) -> bool:
-    """Start or stop keeping the former bytes of paths; False if nothing changed."""
+    """Start or stop keeping the former bytes of paths; False if nothing changed.
+
+    Raises InvalidName for a pattern that no path of an artifact can match.
+    """
     _require(conn)
+    if keeps and (not pattern.strip() or pattern.startswith("/") or ".." in pattern.split("/")):
+        raise InvalidName(
+            f"no artifact has the path {pattern!r}: give the whole path below a run's artifacts, "
+            "such as pred.pkl, or a pattern such as */pred.pkl"
+        )
     return bool(scalar(conn, _queries.keep_path, {"pattern": pattern, "kept": keeps}))
 
 

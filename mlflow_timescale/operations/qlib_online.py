@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -190,8 +190,14 @@ def qlib_online(
         recorders = tuple(
             _recorder(conn, state, names.get(state.run_id) or "", path, moment) for state in online
         )
-        unknown = tag_history.why_unknown(tag_history.kept(conn), TAG, moment)
+        unknown = _why_unknown(conn, moment)
     return OnlineAnswer(experiment, moment, recorders, unknown)
+
+
+def _why_unknown(conn: db.Connection, moment: datetime) -> str:
+    if moment > datetime.now(timezone.utc):
+        return "that time has not come; what follows is the state of now"
+    return tag_history.why_unknown(tag_history.kept(conn), TAG, moment)
 
 
 def _experiments(conn: db.Connection, name: str) -> list[int]:

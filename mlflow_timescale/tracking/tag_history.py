@@ -10,8 +10,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH
+
 from mlflow_timescale.common import attribution
-from mlflow_timescale.common.time import require_zone
+from mlflow_timescale.common.errors import InvalidName
+from mlflow_timescale.common.time import format_second, require_zone
 from mlflow_timescale.db import Connection, Database, DatabaseURI, MigrationError, load
 from mlflow_timescale.db.revisions import MIGRATE
 from mlflow_timescale.db.rows import scalar
@@ -145,9 +148,16 @@ def kept(conn: Connection) -> list[Kept]:
 def keep(conn: Connection, key: str, *, keeps: bool = True) -> bool:
     """Start or stop keeping the history of a tag; False if nothing changed.
 
-    Recorded states stay. Raises MigrationError as `states` does.
+    Recorded states stay. Raises MigrationError as `states` does, InvalidName for a key that no tag
+    can have.
     """
     _require(conn)
+    if keeps and not key.strip():
+        raise InvalidName(f"no tag has the key {key!r}: give a key such as online_status")
+    if keeps and len(key) > MAX_ENTITY_KEY_LENGTH:
+        raise InvalidName(
+            f"no tag has a key of {len(key):,} characters: MLflow takes {MAX_ENTITY_KEY_LENGTH}"
+        )
     return bool(scalar(conn, _queries.keep_tag, {"key": key, "kept": keeps}))
 
 
@@ -175,8 +185,11 @@ def why_unknown(periods: Iterable[Kept], name: str, moment: datetime) -> str:
         return f"no history of the tag {name} is kept"
     first = min(of_tag, key=lambda period: period.since)
     if moment < first.since:
-        return f"the history of the tag {name} begins on {first.since:%Y-%m-%d %H:%M:%S %Z}"
-    return f"no history of the tag {name} was kept then"
+        return f"the history of the tag {name} begins on {format_second(first.since)}"
+    ended = max(p.until for p in of_tag if p.until is not None and p.until <= moment)
+    later = min((p.since for p in of_tag if p.since > moment), default=None)
+    end = f" until {format_second(later)}" if later else " on"
+    return f"no history of the tag {name} was kept then, from {format_second(ended)}{end}"
 
 
 def _require(conn: Connection) -> None:
