@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import reduce
 from pathlib import Path
@@ -13,14 +12,15 @@ import click
 
 from mlflow_timescale.cli.kit import (
     Exit,
+    counted_progress,
     database_option,
     exit_with,
     json_option,
+    note_printer,
     output_option,
     print_json,
     print_message,
     print_table,
-    progress,
     require_server,
 )
 from mlflow_timescale.common.output_files import require_folder
@@ -48,7 +48,7 @@ _TERMS = (
         type=click.IntRange(20),
         default=120,
         show_default=True,
-        help="Sessions with an IC, the first ones, that are the reference.",
+        help="The first sessions with an IC are the reference: how many.",
     ),
     click.option(
         "--min-n",
@@ -70,7 +70,7 @@ _TERMS = (
 
 
 def _judging(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of both: by what models are judged, and where the page goes."""
+    """Add the options that both commands have: the settings of the judgement, and the output."""
     return reduce(lambda decorated, option: option(decorated), reversed(_TERMS), command)
 
 
@@ -91,8 +91,8 @@ def from_qlib(
     """Show which models of qlib decayed, and since when.
 
     EXPERIMENTS are names; all by default. Every recorder's pred.pkl and label.pkl give IC, PSI and
-    Sharpe ratio of each session, alerts, and the onset of a fall; the pickles are read without
-    running anything of them. Nothing is recorded. The file is a page (HTML). Exit code 4: a model
+    Sharpe ratio of each session, alerts, and the onset of a fall. Reading the pickles runs no code
+    in them. Nothing is recorded. The file is a page (HTML). Exit code 4: a model
     has decayed or has an open alert; 3: no model could be judged.
     """
     from ..retrospect.recorders import Request
@@ -108,7 +108,7 @@ def from_qlib(
 @click.option("--entity", metavar="COLUMN", help="Column with the names.")
 @click.option("--time", metavar="COLUMN", help="Column with the times.")
 @click.option("--score", metavar="COLUMN", help="Column with the scores.")
-@click.option("--label", metavar="COLUMN", help="Column with the returns that followed.")
+@click.option("--label", metavar="COLUMN", help="Column with the later returns.")
 @click.option("--price", metavar="COLUMN", help="Column of --prices with the prices.")
 @click.option(
     "--prices",
@@ -150,7 +150,7 @@ def postmortem(
     """Show which models in any MLflow decayed, and since when.
 
     SOURCE is a folder (./mlruns, or any with files), a SQLite file, or a database URI; it is only
-    read, and no database of ours is needed. A URI with a password belongs into
+    read, and no database of ours is needed. Put a URI with a password into
     MLFLOW_TIMESCALE_IMPORT_SOURCE. Runs have qlib's pred.pkl and label.pkl, or a table (Parquet,
     CSV, JSON of mlflow.log_table, a pickled frame) whose columns are named or guessed. With
     --prices labels are returns over --horizon sessions, 1 by default. The file is a page (HTML).
@@ -194,48 +194,34 @@ def _retrospect(
     from ..retrospect.answers import Retrospect
     from ..retrospect.recorders import FILES, judge_runs, why_none
 
-    def note(line: str) -> None:
-        if not as_json:
-            print_message(line, style="yellow", stderr=True)
-
     files = (*FILES[:1], *((request.table,) if request.table else ()))
-    runs = list_runs(source, note, experiments, files)
-    with _bar(as_json) as on_run:
+    runs = list_runs(source, note_printer(quiet=as_json), experiments, files)
+    with counted_progress("models", quiet=as_json) as on_run:
         outcomes = judge_runs(runs, request, tracking_uri=tracking_uri, on_run=on_run)
     shown = without_secrets(source)
     why = "" if outcomes else why_none(shown, request)
     return Retrospect(shown, tuple(outcomes), request.terms, why)
 
 
-@contextmanager
-def _bar(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("models"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with progress(*columns, quiet=quiet) as bar:
-        task = bar.add_task("models", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _show(found: Retrospect, output: Path | None, as_json: bool) -> None:
+def _show(retrospect: Retrospect, output: Path | None, as_json: bool) -> None:
     from ..retrospect.answers import HEADER
 
-    write(output, lambda: _page(found))
+    write(output, lambda: _page(retrospect))
     if as_json:
-        print_json(found.to_dict())
+        print_json(retrospect.to_dict())
     else:
-        if found.judged:
-            print_table(HEADER, list(found.rows()))
-        print_message(found.headline)
-        for note in found.notes():
+        if retrospect.judged:
+            print_table(HEADER, list(retrospect.rows()))
+        print_message(retrospect.headline)
+        for note in retrospect.notes():
             print_message(note, style="yellow", stderr=True)
         print_written(output)
-    if not found.judged:
+    if not retrospect.judged:
         exit_with(Exit.NO)
-    exit_with(Exit.ALERT if found.is_alarming else Exit.OK)
+    exit_with(Exit.ALERT if retrospect.is_alarming else Exit.OK)
 
 
-def _page(found: Retrospect) -> bytes:
+def _page(retrospect: Retrospect) -> bytes:
     from ..retrospect.page import render
 
-    return render(found, datetime.now(timezone.utc)).encode("utf-8")
+    return render(retrospect, datetime.now(timezone.utc)).encode("utf-8")

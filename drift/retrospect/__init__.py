@@ -1,7 +1,7 @@
-"""Models of the past: what their recorders and tables hold, judged as the monitor judges.
+"""Models of the past, judged from their recorders and tables as the monitor judges.
 
-`recorders` finds and reads them, `panels` brings scores and labels together, `judging` computes,
-`answers` and `page` show. Nothing is recorded, and no database of ours is needed.
+`recorders` finds and reads the files, `panels` joins scores and labels, `judging` computes,
+`answers` and `page` format the results. Nothing is recorded, and no database of ours is needed.
 """
 
 # The modules that other rooms may import.

@@ -1,4 +1,4 @@
-"""What became of all models: as rows, as lines, and as JSON; the worst first."""
+"""The results of all models as table rows, lines of text and JSON; the worst model first."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mlflow_timescale.common.errors import first_of
 from mlflow_timescale.operations.bringing.run_list import ListedRun
 
 from ..alerts.lifecycle import Episode
+from ..incidents.onset import Decay
 from ..metrics.arrays import Floats
 from ..skew.sentences import counted
 from .judging import NEWEST, STATES, Judged, Terms
@@ -50,13 +51,13 @@ class Retrospect:
     Attributes
     ----------
     source
-        What was read, without secrets.
+        The URI or folder that was read, without secrets.
     outcomes
-        Of every run.
+        One for each run.
     terms
-        By what they were judged.
+        The settings of the judgement.
     why_none
-        Why there is no run, and what to do; empty where there are runs.
+        The reason why there is no run, and what to do; "" if there are runs.
     """
 
     source: str
@@ -66,20 +67,20 @@ class Retrospect:
 
     @cached_property
     def judged(self) -> list[tuple[Outcome, Judged]]:
-        """The models that were judged: by state, and what lost most IC first."""
-        found = [(o, o.judged) for o in self.outcomes if o.judged is not None]
-        return sorted(found, key=lambda p: (STATES.index(p[1].state), -p[1].lost, p[1].name))
+        """The models that were judged, sorted by state; the largest loss of IC comes first."""
+        pairs = [(o, o.judged) for o in self.outcomes if o.judged is not None]
+        return sorted(pairs, key=lambda p: (STATES.index(p[1].state), -p[1].lost, p[1].name))
 
     @cached_property
     def left_out(self) -> list[Outcome]:
-        """The runs that were not."""
+        """The runs that could not be judged."""
         return [outcome for outcome in self.outcomes if outcome.judged is None]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Models by state, without empty ones."""
-        found = Counter(judged.state for _, judged in self.judged)
-        return {state: found[state] for state in STATES if found[state]}
+        """The number of models in each state, without states that have none."""
+        counts = Counter(judged.state for _, judged in self.judged)
+        return {state: counts[state] for state in STATES if counts[state]}
 
     @property
     def is_alarming(self) -> bool:
@@ -144,7 +145,7 @@ class Retrospect:
         return {name for name, number in names.items() if number > 1}
 
     def label(self, outcome: Outcome, judged: Judged) -> str:
-        """The name of a model, with its experiment or run where another one has the name."""
+        """The name of a model, with its experiment or run id where the name is not unique."""
         text = judged.name
         if len({o.run.experiment for o in self.outcomes}) > 1:
             text = f"{outcome.run.experiment}/{text}"
@@ -153,7 +154,7 @@ class Retrospect:
         return text
 
     def notes(self) -> Iterator[str]:
-        """What was done to the data of each model, and what was left out, a line each."""
+        """One line for each change to the data of a model, and for each run that is left out."""
         for outcome, judged in self.judged:
             for note in judged.notes:
                 yield f"{self.label(outcome, judged)}: {note}"
@@ -172,7 +173,7 @@ class Retrospect:
         return runs
 
     def conditions(self) -> str:
-        """By what the models were judged, in words."""
+        """The settings of the judgement, in words."""
         return (
             f"Judged by the rules {self.terms.rules} against the first {self.terms.reference} "
             f"sessions with an IC (rank IC, {self.terms.min_n} names at least); newest: the last "
@@ -182,7 +183,7 @@ class Retrospect:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, for JSON, with the values of each session."""
+        """All results for JSON, with the values of each session."""
         return {
             "source": self.source,
             "headline": self.headline,
@@ -205,12 +206,12 @@ def since(judged: Judged) -> str:
 
 
 def alerts_text(alerts: Sequence[Episode]) -> str:
-    """Open alerts with their sessions, the worst first."""
+    """Open alerts with their sessions, the most severe first."""
     return ", ".join(f"{alert.rule.name} {alert.opened}" for alert in alerts)
 
 
 def rounded(value: float | None, digits: int = 4) -> float | None:
-    """A number for a table; None where there is none."""
+    """A rounded number for a table; None for a missing one."""
     return None if value is None or not np.isfinite(value) else round(value, digits)
 
 
@@ -226,7 +227,7 @@ def _identity(outcome: Outcome) -> dict[str, Any]:
 
 
 def _model(outcome: Outcome, judged: Judged) -> dict[str, Any]:
-    decay, level = judged.fall, judged.level
+    level = judged.level
     return {
         **_identity(outcome),
         "state": judged.state,
@@ -243,33 +244,36 @@ def _model(outcome: Outcome, judged: Judged) -> dict[str, Any]:
         "sharpe": judged.sharpe,
         "psi": judged.last("psi"),
         "psi_ratio": judged.last("psi_ratio"),
-        "decay": decay
-        and {
-            "onset": decay.first,
-            "low": decay.interval[0],
-            "high": decay.interval[1],
-            "alarm": decay.seen,
-            "recovered": decay.recovered,
-            "before": decay.onset.before,
-            "after": decay.onset.after,
-        },
-        "alerts": [
-            {
-                "rule": alert.rule.name,
-                "severity": alert.rule.severity,
-                "opened": alert.opened,
-                "resolved": alert.resolved,
-                "value": alert.value,
-                "action": alert.rule.action,
-            }
-            for alert in judged.alerts
-            if not alert.inhibited
-        ],
+        "decay": judged.fall and _decay(judged.fall),
+        "alerts": [_alert(alert) for alert in judged.alerts if not alert.inhibited],
         "notes": list(judged.notes),
         "series": {
             "session": list(judged.sessions),
             **{name: _nullable(judged.values[name]) for name in SERIES},
         },
+    }
+
+
+def _decay(decay: Decay) -> dict[str, Any]:
+    return {
+        "onset": decay.first,
+        "low": decay.interval[0],
+        "high": decay.interval[1],
+        "alarm": decay.seen,
+        "recovered": decay.recovered,
+        "before": decay.onset.before,
+        "after": decay.onset.after,
+    }
+
+
+def _alert(alert: Episode) -> dict[str, Any]:
+    return {
+        "rule": alert.rule.name,
+        "severity": alert.rule.severity,
+        "opened": alert.opened,
+        "resolved": alert.resolved,
+        "value": alert.value,
+        "action": alert.rule.action,
     }
 
 

@@ -1,4 +1,4 @@
-"""A column of a file as cells: a number for a session and a name."""
+"""A column of numbers, each with a session and a name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Codes = NDArray[np.int64]
 
 
 class Unusable(Error, ValueError):
-    """What a recorder holds cannot be judged; the message is the reason."""
+    """The contents of a recorder cannot be judged; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Cells:
     labels
         The distinct names, sorted.
     values
-        Shape (rows,), NaN where there is none.
+        Shape (rows,), NaN for a missing value.
     notes
-        What was done to read it.
+        Changes to the data.
     zone
         The time zone of the times; None for times without one.
     """

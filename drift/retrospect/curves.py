@@ -1,7 +1,7 @@
-"""Curves and strips as the numbers of SVG paths, in units of a box of 1000 by 100.
+"""Curves and strips as numbers of SVG paths, in a box of 1000 by 100 units.
 
-A page with two hundred models has two hundred pictures: as paths they are small, sharp at every
-width, and made in milliseconds.
+A page of two hundred models has two hundred pictures: SVG paths are small, sharp at every width,
+and take milliseconds to make.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .judging import Judged
 __all__ = ["Axis", "Curve", "Strip", "curve", "strip"]
 
 WIDTH, HEIGHT = 1000, 100
-MEAN = 20  # sessions of the drawn mean
-BUCKETS = 60  # cells of a strip at most
+MEAN = 20  # sessions of the moving average that is drawn
+BUCKETS = 60  # most cells of a strip
 _MONTH = 30.4  # days
 _GOOD, _BAD, _BLANK = (43, 108, 176), (197, 48, 48), (255, 255, 255)
 
@@ -36,7 +36,7 @@ class Axis:
 
     @classmethod
     def of(cls, models: Sequence[Judged]) -> Axis:
-        """An axis on which all models have room."""
+        """An axis that covers all models."""
         means = [np.abs(_mean(judged)) for judged in models]
         known = np.concatenate([values[np.isfinite(values)] for values in means] or [np.empty(0)])
         top = float(np.quantile(known, 0.995)) if len(known) else 0.1
@@ -44,12 +44,12 @@ class Axis:
         return cls(first, max(judged.sessions[-1] for judged in models), max(top, 0.01) * 1.15)
 
     def x(self, day: date) -> float:
-        """The place of a session, from 0 to `WIDTH`."""
+        """The horizontal position of a session, from 0 to `WIDTH`."""
         days = max((self.last - self.first).days, 1)
         return round((day - self.first).days / days * WIDTH, 1)
 
     def y(self, value: float) -> float:
-        """The place of an IC, from 0 (the top) to `HEIGHT`."""
+        """The vertical position of an IC, from 0 (the top) to `HEIGHT`."""
         return round((1 - float(np.clip(value / self.top, -1, 1))) / 2 * HEIGHT, 1)
 
 
@@ -60,13 +60,13 @@ class Curve:
     Attributes
     ----------
     daily, mean, fallen
-        The IC of each session, its mean of 20, and the part of that since the onset.
+        The IC of each session, its moving average up to the onset, and from the onset on.
     level, zero
-        Heights of the reference's mean and of zero; None without a reference.
+        Vertical positions of the reference's mean IC (None without a reference) and of zero.
     reference, interval
-        Ends of the reference and of the onset's interval; None without one.
+        Horizontal ends of the reference and of the onset's interval; None without one.
     onset
-        The place of the onset; None without one.
+        Horizontal position of the onset; None without one.
     """
 
     daily: str
@@ -81,7 +81,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Strip:
-    """Mean ICs of one model by calendar time: places, widths and colours, and the onset."""
+    """Mean ICs of one model by calendar time: positions, widths and colours of cells; the onset."""
 
     cells: tuple[tuple[float, float, str], ...]
     onset: float | None

@@ -1,8 +1,9 @@
-"""From a panel to what the monitor would have found: a pure chain, by its own functions.
+"""One model judged from its panel: pure functions that apply the monitor's own computations.
 
-The reference is what the monitor takes until a person accepts one: the first sessions with an IC.
-Later sessions are judged against it. Labels are the returns that followed; the Sharpe ratio is that
-of a long-short book that is linear in the ranks of the scores (`drift.metrics.turnover`).
+The reference is the one that the monitor takes until a person accepts another: the first sessions
+with an IC. Later sessions are judged against it. Labels are the returns that followed; the Sharpe
+ratio is that of a long-short book that is linear in the ranks of the scores
+(`drift.metrics.turnover`).
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ __all__ = ["STATES", "Judged", "Terms", "judge"]
 NEWEST = 60  # sessions of the newest window
 BOOK = 20  # returns from which there is a Sharpe ratio, as for the monitor's shortest one
 LEAST = 2  # sessions that make a series
-SKILLED = 2.0  # t of the reference's mean IC, from which it is no accident
-OVERLAP = 0.3  # correlation of a name's label with its next one, from which labels overlap
+SKILLED = 2.0  # t of the reference's mean IC from which it counts as skill
+OVERLAP = 0.3  # correlation of neighbouring sessions' labels from which they overlap
 LONGEST_HORIZON = 60
-PAIRS = 60  # of neighbouring sessions, from which an overlap is estimated
+PAIRS = 60  # pairs of neighbouring sessions from which an overlap is estimated
 # From the worst to the best; those that cannot be judged come last.
 STATES = ("decayed", "suspected", "alert", "recovered", "no skill", "healthy", "too short")
 # The CUSUM of the IC beyond which a fall is taken as certain: 4% of healthy models pass it in a
@@ -52,7 +53,7 @@ _OF_FEATURES = ("psi_max", "psi_ratio", "psi_shared_ratio", "psi_5d_ratio")
 
 @dataclass(frozen=True)
 class Terms:
-    """By what models are judged; the defaults are those of the monitor.
+    """Settings of the judgement; the defaults are those of the monitor.
 
     Attributes
     ----------
@@ -77,12 +78,12 @@ class Terms:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a model's past looks like.
+    """The values, alerts and fall of one model.
 
     Attributes
     ----------
     name
-        Of the model.
+        The model.
     sessions
         In order.
     values
@@ -96,11 +97,11 @@ class Judged:
     alerts
         Episodes of the rules after the reference, in order.
     horizon, horizon_from
-        Sessions that a label covers, and how that is known.
+        Sessions that a label covers, and the origin of that number.
     notes
-        What was done to the data, and what limits the answer.
+        Changes to the data, and limits of the results.
     summary
-        Of the IC of all sessions, with Newey-West errors for the horizon.
+        Statistics of the IC of all sessions, with Newey-West errors for the horizon.
     sharpe
         Annualised, of all sessions whose labels do not overlap; None where there is none.
     """
@@ -120,7 +121,7 @@ class Judged:
 
     @property
     def open_alerts(self) -> list[Episode]:
-        """Alerts that are open at the last session, without inhibited ones, the worst first."""
+        """Alerts that are open at the last session, not inhibited; the most severe first."""
         still_open = [a for a in self.alerts if a.resolved is None and not a.inhibited]
         return sorted(still_open, key=lambda a: -SEVERITIES.index(a.rule.severity))
 
@@ -140,7 +141,7 @@ class Judged:
 
     @property
     def fall(self) -> Decay | None:
-        """The fall, if it lasts or was certain: many a healthy model has a small one behind it."""
+        """The fall, if it lasts or was certain: many healthy models had a small fall."""
         lasts = self.decay is not None and self.decay.recovered is None
         return self.decay if lasts or self._is_certain else None
 
@@ -172,14 +173,14 @@ class Judged:
 
     @property
     def lost(self) -> float:
-        """By how much the newest IC is below that of the reference: what the worst is worst by."""
+        """The loss of IC, newest against reference, by which models are sorted."""
         if self.level is None or self.newest_ic is None:
             return -np.inf
         return self.level.mean - self.newest_ic
 
 
 def judge(name: str, panel: Panel, terms: Terms, horizon: tuple[int, str] | None = None) -> Judged:
-    """What the monitor would have found of a model.
+    """The values, alerts and fall that the monitor would have computed for a model.
 
     Parameters
     ----------
@@ -188,9 +189,9 @@ def judge(name: str, panel: Panel, terms: Terms, horizon: tuple[int, str] | None
     panel
         Its scores and labels.
     terms
-        By what it is judged.
+        The settings.
     horizon
-        The sessions that a label covers, and how that is known; None to estimate it.
+        The sessions that a label covers, and the origin of that number; None to estimate it.
 
     Raises
     ------
@@ -238,16 +239,16 @@ def judge(name: str, panel: Panel, terms: Terms, horizon: tuple[int, str] | None
 
 
 def _ics(panel: Panel, min_n: int) -> ic.ICMatrix:
-    """The IC of every session; sessions of one number of names are computed together."""
+    """The IC of every session; sessions with equally many names are computed together."""
     sizes = np.diff(panel.starts)
     value, n = np.full(len(sizes), np.nan), np.zeros(len(sizes), dtype=np.int64)
     status = [""] * len(sizes)
     for size in np.unique(sizes):
         chosen = np.flatnonzero(sizes == size)
         rows = panel.starts[chosen][:, None] + np.arange(size)
-        found = ic.rank_ic_matrix(panel.scores[rows], panel.labels[rows], min_n)
-        value[chosen], n[chosen] = found.value, found.n
-        for position, reason in zip(chosen.tolist(), found.status, strict=True):
+        ics = ic.rank_ic_matrix(panel.scores[rows], panel.labels[rows], min_n)
+        value[chosen], n[chosen] = ics.value, ics.n
+        for position, reason in zip(chosen.tolist(), ics.status, strict=True):
             status[position] = reason
     return ic.ICMatrix(value, n, tuple(status))
 
@@ -315,9 +316,9 @@ def _of_scores(panel: Panel, window: slice | None) -> dict[str, Floats]:
         recent = results[max(number + 1 - psi.POOLED_SESSIONS, 0) : number]
         before = next((r for r in reversed(recent) if r.n_present), None)
         known = {} if before is None else {PREDICTIONS: before}
-        own = psi.session_psi({PREDICTIONS: result}, before=known)
-        found = (result.value, own.value, own.ratio, own.shared)
-        for name, value in zip(names, (*found, pooled.get(number)), strict=True):
+        session = psi.session_psi({PREDICTIONS: result}, before=known)
+        row = (result.value, session.value, session.ratio, session.shared, pooled.get(number))
+        for name, value in zip(names, row, strict=True):
             values[name][index] = np.nan if value is None else value
     return values
 
@@ -334,7 +335,7 @@ def _pooled(reference: psi.Reference, counts: NDArray[np.int64]) -> dict[int, fl
 
 
 def _of_names(panel: Panel, series: SessionSeries, min_n: int) -> dict[str, Floats]:
-    """How many names have a score: too few, fewer than usual, or scores that are all alike."""
+    """Flags for too few names and for scores that are all equal; the share of missing names."""
     counts, sessions = series.n_signals, len(panel.sessions)
     alike, missing = np.zeros(sessions), np.full(sessions, np.nan)
     for index in range(sessions):
@@ -357,8 +358,8 @@ def _alerts(
 ) -> tuple[Episode, ...]:
     if window is None:
         return ()
-    found = evaluate(preset(terms.rules), values, {"ic": levels})
-    return tuple(episodes(found, panel.sessions, panel.sessions[window.stop - 1]))
+    evaluation = evaluate(preset(terms.rules), values, {"ic": levels})
+    return tuple(episodes(evaluation, panel.sessions, panel.sessions[window.stop - 1]))
 
 
 def _horizon(panel: Panel, terms: Terms, known: tuple[int, str] | None) -> tuple[int, str]:
@@ -368,26 +369,26 @@ def _horizon(panel: Panel, terms: Terms, known: tuple[int, str] | None) -> tuple
 
 
 def _overlap(panel: Panel) -> tuple[int, str]:
-    """The sessions that labels cover, from how alike neighbouring ones are.
+    """The sessions that a label covers, estimated from the correlation of neighbouring labels.
 
-    Returns over h sessions share h - 1 of them with the next one, so that they correlate by
+    Returns over h sessions share h - 1 sessions with the next return, so that they correlate by
     1 - 1/h across the names of a session.
     """
     at = np.linspace(0, len(panel.sessions) - 2, PAIRS).astype(int)
-    pairs = [_alike(panel, session) for session in np.unique(at).tolist()]
+    pairs = [_correlation(panel, session) for session in np.unique(at).tolist()]
     correlations = [value for value in pairs if value is not None]
-    alike = float(np.median(correlations)) if correlations else 0.0
-    if alike < OVERLAP:
+    median = float(np.median(correlations)) if correlations else 0.0
+    if median < OVERLAP:
         return 1, "labels of neighbouring sessions do not overlap"
-    span = min(round(1 / max(1 - alike, 1 / LONGEST_HORIZON)), LONGEST_HORIZON)
-    return span, f"estimated: labels of neighbouring sessions correlate by {alike:.2f}"
+    span = min(round(1 / max(1 - median, 1 / LONGEST_HORIZON)), LONGEST_HORIZON)
+    return span, f"estimated: labels of neighbouring sessions correlate by {median:.2f}"
 
 
-def _alike(panel: Panel, session: int) -> float | None:
+def _correlation(panel: Panel, session: int) -> float | None:
     """The correlation of a session's labels with the next one's; None for too few names."""
     first, second = panel.rows(session), panel.rows(session + 1)
-    _, here, there = np.intersect1d(panel.names[first], panel.names[second], return_indices=True)
-    a, b = panel.labels[first][here], panel.labels[second][there]
+    _, *rows = np.intersect1d(panel.names[first], panel.names[second], return_indices=True)
+    a, b = panel.labels[first][rows[0]], panel.labels[second][rows[1]]
     both = np.isfinite(a) & np.isfinite(b)
     if both.sum() < ic.MIN_GROUP_N or is_constant(a[both]) or is_constant(b[both]):
         return None

@@ -18,7 +18,7 @@ _FRIDAY, _SUNDAY = 4, 6  # as `date.weekday` counts
 
 
 def same_spelling(scores: Cells, labels: Cells) -> tuple[Cells, list[str]]:
-    """The labels under the names of the scores, where these differ in case only; and a note.
+    """The labels with the names of the scores where the two differ in case only; and a note.
 
     Examples
     --------
@@ -59,9 +59,9 @@ def unlabelled(scores: Cells, labels: Cells, has_label: NDArray[np.bool_]) -> li
     Parameters
     ----------
     scores, labels
-        With equal spelling.
+        Cells whose names are spelled alike.
     has_label
-        Of each row of the scores.
+        Shape (rows,): whether a row of the scores has a label.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def unlabelled(scores: Cells, labels: Cells, has_label: NDArray[np.bool_]) -> li
 
 
 def _fit_better(days: Days, others: Days, blank: int) -> bool:
-    """Whether days that are moved by one lack fewer of the others: midnights of another zone."""
+    """Whether a shift by a day matches more days, as it does for midnights of another zone."""
     return any(len(np.setdiff1d(days + step, others)) < blank for step in (-1, 1))
 
 
@@ -107,7 +107,7 @@ def sundays(scores: Cells) -> list[str]:
 
 
 def _by_folded(names: Sequence[str]) -> dict[str, str]:
-    """Names by what they are without case, if only one of them is."""
+    """Names by their case-folded form, if no two names share it."""
     counts = Counter(name.casefold() for name in names)
     return {name.casefold(): name for name in names if counts[name.casefold()] == 1}
 

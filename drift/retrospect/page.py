@@ -17,7 +17,7 @@ from .recorders import Outcome, title
 
 __all__ = ["render"]
 
-SHOWN = 60  # curves that are open; the others unfold
+SHOWN = 60  # curves that are visible; the others unfold
 CLASSES = {
     "decayed": "emergency",
     "suspected": "critical",
@@ -43,25 +43,25 @@ class Card:
 
     @property
     def style(self) -> str:
-        """The class of its state."""
+        """The CSS class of the state."""
         return CLASSES[self.judged.state]
 
 
-def render(found: Retrospect, made: datetime) -> str:
+def render(retrospect: Retrospect, made: datetime) -> str:
     """The page.
 
     Parameters
     ----------
-    found
+    retrospect
         The models.
     made
-        When it was made; aware.
+        When the page was made; aware.
     """
-    models = [judged for _, judged in found.judged]
+    models = [judged for _, judged in retrospect.judged]
     axis = Axis.of(models) if models else None
-    cards = [_card(found, outcome, judged, axis) for outcome, judged in found.judged if axis]
+    cards = [_card(retrospect, *pair, axis) for pair in retrospect.judged if axis]
     return templates.template("retrospect.html").render(
-        found=found,
+        retrospect=retrospect,
         axis=axis,
         cards=cards,
         shown=SHOWN,
@@ -75,7 +75,7 @@ def render(found: Retrospect, made: datetime) -> str:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A number with some digits behind the point; a dash where there is none.
+    """A number with a fixed count of decimals; a dash for a missing one.
 
     >>> figure(0.03456), figure(-0.0001), figure(None)
     ('0.035', '0.000', '–')
@@ -86,9 +86,9 @@ def figure(value: float | None, digits: int = 3) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def _card(found: Retrospect, outcome: Outcome, judged: Judged, axis: Axis) -> Card:
+def _card(retrospect: Retrospect, outcome: Outcome, judged: Judged, axis: Axis) -> Card:
     return Card(
-        name=found.label(outcome, judged),
+        name=retrospect.label(outcome, judged),
         outcome=outcome,
         judged=judged,
         curve=curve(judged, axis),

@@ -1,7 +1,7 @@
-"""Scores and labels of one model, side by side: rows by session, of sessions in order.
+"""Scores and labels of one model, joined by session and name; sessions are in order.
 
-A panel is made of two columns of cells, each with a time and a name. What cannot be used raises
-Unusable with the reason; what was done to use it is a note.
+A panel is made of two columns of cells, each with a time and a name. Data that cannot be used
+raises Unusable with the reason; each change that makes data usable is a note.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Panel:
     names
         Shape (rows,), a number for each name.
     scores, labels
-        Shape (rows,), NaN where there is none.
+        Shape (rows,), NaN for a missing value.
     notes
-        What was done to bring them together.
+        Changes to the data.
     """
 
     sessions: tuple[date, ...]
@@ -62,24 +62,24 @@ def make_cells(times: Labels, names: Labels, values: Labels, what: str) -> Cells
     Parameters
     ----------
     times, names, values
-        Of the same rows. A time counts by its date, in its own zone.
+        Columns of the same rows. A time counts by its date, in its own zone.
     what
         Name of the column, for notes and errors.
 
     Raises
     ------
     Unusable
-        The times are none, the values are no numbers, or a name and session has two values.
+        The times or values have another type, or a name has two values in one session.
     """
     notes: list[str] = []
     moments, codes = _moments(times)
     labels, name_codes = _texts(names)
     numbers = _numbers(values, what)
-    known = (codes >= 0) & (name_codes >= 0)
-    if not known.all():
-        notes.append(f"{what}: {int((~known).sum()):,} rows without a time or a name are left out")
-    moment = np.where(known, moments[codes], np.datetime64("NaT")) if len(moments) else moments
-    moment, name_codes, numbers = moment[known], name_codes[known], numbers[known]
+    usable = (codes >= 0) & (name_codes >= 0)
+    if not usable.all():
+        notes.append(f"{what}: {int((~usable).sum()):,} rows without a time or a name are left out")
+    moment = np.where(usable, moments[codes], np.datetime64("NaT")) if len(moments) else moments
+    moment, name_codes, numbers = moment[usable], name_codes[usable], numbers[usable]
     if not len(moment):
         raise Unusable(f"{what} has no rows")
     days = moment.astype("M8[D]")
@@ -92,7 +92,7 @@ def make_cells(times: Labels, names: Labels, values: Labels, what: str) -> Cells
 def join(scores: Cells, labels: Cells) -> Panel:
     """Scores and labels by session and name; scores without a label keep NaN.
 
-    Raises Unusable if they have no session and name in common, or there is nothing to judge.
+    Raises Unusable if they have no session and name in common, or no row has both values.
     """
     labels, spelling = same_spelling(scores, labels)
     names = tuple(sorted({*scores.labels, *labels.labels}))
@@ -142,7 +142,7 @@ def _plausibility(scores: Floats, labels: Floats) -> list[str]:
 
 
 def _keys(cells: Cells, days: NDArray[np.datetime64], position: dict[str, int]) -> Codes:
-    """A number for each row: session, then name; -1 for a session that the scores lack."""
+    """A number for each row, ordered by session and name; -1 for a session without scores."""
     codes = np.array([position[label] for label in cells.labels], dtype=np.int64)
     day = np.minimum(np.searchsorted(days, cells.sessions), len(days) - 1)
     key = day * len(position) + codes[cells.names]
@@ -156,7 +156,7 @@ def _last_of_day(
     notes: list[str],
     what: str,
 ) -> Codes:
-    """The rows of the last time of each day and name, where days have several times."""
+    """The rows of the last time of each day and name, if a day has several times."""
     times, sessions = np.unique(moments), np.unique(days)
     if len(times) == len(sessions):
         return np.arange(len(days))
@@ -212,7 +212,7 @@ def _moments(times: Labels) -> tuple[NDArray[np.datetime64], Codes]:
 
 
 def _parsed(values: NDArray[np.generic], name: str) -> NDArray[np.datetime64]:
-    """Times of dates and of texts in ISO 8601, such as 2020-01-02 or 20200102."""
+    """Dates, and texts in ISO 8601 such as 2020-01-02 or 20200102, as times."""
     try:
         return np.array([_moment(value) for value in values.tolist()], dtype="M8[us]")
     except (ValueError, TypeError) as exc:
@@ -235,7 +235,7 @@ def _moment(value: object) -> np.datetime64:
 
 
 def _local(values: NDArray[np.datetime64], zone: str | None) -> NDArray[np.datetime64]:
-    """UTC as the time that clocks of a zone show."""
+    """Times in UTC as local times of a zone."""
     if zone is None or zone == "UTC" or not len(values):
         return values
     if zone[:1] in "+-" and len(zone) == _HOUR_OFFSET:
@@ -275,7 +275,7 @@ def _texts(names: Labels) -> tuple[tuple[str, ...], Codes]:
 
 
 def _text(value: object) -> str:
-    """A name; a number without a fraction as it is written in a list of instruments."""
+    """A name; a number without a fraction is written without a decimal point."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Where the artifacts of a run are: a folder, or a repository of MLflow's. Files are only read."""
+"""The artifacts of a run, in a folder or a repository of MLflow. Files are only read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .cells import Unusable
 
 __all__ = ["Place", "files_below"]
 
-_DEEPEST = 2  # levels of folders in which tables are looked for
+_DEEPEST = 2  # levels of folders that are searched for tables
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Place:
     tracking_uri: str | None = None
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; None if there is none of that name.
+        """The content of a file; None if it does not exist.
 
-        Raises Unusable where it cannot be read, DecodesToTooMuch where it is too large.
+        Raises Unusable if it cannot be read, DecodesToTooMuch if it is too large.
         """
         if isinstance(self.location, Path):
             return _content(self.location / name)
@@ -51,7 +51,7 @@ class Place:
             raise Unusable(f"{name} cannot be read: {exc}") from exc
 
     def names(self) -> list[str]:
-        """The files, by their paths, in the upper folders."""
+        """The paths of the files in the upper levels of folders."""
         if isinstance(self.location, Path):
             return sorted(files_below(self.location))
         return sorted(self._walked("", _DEEPEST))
@@ -64,10 +64,10 @@ class Place:
                 yield from self._walked(file.path, levels - 1)
 
     def _listed(self, folder: str) -> list[Any]:
-        """The entries of a folder; raises Unusable where the repository cannot be reached."""
+        """The entries of a folder. Raises Unusable if the repository cannot be reached."""
         try:
             return list(self._repository().list_artifacts(folder or None))
-        except Exception as exc:  # of any library behind a repository
+        except Exception as exc:  # each repository has a library with errors of its own
             reason = " ".join(str(exc).split())[:200]
             raise Unusable(f"its artifacts at {self.location} cannot be listed: {reason}") from exc
 
@@ -76,7 +76,7 @@ class Place:
 
         try:
             return get_artifact_repository(str(self.location), tracking_uri=self.tracking_uri)
-        except Exception as exc:  # a scheme without its library, a server that is not there
+        except Exception as exc:  # a scheme without its library, a server that does not exist
             reason = " ".join(str(exc).split())[:200]
             raise Unusable(f"its artifacts at {self.location} cannot be opened: {reason}") from exc
 
@@ -86,7 +86,7 @@ def _parent(name: str) -> str:
 
 
 def _content(path: Path) -> bytes | None:
-    """The bytes of a regular file: a pipe would never end."""
+    """The bytes of a regular file; None for others: reading a pipe would never end."""
     if not path.is_file():
         return None
     size = path.stat().st_size

@@ -1,6 +1,6 @@
-"""Every run of a source that has scores and labels, judged: in parallel, each by itself.
+"""Judging every run of a source that has scores and labels, in parallel.
 
-A run that cannot be judged is an outcome with a reason, and stops no other one.
+A run that cannot be judged is an outcome with a reason; the other runs are judged nevertheless.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .work import FILES, LABELS, SCORES, Request, Task, judge_task, line_of
 
 __all__ = ["FILES", "Outcome", "Request", "judge_runs", "title", "why_none"]
 
-ALONE = 16  # runs up to which one process is quicker than the start of others
-WAITING = 4  # runs for each process whose files are read ahead
+ALONE = 16  # runs up to which one process is faster than starting several
+WAITING = 4  # runs for each process whose files are read in advance
 # qlib's expression of a return over several sessions, such as Ref($close, -6)/Ref($close, -1) - 1.
 _SPAN = re.compile(
     r"Ref\(\s*(?P<price>\$\w+)\s*,\s*-(?P<end>\d+)\s*\)\s*/\s*"
@@ -44,9 +44,9 @@ Later: TypeAlias = "Future[tuple[Judged | None, str]]"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run, and what was found of it, or why it is left out.
+    """A run with its judged model, or with the reason why it is left out.
 
-    `reason` is "" where it was judged.
+    `reason` is "" for a judged model.
     """
 
     run: ListedRun
@@ -61,23 +61,23 @@ def judge_runs(
     tracking_uri: str | None = None,
     on_run: OnRun = lambda done, total: None,
 ) -> list[Outcome]:
-    """Judge every run; in the order of the runs.
+    """Judge every run; the outcomes are in the order of the runs.
 
     Parameters
     ----------
     runs
         As `run_list.list_runs` returns them.
     request
-        What is read of each.
+        The files to read, and the settings.
     tracking_uri
         The database to which `timescaledb-artifacts:` locations belong.
     on_run
-        Called with the number of runs that are done, and of all.
+        Called with the number of runs that are done, and the number of all runs.
 
     Raises
     ------
     Unusable
-        The file of prices cannot be read.
+        The file with prices cannot be read.
     """
     shared = _shared_prices(request)
     outcomes: list[Outcome | Later] = []
@@ -93,7 +93,7 @@ def judge_runs(
 def _wait(
     runs: Sequence[ListedRun], outcomes: list[Outcome | Later], last: int, on_run: OnRun
 ) -> None:
-    """Wait for the outcomes up to a position: what waits for its turn is in memory."""
+    """Wait for the outcomes up to a position, which bounds the files that are held in memory."""
     for position in range(max(last + 1, 0)):
         later = outcomes[position]
         if isinstance(later, Future):
@@ -111,8 +111,8 @@ def _pool(runs: int) -> Iterator[ProcessPoolExecutor | None]:
     if runs <= ALONE or _processes() < 2:
         yield None
         return
-    # Threads and connections of this process would not survive a fork. The package is loaded first:
-    # its name may be taken, and then differs from that of its files.
+    # Spawned: threads and connections of this process would not survive a fork. The initializer
+    # loads our package, because another package may have the name `drift`.
     with ProcessPoolExecutor(
         _processes(), get_context("spawn"), initializer=packages.load, initargs=("drift",)
     ) as pool:
@@ -126,7 +126,7 @@ def _begin(
     tracking_uri: str | None,
     pool: ProcessPoolExecutor | None,
 ) -> Outcome | Later:
-    """Read the files of a run, and judge it here or elsewhere."""
+    """Read the files of a run, and judge it in this process or in the pool."""
     place = Place(run.place, tracking_uri)
     try:
         task = _task(run, place, request, shared)
@@ -181,7 +181,7 @@ def _shared_prices(request: Request) -> tuple[str, bytes] | None:
 
 
 def _horizon(run: ListedRun) -> tuple[int, str] | None:
-    """The sessions that a label covers, from the params that qlib logs; None if they do not show.
+    """The sessions that a label covers, from the params that qlib logs; None if none states it.
 
     >>> label = "['Ref($close, -6) / Ref($close, -1) - 1']"
     >>> run = ListedRun("1", "lgb", "alpha158", 0, "", {"handler.kwargs.label": label})
@@ -222,5 +222,5 @@ def why_none(source: str, request: Request) -> str:
 
 
 def title(run: ListedRun) -> str:
-    """What a run is called: its name, with the beginning of its id where it has none."""
+    """The name of a run, or the beginning of its id if it has no name."""
     return run.name or f"run {run.run_id[:8]}"

@@ -1,7 +1,7 @@
-"""Tables of any kind as columns with labels: pickled frames, Parquet, CSV, `mlflow.log_table`.
+"""Tables as columns with names: pickled frames, Parquet, CSV, JSON of `mlflow.log_table`.
 
-Names of columns are given, or guessed from the usual ones. What was taken is a note; where nothing
-fits, the error lists the columns that are there.
+The caller names the columns, or they are guessed from usual names. Each choice is a note; if no
+column fits, the error lists the columns of the table.
 """
 
 from __future__ import annotations
@@ -66,27 +66,27 @@ class Names:
 
     @property
     def texts(self) -> set[str]:
-        """Columns of a CSV file that are read as they are written: 000001 is a name."""
-        spelt = {form(name) for name in GUESSES["entity"] for form in (str, str.title, str.upper)}
-        return spelt | ({self.entity} if self.entity else set())
+        """Columns of a CSV file that are read as text, so that the name 000001 keeps its zeros."""
+        forms = {form(name) for name in GUESSES["entity"] for form in (str, str.title, str.upper)}
+        return forms | ({self.entity} if self.entity else set())
 
 
 def read_table(data: bytes, name: str, names: Names) -> dict[str, Labels]:
-    """The columns of a file by their names; of a pickled frame the levels of its index, too.
+    """The columns of a file by name; a pickled frame has the levels of its index, too.
 
     Parameters
     ----------
     data
         The content of the file.
     name
-        Its name: the end of it is its format.
+        The name of the file; its suffix is its format.
     names
-        The columns that were named.
+        The names of columns that the caller gave.
 
     Raises
     ------
     InvalidFrame
-        It cannot be read, or is refused.
+        The file cannot be read, or is refused.
     """
     low = name.lower()
     if low.endswith(PICKLES):
@@ -134,7 +134,7 @@ def cells_of(
     role
         "score", "label" or "price".
     names
-        The columns that were named.
+        The names of columns that the caller gave.
     what
         The file, for errors.
     beside
@@ -144,7 +144,7 @@ def cells_of(
     Raises
     ------
     Unusable
-        A column is not there, or cannot be used; the message lists those that are.
+        A column is missing or cannot be used; the message lists the columns of the table.
     """
     if table and not any(map(len, table.values())):
         raise Unusable(f"{what} has no rows")
@@ -197,7 +197,7 @@ def forward_returns(prices: Cells, horizon: int) -> Cells:
     Parameters
     ----------
     prices
-        Prices by session and name; one that is not positive is missing.
+        Prices by session and name; a price that is not positive counts as missing.
     horizon
         Sessions of the prices.
 
@@ -262,12 +262,12 @@ def _is_wide(table: Mapping[str, Labels], names: Names, time: str) -> bool:
 
 
 def _by_kind(table: Mapping[str, Labels], role: str, free: Sequence[str]) -> str | None:
-    """The only column of a kind: of times, of texts, or of numbers."""
+    """The only column with the data type of a role: times, texts, or numbers."""
     is_kind = {"time": _is_time, "entity": _is_text}.get(role, _is_number)
     matching = [name for name in free if is_kind(table[name])]
     if role == "score" and len(matching) > 1:
         return None
-    if role == "label" and matching:  # qlib's may have several; they are named by their expressions
+    if role == "label" and matching:  # qlib may write several, named by their expressions
         return matching[0]
     return matching[0] if len(matching) == 1 else None
 
@@ -312,7 +312,7 @@ def _of_pickle(data: bytes, name: str) -> dict[str, Labels]:
 
 
 def _of_json(data: bytes, name: str) -> dict[str, list[Any]]:
-    """The table of `mlflow.log_table`: the names of columns, and rows."""
+    """The columns of a table that `mlflow.log_table` wrote."""
     try:
         content = json.loads(data)
         columns, rows = list(content["columns"]), list(content["data"])
@@ -328,7 +328,7 @@ def _of_batch(columns: Batch) -> dict[str, Labels]:
 
 
 def _labels(name: str, column: Any, zone: str | None) -> Labels:
-    """An Arrow column, or one of objects."""
+    """A column of Arrow, or of Python objects."""
     if isinstance(column, np.ndarray):
         return Labels(name, column)
     kind = column.type

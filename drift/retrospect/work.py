@@ -1,6 +1,6 @@
-"""Judging one model from the contents of its files: what another process does.
+"""Judging one model from the contents of its files, which a worker process does.
 
-Nothing here imports MLflow, so that a process starts in a second.
+This module does not import MLflow, so that a worker process starts within a second.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ FILES = (SCORES, LABELS)
 
 @dataclass(frozen=True)
 class Request:
-    """What is read of each run, and by what it is judged.
+    """The files to read of each run, and the settings of the judgement.
 
     Attributes
     ----------
     table
-        The artifact with the scores; None for `pred.pkl`, and else the table that is there.
+        The artifact with the scores; None for `pred.pkl`, or else the only table of the run.
     names
-        The columns that were named.
+        The names of columns that the caller gave.
     prices
         A file, or an artifact of each run, with prices; None to use labels.
     terms
-        By what the models are judged.
+        The settings of the judgement.
     """
 
     table: str | None = None
@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Task:
-    """What a process needs to judge a run: the contents of its files, by their names."""
+    """The input of a worker process: for each file of a run its name and content."""
 
     name: str
     request: Request
@@ -57,12 +57,12 @@ class Task:
 
 
 def judge_task(task: Task) -> tuple[Judged | None, str]:
-    """What was found of a model, from the contents of its files alone; else None and the reason.
+    """The judged model and "", or None and the reason why it cannot be judged.
 
     Parameters
     ----------
     task
-        The contents.
+        The contents of the files.
     """
     try:
         scores, labels, notes = _cells(task)
@@ -78,27 +78,27 @@ def judge_task(task: Task) -> tuple[Judged | None, str]:
 
 
 def _cells(task: Task) -> tuple[Cells, Cells, list[str]]:
-    """Scores and labels, and how their columns were found."""
+    """Scores and labels, with notes on the choice of their columns."""
     names = task.request.names
     table = read_table(task.scores[1], task.scores[0], names)
     scores, notes = cells_of(table, "score", names, task.scores[0])
     if task.prices is not None:
         horizon = task.request.terms.horizon or 1
         columns = read_table(task.prices[1], task.prices[0], names)
-        prices, found = cells_of(columns, "price", _present(names, columns), task.prices[0])
+        prices, more = cells_of(columns, "price", _present(names, columns), task.prices[0])
         text = f"labels are returns over {horizon} session{'s' * (horizon > 1)} of the prices"
-        return scores, forward_returns(prices, horizon), _unusual([*notes, *found, text])
+        return scores, forward_returns(prices, horizon), _unusual([*notes, *more, text])
     if task.labels is not None:
         name, content = task.labels
         columns = read_table(content, name, names)
-        labels, found = cells_of(columns, "label", _present(names, columns), name)
+        labels, more = cells_of(columns, "label", _present(names, columns), name)
     else:
-        labels, found = cells_of(table, "label", names, task.scores[0], beside="score")
-    return scores, labels, _unusual([*notes, *found])
+        labels, more = cells_of(table, "label", names, task.scores[0], beside="score")
+    return scores, labels, _unusual([*notes, *more])
 
 
 def _present(names: Names, columns: Mapping[str, Labels]) -> Names:
-    """The names for a second file, whose times and names may be called otherwise."""
+    """The names that a second file has; its columns of times and entities may have other names."""
     return replace(
         names,
         time=names.time if names.time in columns else None,
@@ -107,11 +107,11 @@ def _present(names: Names, columns: Mapping[str, Labels]) -> Names:
 
 
 def _unusual(notes: Sequence[str]) -> list[str]:
-    """The notes without those on files of qlib whose times and names are called as qlib does."""
+    """The notes, without those on files of qlib that have the column names of qlib."""
     usual = tuple(f"{file}: time=datetime, entity=instrument, " for file in FILES)
     return [note for note in notes if not note.startswith(usual)]
 
 
 def line_of(exc: BaseException) -> str:
-    """An error in one line."""
+    """The message of an error in one line."""
     return " ".join(str(exc).split())[:400]

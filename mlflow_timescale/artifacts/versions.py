@@ -1,4 +1,4 @@
-"""Earlier versions of a file: which bytes a run had under a path, from when to when.
+"""Earlier versions of a file: the bytes that a run had under a path, with their periods.
 
 The ledger has SHA-256, size and times of every version. The bytes of former versions are kept for
 the paths that `mlflow-timescale history keep-path` names, in the in-database store.
@@ -20,6 +20,7 @@ from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.hashing import FileDigest, Hasher
 from mlflow_timescale.artifacts.refusals import ArtifactMismatch
 from mlflow_timescale.common import attribution
+from mlflow_timescale.common.errors import InvalidName
 from mlflow_timescale.common.output_files import replacing
 from mlflow_timescale.common.time import require_zone
 from mlflow_timescale.db import Connection, DatabaseURI, MigrationError, load
@@ -51,15 +52,16 @@ class Version:
     Attributes
     ----------
     location
-        Where it was logged.
+        The URI under which it was logged.
     fingerprint
         Its SHA-256 and size in bytes.
     logged_at, ended_at
-        From when to when the path had these bytes (aware); `ended_at` is None for the present one.
+        The period (aware) in which the path had these bytes; `ended_at` is None for the present
+        version.
     ended
-        "replaced" or "deleted"; None for the present one.
+        "replaced" or "deleted"; None for the present version.
     is_stored
-        Whether the bytes can be read with `read`: they are in the database.
+        Whether the bytes are in the database, so that `read` can return them.
     """
 
     artifact_id: int
@@ -79,11 +81,11 @@ class Version:
 
     @property
     def by(self) -> str:
-        """Who logged it, as people read it: a name that was only claimed is marked."""
+        """The user who logged it, for display; a name that is only claimed is marked."""
         return attribution.who(self.db_user, self.authenticated_user, self.claimed_user)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: times in ISO 8601."""
+        """The fields for JSON; times in ISO 8601."""
         return {
             "location": self.location,
             "checksum": self.fingerprint.sha256,
@@ -97,7 +99,7 @@ class Version:
 
 
 class Former(NamedTuple):
-    """How many former versions are kept, and the bytes that are stored only for them."""
+    """The number of former versions that are kept, and the bytes stored only for them."""
 
     versions: int
     size: int
@@ -118,7 +120,7 @@ def artifact_versions(uri: str | DatabaseURI, run_id: str, path: str) -> list[Ve
     Returns
     -------
     list of Version
-        Empty where the ledger has no such file.
+        Empty if the ledger has no such file.
 
     Examples
     --------
@@ -140,7 +142,7 @@ def artifact_at(uri: str | DatabaseURI, run_id: str, path: str, moment: datetime
     Parameters
     ----------
     uri, run_id, path
-        As of `artifact_versions`.
+        See `artifact_versions`.
     moment
         Aware.
 
@@ -151,9 +153,9 @@ def artifact_at(uri: str | DatabaseURI, run_id: str, path: str, moment: datetime
     Raises
     ------
     MlflowException
-        The file did not exist then, or its bytes were not kept.
+        The file did not exist at that moment, or its bytes were not kept.
     ArtifactMismatch
-        The stored bytes are not those that were logged.
+        The stored bytes differ from the logged ones.
     InvalidTime
         The moment has no time zone.
 
@@ -182,12 +184,12 @@ def versions(conn: Connection, owner: str, path: str) -> list[Version]:
     return [Version(row[0], row[1], FileDigest(row[2], row[3]), *row[4:]) for row in rows]
 
 
-def version_at(of_file: Sequence[Version], moment: datetime) -> Version | None:
-    """The version of a file that held at a moment; None where it did not exist."""
+def version_at(history: Sequence[Version], moment: datetime) -> Version | None:
+    """The version of a file that held at a moment; None if the file did not exist."""
     require_zone(moment, "moment")
-    logged = [version for version in of_file if version.logged_at <= moment]
+    logged = [version for version in history if version.logged_at <= moment]
     last = max(logged, key=lambda version: version.logged_at, default=None)
-    # The version that replaces another one is entered a moment after that one has ended.
+    # Only a deletion ends a file: a new version starts a moment after the end of the replaced one.
     is_gone = (
         last is not None
         and last.ended == "deleted"
@@ -216,16 +218,16 @@ def write(conn: Connection, version: Version, target: Path) -> None:
         _check(version, hasher.fingerprint)
 
 
-def require_version(of_file: Sequence[Version], owner: str, path: str, moment: datetime) -> Version:
-    """The version that held at a moment. Raises MlflowException where the file did not exist."""
-    version = version_at(of_file, moment)
+def require_version(history: Sequence[Version], owner: str, path: str, moment: datetime) -> Version:
+    """The version that held at a moment. Raises MlflowException if the file did not exist."""
+    version = version_at(history, moment)
     if version is None:
         raise _missing(path, owner, moment)
     return version
 
 
 def former(conn: Connection, before: datetime | None = None) -> Former:
-    """The former versions that are kept, of those that ended before a time."""
+    """The former versions that are kept; with `before`, only those that ended before it."""
     if not scalar(conn, _queries.has_former):
         return Former(0, 0)
     row = conn.execute(_queries.former, {"before": before}).fetchone()
@@ -233,20 +235,28 @@ def former(conn: Connection, before: datetime | None = None) -> Former:
 
 
 def forget(conn: Connection, before: datetime) -> None:
-    """Free the former versions that ended before a time; the ledger's rows stay."""
+    """Remove the bytes of versions that ended before a time; the ledger keeps its rows."""
     if scalar(conn, _queries.has_former):
         contents.release(conn, scalars(conn, _queries.forget_former, {"before": before}))
 
 
 def kept(conn: Connection) -> list[tuple[str, datetime, datetime | None, str]]:
-    """The patterns of paths whose former bytes are or were kept: since, until, and by whom."""
+    """The patterns of paths whose former bytes are or were kept: begin, end and user of each."""
     _require(conn)
     return conn.execute(_queries.kept_paths).fetchall()
 
 
 def keep(conn: Connection, pattern: str, *, keeps: bool = True) -> bool:
-    """Keep the former bytes of paths from now on, or no longer; False if that is so already."""
+    """Start or stop keeping the former bytes of paths; False if nothing changed.
+
+    Raises InvalidName for a pattern that no path of an artifact can match.
+    """
     _require(conn)
+    if keeps and (not pattern.strip() or pattern.startswith("/") or ".." in pattern.split("/")):
+        raise InvalidName(
+            f"no artifact has the path {pattern!r}: give the whole path below a run's artifacts, "
+            "such as pred.pkl, or a pattern such as */pred.pkl"
+        )
     return bool(scalar(conn, _queries.keep_path, {"pattern": pattern, "kept": keeps}))
 
 

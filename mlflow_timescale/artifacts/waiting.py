@@ -27,9 +27,9 @@ class WaitingFile(NamedTuple):
 
 
 class WaitingFiles(NamedTuple):
-    """The files that wait below an artifact URI, by their paths.
+    """The files that wait below an artifact URI, by path.
 
-    `is_new` states that their run waits too, so that nothing of it is in the database.
+    `is_new` is True if their run waits too, so that the database has no artifacts of it.
     """
 
     files: dict[str, WaitingFile]
@@ -37,7 +37,7 @@ class WaitingFiles(NamedTuple):
 
     @classmethod
     def of(cls, spool: Spool, artifact_uri: str) -> WaitingFiles:
-        """What a spool holds of an artifact URI; the last file of a path counts."""
+        """The files of an artifact URI in a spool; the last file of a path counts."""
         files: dict[str, WaitingFile] = {}
         is_new = False
         for record in spool.waiting(json.dumps(artifact_uri).encode()):
@@ -49,7 +49,7 @@ class WaitingFiles(NamedTuple):
         return cls(files, is_new)
 
     def below(self, path: str | None) -> dict[str, WaitingFile]:
-        """The file of a path, or the files below it.
+        """The file at a path, or the files below it.
 
         >>> waiting = WaitingFiles({"a/b": WaitingFile(Path("1"), ""), "c": None}, is_new=True)
         >>> [*waiting.below("a")], [*waiting.below("c")], [*waiting.below(None)]
@@ -75,7 +75,7 @@ class WaitingFiles(NamedTuple):
         return [entries[name] for name in sorted(entries)]
 
     def copy(self, path: str | None, folder: Path) -> str:
-        """Copy the files of a path below a folder; return where they are.
+        """Copy the files of a path into a folder; return the copy's path.
 
         Raises ArtifactMismatch for a file that no longer has its SHA-256.
         """

@@ -237,12 +237,16 @@ def history(uri: DatabaseURI, run: str, path: str, as_json: bool) -> None:
     """
     from mlflow_timescale.artifacts.versions import artifact_versions
 
+    run = run.removeprefix("runs:/")
     versions = artifact_versions(uri, run, path)
     if as_json:
         print_json([version.as_dict() for version in versions])
         return
     if not versions:
-        print_message(f"The ledger holds no file {path} of {run}.")
+        print_message(
+            f"The ledger holds no file {path} of {run}; `mlflow-timescale artifacts list --run "
+            f"{run} --history` lists those that it has."
+        )
         return
     header = ("from", "to", "ended", "bytes", "SHA-256", "stored", "by")
     rows = [

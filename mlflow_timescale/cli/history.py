@@ -56,8 +56,9 @@ def keep_tag(uri: DatabaseURI, key: str, remove: bool, dry_run: bool, as_json: b
 def keep_path(uri: DatabaseURI, pattern: str, remove: bool, dry_run: bool, as_json: bool) -> None:
     """Keep the bytes of artifacts that are replaced or deleted.
 
-    PATTERN is a path among a run's artifacts, such as pred.pkl; * stands for any characters, ? for
-    one. Only artifacts in the database are kept.
+    PATTERN is the whole path among a run's artifacts, such as pred.pkl; * stands for any
+    characters, also /, and ? for one: */pred.pkl is the file in every folder. Only artifacts in the
+    database are kept.
     """
     from mlflow_timescale.artifacts import versions
 
@@ -80,8 +81,11 @@ def _keep(
     if as_json:
         print_json({"name": name, "kept": not remove, "changed": changed and not dry_run})
         return
-    state = "is no longer kept" if remove else "is kept"
-    print_message(f"the past of {what} {state}" + ("" if changed else ", as before"))
+    if remove:
+        state = "is no longer kept" if changed else "is not kept; nothing was changed"
+    else:
+        state = "is kept" if changed else "is kept, as before"
+    print_message(f"the past of {what} {state}")
     if dry_run:
         print_message("dry run: nothing was changed", stderr=True)
 
@@ -121,12 +125,16 @@ def tags(uri: DatabaseURI, run: str, key: str | None, as_json: bool) -> None:
     """List the values that kept tags of RUN had, or one KEY."""
     from mlflow_timescale.tracking.tag_history import run_tag_history
 
+    run = run.removeprefix("runs:/")
     states = run_tag_history(uri, run, key)
     if as_json:
         print_json([state.as_dict() for state in states])
         return
     if not states:
-        print_message(f"no history of {key or 'any tag'} is known of run {run}")
+        print_message(
+            f"no history of {key or 'any tag'} is known of run {run or repr(run)}; "
+            "`mlflow-timescale history list` shows of which tags it is kept, and since when"
+        )
         return
     rows = [
         (

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,15 @@ import click
 from mlflow_timescale import db
 from mlflow_timescale.cli.kit import (
     Exit,
+    counted_progress,
     database_option,
     dry_run_option,
     exit_with,
     json_option,
     maintenance,
+    note_printer,
     print_json,
     print_message,
-    progress,
     require_server,
 )
 from mlflow_timescale.common.settings import IMPORT_SOURCE
@@ -56,13 +56,14 @@ def _bringing(command: Callable[..., None]) -> Callable[..., None]:
 def import_(**options: Any) -> None:
     """Copy another MLflow database or file store into this one.
 
-    SOURCE is a database URI (sqlite:///mlflow.db, postgresql://...) or the directory of a file
-    store (./mlruns). A URI with a password belongs into MLFLOW_TIMESCALE_IMPORT_SOURCE. A new
-    database gets all of it, or nothing: the rows of every table are counted before the commit. One
-    in use gets what it lacks, a run as a whole or not at all: run ids are kept, experiments are
-    matched by name. A run with another param here is listed and left as it is (exit code 3). What
-    cannot be read is left out and named. Artifacts stay where they are, unless --artifacts copies
-    them. SOURCE is only read.
+    SOURCE is a database URI (sqlite:///mlflow.db, postgresql://...), a sqlite file, or the
+    directory of a file store (./mlruns). A URI with a password belongs into
+    MLFLOW_TIMESCALE_IMPORT_SOURCE. A new database gets all of it, or nothing: the rows of every
+    table are counted before the commit. One in use gets what it lacks, a run as a whole or not at
+    all: run ids are kept, experiments are matched by name. A run with another param here is listed
+    and left as it is (exit code 3), and so is a registered model with another version of the same
+    number. What cannot be read is left out and named. Artifacts stay where they are, unless
+    --artifacts copies them. SOURCE is only read.
     """
     _bring(changes=False, **options)
 
@@ -108,7 +109,8 @@ def _bring(
         result |= _files(source, uri, owners, jobs, dry_run, as_json)
     if as_json:
         print_json(result)
-    exit_with(Exit.NO if result.get("conflicts") or result.get("skipped") else Exit.OK)
+    is_partial = any(result.get(name) for name in ("conflicts", "not_brought", "skipped"))
+    exit_with(Exit.NO if is_partial else Exit.OK)
 
 
 def _rows(
@@ -119,11 +121,11 @@ def _rows(
     from mlflow_timescale.operations.bringing.merging import merge_from
     from mlflow_timescale.operations.importing import is_occupied
 
-    note = _noter(as_json)
+    note = note_printer(quiet=as_json)
     if not (changes or prefix or is_occupied(conn)):
         return _whole(source, conn, dry_run, as_json, note)
     owners: list[Owner] = []
-    with _bar("runs", as_json) as on_runs:
+    with counted_progress("runs", quiet=as_json) as on_runs:
         merged = merge_from(
             source,
             conn,
@@ -152,6 +154,7 @@ def _as_json(merged: Merged) -> dict[str, Any]:
         "rows": sum(merged.rows.values()),
         "conflicts": [{"run_id": each.run_id, "reason": each.reason} for each in merged.conflicts],
         "different": merged.different,
+        "not_brought": merged.not_brought,
         "notes": merged.notes,
     }
 
@@ -193,31 +196,13 @@ def _files(
 ) -> dict[str, Any]:
     from mlflow_timescale.operations.bringing.files import copy_artifacts
 
-    with _bar("artifacts", as_json) as on_owner:
+    with counted_progress("artifacts", quiet=as_json) as on_owner:
         copied = copy_artifacts(
             uri, owners, tracking_uri=source, jobs=jobs, on_owner=on_owner, dry_run=dry_run
         )
     if not as_json:
         _print_copied(copied, dry_run)
     return {"files": copied.files, "bytes": copied.bytes, "skipped": copied.skipped}
-
-
-def _noter(as_json: bool) -> Callable[[str], None]:
-    def note(line: str) -> None:
-        if not as_json:
-            print_message(line, style="yellow", stderr=True)
-
-    return note
-
-
-@contextmanager
-def _bar(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with progress(*columns, quiet=quiet) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print_merged(merged: Merged, dry_run: bool) -> None:
@@ -234,7 +219,8 @@ def _print_merged(merged: Merged, dry_run: bool) -> None:
         (merged.grown, "runs with news"),
         (merged.unchanged, "runs without news"),
         (merged.deleted, "runs that are deleted here"),
-        (len(merged.conflicts), "runs with conflicts, left as they are"),
+        (len(merged.conflicts), "runs with conflicts or unreadable files, left as they are"),
+        (len(merged.not_brought), "models and others with conflicts, left as they are"),
     ]
     texts = [f"{number:,} {name}" for number, name in counts if number]
     print_message(f"{sum(merged.rows.values()):,} rows {verb}: {', '.join(texts) or 'nothing new'}")
@@ -243,8 +229,8 @@ def _print_merged(merged: Merged, dry_run: bool) -> None:
 def _print_copied(copied: Copied, dry_run: bool) -> None:
     verb = "would be copied" if dry_run else "copied"
     print_message(
-        f"{copied.files:,} artifacts ({copied.bytes:,} bytes) of {copied.owners:,} runs and logged "
-        f"models {verb}"
+        f"{copied.files:,} artifacts ({copied.bytes:,} bytes) of {copied.owners:,} runs, logged "
+        f"models and traces {verb}"
     )
     if copied.without:
         print_message(f"{copied.without:,} runs and logged models have no files there")

@@ -18,6 +18,10 @@ class InvalidFrame(InvalidInput, ValueError):
     """A frame of an unsupported kind, without a required column, or with unusable values."""
 
 
+class InvalidName(InvalidInput, ValueError):
+    """A name that cannot be one: it is empty, too long, or of another form."""
+
+
 class InvalidText(InvalidInput, ValueError):
     """A text that PostgreSQL cannot store: it holds NUL or a lone surrogate."""
 

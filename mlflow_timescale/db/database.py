@@ -80,6 +80,7 @@ class Database:
         self._prepare = prepare or _ensure
         self._prepared = False
         self._translate = translate
+        self.setup = setup
         self._connector = _Connector(self.uri, application, setup)
         self._lock = threading.Lock()
         self._several = threading.Lock()
@@ -92,9 +93,19 @@ class Database:
         return f"Database({str(self.uri)!r})"
 
     @classmethod
-    def of(cls, database: str | DatabaseURI | Database, **options: Any) -> Database:
-        """A Database as it is, or a new one for a URI."""
-        return database if isinstance(database, Database) else cls(database, **options)
+    def of(
+        cls,
+        database: str | DatabaseURI | Database,
+        *,
+        setup: Setup | None = None,
+        **options: Any,
+    ) -> Database:
+        """A Database as it is, or a new one for a URI, or where its connections lack a setup."""
+        if isinstance(database, Database):
+            if setup in (None, database.setup):
+                return database
+            database = database.uri
+        return cls(database, setup=setup, **options)
 
     def connection(self) -> AbstractContextManager[Connection]:
         """An autocommit connection, the caller's alone until the block ends.

@@ -136,6 +136,7 @@ def adopt(conn: Connection, *, progress: Progress = lambda done, total: None) ->
             _rebuild(conn, before, progress, to_ours=True)
         rebuild.mark(conn)
     db.migrate(conn, rebuild_metrics=True)
+    conn.execute(_queries.begin_kept_tags)  # the triggers are there again
     if not roles.is_set_up(conn):  # which grant exactly what each may do
         with_short_waits(conn, lambda: carrying.open_to_users(conn))
     with db.exclusively(conn), suppress(db.LocksHeld):  # `doctor` reports what is left
@@ -251,6 +252,7 @@ def _become_mlflows(conn: Connection) -> None:
     if rows.scalar(conn, _queries.generates_metrics):
         conn.execute(_queries.remove_generated)
     conn.execute(_queries.drop_tables_of_tracking)
+    conn.execute(_queries.end_kept_tags)
     names = [
         migration.name
         for migration in shipped()

@@ -1,4 +1,4 @@
-"""Which recorder of qlib was online at a moment, what it predicted, and whether that has changed.
+"""The recorders of qlib that were online at a moment, with their predictions and later changes.
 
 qlib marks a recorder by the run tag `online_status`, whose history the database keeps, and its
 updater overwrites `pred.pkl`, whose former bytes the database keeps.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -46,19 +46,21 @@ class OnlineRecorder:
     Attributes
     ----------
     run_id, name
-        The recorder; `name` is empty where the run was deleted for good.
+        The recorder; `name` is empty if the run was deleted permanently.
     state
-        Since when it was online, until when, and who marked it.
+        The period in which it was online, and the user who marked it.
     version
-        The version of its predictions at the moment; None where it had none.
+        The version of its predictions at the moment; None if it had none.
     present
-        The version that it has now; None where it has none.
+        The present version; None if it has none.
     predictions
-        The scores as of the moment; None where they are not known.
+        The scores as of the moment; None if they are not known.
     problem
-        Why the predictions cannot be shown, or compared with those of now; empty otherwise.
+        The reason why the predictions cannot be shown, or compared with the present ones; "" if
+        they can.
     changes
-        The sessions up to the last one of then whose predictions differ now, in order.
+        The sessions, in order, whose predictions differ in the present version. Later sessions than
+        the last one of the moment do not count.
     """
 
     run_id: str
@@ -72,7 +74,7 @@ class OnlineRecorder:
 
     @property
     def past_changed(self) -> bool | None:
-        """Whether predictions of then differ now; None where that is not known."""
+        """Whether predictions differ in the present version; None if that is not known."""
         if self.version is None or self.problem:
             return None
         return bool(self.changes)
@@ -95,12 +97,12 @@ class OnlineRecorder:
 
 @dataclass(frozen=True)
 class OnlineAnswer:
-    """What was online at a moment.
+    """The recorders that were online at a moment.
 
     Attributes
     ----------
     unknown
-        Why that is not known, or not for certain; empty if it is.
+        The reason why they are not known, or not for certain; "" if they are.
     """
 
     experiment: str
@@ -114,17 +116,17 @@ class OnlineAnswer:
             "experiment": self.experiment,
             "moment": self.moment.isoformat(),
             "unknown": self.unknown,
-            "recorders": [each.as_dict() for each in self.recorders],
+            "recorders": [recorder.as_dict() for recorder in self.recorders],
         }
 
     def table(self) -> pa.Table:
         """The predictions of all recorders: columns run_id, datetime, instrument and score."""
-        known = [(each.run_id, each.predictions) for each in self.recorders if each.predictions]
+        scored = [(r.run_id, r.predictions) for r in self.recorders if r.predictions]
         columns = {
-            "run_id": [np.repeat(run_id, len(part)) for run_id, part in known],
-            "datetime": [part.times for _, part in known],
-            "instrument": [part.instruments for _, part in known],
-            "score": [part.scores for _, part in known],
+            "run_id": [np.repeat(run_id, len(part)) for run_id, part in scored],
+            "datetime": [part.times for _, part in scored],
+            "instrument": [part.instruments for _, part in scored],
+            "score": [part.scores for _, part in scored],
         }
         return pa.table(
             {
@@ -137,7 +139,7 @@ class OnlineAnswer:
 def qlib_online(
     uri: str | db.DatabaseURI, experiment: str, moment: datetime, *, path: str = PREDICTIONS
 ) -> OnlineAnswer:
-    """The recorders of qlib that were online at a moment, and what they predicted then.
+    """The recorders of qlib that were online at a moment, with their predictions as of it.
 
     Parameters
     ----------
@@ -188,37 +190,43 @@ def qlib_online(
         recorders = tuple(
             _recorder(conn, state, names.get(state.run_id) or "", path, moment) for state in online
         )
-        unknown = tag_history.why_unknown(tag_history.kept(conn), TAG, moment)
+        unknown = _why_unknown(conn, moment)
     return OnlineAnswer(experiment, moment, recorders, unknown)
 
 
+def _why_unknown(conn: db.Connection, moment: datetime) -> str:
+    if moment > datetime.now(timezone.utc):
+        return "that time has not come; what follows is the state of now"
+    return tag_history.why_unknown(tag_history.kept(conn), TAG, moment)
+
+
 def _experiments(conn: db.Connection, name: str) -> list[int]:
-    """The experiments of a name, of which workspaces may have one each, or the one with an id."""
+    """The ids of experiments with a name, one for each workspace, or of the one with an id."""
     ids = rows.scalars(conn, _metric_queries.experiments_named, {"experiment": name})
     if not ids:
-        known = rows.scalars(conn, _queries.experiment_names)
-        raise LookupError(f"there is no experiment {name!r}{did_you_mean(name, known)}")
+        names = rows.scalars(conn, _queries.experiment_names)
+        raise LookupError(f"there is no experiment {name!r}{did_you_mean(name, names)}")
     return ids
 
 
 def _recorder(
     conn: db.Connection, state: TagState, name: str, path: str, moment: datetime
 ) -> OnlineRecorder:
-    of_file = versions.versions(conn, state.run_id, path)
-    version = versions.version_at(of_file, moment)
-    present = next((each for each in reversed(of_file) if each.ended_at is None), None)
-    known: dict[str, Any] = {"run_id": state.run_id, "name": name, "state": state}
-    if version is None:
-        problem = f"it had no {path} then"
-        return OnlineRecorder(**known, version=None, present=present, problem=problem)
-    compared = _compared(conn, version, present, path)
-    return OnlineRecorder(**known, version=version, present=present, **compared)
+    history = versions.versions(conn, state.run_id, path)
+    version = versions.version_at(history, moment)
+    present = next((v for v in reversed(history) if v.ended_at is None), None)
+    comparison = (
+        {"problem": f"it had no {path} then"}
+        if version is None
+        else _comparison(conn, version, present, path)
+    )
+    return OnlineRecorder(state.run_id, name, state, version, present, **comparison)
 
 
-def _compared(
+def _comparison(
     conn: db.Connection, version: Version, present: Version | None, path: str
 ) -> Mapping[str, Any]:
-    """The predictions of then, the sessions that differ now, and what stands against either."""
+    """The predictions of a version, and the differing sessions of the present one or a problem."""
     if not version.is_stored:
         return {"problem": _not_kept(version, present)}
     then = None
@@ -244,7 +252,7 @@ def _not_kept(version: Version, present: Version | None) -> str:
 
 
 def summary(recorder: OnlineRecorder) -> Iterator[str]:
-    """Lines for people: what it said then, and whether that has changed."""
+    """Lines of text on the predictions of a recorder and their changes."""
     version = recorder.version
     if version is not None:
         content = ""

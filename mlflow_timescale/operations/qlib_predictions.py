@@ -1,4 +1,4 @@
-"""Predictions of qlib: a score for each datetime and instrument; how two files of them differ."""
+"""Predictions of qlib, a score for each datetime and instrument; differences of two files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Predictions:
 
     @property
     def sessions(self) -> tuple[date, date] | None:
-        """The first and the last day; None where there are no predictions."""
+        """The first and the last day; None without predictions."""
         if not len(self):
             return None
         first, last = self.times.min(), self.times.max()
@@ -42,7 +42,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class SessionChange:
-    """How many predictions of a session are not what they were: other values, gone, or added."""
+    """The predictions of a session that changed, were removed or were added: their numbers."""
 
     session: date
     changed: int
@@ -53,15 +53,15 @@ class SessionChange:
 def read_predictions(data: bytes, name: str) -> Predictions:
     """The scores of a pickled frame or series of qlib, indexed by datetime and instrument.
 
-    The pickle is read, and not run. Of a frame with several columns the first counts, of a pair
-    that is repeated the last value.
+    Reading runs no code of the pickle. The first column of a frame and the last value of a repeated
+    pair count. Raises InvalidFrame.
 
     Parameters
     ----------
     data
-        The content of the file. Raises InvalidFrame.
+        The content of the file.
     name
-        What is read, for errors.
+        The name of the file, for errors.
 
     Examples
     --------
@@ -90,9 +90,9 @@ def read_predictions(data: bytes, name: str) -> Predictions:
 
 
 def changes_between(then: Predictions, now: Predictions) -> tuple[SessionChange, ...]:
-    """The sessions up to the last one of `then` in which predictions differ, in order.
+    """The sessions in which predictions differ, in order, up to the last session of `then`.
 
-    Equal missing values do not differ.
+    Two missing values are equal.
 
     Examples
     --------
@@ -126,14 +126,14 @@ def changes_between(then: Predictions, now: Predictions) -> tuple[SessionChange,
     )
 
 
-def _keys(*several: Predictions) -> list[npt.NDArray[np.int64]]:
-    """A number for each pair of time and instrument, the same in all."""
-    times = np.unique(np.concatenate([each.times for each in several]))
-    names = np.unique(np.concatenate([each.instruments for each in several]))
+def _keys(*files: Predictions) -> list[npt.NDArray[np.int64]]:
+    """A number for each pair of time and instrument; equal pairs have equal numbers."""
+    times = np.unique(np.concatenate([predictions.times for predictions in files]))
+    names = np.unique(np.concatenate([predictions.instruments for predictions in files]))
     return [
-        np.searchsorted(times, each.times) * np.int64(len(names))
-        + np.searchsorted(names, each.instruments)
-        for each in several
+        np.searchsorted(times, predictions.times) * np.int64(len(names))
+        + np.searchsorted(names, predictions.instruments)
+        for predictions in files
     ]
 
 
@@ -149,7 +149,7 @@ def _without_repeats(predictions: Predictions) -> Predictions:
 
 
 def _values(labels: Labels) -> npt.NDArray[Any]:
-    """The value of each row. Raises InvalidFrame where they cannot be read."""
+    """The value of each row. Raises InvalidFrame if values cannot be read."""
     if labels.unread:
         raise InvalidFrame(labels.unread)
     if labels.codes is None:

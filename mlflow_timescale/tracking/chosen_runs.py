@@ -1,4 +1,4 @@
-"""The runs and metrics of a read as data: ids, an experiment, or a filter of MLflow's search."""
+"""The selection of runs and metrics: ids, an experiment, or a filter of MLflow's search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Choice:
     """The runs and keys of one read; None stands for all.
 
     Raises ValueError if both `runs` and one of `experiment` and `filter` are given, and TypeError
-    for what is no name.
+    for an argument of another type.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Choice:
 
     @contextmanager
     def reading(self, uri: str | DatabaseURI) -> Iterator[tuple[Connection, list[str]]]:
-        """A connection on one snapshot, and the ids of the runs, in order.
+        """A connection on one snapshot, and the ordered ids of the runs.
 
         Raises LookupError if there is no such experiment, and MigrationError for a database
         without our schema of metrics.
@@ -64,13 +64,8 @@ class Choice:
         return scalars(conn, _queries.runs_of, {"experiments": self._experiments(conn)})
 
     def _experiments(self, conn: Connection) -> list[int] | None:
-        """The ids of the chosen experiments: a name goes before an id."""
-        if self.experiment is None:
-            return None
-        ids = scalars(conn, _queries.experiments_named, {"experiment": self.experiment})
-        if not ids:
-            raise LookupError(f"there is no experiment {self.experiment!r}")
-        return ids
+        """The ids of the experiments; an argument is a name first, then an id."""
+        return None if self.experiment is None else experiments_named(conn, self.experiment)
 
     def _filtered(self, database: Database) -> list[str]:
         """The ids of the active runs that MLflow's search finds, in the order of their start."""
@@ -101,8 +96,19 @@ def _require_marks(conn: Connection, uri: DatabaseURI) -> None:
         raise no_schema(str(uri))
 
 
+def experiments_named(conn: Connection, experiment: str) -> list[int]:
+    """The ids of the experiments with a name, one for each workspace, or with an id.
+
+    Raises LookupError if there is none.
+    """
+    ids = scalars(conn, _queries.experiments_named, {"experiment": experiment})
+    if not ids:
+        raise LookupError(f"there is no experiment {experiment!r}")
+    return ids
+
+
 def names(argument: str, given: Any, kind: str) -> list[str]:
-    """One name or several, without repetitions.
+    """A list of one or more names, without repetitions.
 
     >>> names("keys", "ic", "metric name"), names("keys", ["b", "a", "b"], "metric name")
     (['ic'], ['b', 'a'])
@@ -114,8 +120,8 @@ def names(argument: str, given: Any, kind: str) -> list[str]:
         return [given]
     if isinstance(given, bytes) or not isinstance(given, Iterable):
         raise TypeError(f"{argument} takes a {kind} or several, not {given!r}")
-    several = list(given)
-    for name in several:
+    listed = list(given)
+    for name in listed:
         if not isinstance(name, str):
             raise TypeError(f"{argument} takes a {kind} or several, not {name!r}")
-    return list(dict.fromkeys(several))
+    return list(dict.fromkeys(listed))

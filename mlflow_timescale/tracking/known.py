@@ -1,4 +1,4 @@
-"""Experiments that a spool has seen: a run can start in them while the database is away."""
+"""Experiments that were used with a spool: a run can start in them during an outage."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class KnownExperiments:
         self._written: dict[str, Any] = {}  # by this process
 
     def add(self, experiment: Experiment, workspace: str | None = None) -> None:
-        """Keep an experiment; the file changes only where the experiment did, or is gone."""
+        """Store an experiment; the file is written only if the experiment changed, or is gone."""
         key, fields = f"{workspace or ''}/{experiment.experiment_id}", _fields(experiment)
         if self._written.get(key) != fields or not self._spool.path.exists():
             self._written[key] = fields
@@ -50,12 +50,12 @@ class KnownExperiments:
 
     def named(self, name: str, workspace: str | None = None) -> Experiment | None:
         """The experiment with a name."""
-        found = [
+        matches = [
             fields
             for key, fields in self._read().items()
             if fields["name"] == name and key.rpartition("/")[0] == (workspace or "")
         ]
-        return _experiment(found[-1]) if found else None
+        return _experiment(matches[-1]) if matches else None
 
     def _read(self) -> dict[str, Any]:
         """What the file holds, and what this process knows, in case somebody removed the folder."""

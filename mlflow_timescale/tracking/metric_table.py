@@ -103,7 +103,7 @@ def metrics(
 
 
 def _table(conn: Connection, series: list[tuple[Any, ...]]) -> pa.Table:
-    """The points of series, each of which is a run, a key, and the range of its times in ms."""
+    """The points of series; a series is a run, a key, and the range of its times in ms."""
     runs, keys, firsts, lasts = ([row[part] for row in series] for part in range(4))
     values = {"runs": runs, "keys": keys, "firsts": firsts, "lasts": lasts}
     run_numbers, run_names = _numbered(runs)
@@ -124,7 +124,7 @@ def _table(conn: Connection, series: list[tuple[Any, ...]]) -> pa.Table:
 
 
 def _numbered(names: list[str]) -> tuple[np.ndarray[Any, Any], pa.Array]:
-    """Names as numbers, and the name of each number.
+    """A number for each name, and the distinct names by number.
 
     >>> numbers, names = _numbered(["b", "a", "b"])
     >>> numbers.tolist(), names.to_pylist()

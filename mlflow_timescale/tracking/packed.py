@@ -1,4 +1,4 @@
-"""Points as bytes: of one call in a spool, and of many calls on their way into the database."""
+"""Points as bytes: those of one call in a spool, and those of many calls for one COPY."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Packed(NamedTuple):
 
     @classmethod
     def of(cls, points: Sequence[Point]) -> Packed:
-        """Points as bytes."""
+        """Encode points as bytes."""
         if not points:
             return NO_POINTS
         keys, *columns = zip(*points, strict=True)
@@ -41,7 +41,7 @@ class Packed(NamedTuple):
         return cls(list(keys), struct.pack(_layout(len(keys)), *flat))
 
     def points(self) -> list[Point]:
-        """The points of the bytes."""
+        """Decode the points."""
         size = len(self.keys)
         flat = struct.unpack(_layout(size), self.columns)
         columns = (flat[number * size : (number + 1) * size] for number in range(4))
@@ -87,7 +87,7 @@ class Gathered:
         return bool(self._series)
 
     def unique(self) -> Points:
-        """All points in the order of an index, each once."""
+        """The distinct points, in the order of the index."""
         names, series = self._ordered()
         steps, times, values, nans = (
             np.frombuffer(bytes(column), kind)
@@ -100,7 +100,7 @@ class Gathered:
         return points.at(~points.repeats_previous("series", "steps", "times", "values", "nans"))
 
     def _ordered(self) -> tuple[list[Series], Array]:
-        """The series by the lengths of their names, then by name; the number of each point."""
+        """The series by lengths of names, then by name; the number of each point's series."""
         names = sorted(self._numbers, key=lambda name: (*_lengths(name), name))
         place = np.empty(len(names), np.intp)
         place[[self._numbers[name] for name in names]] = np.arange(len(names))
@@ -108,7 +108,7 @@ class Gathered:
 
 
 class Points(NamedTuple):
-    """Points as columns: `names[series]` is the run and key of each, `order` that of the calls."""
+    """Points as columns: `names[series]` are their runs and keys, `order` is the order of calls."""
 
     names: list[Series]
     series: Array
@@ -119,11 +119,11 @@ class Points(NamedTuple):
     order: Array
 
     def at(self, chosen: Array) -> Points:
-        """Those of the points that a mask or an array of positions chooses."""
+        """The points that a mask or an array of positions selects."""
         return Points(self.names, *(column[chosen] for column in self[1:]))
 
     def repeats_previous(self, *columns: str) -> Array:
-        """Where a point equals the one before it in these columns."""
+        """Whether each point equals the previous one in these columns."""
         equal = np.zeros(len(self.series), bool)
         if len(equal):
             pairs = ((c[1:], c[:-1]) for c in (getattr(self, name) for name in columns))
@@ -131,10 +131,9 @@ class Points(NamedTuple):
         return equal
 
     def newest(self) -> Points:
-        """The latest point of each series, as MLflow chooses it; the points are sorted.
+        """The latest point of each series by MLflow's rule; the points must be sorted.
 
-        NaN is stored as 0, so that NaN and 0 of one step and time tie: the one that came first is
-        the latest.
+        NaN is stored as 0, so that NaN and 0 of one step and time tie: the first call wins.
         """
         last = np.flatnonzero(np.append(self.series[1:] != self.series[:-1], True))
         ties = self.repeats_previous("series", "steps", "times", "values")[last]
@@ -173,7 +172,7 @@ class Points(NamedTuple):
 
 
 class _Numbers(dict[Series, int]):
-    """Numbers series as they are looked up."""
+    """A number for each series, assigned when the series is first looked up."""
 
     def __missing__(self, series: Series) -> int:
         self[series] = number = len(self)
@@ -181,5 +180,5 @@ class _Numbers(dict[Series, int]):
 
 
 def _lengths(name: Series) -> tuple[int, int]:
-    """The bytes of a run id and of a key."""
+    """The lengths of a run id and a key, in bytes."""
     return len(name[0].encode()), len(name[1].encode())

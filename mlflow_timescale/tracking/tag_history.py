@@ -1,6 +1,6 @@
-"""The history of chosen run tags: rows that triggers write to `mlops.run_tag_history`.
+"""The history of selected run tags, which triggers write to `mlops.run_tag_history`.
 
-`mlflow-timescale history keep-tag` chooses the tags; qlib's `online_status` is one of them.
+`mlflow-timescale history keep-tag` selects the tags; qlib's `online_status` is one of them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH
+
 from mlflow_timescale.common import attribution
-from mlflow_timescale.common.time import require_zone
+from mlflow_timescale.common.errors import InvalidName
+from mlflow_timescale.common.time import format_second, require_zone
 from mlflow_timescale.db import Connection, Database, DatabaseURI, MigrationError, load
 from mlflow_timescale.db.revisions import MIGRATE
 from mlflow_timescale.db.rows import scalar
@@ -58,11 +61,11 @@ class TagState:
 
     @property
     def by(self) -> str:
-        """Who set the value, as people read it: a name that was only claimed is marked."""
+        """The user who set the value, for display; a name that is only claimed is marked."""
         return attribution.who(self.db_user, self.authenticated_user, self.claimed_user)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: times in ISO 8601."""
+        """The fields for JSON; times in ISO 8601."""
         return {
             name: value.isoformat() if isinstance(value, datetime) else value
             for name, value in asdict(self).items()
@@ -71,7 +74,7 @@ class TagState:
 
 @dataclass(frozen=True)
 class Kept:
-    """A tag, or a pattern of paths, of which the past is kept; `until` is None while it is."""
+    """A tag whose history is kept from `since` to `until`, which is None while it is kept."""
 
     name: str
     since: datetime
@@ -79,7 +82,7 @@ class Kept:
     db_user: str
 
     def covers(self, moment: datetime) -> bool:
-        """Whether the past is known at a moment."""
+        """Whether the history is known at a moment."""
         return self.since <= moment and (self.until is None or moment < self.until)
 
 
@@ -93,7 +96,7 @@ def run_tag_history(uri: str | DatabaseURI, run_id: str, key: str | None = None)
     run_id
         The run, which may have been deleted since.
     key
-        One tag; None: all of which a history is kept.
+        One tag; None for all tags with a history.
 
     Returns
     -------
@@ -121,10 +124,10 @@ def states(
     key: str | None = None,
     as_of: datetime | None = None,
 ) -> list[TagState]:
-    """The states of tags, the oldest first; with `as_of` those that held at that moment.
+    """The states of tags, the oldest first; with `as_of`, only those that held at that moment.
 
     A tag that changes at T has its new value from T on, T included. Raises InvalidTime for a time
-    without a zone, MigrationError where the schema is older than the history.
+    without a zone, MigrationError if the schema has no history of tags.
     """
     _require(conn)
     values = {
@@ -137,22 +140,29 @@ def states(
 
 
 def kept(conn: Connection) -> list[Kept]:
-    """The tags of which a history is or was kept. Raises MigrationError as `states` does."""
+    """The tags whose history is or was kept. Raises MigrationError as `states` does."""
     _require(conn)
     return [Kept(*row) for row in conn.execute(_queries.kept_tags)]
 
 
 def keep(conn: Connection, key: str, *, keeps: bool = True) -> bool:
-    """Keep the history of a tag from now on, or no longer; False if that is so already.
+    """Start or stop keeping the history of a tag; False if nothing changed.
 
-    The states that are kept stay. Raises MigrationError as `states` does.
+    Recorded states stay. Raises MigrationError as `states` does, InvalidName for a key that no tag
+    can have.
     """
     _require(conn)
+    if keeps and not key.strip():
+        raise InvalidName(f"no tag has the key {key!r}: give a key such as online_status")
+    if keeps and len(key) > MAX_ENTITY_KEY_LENGTH:
+        raise InvalidName(
+            f"no tag has a key of {len(key):,} characters: MLflow takes {MAX_ENTITY_KEY_LENGTH}"
+        )
     return bool(scalar(conn, _queries.keep_tag, {"key": key, "kept": keeps}))
 
 
 def why_unknown(periods: Iterable[Kept], name: str, moment: datetime) -> str:
-    """Why the past of a tag is not known at a moment; empty if it is.
+    """The reason why a tag is not known at a moment; "" if it is.
 
     Parameters
     ----------
@@ -168,15 +178,18 @@ def why_unknown(periods: Iterable[Kept], name: str, moment: datetime) -> str:
     >>> why_unknown([], "online_status", datetime.fromisoformat("2024-01-12T21:00Z"))
     'no history of the tag online_status is kept'
     """
-    of_name = [period for period in periods if period.name == name]
-    if any(period.covers(moment) for period in of_name):
+    of_tag = [period for period in periods if period.name == name]
+    if any(period.covers(moment) for period in of_tag):
         return ""
-    if not of_name:
+    if not of_tag:
         return f"no history of the tag {name} is kept"
-    first = min(of_name, key=lambda period: period.since)
+    first = min(of_tag, key=lambda period: period.since)
     if moment < first.since:
-        return f"the history of the tag {name} begins on {first.since:%Y-%m-%d %H:%M:%S %Z}"
-    return f"no history of the tag {name} was kept then"
+        return f"the history of the tag {name} begins on {format_second(first.since)}"
+    ended = max(p.until for p in of_tag if p.until is not None and p.until <= moment)
+    later = min((p.since for p in of_tag if p.since > moment), default=None)
+    end = f" until {format_second(later)}" if later else " on"
+    return f"no history of the tag {name} was kept then, from {format_second(ended)}{end}"
 
 
 def _require(conn: Connection) -> None:

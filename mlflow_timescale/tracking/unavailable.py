@@ -18,7 +18,7 @@ def unavailable(text: str) -> MlflowException:
 
 @contextmanager
 def named(what: str) -> Iterator[None]:
-    """Raise one line that names what an outage makes impossible."""
+    """Turn an outage into a one-line error that ends with `what`, the impossible operation."""
     try:
         yield
     except Away as exc:

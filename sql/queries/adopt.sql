@@ -271,6 +271,21 @@ DROP SCHEMA mlops_before;
 -- Is something of a released database's tracking still there?
 SELECT EXISTS (SELECT FROM mlops.definitions WHERE area = 'tracking');
 
+-- name: end_kept_tags
+-- Without triggers no history of tags is kept: its periods end here, and begin again when the database is
+-- adopted again, until then in the infinite.
+WITH ended AS (
+    UPDATE mlops.kept_tags
+    SET kept_to = greatest(clock_timestamp(), kept_from + interval '1 microsecond')
+    WHERE kept_to IS NULL
+    RETURNING key
+)
+INSERT INTO mlops.kept_tags (key, kept_from) SELECT key, 'infinity' FROM ended;
+
+-- name: begin_kept_tags
+-- The history of tags is kept again from now on.
+UPDATE mlops.kept_tags SET kept_from = clock_timestamp() WHERE kept_from = 'infinity';
+
 -- name: triggers_on_runs
 -- Which triggers of ours are on `runs`?
 SELECT tgname FROM pg_trigger WHERE tgrelid = 'runs'::regclass AND tgname LIKE 'mlops\_%';

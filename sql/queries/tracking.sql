@@ -48,7 +48,10 @@ SELECT to_regclass('mlops.kept_tags') IS NOT NULL;
 
 -- name: kept_tags
 -- Of which tags is, or was, a history kept?
-SELECT key, kept_from, kept_to, db_user FROM mlops.kept_tags ORDER BY key, kept_from;
+-- A period that begins when a released database is adopted again (`end_kept_tags`) has not begun.
+SELECT key, kept_from, kept_to, db_user FROM mlops.kept_tags
+WHERE kept_from < 'infinity'
+ORDER BY key, kept_from;
 
 -- name: tag_history
 -- Which values had the kept tags of a run, or of the runs of an experiment?

@@ -257,3 +257,14 @@ def test_what_uses_the_server_of_the_run_is_marked(
 
 def test_what_does_not_use_it_is_not_marked(request: pytest.FixtureRequest) -> None:
     assert not request.node.get_closest_marker("database")
+
+
+def test_a_pool_is_shared_unless_its_connections_lack_the_setup(database: DatabaseURI) -> None:
+    def adapt(conn: psycopg.Connection) -> None: ...
+
+    plain, adapted = Database(database), Database(database, setup=adapt)
+    assert Database.of(plain) is plain
+    assert Database.of(adapted) is adapted
+    assert Database.of(adapted, setup=adapt) is adapted
+    other = Database.of(plain, setup=adapt)
+    assert (other.uri, other.setup) == (plain.uri, adapt)

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import mlflow
 import psycopg
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from mlflow.entities import RunTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from support.databases import vanilla_url
@@ -129,6 +129,7 @@ def test_keys_are_chosen_with_their_periods(
     client.set_tag(run, "stage", "shadow")
     assert "as before" in history("keep-tag", "stage")
     history("keep-tag", "stage", "--remove")
+    assert "is not kept; nothing was changed" in history("keep-tag", "stage", "--remove")
     client.set_tag(run, "stage", "after")
     assert told(conn, run, "stage") == [("before", "changed"), ("shadow", "not kept")]
     assert "shadow" in history("tags", run, "stage")
@@ -141,8 +142,32 @@ def test_keys_are_chosen_with_their_periods(
         for moment in (kept.since, kept.until, kept.since.replace(year=2020))
     ]
     assert why[0] == ""
-    assert why[1] == "no history of the tag stage was kept then"
+    assert why[1].startswith("no history of the tag stage was kept then, from ")
+    assert why[1].endswith("UTC on")
     assert why[2].startswith("the history of the tag stage begins on")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("keep-tag", ""), "no tag has the key ''"),
+        (("keep-tag", " "), "no tag has the key ' '"),
+        (("keep-tag", "x" * 251), "MLflow takes 250"),
+        (("keep-path", ""), "no artifact has the path ''"),
+        (("keep-path", "/pred.pkl"), "such as pred.pkl, or a pattern such as */pred.pkl"),
+        (("keep-path", "a/../b"), "no artifact has the path 'a/../b'"),
+    ],
+)
+def test_a_name_that_no_tag_or_path_has_is_refused_and_can_be_removed(
+    words: tuple[str, str], reason: str, shared_database: DatabaseURI
+) -> None:
+    def call(*more: str) -> Result:
+        return CliRunner().invoke(cli, ["history", *words, *more, "--uri", shared_database.url])
+
+    refused = call()
+    assert refused.exit_code == 1
+    assert reason in str(refused.exception)
+    assert call("--remove").exit_code == 0
 
 
 def test_mlflows_migrations_may_alter_the_columns_of_tags(conn: psycopg.Connection) -> None:

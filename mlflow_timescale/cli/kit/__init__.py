@@ -29,6 +29,8 @@ from mlflow_timescale.cli.kit.options import (
 )
 from mlflow_timescale.cli.kit.printing import (
     Cell,
+    counted_progress,
+    note_printer,
     print_columns,
     print_error,
     print_json,
@@ -57,6 +59,7 @@ __all__ = [
     "as_of_option",
     "by_option",
     "calendar_option",
+    "counted_progress",
     "database_option",
     "default_uri",
     "dry_run_option",
@@ -67,6 +70,7 @@ __all__ = [
     "maintenance",
     "max_age_option",
     "mlflow_option",
+    "note_printer",
     "output_option",
     "print_columns",
     "print_error",

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -246,3 +246,24 @@ def progress(*columns: Any, quiet: bool = False, transient: bool = True) -> Iter
     bar = Progress(*columns, console=err, transient=transient, disable=quiet or not err.is_terminal)
     with bar:
         yield bar
+
+
+@contextmanager
+def counted_progress(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar; the block calls the function with the counts of done and of all items."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with progress(*columns, quiet=quiet) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def note_printer(*, quiet: bool) -> Callable[[str], None]:
+    """A function that prints a line as a note on standard error, unless `quiet`."""
+
+    def print_note(line: str) -> None:
+        if not quiet:
+            print_message(line, style="yellow", stderr=True)
+
+    return print_note

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from collections.abc import Callable
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,77 +17,62 @@ else:  # generic in the stubs only, before click 8.4
     ParamType = click.ParamType
 
 
-class URIType(ParamType):
+class _Parsed(ParamType):
+    """A type whose values `parse` checks and converts; its ValueError is an error of usage."""
+
+    parse: Callable[[Any], Any]
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return self.parse(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+class URIType(_Parsed):
     """A database URI, checked when the command line is read."""
 
     name = "URI"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> DatabaseURI:
-        try:
-            return DatabaseURI.parse(value)
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
+    parse = staticmethod(DatabaseURI.parse)
 
 
-class Moment(ParamType):
+class Moment(_Parsed):
     """A point in time with its time zone, such as 2024-01-12T21:00Z."""
 
     name = "TIME"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
-        try:
-            return time.parse_time(value)
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
+    parse = staticmethod(time.parse_time)
 
 
-class Day(ParamType):
+class Day(_Parsed):
     """A date such as 2024-01-12."""
 
     name = "DATE"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> date:
-        try:
-            return time.parse_day(value)
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
+    parse = staticmethod(time.parse_day)
 
 
-class When(ParamType):
+class When(_Parsed):
     """A date such as 2024-01-12, or a point in time such as 2024-01-12T21:00Z."""
 
     name = "TIME"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> date | datetime:
+    @staticmethod
+    def parse(value: Any) -> date | datetime:
         is_date = isinstance(value, str) and len(value.strip()) == len("2024-01-12")
-        try:
-            return time.parse_day(value) if is_date else time.parse_time(value)
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
+        return time.parse_day(value) if is_date else time.parse_time(value)
 
 
-class Duration(ParamType):
+class Duration(_Parsed):
     """A fixed length of time, such as 5d or 4h."""
 
     name = "DURATION"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
-        try:
-            return time.fixed_duration(value)
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
+    parse = staticmethod(time.fixed_duration)
 
 
-class Age(ParamType):
-    """A length of time, or of the sessions of a calendar: 5d, 4h or 3 sessions."""
+class Age(_Parsed):
+    """A length of time, or a number of sessions of a calendar: 5d, 4h or 3 sessions."""
 
     name = "AGE"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta | time.SessionCount:
-        try:
-            return time.parse_duration(value)
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
+    parse = staticmethod(time.parse_duration)
 
 
 class Names(ParamType):

@@ -1,4 +1,4 @@
-"""Frames with a row for each day and name, in pandas, as libraries of panel data read them."""
+"""Panel data in pandas: frames with a row for each day and name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Pairs(NamedTuple):
     name: npt.NDArray[np.intp]
 
     def only(self, mask: npt.NDArray[np.bool_]) -> Pairs:
-        """Some of the pairs: those where the mask, shape (n,), is True."""
+        """The pairs for which a mask of shape (n,) is True."""
         return self._replace(day=self.day[mask], name=self.name[mask])
 
 
@@ -48,7 +48,7 @@ def pandas_panel(
     """
     import pandas as pd
 
-    # From texts, as files are read: pandas gives dates another resolution.
+    # From texts: for date objects pandas chooses a resolution that loaders of files do not have.
     days = pd.to_datetime([f"{day}" for day in pairs.days])
     values: list[Any] = [days, list(pairs.names)]
     codes: list[Any] = [pairs.day, pairs.name]

@@ -1,8 +1,8 @@
-"""Frames and series of pandas, from what their pickles describe; neither pandas nor the file runs.
+"""Frames and series of pandas, decoded from pickles without running pandas or code of the file.
 
-The layouts are those of pandas 1.0 to 3: blocks of columns with their places, axes, and indexes by
-levels and codes; texts as objects or as Arrow buffers. Every size is compared with the bytes that
-are there, every code with its level.
+The layouts are those of pandas 1.0 to 3: blocks of columns with their positions, axes, and indexes
+by levels and codes; texts as objects or as Arrow buffers. Every size is checked against the bytes
+of the file, every code against its level.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Array = npt.NDArray[Any]
 _UNITS = {"s", "ms", "us", "ns"}
 _RESOLUTIONS = {7: "s", 8: "ms", 9: "us", 10: "ns"}  # of pandas' Timestamp
 _KINDS = {"b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
-_MOST_COLUMNS, _MOST_NUMBERS = 100_000, 1_000_000  # of a range, which has no bytes
+_MOST_COLUMNS, _MOST_NUMBERS = 100_000, 1_000_000  # of a range: no bytes limit its length
 _MASKED = {"BooleanArray", "FloatingArray", "IntegerArray"}
 _OF_ARROW = {"ArrowExtensionArray", "ArrowStringArray"}
 _MISSING = {"NA", "NAType", "C_NA", "NaT", "NaTType", "__nat_unpickle", "_nat_unpickle"}
 
 
 class _Unread(InvalidFrame):
-    """Values of a kind that is not read."""
+    """Values of a type that this reader does not decode."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class Labels:
     Attributes
     ----------
     name
-        "" where it has none.
+        "" for a column or level without a name.
     values
         Shape (n,): numbers, datetime64, or objects (texts, dates, None).
     codes
-        Shape (rows,), the position of each row's value in `values`, -1 for a missing one; None
-        where `values` has a value for each row.
+        Shape (rows,), the position of each row's value in `values`, -1 for a missing value; None
+        if `values` has a value for each row.
     zone
-        The time zone of datetime64 values, which are in UTC then; None for local times.
+        The time zone of datetime64 values in UTC; None for local times.
     unread
-        Why the values of a column are not read, and `values` is empty; "" where they are.
+        The reason why the values are not read and `values` is empty; "" if they are read.
     """
 
     name: str
@@ -73,11 +73,11 @@ class PickledFrame:
     Attributes
     ----------
     name
-        What was read.
+        The name of the file.
     index
         The levels of the index; empty for a range of numbers.
     columns
-        By position; their names may repeat. That of a series may be "".
+        By position. Names may repeat; the name of a series may be "".
     """
 
     name: str
@@ -96,7 +96,7 @@ class PickledFrame:
 
     def _columns(self) -> Iterator[tuple[int, Labels]]:
         for values, places in self._blocks:
-            positions = _places(places, len(self.names))
+            positions = _positions(places, len(self.names))
             try:
                 column = _values(values)
             except _Unread as exc:
@@ -118,14 +118,14 @@ def read_pickled_frame(data: bytes, name: str) -> PickledFrame:
     data
         The content of the file.
     name
-        What is read, for errors.
+        The name of the file, for errors.
 
     Raises
     ------
     RefusedPickle
-        It names a class or function that no frame needs.
+        The pickle names a class or function that no frame needs.
     InvalidFrame
-        It is no pickle of a frame, or damaged.
+        The data is not a pickled frame, or is damaged.
 
     Examples
     --------
@@ -168,9 +168,9 @@ def _frame(content: Any, name: str) -> PickledFrame:
 
 
 def _blocks_and_axes(manager: Node) -> tuple[tuple[tuple[Any, Any], ...], Sequence[Any]]:
-    """The values of blocks with the places of their columns, and the axes.
+    """The values of blocks with the positions of their columns, and the axes.
 
-    pandas >= 1.3 passes both as arguments for frames; for series, and before, they are the state.
+    They are arguments of frames of pandas >= 1.3, and the state of series and of older frames.
     """
     if manager.arguments:
         blocks, axes = manager.arguments[:2]
@@ -180,7 +180,7 @@ def _blocks_and_axes(manager: Node) -> tuple[tuple[tuple[Any, Any], ...], Sequen
     return blocks, layout["axes"]
 
 
-def _places(places: Any, columns: int) -> list[int]:
+def _positions(places: Any, columns: int) -> list[int]:
     if isinstance(places, slice):
         return [0]
     if isinstance(places, Node) and places.called.name == "slice":
@@ -234,14 +234,14 @@ def _name(name: Any) -> str:
 
 
 def _listed(value: Any) -> list[Any]:
-    """A list, also the one that a FrozenList of pandas 1 holds."""
+    """A list, or the items of a FrozenList of pandas 1."""
     if isinstance(value, Node) and value.called.name == "FrozenList":
         value = value.arguments[0] if value.arguments else []
     return list(value or ())
 
 
 def _texts(index: Node) -> list[str]:
-    """The names of columns: of a MultiIndex those of its levels, with blanks between."""
+    """The names of columns; the labels of a MultiIndex are joined with spaces."""
     if index.arguments[0].name == "RangeIndex":
         fields = index.arguments[1]
         numbers = range(fields["start"], fields["stop"], fields["step"])
@@ -278,7 +278,7 @@ def _values(node: Any) -> Labels:
 
 
 def _backed(kind: str, state: Any) -> Labels:
-    """An array of pandas on one of numpy, from its type and that array in either order."""
+    """An array of pandas on an array of numpy, whose type and values are in either order."""
     dtype, array = state[:2]
     if isinstance(dtype, Node) and dtype.called.name in ("_reconstruct", "_frombuffer"):
         dtype, array = array, dtype
@@ -295,7 +295,7 @@ def _backed(kind: str, state: Any) -> Labels:
 
 
 def _zone(zone: Any) -> str | None:
-    """The name of a time zone, or its offset as ISO 8601 writes it."""
+    """The name of a time zone, or its offset in the form of ISO 8601."""
     if zone is None or isinstance(zone, str):
         return zone
     name, arguments = zone.called.name, zone.arguments
@@ -343,7 +343,7 @@ def _flat(dtype: np.dtype[Any], data: Any, size: int) -> Array:
 
 
 def _dtype(node: Node) -> np.dtype[Any]:
-    """A type of numbers, times or objects, by its name; others are refused."""
+    """The type of numbers, times or objects. Raises for other types."""
     name = str(node.arguments[0])
     state: tuple[Any, ...] = node.state or ()
     if name in ("O8", "O", "O4"):
@@ -359,7 +359,7 @@ def _dtype(node: Node) -> np.dtype[Any]:
 
 
 def _bytes(data: Any) -> bytes:
-    """Bytes, as protocols 2 to 5 write them."""
+    """Bytes in the forms of protocols 2 to 5."""
     if isinstance(data, Node):
         name, first = data.called.name, data.arguments[0] if data.arguments else b""
         if name == "encode":

@@ -1,13 +1,13 @@
-"""Pickles read without unpickling: what a file describes, as plain data. No object of it is made.
+"""Pickles as plain data, read without unpickling: no object that a file describes is created.
 
-A pickle is a program: `pickle.load` imports what it names and calls it. This reader runs a few of
-the opcodes of the pickle format itself. A class or function that a pickled frame of pandas or numpy
-needs becomes a `Node`, the record of a call that never happens; any other one is refused with its
-name. So a hostile file can run nothing, whatever the classes of the installed pandas would do with
-its content.
+A pickle is a program: `pickle.load` imports and calls the classes and functions that it names. This
+reader executes a few opcodes of the pickle format itself. A class or function that a pickled frame
+of pandas or numpy needs becomes a `Node`, a description of a call that never happens; any other
+name is refused. A hostile file therefore runs nothing, whatever the classes of the installed pandas
+would do with its content.
 
-Memory and time are bounded: the bytes of a text or an array are counted by `pickletools`, numbers
-of operations are limited, places of the memo are those that were written, and keys are texts.
+Memory and time are bounded: `pickletools` reads no more bytes of a text or array than the file has,
+the number of operations is limited, and only written positions of the memo can be read.
 
 References
 ----------
@@ -32,11 +32,11 @@ MOST_OPERATIONS = 5_000_000  # a frame with an object column of a million rows n
 
 
 class RefusedPickle(InvalidFrame):
-    """A pickle that names a function or class which no frame of pandas or numpy needs."""
+    """A pickle names a function or class that no frame of pandas or numpy needs."""
 
 
 class Global(NamedTuple):
-    """A function or class that is named in a pickle, and never imported."""
+    """The name of a function or class in a pickle; it is never imported."""
 
     module: str
     name: str
@@ -44,9 +44,9 @@ class Global(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class Node:
-    """A call that a pickle describes: the function or class, its arguments, the state set after it.
+    """A call that a pickle describes: the function or class, its arguments, and a later state.
 
-    Nothing is called: the three are data.
+    Nothing is called: all three are data.
     """
 
     called: Global
@@ -166,21 +166,21 @@ _VALUES = frozenset(
 
 
 def read_pickle(data: bytes, name: str) -> Any:
-    """What a pickle describes: numbers, texts, bytes, lists, dicts, tuples, `Global`s and `Node`s.
+    """The content of a pickle: numbers, texts, bytes, lists, dicts, tuples, `Global`s, `Node`s.
 
     Parameters
     ----------
     data
         The content of the file.
     name
-        What is read, for errors.
+        The name of the file, for errors.
 
     Raises
     ------
     RefusedPickle
         It names a class or function that is not in `ADMITTED`, or uses one as no frame does.
     InvalidFrame
-        It is no pickle, is damaged, or is larger than is read.
+        The data is not a pickle, is damaged, or exceeds the limit of size.
 
     Examples
     --------
@@ -215,7 +215,7 @@ def read_pickle(data: bytes, name: str) -> Any:
 
 @dataclass
 class _Machine:
-    """The stack and the memo of a pickle that is being read."""
+    """The stack and the memo while a pickle is read."""
 
     name: str
     stack: list[Any] = field(default_factory=list)
@@ -227,7 +227,7 @@ class _Machine:
         return self.stack[0]
 
     def run(self, opcode: str, argument: Any) -> None:
-        """Run one operation; raises RefusedPickle for one that frames do not need."""
+        """Run one operation. Raises RefusedPickle for an operation that frames do not need."""
         if opcode in _VALUES:
             self.stack.append(argument)
         elif opcode in _LITERALS:
@@ -312,13 +312,13 @@ class _Machine:
         self._push_global(module, name)
 
     def _push_global(self, module: Any, name: Any) -> None:
-        named = Global(str(module), str(name))
-        if named not in ADMITTED and named not in _GETATTR:
-            raise self._foreign(named)
-        self.stack.append(named)
+        imported = Global(str(module), str(name))
+        if imported not in ADMITTED and imported not in _GETATTR:
+            raise self._foreign(imported)
+        self.stack.append(imported)
 
     def call(self, _: Any) -> None:
-        """Record the call of a function, or that of a class."""
+        """Push a `Node` for the call of a function or class."""
         called, arguments = self.pop(2)
         if not isinstance(called, Global):
             raise self._refused(f"calls {type(called).__name__}, no function by its name")
@@ -339,8 +339,8 @@ class _Machine:
             raise self._refused(f"sets the state of {type(target).__name__}")
         target.state = state
 
-    def _foreign(self, named: Global) -> RefusedPickle:
-        return self._refused(f"names {printable('.'.join(named))}")
+    def _foreign(self, imported: Global) -> RefusedPickle:
+        return self._refused(f"names {printable('.'.join(imported))}")
 
     def _refused(self, reason: str) -> RefusedPickle:
         return RefusedPickle(
