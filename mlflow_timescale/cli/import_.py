@@ -56,13 +56,14 @@ def _bringing(command: Callable[..., None]) -> Callable[..., None]:
 def import_(**options: Any) -> None:
     """Copy another MLflow database or file store into this one.
 
-    SOURCE is a database URI (sqlite:///mlflow.db, postgresql://...) or the directory of a file
-    store (./mlruns). A URI with a password belongs into MLFLOW_TIMESCALE_IMPORT_SOURCE. A new
-    database gets all of it, or nothing: the rows of every table are counted before the commit. One
-    in use gets what it lacks, a run as a whole or not at all: run ids are kept, experiments are
-    matched by name. A run with another param here is listed and left as it is (exit code 3). What
-    cannot be read is left out and named. Artifacts stay where they are, unless --artifacts copies
-    them. SOURCE is only read.
+    SOURCE is a database URI (sqlite:///mlflow.db, postgresql://...), a sqlite file, or the
+    directory of a file store (./mlruns). A URI with a password belongs into
+    MLFLOW_TIMESCALE_IMPORT_SOURCE. A new database gets all of it, or nothing: the rows of every
+    table are counted before the commit. One in use gets what it lacks, a run as a whole or not at
+    all: run ids are kept, experiments are matched by name. A run with another param here is listed
+    and left as it is (exit code 3), and so is a registered model with another version of the same
+    number. What cannot be read is left out and named. Artifacts stay where they are, unless
+    --artifacts copies them. SOURCE is only read.
     """
     _bring(changes=False, **options)
 
@@ -108,7 +109,8 @@ def _bring(
         result |= _files(source, uri, owners, jobs, dry_run, as_json)
     if as_json:
         print_json(result)
-    exit_with(Exit.NO if result.get("conflicts") or result.get("skipped") else Exit.OK)
+    is_partial = any(result.get(name) for name in ("conflicts", "not_brought", "skipped"))
+    exit_with(Exit.NO if is_partial else Exit.OK)
 
 
 def _rows(
@@ -152,6 +154,7 @@ def _as_json(merged: Merged) -> dict[str, Any]:
         "rows": sum(merged.rows.values()),
         "conflicts": [{"run_id": each.run_id, "reason": each.reason} for each in merged.conflicts],
         "different": merged.different,
+        "not_brought": merged.not_brought,
         "notes": merged.notes,
     }
 
@@ -216,7 +219,8 @@ def _print_merged(merged: Merged, dry_run: bool) -> None:
         (merged.grown, "runs with news"),
         (merged.unchanged, "runs without news"),
         (merged.deleted, "runs that are deleted here"),
-        (len(merged.conflicts), "runs with conflicts, left as they are"),
+        (len(merged.conflicts), "runs with conflicts or unreadable files, left as they are"),
+        (len(merged.not_brought), "models and others with conflicts, left as they are"),
     ]
     texts = [f"{number:,} {name}" for number, name in counts if number]
     print_message(f"{sum(merged.rows.values()):,} rows {verb}: {', '.join(texts) or 'nothing new'}")
@@ -225,8 +229,8 @@ def _print_merged(merged: Merged, dry_run: bool) -> None:
 def _print_copied(copied: Copied, dry_run: bool) -> None:
     verb = "would be copied" if dry_run else "copied"
     print_message(
-        f"{copied.files:,} artifacts ({copied.bytes:,} bytes) of {copied.owners:,} runs and logged "
-        f"models {verb}"
+        f"{copied.files:,} artifacts ({copied.bytes:,} bytes) of {copied.owners:,} runs, logged "
+        f"models and traces {verb}"
     )
     if copied.without:
         print_message(f"{copied.without:,} runs and logged models have no files there")

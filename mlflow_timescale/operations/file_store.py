@@ -105,15 +105,35 @@ def build_view(
     """
     view = _View(root, note, known or {}, taken=taken)
     view.unread = {} if unread is None else unread
+    if (source / META).exists():
+        raise FileStoreError(
+            f"{source} is one experiment or run of a file store: name the folder that holds all of "
+            f"its experiments ({source.parent}?)"
+        )
     experiments = [*folders(source), *folders(source / TRASH)]
     experiments = [path for path in experiments if path.name not in (TRASH, MODELS)]
-    if not any((path / META).exists() for path in experiments) and not (source / MODELS).is_dir():
-        raise FileStoreError(f"{source} holds no experiment of a file store")
+    if not any(map(_may_have_meta, experiments)) and not (source / MODELS).is_dir():
+        raise FileStoreError(f"{source} holds no experiment of a file store{_advice(source)}")
     for path in experiments:
         _add_experiment(view, path)
     for path in folders(source / MODELS):
         _add_registered_model(view, path)
     return view.marks
+
+
+def _may_have_meta(path: Path) -> bool:
+    try:
+        return (path / META).exists()
+    except OSError:  # the note on the experiment names it
+        return True
+
+
+def _advice(folder: Path) -> str:
+    """Which database lies in a folder that is no file store, or beside it: MLflow's default."""
+    for place in (folder, folder.parent):
+        if (place / "mlflow.db").is_file():
+            return f": name the database, sqlite:///{place / 'mlflow.db'}"
+    return ""
 
 
 def _add_experiment(view: _View, path: Path) -> None:
@@ -132,7 +152,10 @@ def _add_experiment(view: _View, path: Path) -> None:
     target = view.root / number
     changed = {"name": name, "artifact_location": meta.get("artifact_location") or path.as_uri()}
     _write_meta(target, meta | changed)
-    _copy_texts(view, path / TAGS, target / TAGS, _LONGEST_OF_EXPERIMENT)
+    try:
+        _copy_texts(view, path / TAGS, target / TAGS, _LONGEST_OF_EXPERIMENT)
+    except OSError as exc:
+        view.note(f"{path / TAGS}: left out: {exc.filename}: {exc.strerror}")
     if number != path.name:
         (target / TAGS).mkdir(exist_ok=True)
         (target / TAGS / OLD_ID).write_text(path.name, encoding="utf-8")
@@ -235,7 +258,7 @@ def _meta(view: _View, path: Path, kind: str) -> dict[str, Any] | None:
         meta = read_meta(path / META, path)
     except (OSError, ValueError, yaml.YAMLError) as exc:
         reason = " ".join(str(exc).split())
-        below = len(folders(path)) if kind == "experiment" else 0
+        below = _number_of_folders(path) if kind == "experiment" else 0
         more = f", with {below} folders below it" if below else ""
         view.note(f"{path}: left out: the {kind} has no readable {META}{more}: {reason}")
         return None
@@ -243,6 +266,13 @@ def _meta(view: _View, path: Path, kind: str) -> dict[str, Any] | None:
         view.note(f"{path}: left out: the {META} of the {kind} is empty")
         return None
     return meta
+
+
+def _number_of_folders(path: Path) -> int:
+    try:
+        return len(folders(path))
+    except OSError:
+        return 0
 
 
 class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
@@ -315,11 +345,14 @@ def _report_broken_yaml(view: _View, folder: Path) -> None:
 def read_texts(
     folder: Path, note: Note, longest: int = _LONGEST
 ) -> Iterator[tuple[Path, str, bool]]:
-    """Params or tags: a file each, whose text, and whether it was cut."""
+    """Params or tags: a file each, whose text, and whether it was cut.
+
+    Raises OSError for one that cannot be read.
+    """
     for path in _files(folder, deep=True):
         try:
             text = path.read_bytes().decode("utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
+        except UnicodeDecodeError as exc:
             note(f"{path}: left out: {exc}")
             continue
         if "\0" in text:
@@ -344,7 +377,7 @@ def _copy_texts(view: _View, folder: Path, target: Path, longest: int) -> None:
 def read_points(folder: Path, note: Note) -> Iterator[tuple[Path, list[str], bool]]:
     """Metrics: a file each, its lines, and whether some of the file's were left out.
 
-    The same point twice is one point in a database.
+    The same point twice is one point in a database. Raises OSError for a file that cannot be read.
     """
     for path in _files(folder, deep=True):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -368,11 +401,16 @@ def _copy_metrics(view: _View, folder: Path, target: Path) -> None:
 
 
 def _point(line: str) -> tuple[int, float | str, int]:
+    """The time, value and step of a line; the name and digest of a dataset may follow them.
+
+    >>> _point("1700000000000 0.25 7 prices 2981c147")
+    (1700000000000, 0.25, 7)
+    """
     parts = line.strip().split(" ")
-    if len(parts) not in (2, 3):
+    if len(parts) < 2:
         raise ValueError(f"{line!r} is no point")
     value = float(parts[1])
-    time, step = int(parts[0]), int(parts[2]) if len(parts) == 3 else 0
+    time, step = int(parts[0]), int(parts[2]) if len(parts) > 2 else 0
     for number in (time, step):
         if not -(2**63) <= number < 2**63:
             raise ValueError(f"{number} does not fit into 64 bits")
@@ -401,8 +439,18 @@ def folders(path: Path) -> list[Path]:
     return sorted(each for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
 
 
+def _below(path: Path) -> Iterator[Path]:
+    """All files below a folder; raises OSError for a folder that cannot be read, unlike `rglob`."""
+
+    def stop(exc: OSError) -> None:
+        raise exc
+
+    for folder, _, names in os.walk(path, onerror=stop):
+        yield from (Path(folder, name) for name in names)
+
+
 def _files(path: Path, *, deep: bool = False) -> Iterator[Path]:
     if path.is_dir():
-        inside = path.rglob("*") if deep else path.iterdir()
+        inside = _below(path) if deep else path.iterdir()
         root = path.parent.resolve()
         yield from sorted(file for file in inside if _is_plain(file, root))

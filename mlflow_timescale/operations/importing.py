@@ -24,7 +24,11 @@ from mlflow_timescale.operations.bringing.copying import (
     not_generated,
     read_rows,
 )
-from mlflow_timescale.operations.bringing.experiments import Experiments, absolute
+from mlflow_timescale.operations.bringing.experiments import (
+    Experiments,
+    absolute,
+    location_column,
+)
 from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
 from mlflow_timescale.operations.bringing.sources import (
     Note,
@@ -78,6 +82,8 @@ def import_from(
                 "the target holds runs, models or experiments already: import into a new database"
             )
         require_another_database(opened_source.rows, conn)
+        for run_id, reason in opened_source.unreadable.items():
+            on_note(f"run {run_id}: {reason}")
         copied = _copy_all(opened_source, conn, on_table, on_note)
         then()
     return copied
@@ -149,9 +155,8 @@ def _fitted(table: Table, new_ids: dict[int, int], home: Path | None) -> Convert
             for end in ("source", "destination"):
                 if row[f"{end}_type"] == "experiment":
                     row[f"{end}_id"] = names.get(row[f"{end}_id"], row[f"{end}_id"])
-        for column in ("artifact_uri", "artifact_location"):
-            if column in row:
-                row[column] = absolute(row[column], home)
+        if column := location_column(table.name, row):
+            row[column] = absolute(row[column], home)
         return row
 
     return convert

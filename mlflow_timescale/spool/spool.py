@@ -31,7 +31,7 @@ _APPENDING, _DRAINING = "append.lock", "drain.lock"
 
 
 class SpoolFull(Error):
-    """The spool holds as much as its limit allows."""
+    """The spool has reached its limit."""
 
 
 class SpoolBusy(Error):
@@ -63,9 +63,9 @@ class Spool:
         "drop-oldest" drops the records that wait longest, unless they are to be kept, and counts
         them.
     fsync
-        "always": a record is on the disk before `append` returns, and a power failure loses none
-        of them. "os": the operating system writes when it likes, usually within 30 seconds; the
-        death of the process loses nothing, a power failure what was not written.
+        "always": a record is on the disk before `append` returns, and a power failure loses none.
+        "os": the operating system chooses the time, usually within 30 seconds; the end of the
+        process loses nothing, a power failure loses what was not written.
 
     Examples
     --------
@@ -114,7 +114,7 @@ class Spool:
             return _waiting(directory, now) == now.files
 
     def waiting(self, containing: bytes = b"") -> Iterator[Record]:
-        """What waits, in order; with `containing`, only the records with these bytes."""
+        """The waiting records, in order; with `containing`, only those with these bytes."""
         if not self.path.exists():
             return
         with folder.opened(self.path) as directory:
@@ -126,16 +126,16 @@ class Spool:
     def drain(
         self, send: Callable[[Record], bool] | Sender, *, seconds: float | None = None
     ) -> Drained:
-        """Send what waits, in order.
+        """Send the waiting records, in order.
 
         Parameters
         ----------
         send
-            Writes a record, with its id in the same transaction, and returns whether it was new.
-            Refusal moves the record to the list of the refused, and the next one follows; any other
-            exception ends the drain, and the record keeps waiting. A Sender can write many at once.
+            Writes a record and its id in one transaction, and returns whether it was new. Refusal
+            moves the record to the list of refused ones, and the drain goes on; any other exception
+            ends the drain, and the record keeps waiting. A Sender can write many at once.
         seconds
-            After which the drain ends, with records that still wait.
+            The time limit of the drain; records may still wait afterwards.
 
         Returns
         -------
@@ -164,7 +164,7 @@ class Spool:
         return Drained(counts["sent"], counts["repeated"], counts["refused"])
 
     def status(self) -> Status:
-        """What waits, and what was refused."""
+        """Counts of waiting records, and the refused ones."""
         kinds: Counter[str] = Counter()
         oldest: datetime | None = None
         if not self.path.exists():
@@ -187,7 +187,7 @@ class Spool:
             )
 
     def read(self, name: str) -> bytes:
-        """The content of a file of its owner's next to the segments; none without such a file."""
+        """The content of a file beside the segments; b"" if it does not exist."""
         if not self.path.exists():
             return b""
         with folder.opened(self.path) as directory:
@@ -195,7 +195,7 @@ class Spool:
 
     @contextmanager
     def changing(self, name: str) -> Iterator[Change]:
-        """Change such a file; other processes wait until the block ends."""
+        """Change a file beside the segments; other processes wait until the block ends."""
         with folder.opened(self.path) as directory, self._appending(directory):
             change = Change(folder.read(directory, name))
             yield change
@@ -209,7 +209,7 @@ class Spool:
 
     @contextmanager
     def _copied(self, record: Record) -> Iterator[int]:
-        """The size of the copy of a record's file, which goes again if the block fails."""
+        """Copy the file of a record and yield its size; the copy is removed if the block fails."""
         if record.file is None:
             yield 0
             return
@@ -228,7 +228,7 @@ class Spool:
                 raise
 
     def _append(self, content: bytes, file_size: int) -> bool:
-        """Append a frame; False where the spool is full, and its policy is to wait."""
+        """Append a frame; False if the spool is full and its policy is to wait."""
         size = len(content)
         with folder.opened(self.path) as directory, self._appending(directory) as lock:
             noted = End.read(lock)
@@ -243,7 +243,7 @@ class Spool:
         return True
 
     def _can_follow(self, directory: int, end: End, more: int) -> bool:
-        """Whether bytes can follow the last append, of any process, without another look."""
+        """Whether bytes can follow the last append of any process without another check."""
         return (
             self._has_appended
             and 0 < end.size < self._segment_bytes
@@ -252,7 +252,7 @@ class Spool:
         )
 
     def _end(self, directory: int, noted: End, more: int, file_size: int) -> End | None:
-        """Where bytes can be appended; None where there is no room, and the policy is to wait."""
+        """The end to append to; None if there is no room and the policy is to wait."""
         now = State.read(directory)
         numbers = [n for n in state.segments(directory) if n >= now.segment]
         if not self._make_room(directory, now, numbers, more + file_size):
@@ -264,7 +264,7 @@ class Spool:
         return End(number, state.size(directory, number), waiting)
 
     def _segment(self, directory: int, noted: End, now: State, numbers: list[int]) -> int:
-        """The segment to append to, checked to its end; a new one after a full or damaged one."""
+        """The segment to append to, checked to its end; a new one if the last one is full."""
         last = numbers[-1] if numbers else max(now.segment, 1)
         size = state.size(directory, last)
         if size and not (self._has_appended and noted[:2] == (last, size)):
@@ -280,7 +280,7 @@ class Spool:
             if self.fsync == "always":
                 os.fdatasync(descriptor)
         except OSError as exc:
-            os.ftruncate(descriptor, before)  # a full disk: no half of a record stays
+            os.ftruncate(descriptor, before)  # a full disk must not leave a part of a record
             raise SpoolError(f"cannot write to the spool {self.path}: {exc.strerror}") from exc
         finally:
             os.close(descriptor)
@@ -303,7 +303,7 @@ class Spool:
         return True
 
     def _drop(self, directory: int, now: State, excess: int) -> int:
-        """Drop records that wait longest; how much is still too much."""
+        """Drop the oldest records; return the excess that remains."""
         now, excess = segments.skip_oldest(directory, now, excess)
         state.remove_sent(directory, now)
         if excess > 0:
@@ -316,7 +316,7 @@ class Spool:
     def _send_segment(
         self, directory: int, sender: Sender, counts: Counter[str], end: float | None
     ) -> bool:
-        """Send the rest of the first segment; False where nothing waits or the time is over."""
+        """Send the rest of the first segment; False if nothing waits or the time is over."""
         now = State.read(directory)
         numbers = [n for n in state.segments(directory) if n >= now.segment]
         if not numbers or _is_over(end):
@@ -337,14 +337,14 @@ class Spool:
         return self._finish(directory, number)
 
     def _with_file(self, frame: Frame) -> Frame:
-        """A frame whose record knows where its file is."""
+        """The frame, with the path of its record's file."""
         file = frame.record.file
         if file is None:
             return frame
         return Frame(replace(frame.record, file=self.path / file), frame.end)
 
     def _finish(self, directory: int, number: int) -> bool:
-        """Remove a segment that is sent to its end; False where it is the last, and stays."""
+        """Remove a segment that is sent completely; False if it is the last one, which stays."""
         with self._appending(directory) as lock:
             now = State.read(directory)
             size = segments.repaired(directory, number, now)
@@ -362,10 +362,10 @@ class Spool:
 
 
 def _next(batches: Iterator[list[Frame]]) -> list[Frame]:
-    """The next batch, empty at the end.
+    """The next batch, or an empty one at the end.
 
-    Its records all stay until it is sent: collections in between free nothing, and take a fifth of
-    the client's processor time.
+    Its records all live until it is sent, so that garbage collections during the read free nothing;
+    they would take a fifth of the client's processor time.
     """
     with collection_paused():
         return next(batches, [])

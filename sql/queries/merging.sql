@@ -306,7 +306,8 @@ WHERE ours.workspace = %(workspace)s AND ours.name = %(name)s
     AND (starts_with(ours.source, copied.source) OR starts_with(storage_location, copied.source));
 
 -- name: artifact_roots
--- Where are the artifacts of these (or all) runs and logged models, and of their experiments?
+-- Where are the artifacts of these (or all) runs, logged models and traces, and of their experiments?
+-- The files of a trace with spans in the database are attachments: a bucket is not asked for them.
 SELECT 'run' AS kind, run_uuid AS id, artifact_uri AS location, runs.experiment_id,
     artifact_location AS place
 FROM runs JOIN experiments USING (experiment_id)
@@ -315,6 +316,17 @@ UNION ALL
 SELECT 'model', model_id, logged_models.artifact_location, experiment_id, experiments.artifact_location
 FROM logged_models JOIN experiments USING (experiment_id)
 WHERE %(ids)s::text[] IS NULL OR model_id = ANY (%(ids)s)
+UNION ALL
+SELECT 'trace', request_id, place.value, experiment_id, artifact_location
+FROM trace_tags AS place JOIN trace_info USING (request_id) JOIN experiments USING (experiment_id)
+WHERE place.key = 'mlflow.artifactLocation'
+    AND (%(ids)s::text[] IS NULL OR request_id = ANY (%(ids)s))
+    -- A text without a colon is its own first part: the path of a folder.
+    AND (split_part(place.value, ':', 1) IN ('file', 'timescaledb-artifacts', place.value)
+        OR NOT EXISTS (
+            SELECT FROM trace_tags AS spans
+            WHERE spans.request_id = place.request_id
+                AND (spans.key, spans.value) = ('mlflow.trace.spansLocation', 'TRACKING_STORE')))
 ORDER BY kind DESC, id;
 
 -- name: move_run
@@ -325,6 +337,11 @@ UPDATE runs SET artifact_uri = %(new)s WHERE run_uuid = %(id)s AND artifact_uri 
 -- The artifacts of a logged model are elsewhere now.
 UPDATE logged_models SET artifact_location = %(new)s
 WHERE model_id = %(id)s AND artifact_location = %(old)s;
+
+-- name: move_trace
+-- The artifacts of a trace are elsewhere now.
+UPDATE trace_tags SET value = %(new)s
+WHERE request_id = %(id)s AND key = 'mlflow.artifactLocation' AND value = %(old)s;
 
 -- name: move_versions
 -- The model versions whose files are among them follow.

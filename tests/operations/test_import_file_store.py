@@ -62,6 +62,8 @@ def fill(path: Path) -> Folder:
     ids["of broken"] = log(store, ids["broken"], "of broken")
     store.log_metric(ids["plain"], Metric("nan", math.nan, 1, 1))
     store.log_metric(ids["plain"], Metric("inf", math.inf, 1, 1))
+    of_dataset = Metric("of dataset", 0.5, 1, 3, dataset_name="prices", dataset_digest="2981c147")
+    store.log_metric(ids["plain"], of_dataset)
     store.delete_run(ids["gone"])
     store.delete_experiment(ids["deleted"])
     model = store.create_logged_model(ids["workflow"], "model", ids["plain"])
@@ -166,6 +168,8 @@ def test_runs_are_what_they_were(folder: Folder, imported: MlflowClient) -> None
     assert math.isnan(plain.metrics["nan"])
     assert plain.metrics["inf"] == pytest.approx(1.7976931348623157e308)  # as MLflow stores it
     assert len(plain.params["long"]) == 8000
+    [point] = imported.get_metric_history(folder.ids["plain"], "of dataset")
+    assert (point.value, point.step) == (0.5, 3)
 
 
 def test_models_traces_and_artifacts_are_reachable(folder: Folder, imported: MlflowClient) -> None:
@@ -211,11 +215,15 @@ def test_nothing_else_is_noted(folder: Folder, imported: MlflowClient) -> None:
 
 
 def test_a_folder_without_experiments_is_refused(database: DatabaseURI, tmp_path: Path) -> None:
-    with (
-        db.connect(database, autocommit=True) as conn,
-        pytest.raises(ImportFailed, match="no experiment of a file store"),
-    ):
-        import_from(str(tmp_path), conn)
+    with db.connect(database, autocommit=True) as conn:
+        with pytest.raises(ImportFailed, match=r"no experiment of a file store\Z"):
+            import_from(str(tmp_path), conn)
+        (tmp_path / "mlflow.db").touch()
+        with pytest.raises(ImportFailed, match=r"name the database, sqlite:///.*/mlflow\.db"):
+            import_from(str(tmp_path), conn)
+        (tmp_path / "meta.yaml").touch()
+        with pytest.raises(ImportFailed, match=r"is one experiment or run .* name the folder"):
+            import_from(str(tmp_path), conn)
 
 
 @pytest.mark.slow  # MLflow's migrations on sqlite

@@ -30,11 +30,13 @@ class Additions:
     """What came of some entities: rows by table, rows that differ, entities that are not whole.
 
     `different` has the rows that differ as messages, `differing` by the id of the entity.
+    `not_brought` has the entities that conflict or that the database refused, as messages.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     different: list[str] = field(default_factory=list)
     differing: list[tuple[str, str]] = field(default_factory=list)
+    not_brought: list[str] = field(default_factory=list)
     incomplete: set[str] = field(default_factory=set)
     orphans: dict[str, int] = field(default_factory=dict)
 

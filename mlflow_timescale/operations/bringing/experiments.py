@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mlflow.store.db.base_sql_model import Base
+from mlflow.utils.mlflow_tags import MLFLOW_ARTIFACT_LOCATION
 from psycopg import sql
 from sqlalchemy import select
 
@@ -17,11 +18,13 @@ from mlflow_timescale.db import Connection
 from mlflow_timescale.db.rows import scalar
 from mlflow_timescale.operations.bringing.entity_rows import EntityRows
 from mlflow_timescale.operations.bringing.kinds import EXPERIMENT
+from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
 from mlflow_timescale.operations.bringing.sources import OpenSource
 from mlflow_timescale.operations.file_store import OLD_ID
 
 Note = Callable[[str], None]
 _queries = db.load("merging")
+_LONGEST_NAME = Base.metadata.tables["experiments"].c.name.type.length
 DEFAULT_WORKSPACE = "default"
 
 
@@ -61,6 +64,11 @@ def match_experiments(
             if stage == "deleted" != values["lifecycle_stage"]:
                 note(f"experiment {name!r} is deleted here, and stays so; its runs are added to it")
         else:
+            if len(name) > _LONGEST_NAME:
+                raise ImportFailed(
+                    f"the experiment {name!r} would have {len(name)} characters in its name, "
+                    f"and MLflow allows {_LONGEST_NAME}: take a shorter --prefix"
+                )
             is_default = old == 0 and name == "Default"
             new = _add(conn, values, workspace, source.home, 0 if is_default else None)
             matched.new.append(new)
@@ -126,6 +134,17 @@ def remember_tags(source: OpenSource, conn: Connection, experiments: Experiments
     ids = (experiments.id_here(old) for old in tags_of(source))
     writer.remember(dict.fromkeys(map(str, ids), ""))
     writer.remember_rows(EXPERIMENT.root, sql.Identifier(EXPERIMENT.root.name))
+
+
+def location_column(table: str, row: Mapping[str, Any]) -> str | None:
+    """The column of a row that holds a location of artifacts; None where no column does.
+
+    >>> location_column("runs", {"run_uuid": "ab", "artifact_uri": "./mlruns/0/ab/artifacts"})
+    'artifact_uri'
+    """
+    if table == "trace_tags":
+        return "value" if row["key"] == MLFLOW_ARTIFACT_LOCATION else None
+    return next((name for name in ("artifact_uri", "artifact_location") if name in row), None)
 
 
 def absolute(location: str | None, home: Path | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Copy the artifacts of runs and logged models into the ledger, with their checksums.
+"""Copy the artifacts of runs, logged models and traces into the ledger, with their checksums.
 
 A run's files are copied, then its row and the model versions at its place point at the copies, in
 one transaction. An interrupted call is continued by the next one: what is in the ledger with the
@@ -32,13 +32,15 @@ OnOwner = Callable[[int, int], None]
 _queries = db.load("merging")
 # A directory in the database is one transaction up to this many bytes; each file of a larger one.
 _AT_ONCE = 64 * 2**20
+# Where MLflow puts the artifacts below those of the experiment.
+_BELOW = {"run": "", "model": "models/", "trace": "traces/"}
 # The mark of a first copy that is not complete: what is here already came from it.
 _BEGUN = "begun"
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A run or a logged model: where its artifacts are here and in the source.
+    """A run, logged model or trace: where its artifacts are here and in the source.
 
     `place` is that of its experiment, `mark` a hash of the files that were copied earlier.
     """
@@ -63,15 +65,14 @@ class Owner:
             return self.location
         is_ledgered = self.place is not None and _is_ledgered(self.place)
         root = self.place if is_ledgered else f"{IN_DATABASE}:/{self.experiment_id}"
-        below = f"models/{self.id}" if self.kind == "model" else self.id
-        return f"{str(root).rstrip('/')}/{below}/artifacts"
+        return f"{str(root).rstrip('/')}/{_BELOW[self.kind]}{self.id}/artifacts"
 
 
 @dataclass
 class Copied:
     """The files that were copied, their bytes, and owners that could not be copied, with reasons.
 
-    `without` counts the owners that have no files.
+    `without` counts the runs and logged models that have no files.
     """
 
     files: int = 0
@@ -85,7 +86,7 @@ class Copied:
         self.files += len(each.sizes)
         self.bytes += sum(each.sizes)
         self.owners += bool(each.sizes)
-        self.without += not each.total
+        self.without += not each.total and each.owner.kind != "trace"  # most have none
 
 
 def _is_ledgered(location: str) -> bool:
@@ -100,9 +101,9 @@ def owners_of(conn: Connection, locations: Mapping[str, str | None] | None = Non
     conn
         A connection to the database.
     locations
-        Where the source has the artifacts, by the id of a run or logged model; None: where they
-        were when they were copied, or where the run here points. By default all runs and models
-        here, which point at the source.
+        Where the source has the artifacts, by the id of a run, logged model or trace; None: where
+        they were when they were copied, or where the run here points. By default all that is here,
+        which points at the source.
     """
     values = {"ids": None if locations is None else [*locations]}
     earlier = {row[0]: row[1:] for row in if_migrated(conn, _queries.brought_artifacts, values)}
@@ -128,14 +129,14 @@ def copy_artifacts(
     on_owner: OnOwner = lambda done, total: None,
     dry_run: bool = False,
 ) -> Copied:
-    """Copy the artifacts of runs and logged models.
+    """Copy the artifacts of runs, logged models and traces.
 
     Parameters
     ----------
     database
         Where the runs are.
     owners
-        The runs and logged models, by `owners_of`.
+        What has artifacts, by `owners_of`.
     tracking_uri
         The database of the source, to which `timescaledb-artifacts:` locations belong.
     jobs
@@ -257,7 +258,7 @@ class _Copy:
             open_conn.execute(_queries.remember_artifacts, memory)
 
 
-_MOVES = {"run": _queries.move_run, "model": _queries.move_model}
+_MOVES = {"run": _queries.move_run, "model": _queries.move_model, "trace": _queries.move_trace}
 
 
 def _target(location: str, database: DatabaseURI) -> LedgeredRepository:

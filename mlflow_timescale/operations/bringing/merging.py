@@ -59,11 +59,15 @@ class Merged:
         Runs that were left as they are.
     different
         Tags that have another value here, and were left as they are.
+    not_brought
+        Registered models, traces and others that conflict or were refused, as messages; they are
+        among the notes too.
     notes
         What is left out or changed, and why.
     locations
-        Where the artifacts of the runs and logged models of the source are, of those that are here
-        and not in conflict. None of a run whose files have not changed and whose folder has none.
+        Where the artifacts of runs, logged models and traces of the source are, of those that are
+        here and not in conflict. None of a run whose files have not changed and whose folder has
+        none.
     """
 
     experiments: int = 0
@@ -74,6 +78,7 @@ class Merged:
     rows: dict[str, int] = field(default_factory=dict)
     conflicts: list[Conflict] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
+    not_brought: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     locations: dict[str, str | None] = field(default_factory=dict)
 
@@ -165,6 +170,7 @@ class _Merge:
         self.merged.add_rows("experiment_tags", experiments.new_tags)
         runs = heads(self.source)
         self.merged.unchanged += len(self.source.unread)
+        self.merged.conflicts += [Conflict(*each) for each in self.source.unreadable.items()]
         new, known = self._sorted_out(runs, remembered)
         inside = sum((head.location or "").startswith(IN_DATABASE) for head in new)
         if inside:
@@ -188,10 +194,10 @@ class _Merge:
         places |= self.source.unread
         left_out = {each.run_id for each in self.merged.conflicts}
         left_out |= self.deleted | self.stay_deleted
-        models = other_rows.model_locations(self.source, left_out)
+        others = other_rows.locations(self.source, left_out)
         self.merged.locations = {
             run_id: place for run_id, place in places.items() if run_id not in left_out
-        } | models
+        } | others
 
     def _sorted_out(
         self, runs: Mapping[str, RunHead], remembered: Mapping[str, str]
@@ -253,6 +259,7 @@ class _Merge:
             registered_models.add(self.source, self.conn, prefix, self.changes, self.note),
         ):
             self.merged.different += added.different
+            self.merged.not_brought += added.not_brought
             for table, rows in added.rows.items():
                 self.merged.add_rows(table, rows)
 

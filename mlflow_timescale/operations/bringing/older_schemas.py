@@ -22,6 +22,7 @@ from sqlalchemy.exc import DatabaseError
 from mlflow_timescale import db
 from mlflow_timescale.db.masking import without_secrets
 
+WRITE_AHEAD = b"\x02\x02"  # the file format versions of a sqlite header, with a log
 _sqlite = db.load("sqlite")
 
 
@@ -63,13 +64,30 @@ def is_older(engine: Engine) -> bool:
         return False  # it cannot be read; the reader raises the error
 
 
+def read_only_file(path: Path) -> str:
+    """The URI under which sqlite reads a file and leaves none beside it.
+
+    With a write-ahead log even a reader makes two files. Where they are not there nothing has the
+    database open, and it is opened as one that does not change.
+
+    >>> read_only_file(Path("/data/mlflow.db"))
+    'file:/data/mlflow.db?mode=ro'
+    """
+    uri = f"file:{path.absolute().as_uri().removeprefix('file://')}?mode=ro"
+    if not path.is_file() or path.with_name(f"{path.name}-wal").exists():
+        return uri
+    with path.open("rb") as file:
+        has_log = file.read(20)[18:20] == WRITE_AHEAD
+    return f"{uri}&immutable=1" if has_log else uri
+
+
 def upgraded_copy(path: Path, copy: Path) -> None:
     """Copy a sqlite file, which may be in use, and run MLflow's migrations on the copy.
 
     Raises ImportFailed if a migration fails.
     """
     with (
-        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as original,
+        closing(sqlite3.connect(read_only_file(path), uri=True)) as original,
         closing(sqlite3.connect(copy)) as target,
     ):
         original.backup(target)

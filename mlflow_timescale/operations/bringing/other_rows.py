@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import psycopg
 from mlflow.store.db.base_sql_model import Base
+from mlflow.utils.mlflow_tags import MLFLOW_ARTIFACT_LOCATION
 from psycopg import sql
 from sqlalchemy import Table, func, select
 
@@ -25,6 +26,7 @@ from mlflow_timescale.operations.bringing.entity_rows import Additions, EntityRo
 from mlflow_timescale.operations.bringing.experiments import (
     Experiments,
     absolute,
+    location_column,
     remember_tags,
 )
 from mlflow_timescale.operations.bringing.kinds import KINDS, Kind, Part, marks
@@ -136,8 +138,21 @@ def remember_kind(writer: EntityRows, held: Mapping[str, str]) -> None:
             writer.remember_rows(part, sql.Identifier(part.name))
 
 
-def model_locations(source: OpenSource, left_out: Set[str]) -> dict[str, str | None]:
-    """Where the artifacts of the logged models of a source are, except of those of some runs."""
+def locations(source: OpenSource, left_out: Set[str]) -> dict[str, str | None]:
+    """Where the artifacts of the logged models and traces of a source are.
+
+    Those of the logged models of some runs are left out.
+    """
+    tags = Base.metadata.tables["trace_tags"].c
+    query = select(tags.request_id, tags.value).where(tags.key == MLFLOW_ARTIFACT_LOCATION)
+    traces = {
+        trace_id: absolute(location, source.home)
+        for trace_id, location in source.rows.execute(query)
+    }
+    return traces | _model_locations(source, left_out)
+
+
+def _model_locations(source: OpenSource, left_out: Set[str]) -> dict[str, str | None]:
     models = Base.metadata.tables["logged_models"].c
     query = select(models.model_id, models.artifact_location, models.source_run_id)
     return {
@@ -286,7 +301,9 @@ class _OtherRows:
         except REFUSALS as exc:
             if len(few) == 1:
                 reason = " ".join(str(exc).split())
-                self.note(f"{writer.kind.name} {next(iter(few))!r}: refused: {reason}")
+                message = f"{writer.kind.name} {next(iter(few))!r}: refused: {reason}"
+                self.note(message)
+                self.result.not_brought.append(message)
                 return Additions()
             ids, middle = [*few], len(few) // 2
             halves = [
@@ -325,8 +342,8 @@ class _OtherRows:
                 row["experiment_id"] = self.experiments.id_here(row["experiment_id"])
             if "dataset_uuid" in row and name != "datasets":
                 row["dataset_uuid"] = self.datasets.get(row["dataset_uuid"], row["dataset_uuid"])
-            if "artifact_location" in row:
-                row["artifact_location"] = absolute(row["artifact_location"], self.source.home)
+            if column := location_column(name, row):
+                row[column] = absolute(row[column], self.source.home)
             return row
 
         return convert

@@ -112,18 +112,22 @@ class _Models:
                 each = self._add(model)
         except REFUSALS as exc:
             reason = " ".join(str(exc).split())
-            self.note(f"registered model {model.name!r}: refused: {reason}")
+            self._leave(f"registered model {model.name!r}: refused: {reason}")
             return
         for table, number in each.rows.items():
             self.result.add(table, number)
         self.result.different += each.different
+
+    def _leave(self, message: str) -> None:
+        self.note(message)
+        self.result.not_brought.append(message)
 
     def _add(self, model: SourceModel) -> Additions:
         conn = self.writer.conn
         here = {row[0]: row[1:] for row in conn.execute(_queries.models_here, model.place)}
         rows = without_deleted(model.rows, {number for number in here if here[number][2]}, {*here})
         if others := _others(rows, here):
-            self.note(
+            self._leave(
                 f"registered model {model.name!r}: conflict: version {others} is another one here; "
                 f"nothing of the model was changed (--prefix brings it under another name)"
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,35 +26,47 @@ _PLAIN = ("source_name", "entry_point_name", "source_version")
 _SAME = ("user_id", "start_time", "end_time", "deleted_time", "artifact_uri")
 
 
-def write_runs(path: Path, runs: Iterable[TakenRun], note: Note) -> None:
-    """Write the rows of runs into the tables of a sqlite file."""
+def write_runs(path: Path, runs: Iterable[TakenRun], note: Note) -> dict[str, str]:
+    """Write the rows of runs into the tables of a sqlite file.
+
+    A run of which a file cannot be read is left out. Returns those with the reason of each.
+    """
+    unreadable = {}
     with closing(sqlite3.connect(path)) as target:
         target.execute(_sqlite.no_flush.as_string())
         for run in runs:
-            _write_run(target, run, note)
+            try:
+                rows = [*_rows_of_run(run, note)]
+            except OSError as exc:
+                unreadable[run.meta["run_uuid"]] = f"left out: {exc.filename}: {exc.strerror}"
+                continue
+            target.execute(_sqlite.add_run.as_string(), _run_row(run.experiment, run.meta))
+            for statement, values in rows:
+                target.executemany(statement.as_string(), values)
         target.commit()
+    return unreadable
 
 
-def _write_run(target: sqlite3.Connection, run: TakenRun, note: Note) -> None:
+def _rows_of_run(run: TakenRun, note: Note) -> Iterator[tuple[Any, list[tuple[Any, ...]]]]:
+    """Statements with the rows of a run: its params, tags and points."""
     run_id = run.meta["run_uuid"]
-    target.execute(_sqlite.add_run.as_string(), _run_row(run.experiment, run.meta))
     for statement, name in ((_sqlite.add_param, "params"), (_sqlite.add_tag, "tags")):
         folder = run.folder / name
-        texts = [
+        texts: list[tuple[Any, ...]] = [
             (run_id, path.relative_to(folder).as_posix(), text)
             for path, text, _ in read_texts(folder, note)
         ]
-        target.executemany(statement.as_string(), texts)
+        yield statement, texts
     folder = run.folder / "metrics"
     for path, lines, _ in read_points(folder, note):
         key = path.relative_to(folder).as_posix()
         points = [parse_point(line) for line in lines]
-        rows = [(run_id, key, *point) for point in points]
-        target.executemany(_sqlite.add_point.as_string(), rows)
+        rows: list[tuple[Any, ...]] = [(run_id, key, *point) for point in points]
+        yield _sqlite.add_point, rows
         if points:
             # MLflow compares (step, time, value), with 0 for NaN.
             last = max(points, key=lambda point: (point[1], point[0], point[2]))
-            target.execute(_sqlite.add_latest.as_string(), (run_id, key, *last))
+            yield _sqlite.add_latest, [(run_id, key, *last)]
 
 
 def _run_row(experiment: int, meta: dict[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from mlflow_timescale.common.errors import did_you_mean, first_of
 from mlflow_timescale.db.masking import without_secrets
-from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
-from mlflow_timescale.operations.bringing.sources import Note, read_only_url
+from mlflow_timescale.operations.bringing.older_schemas import WRITE_AHEAD, ImportFailed
+from mlflow_timescale.operations.bringing.sources import Note, is_sqlite_file, read_only_url
 from mlflow_timescale.operations.file_store import META, RESERVED, folders, read_meta
 
 __all__ = ["ListedRun", "list_runs", "present_place"]
@@ -36,8 +36,6 @@ _NAME = "mlflow.runName"
 _SQLITE = ("mlflow.db", "mlruns.db")  # names of databases that lie in a folder
 _DEEPEST = 4  # levels of a folder without runs in which files are looked for
 _PROXIED = "mlflow-artifacts"
-_SQLITE_HEADER = b"SQLite format 3\0"
-_WRITE_AHEAD = b"\x02\x02"  # the file format versions of a SQLite header, with a log
 _COLUMNS = ("run_uuid", "name", "experiment_id", "start_time", "artifact_uri", "lifecycle_stage")
 
 
@@ -143,9 +141,7 @@ def _path(source: str) -> Path:
 
 
 def _require_sqlite(path: Path) -> None:
-    with path.open("rb") as file:
-        header = file.read(len(_SQLITE_HEADER))
-    if header != _SQLITE_HEADER:
+    if not is_sqlite_file(str(path)):
         raise ImportFailed(
             f"{path} is no SQLite database: give the folder that holds it, and --table "
             f"{path.name} if it is a table with scores"
@@ -254,11 +250,11 @@ def _untouched(url: str, scratch: Path) -> str:
         return readable
     with path.open("rb") as file:
         header = file.read(20)
-    if header[18:20] != _WRITE_AHEAD:
+    if header[18:20] != WRITE_AHEAD:
         return readable
     log = path.with_name(f"{path.name}-wal")
     if not (log.is_file() and log.stat().st_size):
-        return f"{readable}&immutable=1"
+        return readable if "immutable=1" in readable else f"{readable}&immutable=1"
     for part in (path, log):
         shutil.copyfile(part, scratch / part.name)
     return f"sqlite:///{scratch / path.name}"

@@ -30,6 +30,7 @@ from mlflow_timescale.operations.bringing.older_schemas import (
     ImportFailed,
     is_older,
     quiet,
+    read_only_file,
     require_this_schema,
     upgraded_copy,
 )
@@ -56,12 +57,15 @@ class OpenSource:
     unread
         Of a file store: the runs whose rows are left out because their files have not changed,
         and the folder of their artifacts, if they have one.
+    unreadable
+        Of a file store: the runs that are left out because a file cannot be read, with the reason.
     """
 
     rows: Rows
     home: Path | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
     unread: Mapping[str, str | None] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def identity(self) -> str:
@@ -85,7 +89,7 @@ def opened(
     Parameters
     ----------
     source
-        A database URI of MLflow's, or the directory of a file store.
+        A database URI of MLflow's, a sqlite file, or the directory of a file store.
     on_note
         Called with a line for everything that is left out or changed.
     known_marks
@@ -93,21 +97,33 @@ def opened(
     without_orphans
         Leave out the rows of sqlite that refer to rows that are not there.
     """
+    if is_sqlite_file(source):
+        source = f"sqlite:///{Path(source).absolute()}"
     with ExitStack() as until_done:
         scratch = Path(until_done.enter_context(tempfile.TemporaryDirectory()))
         marks: dict[str, str] = {}
         unread: dict[str, Path] = {}
+        unreadable: dict[str, str] = {}
         if "://" in source.removeprefix("file://"):
             url, home = source, _home_of_file(source)
             url = _of_this_schema(url, scratch, on_note)
         else:
             home = _folder(source)
             url = f"sqlite:///{scratch}/mlflow.db"
-            marks = _convert(home, scratch, url, on_note, known_marks or {}, unread)
+            marks = _convert(home, scratch, url, on_note, known_marks or {}, unread, unreadable)
         if without_orphans:
             url = _without_orphans(url, scratch, on_note)
         places = {run_id: _artifacts_of(folder) for run_id, folder in unread.items()}
-        yield OpenSource(until_done.enter_context(_reading(url)), home, marks, places)
+        yield OpenSource(until_done.enter_context(_reading(url)), home, marks, places, unreadable)
+
+
+def is_sqlite_file(source: str) -> bool:
+    """Whether a source is the path of a sqlite file: its first bytes say so."""
+    path = Path(source)
+    if "://" in source or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
 
 
 def _artifacts_of(run: Path) -> str | None:
@@ -126,10 +142,11 @@ def _home_of_file(url: str) -> Path | None:
 
 
 def _folder(source: str) -> Path:
-    directory = Path(source.removeprefix("file://"))
+    directory = Path(source.removeprefix("file://").removeprefix("file:"))
     if not directory.is_dir():
         raise ImportFailed(
-            f"{without_secrets(source)} is neither a database URI nor the directory of a file store"
+            f"{without_secrets(source)} is neither a database URI nor the directory of a file "
+            f"store, nor a sqlite file"
         )
     runs = directory / "mlruns"
     return (runs if runs.is_dir() else directory).resolve()
@@ -160,7 +177,17 @@ def _reading(url: str) -> Iterator[Rows]:
             until_done.callback(engine.dispose)
             require_this_schema(engine, url)
             rows = until_done.enter_context(engine.connect())
-        except (ArgumentError, NoSuchModuleError, DatabaseError) as exc:
+        except NoSuchModuleError as exc:
+            raise ImportFailed(
+                f"the source cannot be read: {without_secrets(url)} is no database: name "
+                f"the database of a tracking server, or a local copy of a bucket"
+            ) from exc
+        except ModuleNotFoundError as exc:
+            raise ImportFailed(
+                f"the source cannot be read: its driver {exc.name} is not installed: "
+                f"`pip install` it, or name it in the URI as dialect+driver://"
+            ) from exc
+        except (ArgumentError, DatabaseError) as exc:
             reason = str(getattr(exc, "orig", exc)).strip().splitlines()[0]
             raise ImportFailed(f"the source cannot be read: {without_secrets(reason)}") from exc
         if engine.dialect.name == "postgresql":
@@ -186,8 +213,7 @@ def read_only_url(url: str) -> str:
     name = make_url(url).database
     if not name or name.startswith(("file:", ":memory:")):
         return url
-    path = Path(name).absolute().as_uri().removeprefix("file://")
-    return f"sqlite:///file:{path}?mode=ro&uri=true"
+    return f"sqlite:///{read_only_file(Path(name))}&uri=true"
 
 
 def require_another_database(source: Rows, conn: Connection) -> None:
@@ -208,8 +234,9 @@ def _convert(
     on_note: Note,
     known: Mapping[str, str],
     unread: dict[str, Path],
+    unreadable: dict[str, str],
 ) -> dict[str, str]:
-    """Make a database of a file store; return the marks of its runs."""
+    """Make a database of a file store; return the marks of the runs in it."""
     from mlflow.store.fs2db import migrate
 
     view = scratch / "mlruns"
@@ -228,8 +255,8 @@ def _convert(
         except Exception as exc:
             reason = str(exc).strip().splitlines()[0]
             raise ImportFailed(f"MLflow's converter cannot read {directory}: {reason}") from exc
-    write_runs(scratch / "mlflow.db", runs, on_note)
-    return marks
+    unreadable |= write_runs(scratch / "mlflow.db", runs, on_note)
+    return {run_id: mark for run_id, mark in marks.items() if run_id not in unreadable}
 
 
 def _without_orphans(url: str, scratch: Path, on_note: Note) -> str:
@@ -249,9 +276,8 @@ def _without_orphans(url: str, scratch: Path, on_note: Note) -> str:
     finally:
         engine.dispose()
     copy = scratch / "without-orphans.db"
-    path = Path(name).absolute().as_uri()
     with (
-        closing(sqlite3.connect(f"{path}?mode=ro", uri=True)) as original,
+        closing(sqlite3.connect(read_only_file(Path(name)), uri=True)) as original,
         closing(sqlite3.connect(copy)) as target,
     ):
         original.backup(target)

@@ -98,6 +98,26 @@ def ledger_of(target: Target, contents: dict[str, bytes]) -> list[tuple[str, str
     )
 
 
+def test_the_spans_of_traces_come_with_the_artifacts_of_a_file_store(
+    folder: Path, target: Target
+) -> None:
+    from mlflow.store.tracking.file_store import FileStore
+
+    mlflow.set_tracking_uri(f"file://{folder}")
+    mlflow.set_experiment("traced")
+    with mlflow.start_span("predict") as span:
+        span.set_inputs({"day": "2024-01-15"})
+    mlflow.flush_trace_async_logging()
+    experiment = FileStore(str(folder)).get_experiment_by_name("traced").experiment_id
+    moved = folder.rename(folder.parent / "copied from the cluster")
+    assert call(target, moved)["files"] == 1
+    assert call(target, moved)["files"] == 0
+    shutil.rmtree(moved / experiment / "traces")
+    mlflow.set_tracking_uri(target.uri.url)
+    trace = mlflow.get_trace(span.trace_id)
+    assert [each.inputs for each in trace.data.spans] == [{"day": "2024-01-15"}]
+
+
 @pytest.mark.parametrize("place", ["in the database", "behind checksums"])
 def test_a_killed_copy_goes_on_and_no_file_is_lost_doubled_copied_again_or_half(
     place: str, folder: Path, target: Target, tmp_path: Path

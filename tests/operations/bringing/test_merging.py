@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +190,54 @@ def test_datasets_models_and_traces_come_with_their_experiment(
     assert ours.get_logged_model(model.model_id).status.value == "READY"
 
 
+def test_a_run_with_a_file_that_cannot_be_read_comes_whole_or_not_at_all(
+    folder: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.store.tracking.file_store import FileStore
+
+    store = FileStore(str(folder))
+    experiment = store.create_experiment("with closed files")
+    runs = [store.create_run(experiment, "me", 1, [], name).info.run_id for name in "abc"]
+    for run in runs:
+        store.log_batch(run, [Metric("ic", 0.1, 1, 1)], [Param("p", "1"), Param("q", "2")], [])
+    closed = [folder / experiment / runs[0] / "params/q", folder / experiment / runs[1] / "metrics"]
+
+    def denied(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(closed[0]))
+
+    with monkeypatch.context() as root_reads_every_file:
+        read, scan = Path.read_bytes, os.scandir
+        root_reads_every_file.setattr(
+            Path, "read_bytes", lambda path: denied() if path == closed[0] else read(path)
+        )
+        root_reads_every_file.setattr(
+            os, "scandir", lambda path: denied() if str(path) == str(closed[1]) else scan(path)
+        )
+        merged = target.merge(folder, changes=True)
+    assert {each.run_id for each in merged.conflicts} == set(runs[:2])
+    assert all("Permission denied" in each.reason for each in merged.conflicts)
+    assert merged.runs == 1
+    merged = target.merge(folder, changes=True)
+    assert (merged.runs, merged.conflicts) == (2, [])
+    for run in runs:
+        data = target.client.get_run(run).data
+        assert (data.params, data.metrics) == ({"p": "1", "q": "2"}, {"ic": 0.1})
+
+
+def test_a_sqlite_file_with_a_write_ahead_log_is_named_by_its_path_and_gets_no_file_beside_it(
+    source: Source, target: Target
+) -> None:
+    run = source.run()
+    dispose_engines()
+    with closing(sqlite3.connect(source.path)) as database:
+        database.execute("PRAGMA journal_mode = wal")
+    before = source.path.read_bytes()
+    assert target.merge(source.path).runs == 1
+    assert target.client.get_run(run).info.run_id == run
+    assert [each.name for each in source.path.parent.glob("mlflow.db*")] == ["mlflow.db"]
+    assert source.path.read_bytes() == before
+
+
 def test_a_registered_model_of_the_same_name_is_a_conflict_unless_a_prefix_parts_them(
     source: Source, target: Target
 ) -> None:
@@ -197,7 +247,9 @@ def test_a_registered_model_of_the_same_name_is_a_conflict_unless_a_prefix_parts
     registry.set_registered_model_alias("momentum", "live", 1)
     target.client.create_registered_model("momentum")
     target.client.create_model_version("momentum", "s3://ours")
-    [note] = target.merge(source).notes
+    merged = target.merge(source)
+    [note] = merged.notes
+    assert merged.not_brought == [note]
     assert "version 1 is another one here" in note
     assert target.client.get_model_version("momentum", "1").source == "s3://ours"
     target.merge(source, prefix="cluster-")
