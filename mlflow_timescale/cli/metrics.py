@@ -40,11 +40,11 @@ def extremes(
 ) -> None:
     """Show the best values of metrics in MLflow.
 
-    They are metrics of their own, KEY/min and KEY/max, at the first step with that value, so that
+    They are separate metrics, KEY/min and KEY/max, at the first step with that value, so that
     MLflow's web interface and search sort by them: `metrics."loss/min" < 0.3`. They follow every
-    new point; runs that exist get them at once. A metric that was logged under such a name stays
-    as it is. STATE `off` removes what was generated, and nothing else. Without a STATE, the
-    settings are printed; that of an experiment goes before that of all.
+    new point; existing runs get them at once. A metric that was logged under such a name does not
+    change. STATE `off` removes the generated metrics only. Without a STATE, the settings are
+    printed; the setting of an experiment overrides that of all.
     """
     from mlflow_timescale.operations.extremes import switch
 
@@ -66,12 +66,12 @@ def extremes(
 def _print_settings(conn: Connection, as_json: bool) -> None:
     from mlflow_timescale.operations.extremes import settings
 
-    found = settings(conn)
+    all_settings = settings(conn)
     if as_json:
-        print_json([vars(each) for each in found])
+        print_json([vars(setting) for setting in all_settings])
         return
-    if not found:
+    if not all_settings:
         print_message("extremes are shown in no experiment")
         return
-    table = [(each.experiment or "all others", "on" if each.is_on else "off") for each in found]
+    table = [(s.experiment or "all others", "on" if s.is_on else "off") for s in all_settings]
     print_table(["experiment", "extremes"], table)

@@ -73,6 +73,8 @@ def import_sessions(
     try:
         days = parse_sessions(file.read_text(encoding="utf-8"))
         hours = _hours(calendar, like, opens, closes, zone)
+    except UnicodeDecodeError as exc:
+        raise click.ClickException(f"{file} is no text file with one date a line") from exc
     except ValueError as exc:
         raise click.ClickException(f"{file}: {exc}") from exc
     with db.Database(uri, application="sessions", translate=True).connection() as conn:
@@ -102,6 +104,8 @@ def _hours(name: str, like: str | None, opens: Any, closes: Any, zone: str | Non
 
 
 def _print(change: SessionsImport) -> None:
+    from mlflow_timescale.common.schedules import WEEKDAYS
+
     name = change.calendar.name
     if change.in_use:
         print_message(
@@ -113,10 +117,18 @@ def _print(change: SessionsImport) -> None:
     if not change.changed:
         print_message(f"nothing to import: {name} has these sessions")
         return
-    print_message(f"imported: {change.imported:,} sessions of {name}")
-    for text, days in (("new", change.added), ("no session any more", change.removed)):
+    number = f"{change.imported:,} session{'s' * (change.imported != 1)}"
+    print_message(f"imported: {number} of {name}")
+    imported = change.calendar.imported
+    assert imported is not None  # nosec B101  # for mypy
+    first, end = imported.days[0].item(), imported.days[-1].item()
+    added = [day for day in change.added if first <= day <= end]
+    for text, days in (("new", added), ("no session any more", change.removed)):
         if days:
             print_message(f"  {text}: {_listed(days)}")
+    if change.calendar.known_to == end:
+        assumed = "all weekdays" if imported.base == WEEKDAYS else f"sessions of {imported.base}"
+        print_message(f"  after {end} {assumed} are assumed")
     last = _last(change)
     hours = change.calendar.session_open(last), change.calendar.session_close(last)
     opens, closes = (f"{moment.astimezone(change.calendar.tz):%H:%M}" for moment in hours)

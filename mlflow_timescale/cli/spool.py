@@ -43,18 +43,18 @@ def spool() -> None:
 def status(uri: DatabaseURI, folder: Path | None, as_json: bool) -> None:
     """Show what waits, and what the database refused.
 
-    The database is not needed: the URI only names the spool. Exit code 3 where the database refused
-    a record, or bytes of the spool are damaged; both are kept until someone removes the files.
+    The database is not needed: the URI only names the spool. Exit code 3: the database refused a
+    record, or bytes of the spool are damaged; both stay until a person removes the files.
     """
     from mlflow_timescale.spool import Spool
 
     path = _path(uri, folder)
-    found = Spool(path).status()
+    spool_status = Spool(path).status()
     if as_json:
-        print_json({"spool": str(path), **_as_dict(found)})
+        print_json({"spool": str(path), **_as_dict(spool_status)})
     else:
-        _print(path, found)
-    if found.refused or found.damaged:
+        _print(path, spool_status)
+    if spool_status.refused or spool_status.damaged:
         exit_with(Exit.NO)
 
 
@@ -65,8 +65,8 @@ def status(uri: DatabaseURI, folder: Path | None, as_json: bool) -> None:
 def drain(uri: DatabaseURI, folder: Path | None, as_json: bool) -> None:
     """Send what waits to the database, in order, exactly once.
 
-    A record that the database refuses goes to a list that `spool status` shows, and the next one
-    follows; then the exit code is 3. If the database goes away, the rest keeps waiting.
+    A record that the database refuses goes to a list that `spool status` shows, and the drain goes
+    on; the exit code is then 3. If the database goes away, the other records keep waiting.
     """
     from mlflow_timescale.db import Database
     from mlflow_timescale.spool import Spool
@@ -91,14 +91,14 @@ def _path(uri: DatabaseURI, folder: Path | None) -> Path:
     return folder or folder_of(uri)
 
 
-def _as_dict(found: Status) -> dict[str, Any]:
+def _as_dict(status: Status) -> dict[str, Any]:
     return {
-        "waiting": found.waiting,
-        "bytes": found.bytes,
-        "oldest": found.oldest,
-        "kinds": found.kinds,
-        "sent": found.sent,
-        "dropped": found.dropped,
+        "waiting": status.waiting,
+        "bytes": status.bytes,
+        "oldest": status.oldest,
+        "kinds": status.kinds,
+        "sent": status.sent,
+        "dropped": status.dropped,
         "refused": [
             {
                 "kind": entry.record.kind,
@@ -106,23 +106,23 @@ def _as_dict(found: Status) -> dict[str, Any]:
                 "appended_at": entry.record.appended_at,
                 "reason": entry.reason,
             }
-            for entry in found.refused
+            for entry in status.refused
         ],
-        "damaged": found.damaged,
+        "damaged": status.damaged,
     }
 
 
-def _print(path: Path, found: Status) -> None:
-    since = f", the oldest since {found.oldest:%Y-%m-%d %H:%M:%SZ}" if found.oldest else ""
-    print_message(f"{path}: {found.waiting:,} records wait, {found.bytes:,} bytes{since}")
-    print_message(f"sent before: {found.sent:,}")
-    if found.dropped:
-        print_message(f"dropped because the spool was full: {found.dropped:,}", style="yellow")
-    for name in found.damaged:
+def _print(path: Path, status: Status) -> None:
+    since = f", the oldest since {status.oldest:%Y-%m-%d %H:%M:%SZ}" if status.oldest else ""
+    print_message(f"{path}: {status.waiting:,} records wait, {status.bytes:,} bytes{since}")
+    print_message(f"sent before: {status.sent:,}")
+    if status.dropped:
+        print_message(f"dropped because the spool was full: {status.dropped:,}", style="yellow")
+    for name in status.damaged:
         print_message(f"damaged: {path / name}", style="red")
-    if found.refused:
-        print_message(f"refused by the database: {len(found.refused):,}", style="red")
+    if status.refused:
+        print_message(f"refused by the database: {len(status.refused):,}", style="red")
         print_table(
             ["appended", "kind", "reason"],
-            [[e.record.appended_at, e.record.kind, e.reason] for e in found.refused],
+            [[e.record.appended_at, e.record.kind, e.reason] for e in status.refused],
         )

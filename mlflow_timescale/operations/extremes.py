@@ -1,4 +1,4 @@
-"""Extremes as metrics of MLflow: `loss/min` and `loss/max` beside `loss`, where they are on."""
+"""Extremes as metrics of MLflow: `loss/min` and `loss/max` beside `loss`, if switched on."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from mlflow_timescale import db
 from mlflow_timescale.db import Connection, rows
 from mlflow_timescale.db.locks import with_short_waits
 from mlflow_timescale.db.revisions import MIGRATE
+from mlflow_timescale.tracking.chosen_runs import experiments_named
 
 Progress = Callable[[int, int], None]
 _queries = db.load("extremes")
-_choices = db.load("metric_table")
-_RUNS_AT_ONCE = 200  # their writers wait meanwhile
+_RUNS_AT_ONCE = 200  # writers to these runs wait for the transaction
 
 
 @dataclass(frozen=True)
 class ExtremesSetting:
-    """Whether extremes are shown in an experiment; None: in all that have no setting."""
+    """Whether extremes are shown in an experiment; None stands for all without a setting."""
 
     experiment: str | None
     is_on: bool
@@ -26,14 +26,14 @@ class ExtremesSetting:
 
 @dataclass(frozen=True)
 class Switched:
-    """How many runs a switch concerned, and how many metrics were (or would be) generated."""
+    """The numbers of runs, and of metrics that were (or would be) generated or removed."""
 
     runs: int
     metrics: int
 
 
 def settings(conn: Connection) -> list[ExtremesSetting]:
-    """Where extremes are shown; empty: nowhere."""
+    """The settings of experiments; an empty list if extremes are shown in none."""
     _require_setting(conn)
     return rows.records(conn, ExtremesSetting, _queries.settings)
 
@@ -48,8 +48,8 @@ def switch(
 ) -> Switched:
     """Show extremes as metrics, or remove those that were generated.
 
-    New points change them from the first step on, and existing runs follow, some at a time. A call
-    that was interrupted is completed by the next one.
+    New points change them at once; existing runs follow in batches. The next call completes an
+    interrupted one.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def switch(
         A connection in autocommit mode. Raises LookupError if there is no such experiment, or if
         the schema is of an earlier version, and LocksHeld.
     on
-        Whether to show or to remove them.
+        True to show them, False to remove them.
     experiment
         The name or id of one experiment; None: all of them, also those to come.
     dry_run
@@ -66,7 +66,7 @@ def switch(
         Called with the number of runs that are done, and of all runs.
     """
     _require_setting(conn)
-    experiments = None if experiment is None else _named(conn, experiment)
+    experiments = None if experiment is None else experiments_named(conn, experiment)
     values = {"experiments": experiments}
     runs = rows.scalars(conn, _queries.runs if on else _queries.generated_runs, values)
     if not dry_run:
@@ -95,13 +95,6 @@ def _set(conn: Connection, experiments: list[int] | None, *, on: bool) -> None:
             conn.execute(_queries.set_all)
     else:
         conn.execute(_queries.set_experiments, {"experiments": experiments, "is_on": on})
-
-
-def _named(conn: Connection, experiment: str) -> list[int]:
-    ids = rows.scalars(conn, _choices.experiments_named, {"experiment": experiment})
-    if not ids:
-        raise LookupError(f"there is no experiment {experiment!r}")
-    return ids
 
 
 def _require_setting(conn: Connection) -> None:

@@ -9,24 +9,37 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mlflow.exceptions import MlflowException
+
 from mlflow_timescale.common.errors import InvalidInput
 from mlflow_timescale.common.settings import URI
-from mlflow_timescale.db.masking import has_secret, without_secrets
+from mlflow_timescale.db import Error
+from mlflow_timescale.db.masking import MASK, has_secret, without_secrets
 from mlflow_timescale.db.uri import DatabaseURI
 
 EXPERIMENT = "workflow"  # as in qrun
 _MANAGER = {"class": "MLflowExpManager", "module_path": "qlib.workflow.expm"}
 _CALENDARS = "calendars"  # a folder of qlib's data has it
+# Keys of a workflow whose texts are secrets themselves; `tokenizer` is none.
+_SECRET_KEY = re.compile(
+    r"(^|[_-])(password|passwd|passphrase|pwd|secret|token|(api|access|secret)[_-]?key)$",
+    re.IGNORECASE,
+)
 
 
 class InvalidWorkflow(InvalidInput, ValueError):
     """A workflow file that cannot be run: not readable, without a key, or without its data."""
+
+
+class WorkflowFailed(Error):
+    """qlib stopped with an error of its own."""
 
 
 class Recorded(NamedTuple):
@@ -76,6 +89,7 @@ def read_workflow(path: Path) -> Workflow:
     require_qlib()
     config = _merged(path, _load(_rendered(path), path))
     _require_keys(config, path)
+    _require_region(config["qlib_init"], path)
     _require_data(config["qlib_init"], path)
     _refuse_secrets(config["task"], path)
     return Workflow(path, config)
@@ -93,6 +107,11 @@ def run_workflow(workflow: Workflow, tracking_uri: str, experiment: str) -> Reco
         names a database of ours, so that loaders of features read from there.
     experiment
         The name of the experiment.
+
+    Raises
+    ------
+    WorkflowFailed
+        qlib stopped with an error, which it names.
     """
     import qlib
     from qlib.cli.run import sys_config
@@ -103,16 +122,30 @@ def run_workflow(workflow: Workflow, tracking_uri: str, experiment: str) -> Reco
     sys_config(config, str(workflow.path))
     manager = _manager(workflow, tracking_uri)
     with _environment(tracking_uri):
-        qlib.init(**{**config["qlib_init"], "exp_manager": manager})
-        try:
-            recorder = task_train(config["task"], experiment_name=experiment)
-        except BaseException:
-            # After Ctrl-C qlib would end the run as finished: it ends runs of errors only.
-            R.end_exp(recorder_status="FAILED")
-            raise
+        with _named_errors(f"qlib cannot start with qlib_init of {workflow.path}"):
+            qlib.init(**{**config["qlib_init"], "exp_manager": manager})
+        failed = f"the task of {workflow.path} failed, as its run in experiment {experiment} shows"
+        with _named_errors(failed):
+            try:
+                recorder = task_train(config["task"], experiment_name=experiment)
+            except BaseException:
+                # After Ctrl-C qlib would end the run as finished: it ends runs of errors only.
+                R.end_exp(recorder_status="FAILED")
+                raise
         # qrun stores the file's content as `config`. It may hold the password of a database.
         recorder.save_objects(config=_masked(workflow.config))
     return Recorded(recorder.id, recorder.experiment_id, experiment)
+
+
+@contextmanager
+def _named_errors(what: str) -> Iterator[None]:
+    """Errors of qlib with their kind: the text alone of a KeyError is no sentence."""
+    try:
+        yield
+    except (Error, MlflowException):  # of the database or the tracking server: they are sentences
+        raise
+    except Exception as exc:
+        raise WorkflowFailed(f"{what}: {type(exc).__name__}: {without_secrets(str(exc))}") from exc
 
 
 def require_qlib() -> None:
@@ -177,6 +210,17 @@ def _require_keys(config: Mapping[str, Any], path: Path) -> None:
             raise InvalidWorkflow(f"{path} {state} {'.'.join(keys)}, as in qlib's workflow files")
 
 
+def _require_region(qlib_init: Mapping[str, Any], path: Path) -> None:
+    from qlib.constant import REG_CN, REG_TW, REG_US
+
+    region, regions = qlib_init.get("region", REG_CN), (REG_CN, REG_TW, REG_US)
+    if region not in regions:
+        raise InvalidWorkflow(
+            f"qlib has no region {region!r}: qlib_init.region of {path} is one of "
+            f"{', '.join(regions)}"
+        )
+
+
 def _require_data(qlib_init: Mapping[str, Any], path: Path) -> None:
     from qlib.config import QSETTINGS, QlibConfig
 
@@ -196,7 +240,7 @@ def _require_data(qlib_init: Mapping[str, Any], path: Path) -> None:
 def _refuse_secrets(task: object, path: Path) -> None:
     """qlib logs the whole task as params and artifacts, which everyone can read."""
     for name, text in _texts(task, "task"):
-        if has_secret(text):
+        if has_secret(text) or (text and _SECRET_KEY.search(name.rpartition(".")[2])):
             raise InvalidWorkflow(
                 f"{name} of {path} holds a password or key, and qlib logs the task with the run: "
                 f"leave it out; loaders of features read from {URI.name}"
@@ -217,7 +261,10 @@ def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
 def _masked(value: Any) -> Any:
     """The same structure without the secrets of its texts."""
     if isinstance(value, Mapping):
-        return {key: _masked(inner) for key, inner in value.items()}
+        return {
+            key: MASK if isinstance(inner, str) and _SECRET_KEY.search(str(key)) else _masked(inner)
+            for key, inner in value.items()
+        }
     if isinstance(value, list):
         return [_masked(inner) for inner in value]
     return without_secrets(value) if isinstance(value, str) else value

@@ -1,7 +1,7 @@
 """Writes that wait on the local disk while the database is away, and are sent later.
 
-It knows nothing of what it holds: a record is a kind, an id and bytes. Records are sent in their
-order, and what a sender writes under the record's id in one transaction is there exactly once.
+A spool does not interpret its records: a record is a kind, an id and bytes. Records are sent in
+order. A sender writes a record and its id in one transaction, so that it has its effect once.
 """
 
 from mlflow_timescale.spool.drainer import Drainer

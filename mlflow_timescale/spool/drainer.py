@@ -35,20 +35,20 @@ class Drainer:
         self._spool, self._sender = spool, sender
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._again = False  # whether a record was appended since the last look
-        self.is_failing = False  # whether the last attempt found the database away
+        self._has_more = False  # whether a record was appended since the last drain began
+        self.is_failing = False  # whether the database was away at the last attempt
 
     @property
     def is_running(self) -> bool:
-        """Whether a thread of this process drains."""
+        """Whether a thread of this process drains the spool."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Make sure that a thread drains the spool; in a child of fork() a new one.
+        """Make sure that a thread drains the spool; a child of fork() starts its own.
 
-        Two threads that are started at once do no harm: one of them finds the spool busy.
+        Two threads that start at once do no harm: the second one gets SpoolBusy.
         """
-        self._again = True
+        self._has_more = True
         if not self.is_running:
             self._stop = threading.Event()
             self._thread = threading.Thread(
@@ -57,7 +57,7 @@ class Drainer:
             self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End the thread after the record that it sends; what waits goes on waiting."""
+        """End the thread after the current record; the other records keep waiting."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout)
@@ -65,13 +65,14 @@ class Drainer:
     def _run(self, stop: threading.Event) -> None:
         pause = _FIRST_SECONDS
         while not stop.is_set():
-            self._again = False
+            self._has_more = False
             try:
                 drained = self._spool.drain(self._sender, seconds=1.0)
                 self.is_failing = False
                 if self._spool.is_empty():
                     self._thread = None
-                    if self._again:  # appended before the line above: this thread counted as alive
+                    # An append before the line above has started no thread: this one was alive.
+                    if self._has_more:
                         self.start()
                     return
                 pause = _FIRST_SECONDS if drained.total else pause

@@ -1,7 +1,7 @@
-"""Where the last append to a spool ended, in the file of the lock of appends.
+"""The end of the last append to a spool, noted in the lock file of appends.
 
-A process that was killed while it appended has not noted an end, and one that starts after a power
-failure has checked nothing: the note only saves what another append did a moment ago.
+The note saves the next append a check of the segment. It is only trusted by a process that has
+checked the segment itself, and does not match after a process was killed while it appended.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class End(NamedTuple):
     Attributes
     ----------
     segment, size
-        The segment, and its bytes.
+        The number of the segment, and its size in bytes.
     waiting
-        At most how many bytes wait in the spool: a drain makes it less.
+        An upper bound of the bytes that wait: a drain does not lower it.
     """
 
     segment: int
@@ -30,12 +30,12 @@ class End(NamedTuple):
 
     @classmethod
     def read(cls, lock: int) -> End:
-        """The end that the file of the lock holds."""
+        """Read the end from the lock file."""
         content = os.pread(lock, _NOTE.size, 0)
         return cls(*_NOTE.unpack(content)) if len(content) == _NOTE.size else NOT_NOTED
 
     def write(self, lock: int) -> None:
-        """Note the end."""
+        """Write the end to the lock file."""
         os.pwrite(lock, _NOTE.pack(*self), 0)
 
     def after(self, size: int) -> End:

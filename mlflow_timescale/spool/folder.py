@@ -1,9 +1,9 @@
-"""The folder of a spool, reached by descriptors: no name on the way may be a symbolic link.
+"""The folder of a spool, opened once and then used by its descriptor; symbolic links are refused.
 
-A folder in a shared place such as /tmp could otherwise be replaced between two calls. Files are
-created 0600, the folder 0700; a folder or file of another user is refused. File locks (flock)
-belong to an open file, so that two threads exclude each other as two processes do; a child of
-fork() closes the copies that it inherits, which releases nothing of its parent.
+Otherwise another user could replace a folder in a shared place such as /tmp between two calls.
+Files are created with mode 0600, the folder with 0700; a folder or file of another user is refused.
+Locks (flock) belong to an open file, so that two threads exclude each other as two processes do; a
+child of fork() closes the descriptors that it inherits, which keeps the locks of its parent.
 """
 
 from __future__ import annotations
@@ -20,18 +20,38 @@ from pathlib import Path
 from mlflow_timescale.db.errors import Error
 
 _BLOCK = 2**20
+_SMALL = 512  # bytes that every file system writes into a block at once
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | _FLAGS
 _held: set[int] = set()  # descriptors of locks in this process
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SpoolError(Error):
     """The folder of a spool cannot be used."""
 
 
+class DiskFull(SpoolError):
+    """The disk of a spool has no room, or its user has none left there."""
+
+
+@contextmanager
+def named(path: Path, what: str) -> Iterator[None]:
+    """Raise SpoolError, which names the folder, for an OSError of the block."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _FULL:
+            advice = "make room there, or name a folder on another disk"
+            raise DiskFull(f"cannot {what} the spool {path}: {exc.strerror}; {advice}") from exc
+        raise SpoolError(f"cannot {what} the spool {path}: {exc.strerror or exc}") from exc
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """A descriptor of the folder, which is made if there is none. Raises SpoolError."""
+    """A descriptor of the folder, which is created if it does not exist. Raises SpoolError."""
     try:
         try:
             folder = os.open(path, _FOLDER)
@@ -65,7 +85,7 @@ def open_file(folder: int, name: str, flags: int) -> int:
 
 @contextmanager
 def locked(folder: int, name: str, *, wait: bool = True) -> Iterator[int | None]:
-    """Hold the lock of that name, and yield its file; without `wait`, None if another has it."""
+    """Hold a lock and yield the descriptor of its file; without `wait`, None if it is taken."""
     descriptor = open_file(folder, name, os.O_RDWR | os.O_CREAT)
     _held.add(descriptor)
     try:
@@ -77,8 +97,10 @@ def locked(folder: int, name: str, *, wait: bool = True) -> Iterator[int | None]
         try:
             yield descriptor
         finally:
-            if descriptor in _held:  # else forked inside the block: the lock is the parent's
-                # Not left to close(): a child that is just being forked has a copy.
+            if (
+                descriptor in _held
+            ):  # not in a child that was forked in the block: the parent's lock
+                # close() does not unlock while a child that is being forked holds a copy.
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         if descriptor in _held:
@@ -92,7 +114,7 @@ def names(folder: int) -> list[str]:
 
 
 def read(folder: int, name: str, start: int = 0) -> bytes:
-    """The bytes of a file from an offset on; none where there is no such file."""
+    """The bytes of a file from an offset on; b"" if the file does not exist."""
     try:
         descriptor = open_file(folder, name, os.O_RDONLY)
     except FileNotFoundError:
@@ -104,19 +126,39 @@ def read(folder: int, name: str, start: int = 0) -> bytes:
 
 
 def replace(folder: int, name: str, content: bytes) -> None:
-    """Give a file a new content, at once and durably."""
+    """Replace the content of a file atomically and durably."""
     temporary = f"{name}.new"
     descriptor = open_file(folder, temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
+    try:
+        write_all(descriptor, content)
         os.fdatasync(descriptor)
+    except OSError:
+        os.unlink(temporary, dir_fd=folder)
+        raise
+    finally:
+        os.close(descriptor)
     os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     os.fsync(folder)
 
 
+def overwrite(folder: int, name: str, content: bytes) -> None:
+    """`replace`; on a full disk in place, within the block that the file has."""
+    try:
+        replace(folder, name, content)
+    except OSError as exc:
+        if exc.errno not in _FULL or len(content) > _SMALL:
+            raise
+        descriptor = open_file(folder, name, os.O_WRONLY)
+        try:
+            os.pwrite(descriptor, content, 0)
+            os.ftruncate(descriptor, len(content))
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def copy(folder: int, name: str, source: Path, *, sync: bool) -> int:
-    """Copy a file into the folder; return its size. A part of it does not stay."""
+    """Copy a file into the folder; return its size. A failure leaves no partial copy."""
     descriptor = open_file(folder, name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         with source.open("rb") as read, os.fdopen(descriptor, "wb", closefd=False) as write:
@@ -132,7 +174,7 @@ def copy(folder: int, name: str, source: Path, *, sync: bool) -> int:
 
 
 def remove(folder: int, name: str) -> int:
-    """Remove a file; return the size that it had, 0 where there is none."""
+    """Remove a file; return its size, or 0 if it does not exist."""
     try:
         size = os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
         os.unlink(name, dir_fd=folder)
@@ -142,7 +184,7 @@ def remove(folder: int, name: str) -> int:
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write every byte; a full disk raises OSError after part of them."""
+    """Write all bytes. A full disk raises OSError after a part of them."""
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -1,4 +1,4 @@
-"""Whether a failure is an outage: of the server's state, not of the call."""
+"""Whether a failure is an outage: a state of the server, not a mistake of the call."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mlflow_timescale.db.errors import ConnectionFailed
 # Classes of SQLSTATE: connections, a server that became a replica, rolled back transactions, a full
 # disk, locks, shutdown, I/O.
 _AWAY = ("08", "25", "40", "53", "55", "57", "58")
-_LOST = (psycopg.OperationalError, psycopg.InterfaceError)  # without an answer of the server
+_LOST = (psycopg.OperationalError, psycopg.InterfaceError)  # without a SQLSTATE of the server
 
 
 def is_outage(failure: BaseException, *, has_connected: bool = True) -> bool:
     """Whether the same call can succeed later.
 
-    A wrong password or name is an error of the first call, and an outage for a process that
-    `has_connected` before.
+    A wrong password or name is an error, unless the process `has_connected` before: then it is an
+    outage.
 
     >>> is_outage(psycopg.errors.AdminShutdown()), is_outage(psycopg.errors.CheckViolation())
     (True, False)

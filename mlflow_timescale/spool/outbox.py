@@ -1,4 +1,4 @@
-"""The way of writes into the database; while it is away, into a spool and from there."""
+"""Writes go into the database, or into a spool while the database is away."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mlflow_timescale.spool.spool import Spool, SpoolBusy
 
 T = TypeVar("T")
 logger = logs.logger(__name__)
-PATIENCE_SECONDS = 5.0  # that a call waits for the database
-_EXIT_SECONDS = 2.0  # that the end of the process waits for the record that is being sent
-_CATCH_UP_SECONDS = 0.25  # that a call spends on what an earlier process left
+PATIENCE_SECONDS = 5.0  # a call waits so long for the database
+_EXIT_SECONDS = 2.0  # the end of the process waits so long for the record that is being sent
+_CATCH_UP_SECONDS = 0.25  # a call spends so long on records of an earlier process
 
 
 class Outbox:
-    """Writes each record once, those of one spool in their order.
+    """Sends each write once, the writes of one spool in order.
 
     While records wait, later ones queue behind them. A write that takes too long goes into the
-    spool, and may still arrive by itself: it must have no effect the second time.
+    spool, and may still reach the database: a second arrival must have no effect.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ class Outbox:
     sender
         Sends records of every kind that the spool may hold.
     is_outage
-        Whether an exception of a write concerns the server's state and not the write.
+        Whether an exception is due to the state of the server, not to the write.
     what
-        What waits, for the log.
+        The name of the writes, for the log.
     """
 
     def __init__(
@@ -60,23 +60,23 @@ class Outbox:
         *,
         seconds: float = PATIENCE_SECONDS,
     ) -> T:
-        """Write, or append a record.
+        """Write to the database, or append a record to the spool.
 
         Parameters
         ----------
         now
-            Writes, and returns the result.
+            Writes to the database, and returns the result.
         record
-            Makes the record of the same write.
+            Creates the record of the same write.
         spooled
-            Makes the result if the record waits.
+            Creates the result if the record waits.
         seconds
-            How long the write may take.
+            The longest time for the write.
 
         Raises
         ------
         Exception
-            What `now` raises, unless it is an outage; SpoolError, SpoolFull.
+            The exception of `now`, unless it is an outage; SpoolError, SpoolFull.
         """
         return self._attempt(
             lambda: self._patience.wait(now, seconds), record, spooled, seconds=seconds
@@ -91,9 +91,9 @@ class Outbox:
         probe: Callable[[], object],
         seconds: float = PATIENCE_SECONDS,
     ) -> T:
-        """As `write`, for a write that may take long: only `probe` has to end in time.
+        """Like `write`, for a write that may take long: only `probe` has to end in time.
 
-        `now` runs in the thread of the caller, so that it reads nothing after the call.
+        `now` runs in the thread of the caller, so that it does not read a file after the call.
         """
 
         def attempt() -> T:
@@ -121,9 +121,9 @@ class Outbox:
         return spooled()
 
     def append(self, record: Record) -> None:
-        """Add a record to what waits. Raises SpoolError, SpoolFull."""
+        """Append a record to the spool. Raises SpoolError, SpoolFull."""
         if self.spool.full == "block":
-            self._drainer.start()  # what an earlier process left must go before there is room
+            self._drainer.start()  # records of an earlier process must leave to make room
         self.spool.append(record)
         self._drainer.start()
         if not self._is_registered:
@@ -137,9 +137,10 @@ class Outbox:
         *,
         seconds: float = PATIENCE_SECONDS,
     ) -> T:
-        """Read, or return what is known without the database.
+        """Read from the database, or return what is known without it.
 
-        Raises Away if the database does not answer and nothing is known; what `now` raises.
+        Raises Away if the database does not answer and `known` returns None, and exceptions of
+        `now`.
         """
         if self._is_away and (last := known()) is not None:
             return last
@@ -153,7 +154,7 @@ class Outbox:
             raise Away(f"the database is away ({_reason(exc)})") from exc
 
     def start(self) -> None:
-        """Begin to send what an earlier process left, if there is anything."""
+        """Begin to send records of an earlier process, if there are any."""
         if not self.spool.is_empty():
             self._drainer.start()
 
@@ -179,7 +180,7 @@ class Outbox:
         )
 
     def _catches_up(self, seconds: float) -> bool:
-        """Whether nothing waits any more; what waits goes first, so that the order is kept."""
+        """Send waiting records first, to keep the order; whether none waits any more."""
         if self._drainer.is_running:
             return False
         try:
@@ -202,7 +203,7 @@ class Outbox:
 
 
 def _reason(exc: BaseException) -> str:
-    """The first line of an outage, without what a store adds for calls that have no spool."""
+    """The first line of an outage, without the advice that stores add for other calls."""
     reason = exc.__cause__ or exc
     return str(reason).splitlines()[0] if str(reason) else repr(reason)
 

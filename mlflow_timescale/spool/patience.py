@@ -1,8 +1,8 @@
-"""Calls that may hang, with a limit on how long the caller waits.
+"""Calls that may hang, with a time limit for the caller.
 
-A server that is stopped, or a network that drops packets, answers nothing: no timeout of the driver
-covers all of it. The call runs in a thread, and the caller goes on after the limit. The thread is
-left alone: what it does later must be harmless, as a request is that is recorded once.
+A stopped server, or a network that drops packets, does not answer, and no timeout of the driver
+covers all such cases. The call runs in a thread, and the caller goes on after the limit. The thread
+is not stopped: a late effect must be harmless, like a second arrival of a write with an id.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class TooSlow(Exception):
 
 
 class Patience:
-    """Runs calls in threads that are kept; in a child of fork() in new ones.
+    """Runs calls in threads that are reused; a child of fork() starts new ones.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class Patience:
         job = _Job(contextvars.copy_context(), call)
         worker.jobs.put(job)
         if not job.done.wait(seconds):
-            worker.jobs.put(None)  # it ends after this call, if that ever returns
+            worker.jobs.put(None)  # the thread ends after this call, if it ever returns
             raise TooSlow(f"no answer within {seconds:g} s")
         self._idle.append(worker)
         if job.error is not None:
@@ -56,7 +56,7 @@ class Patience:
 
 
 class _Job:
-    """One call and what became of it."""
+    """One call, with its result or exception."""
 
     def __init__(self, context: contextvars.Context, call: Callable[[], Any]) -> None:
         self._context, self._call = context, call

@@ -1,4 +1,4 @@
-"""Where the spool of a database is on this machine, and which policies it has."""
+"""The location and the policies of the spool of a database on this machine."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SERVER = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # MLflow sets it in the processes of a
 
 
 def default_folder(uri: str | DatabaseURI) -> Path:
-    """The folder for one database: records do not name the database that they are for.
+    """The default folder of one database; each has its own, as records do not name a database.
 
-    Users and passwords do not matter.
+    The folder does not depend on user and password.
 
     >>> first, second = (f"postgresql+timescaledb://{who}@host/trading" for who in ("ann", "bob"))
     >>> default_folder(first) == default_folder(second)
@@ -38,15 +38,15 @@ def folder_of(uri: DatabaseURI) -> Path:
     >>> folder_of(DatabaseURI.parse("timescaledb://host/trading?spool=/scratch/spool"))
     PosixPath('/scratch/spool')
     """
-    named = uri.option("spool")
-    return Path(named).expanduser().absolute() if named else default_folder(uri)
+    folder = uri.option("spool")
+    return Path(folder).expanduser().absolute() if folder else default_folder(uri)
 
 
 def spool_of(uri: DatabaseURI) -> Spool | None:
     """The spool for writes to runs: None unless the URI or the environment enables it.
 
     A tracking server has none: its answer means that the database has the write.
-    Raises InvalidURI for policies that there are not.
+    Raises InvalidURI for unknown policies.
     """
     is_enabled = bool(uri.option("spool")) or SPOOL.get() is not None
     if not is_enabled or _SERVER in os.environ:

@@ -1,4 +1,4 @@
-"""Records in a file: each with its length and a CRC, so that a torn or damaged one is seen.
+"""Records in a file, each with its length and a CRC, which reveal torn and damaged ones.
 
 A frame is `length` and `crc32` of the payload (big-endian, 32 bits each), then the payload: a line
 of JSON (the header), then the body.
@@ -27,19 +27,19 @@ class Record:
     Attributes
     ----------
     kind
-        Who sends it, such as "serving".
+        The kind of its sender, such as "serving".
     record_id
-        The id of the write; sent twice, it has an effect once.
+        The id of the write; a write that is sent twice has its effect once.
     body
-        The write itself, in a form of its sender's.
+        The write itself, in a format of its sender.
     appended_at
         When it was appended (UTC, this machine's clock).
     note
-        What `spool status` shows of it, and the reason of a refusal.
+        A description for the list of refused records, or the reason of the refusal.
     is_kept
         Whether a full spool keeps it even if its policy is to drop the oldest records.
     file
-        A file that waits with the record: the one to copy, and from then on the copy.
+        A file that waits with the record: the source before the append, its copy afterwards.
 
     Examples
     --------
@@ -58,14 +58,14 @@ class Record:
 
 
 class Frame(NamedTuple):
-    """A record in a file, and where its frame ends."""
+    """A record of a file, and the offset at which its frame ends."""
 
     record: Record
     end: int
 
 
 class Damaged(Exception):
-    """Bytes from `start` on that are no frame; `is_torn` if the file ends too early."""
+    """The bytes from `start` on are not a frame; `is_torn` if the file ends within a frame."""
 
     def __init__(self, start: int, *, is_torn: bool) -> None:
         super().__init__(start, is_torn)
@@ -97,9 +97,9 @@ def encode(record: Record) -> bytes:
 
 
 def frames(data: bytes, start: int = 0, containing: bytes = b"") -> Iterator[Frame]:
-    """The records in a file's bytes from an offset on, up to its end. Raises Damaged there.
+    """The records in the bytes of a file from an offset on. Raises Damaged at other bytes.
 
-    With `containing`, only records with these bytes; the others are not even decoded.
+    With `containing`, only records with these bytes; the other records are not decoded.
 
     >>> [frame.record.record_id for frame in frames(encode(Record("k", "a", b"")) * 2)]
     ['a', 'a']
@@ -117,7 +117,7 @@ def frames(data: bytes, start: int = 0, containing: bytes = b"") -> Iterator[Fra
 
 
 def checked_end(data: bytes) -> int:
-    """Where the last frame ends; its records are not decoded. Raises Damaged as `frames` does."""
+    """The end of the last frame, without decoding records. Raises Damaged as `frames` does."""
     start = 0
     while start < len(data):
         end = _end(data, start)

@@ -1,6 +1,6 @@
-"""The segments of a spool: which bytes of them wait, which are damaged, which may be dropped.
+"""The segments of a spool: their waiting bytes, their damaged ends, and records to drop.
 
-The callers hold the lock of appends, except for `frames_of`, which reads what is there.
+Callers hold the lock of appends, except those of `frames_of`, which only reads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mlflow_timescale.spool.state import State
 
 
 def frames_of(directory: int, number: int, now: State, containing: bytes = b"") -> Iterator[Frame]:
-    """The frames of a segment that wait, up to bytes that are none."""
+    """The waiting frames of a segment, up to bytes that are not a frame."""
     if number < now.segment:
         return
     data = folder.read(directory, state.segment_name(number))
@@ -25,10 +25,10 @@ def frames_of(directory: int, number: int, now: State, containing: bytes = b"") 
 
 
 def repaired(directory: int, number: int, now: State) -> int:
-    """The size of a segment after bytes at its end that are no frames are gone.
+    """Remove bytes at the end of a segment that are not frames; return the new size.
 
-    Nothing that `append` has returned for is torn, so such bytes are dropped. Bytes with a wrong
-    checksum are set aside in a file: they may hold records.
+    Torn bytes are dropped: `append` never returned for them. Bytes with a wrong checksum are set
+    aside in a file, because they may hold records.
     """
     start = min(now.offset if number == now.segment else 0, state.size(directory, number))
     data = folder.read(directory, state.segment_name(number), start)
@@ -47,16 +47,16 @@ def repaired(directory: int, number: int, now: State) -> int:
 
 
 def waiting_bytes(directory: int, now: State, numbers: Sequence[int]) -> int:
-    """The bytes of all segments and files that wait."""
+    """The waiting bytes of all segments and files."""
     waiting = [n for n in numbers if n >= now.segment]
     total = sum(state.size(directory, number) for number in waiting)
     return total - (now.offset if now.segment in waiting else 0) + now.files
 
 
 def skip_oldest(directory: int, now: State, excess: int) -> tuple[State, int]:
-    """Move past the records that wait longest, until `excess` bytes are free or one must be kept.
+    """Skip the oldest records until `excess` bytes are free or a record must be kept.
 
-    Returns the state, which is stored, and how much is still too much.
+    Returns the state, which is stored, and the excess that remains.
     """
     for number in [n for n in state.segments(directory) if n >= now.segment]:
         for frame in list(frames_of(directory, number, now)):
@@ -72,9 +72,9 @@ def skip_oldest(directory: int, now: State, excess: int) -> tuple[State, int]:
 def drop_between(
     directory: int, now: State, excess: int, numbers: Sequence[int]
 ) -> tuple[State, int]:
-    """Rewrite segments without the records that may be dropped, until `excess` bytes are free.
+    """Rewrite segments without records that may be dropped, until `excess` bytes are free.
 
-    A segment that a drain reads must not be among `numbers`: its offsets would change.
+    `numbers` must not include a segment that a drain reads, because its offsets would change.
     """
     for number in numbers:
         if excess <= 0:

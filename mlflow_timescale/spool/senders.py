@@ -1,4 +1,4 @@
-"""Who sends the records of each kind: a spool may hold those of several programs."""
+"""The sender of each kind of record: a spool may hold records of several programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _tracking(uri: DatabaseURI) -> Sender:
 
 
 _REACH_SECONDS = 4.0
-# By their names, when they are needed: they stand above the spool.
+# Imported by name on first use, because these modules import the spool.
 _MAKERS: Mapping[str, Callable[[DatabaseURI], Sender]] = {
     "artifact": _artifacts,
     "serving": _serving,
@@ -37,7 +37,7 @@ _MAKERS: Mapping[str, Callable[[DatabaseURI], Sender]] = {
 def sender_of(uri: DatabaseURI, known: Mapping[str, Sender] | None = None) -> Sender:
     """The sender of records of every kind that this version knows.
 
-    `known` holds senders that the caller has already; the others are made when one is needed.
+    `known` holds senders that the caller already has; the others are created on first use.
     """
     senders = dict(known or {})
 

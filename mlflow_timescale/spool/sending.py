@@ -1,4 +1,4 @@
-"""How the records of a spool are sent: many of one kind at once where their sender can."""
+"""Sending the records of a spool, many of one kind at once if their sender supports it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _RECORDS, _BYTES = 16384, 2**23  # of one batch
 
 
 class Refusal(Exception):
-    """Raised by a sender for a record that the database will never take; its text is the reason."""
+    """A sender raises it for a record that the database never accepts; the text is the reason."""
 
 
 @dataclass(frozen=True)
 class Drained:
-    """What a drain did: `sent` were new to the database, `repeated` were there already.
+    """The counts of a drain: `sent` records were new to the database, `repeated` ones were not.
 
     >>> Drained(3, 1, 0).total
     4
@@ -43,10 +43,11 @@ class Sender:
     one
         Sends a record; see `Spool.drain`.
     many
-        Sends records at once, and returns how many were new; Refusal refuses one of them, and none
-        of them counts as sent. None: this sender sends them one by one.
+        Sends records at once, and returns how many were new, or None if this sender sends them one
+        by one. Raises Refusal if one of them is refused; then none of them is sent.
     probe
-        Raises the exception of an outage; before a drain, as reading what waits takes time.
+        Raises the exception of an outage. A drain calls it first, because reading records takes
+        time.
     """
 
     one: Callable[[Record], bool]
@@ -55,7 +56,7 @@ class Sender:
 
 
 def batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-    """Frames in groups of one kind and a bounded size, in their order.
+    """Frames in batches of one kind and a bounded size, in order.
 
     >>> kinds = [Frame(Record(kind, "", b""), 0) for kind in "aab"]
     >>> [len(batch) for batch in batches(kinds)]
@@ -75,10 +76,10 @@ def batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
 
 
 class Sending:
-    """One pass over a segment: sends batches, and notes after each how far it is.
+    """One pass over a segment: sends batches, and notes the progress after each.
 
-    `note` stores an offset, and since the last one how many records are sent and how many bytes of
-    files are free. `is_over` ends a batch whose records are sent one by one.
+    `note` stores an offset, with the number of records that were sent and the bytes of files that
+    were freed since the last note. `is_over` ends a batch whose records are sent one by one.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Sending:
         self._counts, self._is_over = counts, is_over
 
     def send(self, batch: list[Frame]) -> None:
-        """Send a batch. Raises what the sender raises; what was sent before is noted."""
+        """Send a batch. Raises the exceptions of the sender; earlier records are noted as sent."""
         try:
             new = self._sender.many([frame.record for frame in batch])
         except Refusal:
@@ -107,7 +108,7 @@ class Sending:
         self._note(batch[-1].end, new, sum(map(self._free, batch)))
 
     def _send_parts(self, batch: list[Frame]) -> None:
-        """Send the halves of a batch: one record that is refused costs the others little."""
+        """Send the halves of a batch, so that a refused record adds few calls for the others."""
         if len(batch) == 1:
             self._send_each(batch)
             return
@@ -123,7 +124,7 @@ class Sending:
                 try:
                     is_new = self._sender.one(frame.record)
                 except Refusal as exc:
-                    # Noted at once: the database would repeat what it has; the list would not.
+                    # Noted at once: the list of refused records does not recognise a repetition.
                     is_first = not self._counts["refused"]
                     state.refuse(self._directory, frame.record, str(exc), is_first=is_first)
                     self._counts["refused"] += 1
@@ -139,11 +140,11 @@ class Sending:
                 self._note(end, sent, freed)
 
     def _size(self, frame: Frame) -> int:
-        """The bytes of the file of a refused record, which stays and waits no longer."""
+        """The size of the file of a refused record; the file stays, and no longer waits."""
         file = frame.record.file
         return 0 if file is None or not file.exists() else file.stat().st_size
 
     def _free(self, frame: Frame) -> int:
-        """Remove the file of a record that is sent; the bytes that it had."""
+        """Remove the file of a sent record; return its size."""
         file = frame.record.file
         return 0 if file is None else folder.remove(self._directory, file.name)

@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,6 @@ from mlflow_timescale.common.collection import collection_paused
 from mlflow_timescale.db.errors import Error
 from mlflow_timescale.spool import folder, segments, state
 from mlflow_timescale.spool.ends import NOT_NOTED, End
-from mlflow_timescale.spool.folder import SpoolError
 from mlflow_timescale.spool.records import Frame, Record, encode, file_name
 from mlflow_timescale.spool.sending import Drained, Sender, Sending, batches
 from mlflow_timescale.spool.state import State
@@ -31,7 +30,7 @@ _APPENDING, _DRAINING = "append.lock", "drain.lock"
 
 
 class SpoolFull(Error):
-    """The spool holds as much as its limit allows."""
+    """The spool has reached its limit."""
 
 
 class SpoolBusy(Error):
@@ -63,9 +62,9 @@ class Spool:
         "drop-oldest" drops the records that wait longest, unless they are to be kept, and counts
         them.
     fsync
-        "always": a record is on the disk before `append` returns, and a power failure loses none
-        of them. "os": the operating system writes when it likes, usually within 30 seconds; the
-        death of the process loses nothing, a power failure what was not written.
+        "always": a record is on the disk before `append` returns, and a power failure loses none.
+        "os": the operating system chooses the time, usually within 30 seconds; the end of the
+        process loses nothing, a power failure loses what was not written.
 
     Examples
     --------
@@ -99,22 +98,44 @@ class Spool:
         return f"Spool({str(self.path)!r})"
 
     def append(self, record: Record) -> None:
-        """Add a record, with a copy of its file. Raises SpoolError, SpoolFull, OSError."""
+        """Add a record, with a copy of its file. Raises SpoolError, SpoolFull."""
         content = encode(record)
         with self._copied(record) as size:
-            while not self._append(content, size):
+            while not self._append_or_drop(content, size, is_kept=record.is_kept):
                 time.sleep(_POLL_SECONDS)
 
+    def _append_or_drop(self, content: bytes, file_size: int, *, is_kept: bool) -> bool:
+        """Append a frame; False where there is no room, and the policy is to wait.
+
+        A full disk has no room to drop older records, as the others of their file are written again
+        without them: the policy to drop takes the record itself.
+        """
+        try:
+            with folder.named(self.path, "write to"):
+                return self._append(content, file_size)
+        except folder.DiskFull:
+            if self.full == "block":
+                return False
+            if self.full == "raise" or is_kept:
+                raise
+        with (
+            folder.named(self.path, "write to"),
+            folder.opened(self.path) as directory,
+            self._appending(directory),
+        ):
+            State.read(directory).advanced(0, 0, dropped=1).write(directory)
+        return True
+
     def is_empty(self) -> bool:
-        """Whether no record waits."""
+        """Whether no record waits. Raises SpoolError."""
         if not self.path.exists():
             return True
-        with folder.opened(self.path) as directory:
+        with folder.named(self.path, "read"), folder.opened(self.path) as directory:
             now = State.read(directory)
             return _waiting(directory, now) == now.files
 
     def waiting(self, containing: bytes = b"") -> Iterator[Record]:
-        """What waits, in order; with `containing`, only the records with these bytes."""
+        """The waiting records, in order; with `containing`, only those with these bytes."""
         if not self.path.exists():
             return
         with folder.opened(self.path) as directory:
@@ -126,16 +147,16 @@ class Spool:
     def drain(
         self, send: Callable[[Record], bool] | Sender, *, seconds: float | None = None
     ) -> Drained:
-        """Send what waits, in order.
+        """Send the waiting records, in order.
 
         Parameters
         ----------
         send
-            Writes a record, with its id in the same transaction, and returns whether it was new.
-            Refusal moves the record to the list of the refused, and the next one follows; any other
-            exception ends the drain, and the record keeps waiting. A Sender can write many at once.
+            Writes a record and its id in one transaction, and returns whether it was new. Refusal
+            moves the record to the list of refused ones, and the drain goes on; any other exception
+            ends the drain, and the record keeps waiting. A Sender can write many at once.
         seconds
-            After which the drain ends, with records that still wait.
+            The time limit of the drain; records may still wait afterwards.
 
         Returns
         -------
@@ -164,7 +185,7 @@ class Spool:
         return Drained(counts["sent"], counts["repeated"], counts["refused"])
 
     def status(self) -> Status:
-        """What waits, and what was refused."""
+        """Counts of waiting records, and the refused ones."""
         kinds: Counter[str] = Counter()
         oldest: datetime | None = None
         if not self.path.exists():
@@ -187,7 +208,7 @@ class Spool:
             )
 
     def read(self, name: str) -> bytes:
-        """The content of a file of its owner's next to the segments; none without such a file."""
+        """The content of a file beside the segments; b"" if it does not exist."""
         if not self.path.exists():
             return b""
         with folder.opened(self.path) as directory:
@@ -195,8 +216,12 @@ class Spool:
 
     @contextmanager
     def changing(self, name: str) -> Iterator[Change]:
-        """Change such a file; other processes wait until the block ends."""
-        with folder.opened(self.path) as directory, self._appending(directory):
+        """Change a file beside the segments; other processes wait until the block ends."""
+        with (
+            folder.named(self.path, "write to"),
+            folder.opened(self.path) as directory,
+            self._appending(directory),
+        ):
             change = Change(folder.read(directory, name))
             yield change
             if change.after != change.before:
@@ -209,26 +234,35 @@ class Spool:
 
     @contextmanager
     def _copied(self, record: Record) -> Iterator[int]:
-        """The size of the copy of a record's file, which goes again if the block fails."""
+        """Copy the file of a record and yield its size; the copy is removed if the block fails."""
         if record.file is None:
             yield 0
             return
         name = file_name(record.record_id)
         with folder.opened(self.path) as directory:
-            try:
+            with folder.named(self.path, f"copy {record.file} to"):
                 size = folder.copy(directory, name, record.file, sync=self.fsync == "always")
-            except OSError as exc:
-                raise SpoolError(
-                    f"cannot copy {record.file} to the spool {self.path}: {exc.strerror}"
-                ) from exc
             try:
                 yield size
             except BaseException:
                 folder.remove(directory, name)
                 raise
 
+    @contextmanager
+    def _counted(self, directory: int, file_size: int) -> Iterator[None]:
+        """Count the bytes of a file, unless the block that appends its record fails."""
+        if not file_size:
+            yield
+            return
+        State.read(directory).advanced(0, 0, freed=-file_size).write(directory)
+        try:
+            yield
+        except BaseException:
+            State.read(directory).advanced(0, 0, freed=file_size).write(directory)
+            raise
+
     def _append(self, content: bytes, file_size: int) -> bool:
-        """Append a frame; False where the spool is full, and its policy is to wait."""
+        """Append a frame; False if the spool is full and its policy is to wait."""
         size = len(content)
         with folder.opened(self.path) as directory, self._appending(directory) as lock:
             noted = End.read(lock)
@@ -237,13 +271,15 @@ class Spool:
                 end = self._end(directory, noted, size, file_size)
             if end is None:
                 return False
-            self._write(directory, end.segment, content)
-            end.after(size).write(lock)
+            with self._counted(directory, file_size):
+                self._write(directory, end.segment, content)
+            with suppress(OSError):  # on a full disk: the next append checks the segment
+                end.after(size).write(lock)
             self._has_appended = True
         return True
 
     def _can_follow(self, directory: int, end: End, more: int) -> bool:
-        """Whether bytes can follow the last append, of any process, without another look."""
+        """Whether bytes can follow the last append of any process without another check."""
         return (
             self._has_appended
             and 0 < end.size < self._segment_bytes
@@ -252,19 +288,18 @@ class Spool:
         )
 
     def _end(self, directory: int, noted: End, more: int, file_size: int) -> End | None:
-        """Where bytes can be appended; None where there is no room, and the policy is to wait."""
+        """The end to append to; None if there is no room and the policy is to wait."""
         now = State.read(directory)
+        now.reserve(directory)
         numbers = [n for n in state.segments(directory) if n >= now.segment]
         if not self._make_room(directory, now, numbers, more + file_size):
             return None
-        if file_size:
-            State.read(directory).advanced(0, 0, freed=-file_size).write(directory)
         number = self._segment(directory, noted, now, numbers)
-        waiting = _waiting(directory, State.read(directory))
+        waiting = _waiting(directory, State.read(directory)) + file_size
         return End(number, state.size(directory, number), waiting)
 
     def _segment(self, directory: int, noted: End, now: State, numbers: list[int]) -> int:
-        """The segment to append to, checked to its end; a new one after a full or damaged one."""
+        """The segment to append to, checked to its end; a new one if the last one is full."""
         last = numbers[-1] if numbers else max(now.segment, 1)
         size = state.size(directory, last)
         if size and not (self._has_appended and noted[:2] == (last, size)):
@@ -279,9 +314,9 @@ class Spool:
             folder.write_all(descriptor, content)
             if self.fsync == "always":
                 os.fdatasync(descriptor)
-        except OSError as exc:
-            os.ftruncate(descriptor, before)  # a full disk: no half of a record stays
-            raise SpoolError(f"cannot write to the spool {self.path}: {exc.strerror}") from exc
+        except OSError:
+            os.ftruncate(descriptor, before)  # a full disk must not leave a part of a record
+            raise
         finally:
             os.close(descriptor)
         if not before and self.fsync == "always":
@@ -303,7 +338,7 @@ class Spool:
         return True
 
     def _drop(self, directory: int, now: State, excess: int) -> int:
-        """Drop records that wait longest; how much is still too much."""
+        """Drop the oldest records; return the excess that remains."""
         now, excess = segments.skip_oldest(directory, now, excess)
         state.remove_sent(directory, now)
         if excess > 0:
@@ -316,7 +351,7 @@ class Spool:
     def _send_segment(
         self, directory: int, sender: Sender, counts: Counter[str], end: float | None
     ) -> bool:
-        """Send the rest of the first segment; False where nothing waits or the time is over."""
+        """Send the rest of the first segment; False if nothing waits or the time is over."""
         now = State.read(directory)
         numbers = [n for n in state.segments(directory) if n >= now.segment]
         if not numbers or _is_over(end):
@@ -324,7 +359,7 @@ class Spool:
         number = numbers[0]
 
         def note(offset: int, sent: int, freed: int) -> None:
-            with self._appending(directory):
+            with folder.named(self.path, "note in"), self._appending(directory):
                 was = State.read(directory)
                 was.advanced(number, offset, sent=sent, freed=freed).write(directory)
 
@@ -337,14 +372,14 @@ class Spool:
         return self._finish(directory, number)
 
     def _with_file(self, frame: Frame) -> Frame:
-        """A frame whose record knows where its file is."""
+        """The frame, with the path of its record's file."""
         file = frame.record.file
         if file is None:
             return frame
         return Frame(replace(frame.record, file=self.path / file), frame.end)
 
     def _finish(self, directory: int, number: int) -> bool:
-        """Remove a segment that is sent to its end; False where it is the last, and stays."""
+        """Remove a segment that is sent completely; False if it is the last one, which stays."""
         with self._appending(directory) as lock:
             now = State.read(directory)
             size = segments.repaired(directory, number, now)
@@ -362,10 +397,10 @@ class Spool:
 
 
 def _next(batches: Iterator[list[Frame]]) -> list[Frame]:
-    """The next batch, empty at the end.
+    """The next batch, or an empty one at the end.
 
-    Its records all stay until it is sent: collections in between free nothing, and take a fifth of
-    the client's processor time.
+    Its records all live until it is sent, so that garbage collections during the read free nothing;
+    they would take a fifth of the client's processor time.
     """
     with collection_paused():
         return next(batches, [])

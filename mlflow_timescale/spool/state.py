@@ -1,4 +1,4 @@
-"""How far a spool is drained, and the list of what was refused."""
+"""The progress of a drain, and the list of refused records."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SEGMENT, _DAMAGED = "segment-", "damaged-"
 
 @dataclass(frozen=True, order=True)
 class State:
-    """What was sent: all segments before `segment`, and `offset` bytes of that one.
+    """The progress: all segments before `segment` are sent, and `offset` bytes of that one.
 
-    `dropped` counts the records that a full spool dropped, `sent` those that the database has;
-    `files` are the bytes of the files that wait.
+    `sent` counts the records that the database has, `dropped` those that a full spool dropped;
+    `files` are the bytes of waiting files.
     """
 
     segment: int = 0
@@ -30,7 +30,7 @@ class State:
 
     @classmethod
     def read(cls, directory: int) -> State:
-        """The stored state; that of a new spool if there is none. Raises SpoolError."""
+        """The stored state, or the state of a new spool. Raises SpoolError."""
         content = folder.read(directory, _STATE)
         try:
             return cls(**json.loads(content)) if content else cls()
@@ -41,12 +41,18 @@ class State:
             ) from exc
 
     def write(self, directory: int) -> None:
-        folder.replace(directory, _STATE, json.dumps(asdict(self)).encode())
+        """Store the state; on a full disk too, or nothing could be drained to make room."""
+        folder.overwrite(directory, _STATE, json.dumps(asdict(self)).encode())
+
+    def reserve(self, directory: int) -> None:
+        """Store the state where there is none, while the disk has room for it."""
+        if not folder.read(directory, _STATE):
+            self.write(directory)
 
     def advanced(
         self, segment: int, offset: int, *, sent: int = 0, dropped: int = 0, freed: int = 0
     ) -> State:
-        """The state after more records; never back, where records were dropped while being sent."""
+        """The state after more records; it never moves back behind records that were dropped."""
         place = max((self.segment, self.offset), (segment, offset))
         return replace(
             self,
@@ -67,7 +73,7 @@ class Refused:
 
 
 def segment_name(number: int) -> str:
-    """The name of a segment; names sort as numbers do.
+    """The name of a segment; names sort like numbers.
 
     >>> segment_name(7)
     'segment-0000000007'
@@ -85,7 +91,7 @@ def segments(directory: int) -> list[int]:
 
 
 def size(directory: int, number: int) -> int:
-    """The bytes of a segment; 0 where it is gone."""
+    """The size of a segment in bytes; 0 if it is gone."""
     try:
         status = os.stat(segment_name(number), dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -94,14 +100,14 @@ def size(directory: int, number: int) -> int:
 
 
 def remove_sent(directory: int, now: State) -> None:
-    """Remove the segments that are sent; a process that was killed may have left one."""
+    """Remove the segments that are sent, also those that a killed process left."""
     for number in segments(directory):
         if number < now.segment:
             os.unlink(segment_name(number), dir_fd=directory)
 
 
 def damaged_files(directory: int) -> list[str]:
-    """Bytes that were no records, kept for a person to look at."""
+    """The files with damaged bytes, which are kept for a person to examine."""
     return [name for name in folder.names(directory) if name.startswith(_DAMAGED)]
 
 
@@ -113,10 +119,10 @@ def set_aside(directory: int, number: int, content: bytes) -> str:
 
 
 def refuse(directory: int, record: Record, reason: str, *, is_first: bool = True) -> None:
-    """Add a record to the list of the refused, durably.
+    """Add a record to the list of refused records, durably.
 
-    A process that was killed before it noted how far it is comes to the same record again: the
-    first one of a drain is not added twice.
+    A drain that was killed before it noted its progress reaches the same record again: the first
+    refused record of a drain is not added twice.
     """
     descriptor = folder.open_file(directory, _REFUSED, os.O_RDWR | os.O_CREAT)
     try:
@@ -135,13 +141,13 @@ def refuse(directory: int, record: Record, reason: str, *, is_first: bool = True
 
 
 def refused(directory: int) -> list[Refused]:
-    """The records that the database refused, in their order; their files stay."""
+    """The records that the database refused, in order; their files stay."""
     records, _ = _readable(folder.read(directory, _REFUSED))
     return [Refused(record, record.note) for record in records]
 
 
 def _readable(data: bytes) -> tuple[list[Record], int]:
-    """The records of a file, and where the last whole one ends."""
+    """The records of a file, and the end of the last complete one."""
     records: list[Record] = []
     end = 0
     try:

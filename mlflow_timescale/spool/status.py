@@ -1,4 +1,4 @@
-"""What waits in a spool, as people and commands see it."""
+"""The contents of a spool, for people and commands."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from mlflow_timescale.spool.state import Refused
 
 @dataclass(frozen=True)
 class Status:
-    """What a spool holds.
+    """The contents of a spool.
 
     Attributes
     ----------
     waiting, bytes
-        The records that wait, and their size.
+        The number of waiting records, and the bytes of records and files that wait.
     oldest
-        When the first of them was appended; None if none waits.
+        When the oldest waiting record was appended; None if none waits.
     kinds
-        How many wait, by kind.
+        The number of waiting records, by kind.
     refused
         The records that the database refused, with the reasons.
     damaged
-        Files with bytes that were no records.
+        Files with damaged bytes.
     sent, dropped
-        How many records the database has, and how many a full spool dropped.
+        The number of records that the database has, and of those that a full spool dropped.
     """
 
     waiting: int

@@ -65,12 +65,7 @@ class Choice:
 
     def _experiments(self, conn: Connection) -> list[int] | None:
         """The ids of the experiments; an argument is a name first, then an id."""
-        if self.experiment is None:
-            return None
-        ids = scalars(conn, _queries.experiments_named, {"experiment": self.experiment})
-        if not ids:
-            raise LookupError(f"there is no experiment {self.experiment!r}")
-        return ids
+        return None if self.experiment is None else experiments_named(conn, self.experiment)
 
     def _filtered(self, database: Database) -> list[str]:
         """The ids of the active runs that MLflow's search finds, in the order of their start."""
@@ -99,6 +94,17 @@ class Choice:
 def _require_marks(conn: Connection, uri: DatabaseURI) -> None:
     if not scalar(conn, _queries.has_marks):
         raise no_schema(str(uri))
+
+
+def experiments_named(conn: Connection, experiment: str) -> list[int]:
+    """The ids of the experiments with a name, one for each workspace, or with an id.
+
+    Raises LookupError if there is none.
+    """
+    ids = scalars(conn, _queries.experiments_named, {"experiment": experiment})
+    if not ids:
+        raise LookupError(f"there is no experiment {experiment!r}")
+    return ids
 
 
 def names(argument: str, given: Any, kind: str) -> list[str]:

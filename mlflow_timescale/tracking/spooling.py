@@ -81,10 +81,11 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
         self._models = {}
         try:
             self._connect()
-        except MlflowException as exc:
+        except Exception as exc:  # also the driver's, if the database goes away meanwhile
             if not self._is_outage(exc):
                 raise
-            logger.warning("%s Writes to runs wait in %s.", exc.message, spool.path)
+            reason = str(exc).partition("\n")[0]
+            logger.warning("%s Writes to runs wait in %s.", reason, spool.path)
         self._outbox.start()
 
     def __getattr__(self, name: str) -> Any:

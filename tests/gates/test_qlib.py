@@ -26,7 +26,11 @@ from support.qlib_data import LAST, workflow, write_data
 from mlflow_timescale.artifacts.verify import audit, selection_of
 from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.operations.qlib_workflow import read_workflow, run_workflow
+from mlflow_timescale.operations.qlib_workflow import (
+    WorkflowFailed,
+    read_workflow,
+    run_workflow,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -142,6 +146,18 @@ def test_an_interrupted_workflow_is_a_failed_run(
         run_workflow(read, shared_database.url, "interrupted")
     mlflow.set_tracking_uri(shared_database.url)
     [run] = mlflow.search_runs(experiment_names=["interrupted"], output_format="list")
+    assert run.info.status == "FAILED"
+
+
+def test_an_error_of_qlib_is_one_line_with_its_kind_and_the_run_has_failed(
+    folder: Path, shared_database: DatabaseURI
+) -> None:
+    read = read_workflow(folder / "workflow.yaml")
+    read.config["task"]["model"]["class"] = "NoModel"
+    with pytest.raises(WorkflowFailed, match=r"experiment broken shows: AttributeError: .*NoModel"):
+        run_workflow(read, shared_database.url, "broken")
+    mlflow.set_tracking_uri(shared_database.url)
+    [run] = mlflow.search_runs(experiment_names=["broken"], output_format="list")
     assert run.info.status == "FAILED"
 
 

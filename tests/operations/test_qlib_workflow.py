@@ -60,6 +60,10 @@ def dry_run(path: Path, *options: str) -> Result:
         ("qlib_init: {}\ntask: {dataset: {}}", "lacks task.model"),
         ("qlib_init: {}\ntask: {model: {}}", "lacks task.dataset"),
         ("BASE_CONFIG_PATH: none.yaml", "BASE_CONFIG_PATH none.yaml"),
+        (
+            "qlib_init: {region: xx}\ntask: {model: {}, dataset: {}}",
+            "no region 'xx': .* cn, tw, us",
+        ),
         ("qlib_init: {provider_uri: /no/folder}\ntask: {model: {}, dataset: {}}", "does not exist"),
         ("qlib_init: {provider_uri: /}\ntask: {model: {}, dataset: {}}", "no folder calendars"),
     ],
@@ -97,6 +101,16 @@ def test_a_password_in_the_task_is_refused_because_qlib_logs_it(data: Path, tmp_
         read_workflow(written(tmp_path / "workflow.yaml", config))
     assert "task.dataset.kwargs.handler.kwargs.data_loader.kwargs.uri" in str(refused.value)
     assert "s3cret" not in str(refused.value)
+
+
+def test_a_text_under_the_key_of_a_secret_is_one(data: Path, tmp_path: Path) -> None:
+    config = workflow(data)
+    config["task"]["model"]["kwargs"] = {"api_key": "s3cret", "tokenizer": "words", "token_dim": 3}
+    with pytest.raises(InvalidWorkflow, match=r"task\.model\.kwargs\.api_key of") as refused:
+        read_workflow(written(tmp_path / "workflow.yaml", config))
+    assert "s3cret" not in str(refused.value)
+    del config["task"]["model"]["kwargs"]["api_key"]
+    read_workflow(written(tmp_path / "workflow.yaml", config))
 
 
 @pytest.mark.parametrize(

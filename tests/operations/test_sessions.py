@@ -51,6 +51,8 @@ def test_qlibs_file_makes_a_calendar_and_extends_it(
     future = TradingCalendar("XSHG").sessions_in_range(date(2024, 1, 1), date(2024, 4, 12))
     first = run(lines(past), "--calendar", "own:cn", "--like", "XSHG")
     assert f"imported: {len(past)} sessions of own:cn" in first.output
+    assert f"new: {len(past)} days, 2024-01-02 to 2024-03-29" in first.output
+    assert "after 2024-03-29 sessions of XSHG are assumed" in first.output
     assert "the last, 2024-03-29, is open from 09:30 to 15:00, Asia/Shanghai" in first.output
     assert "nothing to import" in run(lines(past), "--calendar", "own:cn").output
     assert (
