@@ -22,6 +22,7 @@ from mlflow_timescale.artifacts import ledger, opening
 from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.locations import CHECKED, IN_DATABASE, canonical, join, scheme
 from mlflow_timescale.artifacts.repository import LedgeredRepository
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db import Connection, DatabaseURI
 from mlflow_timescale.db.revisions import MIGRATE
 from mlflow_timescale.db.rows import if_migrated, records, scalar
@@ -160,7 +161,7 @@ def copy_artifacts(
             try:
                 each = future.result()
             except Exception as exc:
-                copied.skipped[name] = " ".join(str(exc).split())
+                copied.skipped[name] = one_line(exc)
             else:
                 copied.add(each)
                 copied.skipped |= {f"{name}: {path}": why for path, why in each.refused.items()}
@@ -225,7 +226,7 @@ class _Copy:
                 with files.local(path) as file:
                     target.log_artifact(str(file), path.rpartition("/")[0] or None)
             except MlflowException as exc:
-                self.refused[path] = " ".join(exc.message.split())
+                self.refused[path] = one_line(exc.message)
             else:
                 self.sizes.append(files.size(path))
 

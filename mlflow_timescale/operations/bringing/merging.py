@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from mlflow_timescale import db
 from mlflow_timescale.artifacts.locations import IN_DATABASE
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.revisions import MIGRATE
 from mlflow_timescale.db.rows import pairs, scalar
@@ -231,7 +232,7 @@ class _Merge:
                 self._bring(writer, batch[:middle], is_new)
                 self._bring(writer, batch[middle:], is_new)
                 return
-            reason = " ".join(str(exc).split())
+            reason = one_line(exc)
             self.merged.conflicts.append(Conflict(batch[0].run_id, f"refused: {reason}"))
             return
         conflicts = {run_id for run_id, _ in outcome.conflicts}

@@ -20,6 +20,7 @@ from sqlalchemy import Engine, event, make_url
 from sqlalchemy.exc import DatabaseError
 
 from mlflow_timescale import db
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db.masking import without_secrets
 
 WRITE_AHEAD = b"\x02\x02"  # the file format versions of a sqlite header, with a log
@@ -97,7 +98,7 @@ def upgraded_copy(path: Path, copy: Path) -> None:
         with quiet("alembic.runtime.migration", "mlflow.store.db.utils"):
             mlflow_db._upgrade_db(engine)
     except Exception as exc:
-        reason = " ".join(str(exc).split())[:300]
+        reason = one_line(exc, 300)
         raise ImportFailed(f"MLflow's migrations fail on a copy of {path}: {reason}") from exc
     finally:
         engine.dispose()

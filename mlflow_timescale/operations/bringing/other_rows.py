@@ -19,6 +19,7 @@ from psycopg import sql
 from sqlalchemy import Table, func, select
 
 from mlflow_timescale import db
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.rows import pairs, scalar, scalars
 from mlflow_timescale.operations.bringing import copying
@@ -300,7 +301,7 @@ class _OtherRows:
                 each = writer.bring(rows, whole)
         except REFUSALS as exc:
             if len(few) == 1:
-                reason = " ".join(str(exc).split())
+                reason = one_line(exc)
                 message = f"{writer.kind.name} {next(iter(few))!r}: refused: {reason}"
                 self.note(message)
                 self.result.not_brought.append(message)

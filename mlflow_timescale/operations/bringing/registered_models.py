@@ -11,6 +11,7 @@ from typing import Any
 from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
 
 from mlflow_timescale import db
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.rows import pairs, scalar
 from mlflow_timescale.operations.bringing import copying
@@ -111,7 +112,7 @@ class _Models:
             with self.writer.conn.transaction():
                 each = self._add(model)
         except REFUSALS as exc:
-            reason = " ".join(str(exc).split())
+            reason = one_line(exc)
             self._leave(f"registered model {model.name!r}: refused: {reason}")
             return
         for table, number in each.rows.items():

@@ -24,6 +24,7 @@ from sqlalchemy import column, create_engine, inspect, make_url, select, table
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from mlflow_timescale.common.errors import did_you_mean, first_of
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db.masking import without_secrets
 from mlflow_timescale.operations.bringing.older_schemas import WRITE_AHEAD, ImportFailed
 from mlflow_timescale.operations.bringing.sources import Note, is_sqlite_file, read_only_url
@@ -302,7 +303,7 @@ def _meta(path: Path, note: Note, kind: str) -> dict[str, Any] | None:
     try:
         meta = read_meta(path / META, path)
     except (OSError, ValueError, yaml.YAMLError) as exc:
-        note(f"{path}: left out: the {kind} has no readable {META}: {' '.join(str(exc).split())}")
+        note(f"{path}: left out: the {kind} has no readable {META}: {one_line(exc)}")
         return None
     return meta if isinstance(meta, dict) else None
 
