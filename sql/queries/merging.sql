@@ -233,6 +233,13 @@ left(encode(sha256(convert_to(ROW({columns})::text, 'UTF8')), 'hex'), 16);
 -- Is the row of the source newer than the one here?
 ({given} IS NOT NULL AND ({ours} IS NULL OR {given} > {ours}));
 
+-- name: keep_places
+-- The artifacts of a trace that is here are where they are here, as those of a run.
+UPDATE pg_temp.incoming_trace_tags AS given SET value = ours.value
+FROM trace_tags AS ours
+WHERE given.key = 'mlflow.artifactLocation' AND ours.key = given.key
+    AND ours.request_id = given.request_id;
+
 -- name: replace_rows
 -- Rows that changed in the source and not here, or that are newer there.
 WITH changed AS (

@@ -232,9 +232,12 @@ def test_a_second_call_waits_for_the_first_and_names_its_session(target: Target)
     is_waiting = threading.Event()
 
     def second() -> None:
-        with db.connect(target.uri, autocommit=True) as conn:
-            with turn(conn, lambda line: (notes.append(line), is_waiting.set())):
-                order.append("second")
+        def note(line: str) -> None:
+            notes.append(line)
+            is_waiting.set()
+
+        with db.connect(target.uri, autocommit=True) as conn, turn(conn, note):
+            order.append("second")
 
     thread = threading.Thread(target=second)
     with db.connect(target.uri, autocommit=True) as conn:
