@@ -61,7 +61,7 @@ class Owner:
 
     @property
     def target(self) -> str:
-        """The location of the copies: below the experiment's if it has a ledger, else our database."""
+        """The location of the copies: the experiment's if that has a ledger, else the database."""
         if self.is_copied:
             return self.location
         is_ledgered = self.place is not None and _is_ledgered(self.place)

@@ -210,7 +210,7 @@ class _OtherRows:
             self.remember_links(name, [*new])
 
     def keys_of(self, name: str) -> dict[str, str]:
-        """The source's ids of links, by their keys in the target; the ids may change between calls."""
+        """The source's ids of links by their keys in the target; the ids may change each time."""
         table, id_column = _table(name), LINKS[name]
         columns = [*(key.name for key in table.primary_key), id_column]
         convert = self._fitted(name)

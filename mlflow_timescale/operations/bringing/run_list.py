@@ -1,8 +1,8 @@
 """The runs of any MLflow, with the present locations of their artifacts; for reading only.
 
 Unlike `sources`, this module needs neither the schema of this MLflow nor a converter: it reads a
-few columns that every version has, or metas, names and params of a folder. A folder of 5,000 runs is
-listed in seconds.
+few columns that every version has, or metas, names and params of a folder. Listing a folder of
+5,000 runs takes seconds.
 """
 
 from __future__ import annotations
