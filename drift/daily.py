@@ -13,6 +13,7 @@ from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from mlflow_timescale.common import logs
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db import Database, DatabaseURI, Error, load
 
 from .alerts.deliveries import Delivery
@@ -125,7 +126,7 @@ def _by_itself(
         return _daily(monitor, session, now)
     except Exception as exc:  # whatever stops one strategy must not stop the others
         logger.debug("strategy %s could not be checked", monitor.strategy_id, exc_info=True)
-        text = " ".join(str(exc).split()) or type(exc).__name__
+        text = one_line(exc) or type(exc).__name__
         kind = "" if isinstance(exc, Error) else f"{type(exc).__name__}: "
         return Unchecked(monitor.strategy_id, f"{kind}{text}")
 

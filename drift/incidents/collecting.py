@@ -11,6 +11,7 @@ from datetime import date, datetime, timezone
 from typing import TypeVar
 
 from mlflow_timescale.common import logs
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db import Connection, Error, load
 
 from ..alerts import lifecycle
@@ -56,7 +57,7 @@ class _Asked:
             return answer()
         except Exception as exc:  # whatever stops one question must not stop the others
             logger.debug("no answer to %r", question, exc_info=True)
-            text = " ".join(str(exc).split()) or type(exc).__name__
+            text = one_line(exc) or type(exc).__name__
             kind = "" if isinstance(exc, Error) else f"{type(exc).__name__}: "
             self.unanswered.append(Unanswered(question, f"{kind}{text}"))
             return None

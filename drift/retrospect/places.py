@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_timescale.common.frames import DecodesToTooMuch, decoded_limit
+from mlflow_timescale.common.text import one_line
 
 from .cells import Unusable
 
@@ -68,7 +69,7 @@ class Place:
         try:
             return list(self._repository().list_artifacts(folder or None))
         except Exception as exc:  # each repository has a library with errors of its own
-            reason = " ".join(str(exc).split())[:200]
+            reason = one_line(exc, 200)
             raise Unusable(f"its artifacts at {self.location} cannot be listed: {reason}") from exc
 
     def _repository(self) -> Any:
@@ -77,7 +78,7 @@ class Place:
         try:
             return get_artifact_repository(str(self.location), tracking_uri=self.tracking_uri)
         except Exception as exc:  # a scheme without its library, a server that does not exist
-            reason = " ".join(str(exc).split())[:200]
+            reason = one_line(exc, 200)
             raise Unusable(f"its artifacts at {self.location} cannot be opened: {reason}") from exc
 
 

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from mlflow_timescale.common import packages
 from mlflow_timescale.common.errors import first_of
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db import Error
 from mlflow_timescale.operations.bringing.run_list import ListedRun
 
@@ -24,7 +25,7 @@ from .cells import Unusable
 from .judging import Judged
 from .places import Place, files_below
 from .tables import PICKLES, TABLES
-from .work import FILES, LABELS, SCORES, Request, Task, judge_task, line_of
+from .work import FILES, LABELS, LONGEST_REASON, SCORES, Request, Task, judge_task
 
 __all__ = ["FILES", "Outcome", "Request", "judge_runs", "title", "why_none"]
 
@@ -131,7 +132,7 @@ def _begin(
     try:
         task = _task(run, place, request, shared)
     except Error as exc:
-        return Outcome(run, reason=line_of(exc))
+        return Outcome(run, reason=one_line(exc, LONGEST_REASON))
     return pool.submit(judge_task, task) if pool else Outcome(run, *judge_task(task))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mlflow_timescale.common.frames import Labels
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db import Error
 
 from .cells import Cells
@@ -16,10 +17,11 @@ from .judging import Judged, Terms, judge
 from .panels import join
 from .tables import Names, cells_of, forward_returns, read_table
 
-__all__ = ["FILES", "LABELS", "SCORES", "Request", "Task", "judge_task", "line_of"]
+__all__ = ["FILES", "LABELS", "LONGEST_REASON", "SCORES", "Request", "Task", "judge_task"]
 
 SCORES, LABELS = "pred.pkl", "label.pkl"  # the artifacts of qlib's SignalRecord
 FILES = (SCORES, LABELS)
+LONGEST_REASON = 400  # characters
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ def judge_task(task: Task) -> tuple[Judged | None, str]:
             terms = replace(terms, horizon=terms.horizon or 1)
         judged = judge(task.name, join(scores, labels), terms, task.horizon)
     except Error as exc:
-        return None, line_of(exc)
+        return None, one_line(exc, LONGEST_REASON)
     except (ValueError, ArithmeticError, MemoryError) as exc:
-        return None, f"it cannot be judged: {type(exc).__name__}: {line_of(exc)}"
+        return None, f"it cannot be judged: {type(exc).__name__}: {one_line(exc, LONGEST_REASON)}"
     return replace(judged, notes=(*notes, *judged.notes)), ""
 
 
@@ -110,8 +112,3 @@ def _unusual(notes: Sequence[str]) -> list[str]:
     """The notes, without those on files of qlib that have the column names of qlib."""
     usual = tuple(f"{file}: time=datetime, entity=instrument, " for file in FILES)
     return [note for note in notes if not note.startswith(usual)]
-
-
-def line_of(exc: BaseException) -> str:
-    """The message of an error in one line."""
-    return " ".join(str(exc).split())[:400]

@@ -11,6 +11,7 @@ from mlflow_timescale.artifacts.databases import connection
 from mlflow_timescale.artifacts.locations import canonical, inner_uri, join, scheme
 from mlflow_timescale.artifacts.opening import open_stored
 from mlflow_timescale.artifacts.repository import walk
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db import load
 from mlflow_timescale.db.rights import refusal_in
 from mlflow_timescale.db.uri import DatabaseURI
@@ -59,7 +60,7 @@ def adopt(
         except Exception as exc:
             if refusal_in(exc):  # of the ledger, and so of every file
                 raise
-            result.skipped[root] = " ".join(str(exc).split())
+            result.skipped[root] = one_line(exc)
     return result
 
 

@@ -10,6 +10,7 @@ from mlflow_timescale.artifacts.locations import canonical, inner_uri, scheme, s
 from mlflow_timescale.artifacts.opening import open_stored
 from mlflow_timescale.artifacts.proxied import places
 from mlflow_timescale.common import logs
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db import Connection, load
 from mlflow_timescale.db.rows import if_migrated
 from mlflow_timescale.db.uri import DatabaseURI
@@ -92,5 +93,5 @@ def _delete(database: DatabaseURI, root: str, path: str | None) -> None:
             "Files of %s could not be deleted: %s. Run `mlflow-timescale artifacts prune` when the "
             "store can be reached.",
             root,
-            " ".join(str(exc).split()),
+            one_line(exc),
         )

@@ -22,7 +22,7 @@ from mlflow_timescale.artifacts.ledger import Entry, Selection
 from mlflow_timescale.artifacts.locations import canonical, owner, split_root
 from mlflow_timescale.artifacts.opening import open_stored
 from mlflow_timescale.common import logs
-from mlflow_timescale.common.text import printable
+from mlflow_timescale.common.text import one_line, printable
 from mlflow_timescale.db import Connection, load, rows
 from mlflow_timescale.db.uri import DatabaseURI
 
@@ -77,7 +77,7 @@ def check(entry: Entry, database: DatabaseURI) -> Check:
         fingerprint = open_stored(root, database).fingerprint(path)
     except Exception as exc:
         outcome = "missing" if _is_missing(exc) else "unreadable"
-        return _check(entry, outcome, detail=" ".join(str(exc).split()))
+        return _check(entry, outcome, detail=one_line(exc))
     return _check(entry, "match" if fingerprint == entry.fingerprint else "mismatch", fingerprint)
 
 

@@ -31,6 +31,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def one_line(value: object, limit: int | None = None) -> str:
+    r"""The text of a value, such as an exception, on one line with single spaces.
+
+    `limit` is the largest number of characters.
+
+    >>> one_line(ValueError("no column\n  'score'"))
+    "no column 'score'"
+    """
+    return " ".join(str(value).split())[:limit]
+
+
 def refusal(text: str, refused: re.Pattern[str] = REFUSED) -> str | None:
     r"""Which character of a text PostgreSQL refuses, and where; None if it takes the text.
 

@@ -13,6 +13,7 @@ import psycopg
 from mlflow.version import VERSION
 
 from mlflow_timescale import db
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db import locks, roles
 from mlflow_timescale.db.migrations import facts, plan, shipped
 from mlflow_timescale.db.uri import DatabaseURI
@@ -66,7 +67,7 @@ def _examined(check: Check, patient: Patient) -> list[Finding]:
     except psycopg.Error as exc:
         if patient.conn.closed:
             raise
-        reason = " ".join(str(exc).split())
+        reason = one_line(exc)
         advice = "Run doctor with a login that has mlops_reader or mlops_admin."
         return [Finding(name, "action", f"not examined: {reason}", advice)]
 

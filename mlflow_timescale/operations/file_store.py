@@ -21,6 +21,7 @@ import yaml
 from mlflow.entities import RunStatus
 
 from mlflow_timescale import db
+from mlflow_timescale.common.text import one_line
 
 META, TRASH, MODELS, TAGS = "meta.yaml", ".trash", "models", "tags"
 # Folders of an experiment that are not runs.
@@ -257,7 +258,7 @@ def _meta(view: _View, path: Path, kind: str) -> dict[str, Any] | None:
     try:
         meta = read_meta(path / META, path)
     except (OSError, ValueError, yaml.YAMLError) as exc:
-        reason = " ".join(str(exc).split())
+        reason = one_line(exc)
         below = _number_of_folders(path) if kind == "experiment" else 0
         more = f", with {below} folders below it" if below else ""
         view.note(f"{path}: left out: the {kind} has no readable {META}{more}: {reason}")
@@ -336,7 +337,7 @@ def _report_broken_yaml(view: _View, folder: Path) -> None:
         except Hostile as exc:
             raise Hostile(f"{path.name}: {exc}") from exc
         except (OSError, ValueError, yaml.YAMLError) as exc:
-            view.note(f"{path}: left out: {' '.join(str(exc).split())}")
+            view.note(f"{path}: left out: {one_line(exc)}")
         else:
             if not isinstance(content, dict):
                 view.note(f"{path}: left out: it is empty")

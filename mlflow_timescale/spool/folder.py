@@ -20,13 +20,33 @@ from pathlib import Path
 from mlflow_timescale.db.errors import Error
 
 _BLOCK = 2**20
+_SMALL = 512  # bytes that every file system writes into a block at once
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | _FLAGS
 _held: set[int] = set()  # descriptors of locks in this process
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 class SpoolError(Error):
     """The folder of a spool cannot be used."""
+
+
+class DiskFull(SpoolError):
+    """The disk of a spool has no room, or its user has none left there."""
+
+
+@contextmanager
+def named(path: Path, what: str) -> Iterator[None]:
+    """Raise SpoolError, which names the folder, for an OSError of the block."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _FULL:
+            advice = "make room there, or name a folder on another disk"
+            raise DiskFull(f"cannot {what} the spool {path}: {exc.strerror}; {advice}") from exc
+        raise SpoolError(f"cannot {what} the spool {path}: {exc.strerror or exc}") from exc
 
 
 @contextmanager
@@ -109,12 +129,32 @@ def replace(folder: int, name: str, content: bytes) -> None:
     """Replace the content of a file atomically and durably."""
     temporary = f"{name}.new"
     descriptor = open_file(folder, temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
+    try:
+        write_all(descriptor, content)
         os.fdatasync(descriptor)
+    except OSError:
+        os.unlink(temporary, dir_fd=folder)
+        raise
+    finally:
+        os.close(descriptor)
     os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     os.fsync(folder)
+
+
+def overwrite(folder: int, name: str, content: bytes) -> None:
+    """`replace`; on a full disk in place, within the block that the file has."""
+    try:
+        replace(folder, name, content)
+    except OSError as exc:
+        if exc.errno not in _FULL or len(content) > _SMALL:
+            raise
+        descriptor = open_file(folder, name, os.O_WRONLY)
+        try:
+            os.pwrite(descriptor, content, 0)
+            os.ftruncate(descriptor, len(content))
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def copy(folder: int, name: str, source: Path, *, sync: bool) -> int:

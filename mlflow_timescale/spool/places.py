@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from mlflow_timescale.common.settings import SPOOL, spool_directory
 from mlflow_timescale.db.errors import InvalidURI
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.spool.folder import DiskFull, SpoolError
 from mlflow_timescale.spool.outbox import PATIENCE_SECONDS
 from mlflow_timescale.spool.spool import LIMIT, Spool
 
 _DIGITS = 12
+_DATABASE = "database.txt"
 _SERVER = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # MLflow sets it in the processes of a server
 
 
@@ -30,6 +33,25 @@ def default_folder(uri: str | DatabaseURI) -> Path:
     digits = hashlib.sha256(place.encode()).hexdigest()[:_DIGITS]
     readable = "".join(c if c.isalnum() or c in "-_." else "_" for c in parsed.dbname)
     return spool_directory() / f"{readable[:40]}-{digits}"
+
+
+def reserve(spool: Spool, uri: DatabaseURI) -> None:
+    """Note in a spool which database its records are for; they do not name it.
+
+    Raises SpoolError if records wait for another one: a drain would mix the two.
+    """
+    name = uri.embedded or f"{uri.host}:{uri.port or 5432}"
+    place = f"{name}/{uri.dbname}".encode()
+    if spool.read(_DATABASE) == place:
+        return
+    with suppress(DiskFull), spool.changing(_DATABASE) as change:
+        if change.before and not spool.is_empty():
+            raise SpoolError(
+                f"the spool {spool.path} has records that wait for the database "
+                f"{change.before.decode(errors='replace')}, not for {uri}: name another folder; "
+                f"if it is the same database, send them first (mlflow-timescale spool drain)"
+            )
+        change.after = place
 
 
 def folder_of(uri: DatabaseURI) -> Path:

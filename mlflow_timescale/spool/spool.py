@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,6 @@ from mlflow_timescale.common.collection import collection_paused
 from mlflow_timescale.db.errors import Error
 from mlflow_timescale.spool import folder, segments, state
 from mlflow_timescale.spool.ends import NOT_NOTED, End
-from mlflow_timescale.spool.folder import SpoolError
 from mlflow_timescale.spool.records import Frame, Record, encode, file_name
 from mlflow_timescale.spool.sending import Drained, Sender, Sending, batches
 from mlflow_timescale.spool.state import State
@@ -99,17 +98,39 @@ class Spool:
         return f"Spool({str(self.path)!r})"
 
     def append(self, record: Record) -> None:
-        """Add a record, with a copy of its file. Raises SpoolError, SpoolFull, OSError."""
+        """Add a record, with a copy of its file. Raises SpoolError, SpoolFull."""
         content = encode(record)
         with self._copied(record) as size:
-            while not self._append(content, size):
+            while not self._append_or_drop(content, size, is_kept=record.is_kept):
                 time.sleep(_POLL_SECONDS)
 
+    def _append_or_drop(self, content: bytes, file_size: int, *, is_kept: bool) -> bool:
+        """Append a frame; False where there is no room, and the policy is to wait.
+
+        A full disk has no room to drop older records, as the others of their file are written again
+        without them: the policy to drop takes the record itself.
+        """
+        try:
+            with folder.named(self.path, "write to"):
+                return self._append(content, file_size)
+        except folder.DiskFull:
+            if self.full == "block":
+                return False
+            if self.full == "raise" or is_kept:
+                raise
+        with (
+            folder.named(self.path, "write to"),
+            folder.opened(self.path) as directory,
+            self._appending(directory),
+        ):
+            State.read(directory).advanced(0, 0, dropped=1).write(directory)
+        return True
+
     def is_empty(self) -> bool:
-        """Whether no record waits."""
+        """Whether no record waits. Raises SpoolError."""
         if not self.path.exists():
             return True
-        with folder.opened(self.path) as directory:
+        with folder.named(self.path, "read"), folder.opened(self.path) as directory:
             now = State.read(directory)
             return _waiting(directory, now) == now.files
 
@@ -196,7 +217,11 @@ class Spool:
     @contextmanager
     def changing(self, name: str) -> Iterator[Change]:
         """Change a file beside the segments; other processes wait until the block ends."""
-        with folder.opened(self.path) as directory, self._appending(directory):
+        with (
+            folder.named(self.path, "write to"),
+            folder.opened(self.path) as directory,
+            self._appending(directory),
+        ):
             change = Change(folder.read(directory, name))
             yield change
             if change.after != change.before:
@@ -215,17 +240,26 @@ class Spool:
             return
         name = file_name(record.record_id)
         with folder.opened(self.path) as directory:
-            try:
+            with folder.named(self.path, f"copy {record.file} to"):
                 size = folder.copy(directory, name, record.file, sync=self.fsync == "always")
-            except OSError as exc:
-                raise SpoolError(
-                    f"cannot copy {record.file} to the spool {self.path}: {exc.strerror}"
-                ) from exc
             try:
                 yield size
             except BaseException:
                 folder.remove(directory, name)
                 raise
+
+    @contextmanager
+    def _counted(self, directory: int, file_size: int) -> Iterator[None]:
+        """Count the bytes of a file, unless the block that appends its record fails."""
+        if not file_size:
+            yield
+            return
+        State.read(directory).advanced(0, 0, freed=-file_size).write(directory)
+        try:
+            yield
+        except BaseException:
+            State.read(directory).advanced(0, 0, freed=file_size).write(directory)
+            raise
 
     def _append(self, content: bytes, file_size: int) -> bool:
         """Append a frame; False if the spool is full and its policy is to wait."""
@@ -237,8 +271,10 @@ class Spool:
                 end = self._end(directory, noted, size, file_size)
             if end is None:
                 return False
-            self._write(directory, end.segment, content)
-            end.after(size).write(lock)
+            with self._counted(directory, file_size):
+                self._write(directory, end.segment, content)
+            with suppress(OSError):  # on a full disk: the next append checks the segment
+                end.after(size).write(lock)
             self._has_appended = True
         return True
 
@@ -254,13 +290,12 @@ class Spool:
     def _end(self, directory: int, noted: End, more: int, file_size: int) -> End | None:
         """The end to append to; None if there is no room and the policy is to wait."""
         now = State.read(directory)
+        now.reserve(directory)
         numbers = [n for n in state.segments(directory) if n >= now.segment]
         if not self._make_room(directory, now, numbers, more + file_size):
             return None
-        if file_size:
-            State.read(directory).advanced(0, 0, freed=-file_size).write(directory)
         number = self._segment(directory, noted, now, numbers)
-        waiting = _waiting(directory, State.read(directory))
+        waiting = _waiting(directory, State.read(directory)) + file_size
         return End(number, state.size(directory, number), waiting)
 
     def _segment(self, directory: int, noted: End, now: State, numbers: list[int]) -> int:
@@ -279,9 +314,9 @@ class Spool:
             folder.write_all(descriptor, content)
             if self.fsync == "always":
                 os.fdatasync(descriptor)
-        except OSError as exc:
+        except OSError:
             os.ftruncate(descriptor, before)  # a full disk must not leave a part of a record
-            raise SpoolError(f"cannot write to the spool {self.path}: {exc.strerror}") from exc
+            raise
         finally:
             os.close(descriptor)
         if not before and self.fsync == "always":
@@ -324,7 +359,7 @@ class Spool:
         number = numbers[0]
 
         def note(offset: int, sent: int, freed: int) -> None:
-            with self._appending(directory):
+            with folder.named(self.path, "note in"), self._appending(directory):
                 was = State.read(directory)
                 was.advanced(number, offset, sent=sent, freed=freed).write(directory)
 

@@ -41,7 +41,13 @@ class State:
             ) from exc
 
     def write(self, directory: int) -> None:
-        folder.replace(directory, _STATE, json.dumps(asdict(self)).encode())
+        """Store the state; on a full disk too, or nothing could be drained to make room."""
+        folder.overwrite(directory, _STATE, json.dumps(asdict(self)).encode())
+
+    def reserve(self, directory: int) -> None:
+        """Store the state where there is none, while the disk has room for it."""
+        if not folder.read(directory, _STATE):
+            self.write(directory)
 
     def advanced(
         self, segment: int, offset: int, *, sent: int = 0, dropped: int = 0, freed: int = 0

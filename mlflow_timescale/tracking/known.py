@@ -7,8 +7,10 @@ from typing import Any
 
 from mlflow.entities import Experiment, ExperimentTag
 
-from mlflow_timescale.spool import Spool
+from mlflow_timescale.common import logs
+from mlflow_timescale.spool import Spool, SpoolError
 
+logger = logs.logger(__name__)
 _FILE = "experiments.json"
 
 
@@ -29,14 +31,17 @@ class KnownExperiments:
         self._written: dict[str, Any] = {}  # by this process
 
     def add(self, experiment: Experiment, workspace: str | None = None) -> None:
-        """Store an experiment; the file is written only if the experiment changed."""
+        """Store an experiment; the file is written only if the experiment changed, or is gone."""
         key, fields = f"{workspace or ''}/{experiment.experiment_id}", _fields(experiment)
-        if self._written.get(key) != fields:
-            with self._spool.changing(_FILE) as change:
-                content = json.loads(change.before or b"{}")
-                content.pop(key, None)  # the last one of a name counts
-                change.after = json.dumps({**content, key: fields}).encode()
+        if self._written.get(key) != fields or not self._spool.path.exists():
             self._written[key] = fields
+            try:
+                with self._spool.changing(_FILE) as change:
+                    content = json.loads(change.before or b"{}")
+                    content.pop(key, None)  # the last one of a name counts
+                    change.after = json.dumps({**content, key: fields}).encode()
+            except SpoolError as exc:  # the database has answered: no reason to stop
+                logger.warning("no other process can start offline in this experiment: %s", exc)
 
     def get(self, experiment_id: str, workspace: str | None = None) -> Experiment | None:
         """The experiment with an id."""
@@ -53,8 +58,9 @@ class KnownExperiments:
         return _experiment(matches[-1]) if matches else None
 
     def _read(self) -> dict[str, Any]:
+        """The experiments of the file, and of this process in case the folder was removed."""
         content = json.loads(self._spool.read(_FILE) or b"{}")
-        return content if isinstance(content, dict) else {}
+        return {**self._written, **(content if isinstance(content, dict) else {})}
 
 
 def _fields(experiment: Experiment) -> dict[str, Any]:

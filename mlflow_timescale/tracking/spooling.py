@@ -25,7 +25,7 @@ from mlflow_timescale.db.errors import ConnectionFailed
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.spool import Outbox, Record, Spool
 from mlflow_timescale.spool.outages import is_outage
-from mlflow_timescale.spool.places import patience_of
+from mlflow_timescale.spool.places import patience_of, reserve
 from mlflow_timescale.spool.senders import sender_of
 from mlflow_timescale.tracking import create, overlay, spooled
 from mlflow_timescale.tracking.errors import translated
@@ -71,6 +71,8 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
         self._lock = threading.RLock()
         self._is_complete = self._is_completing = False
         self._seconds = patience_of(self._uri)
+        with refusals_of_the_spool():
+            reserve(spool, self._uri)
         self._outbox = Outbox(
             spool, sender_of(self._uri), is_outage=self._is_outage, what="writes to runs"
         )
@@ -81,10 +83,11 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
         self._models = {}
         try:
             self._connect()
-        except MlflowException as exc:
+        except Exception as exc:  # also the driver's, if the database goes away meanwhile
             if not self._is_outage(exc):
                 raise
-            logger.warning("%s Writes to runs wait in %s.", exc.message, spool.path)
+            reason = str(exc).partition("\n")[0]
+            logger.warning("%s Writes to runs wait in %s.", reason, spool.path)
         self._outbox.start()
 
     def __getattr__(self, name: str) -> Any:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from support.spools import fill, record, refuse, sent
 
+from mlflow_timescale.db import DatabaseURI
 from mlflow_timescale.spool import Spool, SpoolError
+from mlflow_timescale.spool.places import reserve
 
 
 def fill_and_drain(spool: Spool) -> None:
@@ -49,3 +51,15 @@ def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
     shared.chmod(0o777)
     with pytest.raises(SpoolError, match="777"):
         Spool(shared).append(record(1))
+
+
+def test_a_folder_holds_the_records_of_one_database(spool: Spool) -> None:
+    first, second = (DatabaseURI.parse(f"timescaledb://host/{name}") for name in ("a", "b"))
+    reserve(spool, first)
+    reserve(spool, second)
+    fill(spool, 1)
+    reserve(spool, second)
+    with pytest.raises(SpoolError, match=r"wait for the database host:5432/b, not for .*/a: name"):
+        reserve(spool, first)
+    assert sent(spool) == [0]
+    reserve(spool, first)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +143,43 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_record(
     monkeypatch.setattr(folder, "write_all", write)
     fill(spool, 1, 3)
     assert sent(spool) == [0, 1, 3]
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A disk on which no file can grow."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "write_all", fail)
+        yield
+
+
+def test_a_full_disk_drops_metrics_and_counts_them_as_a_full_spool_does(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    spool = Spool(tmp_path / "s", full="drop-oldest", fsync="os")
+    fill(spool, 2)
+    (tmp_path / "model").write_bytes(b"weights")
+    request.getfixturevalue("full_disk")
+    spool.append(record(2))
+    with pytest.raises(SpoolError, match=r"s: No space left on device; make room"):
+        spool.append(replace(record(3), is_kept=True))
+    with pytest.raises(SpoolError, match="make room"):
+        spool.append(replace(record(4), is_kept=True, file=tmp_path / "model"))
+    status = spool.status()
+    assert (status.waiting, status.dropped) == (2, 1)
+    assert status.bytes == sum(path.stat().st_size for path in segments(spool))
+
+
+def test_a_spool_on_a_full_disk_is_drained(small: Spool, request: pytest.FixtureRequest) -> None:
+    fill(small, 9)
+    request.getfixturevalue("full_disk")
+    assert sent(small) == list(range(9))
+    assert small.is_empty()
+    assert small.status().sent == 9
 
 
 @pytest.mark.parametrize("option", ["spool_full=wait", "spool_fsync=never", "spool_limit=many"])

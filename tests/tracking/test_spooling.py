@@ -23,6 +23,7 @@ from mlflow.models import Model
 from support.spools import wait_until_empty
 
 from benchmarks.databases import Switch
+from mlflow_timescale import schema
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.spool import Spool, folder
 from mlflow_timescale.tracking.opening import open_store
@@ -193,6 +194,15 @@ def test_a_process_can_start_in_an_outage(
     assert stored.data.metrics == {"loss": 0.5}
     assert stored.info.artifact_uri == run.info.artifact_uri
     assert store.search_runs([experiment.experiment_id], "", 1)[0].info.run_id == run.info.run_id
+
+
+def test_a_process_can_start_while_the_database_goes_away(
+    opening: Opening, switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening().get_experiment("0")
+    schema.prepare.cache_clear()
+    monkeypatch.setattr(schema, "wait_for", lambda *_: switch.set(on=False))
+    assert create(opening())
 
 
 def test_what_cannot_wait_is_one_clear_line(opening: Opening, switch: Switch) -> None:

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from mlflow_timescale.common.errors import InvalidFrame
 from mlflow_timescale.common.frames.pickles import Node, read_pickle
+from mlflow_timescale.common.text import one_line
 
 __all__ = ["Labels", "PickledFrame", "read_pickled_frame"]
 
@@ -141,7 +142,7 @@ def read_pickled_frame(data: bytes, name: str) -> PickledFrame:
     except InvalidFrame as exc:
         raise InvalidFrame(f"cannot read {name}: {exc}") from exc
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, pa.ArrowException) as exc:
-        reason = " ".join(str(exc).split())[:200]
+        reason = one_line(exc, 200)
         raise InvalidFrame(f"cannot read {name}: its frame is damaged ({reason})") from exc
 
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from mlflow_timescale.common.errors import InvalidFrame
 from mlflow_timescale.common.frames.limits import DecodesToTooMuch, decoded_limit
-from mlflow_timescale.common.text import printable
+from mlflow_timescale.common.text import one_line, printable
 
 __all__ = ["ADMITTED", "Global", "Node", "RefusedPickle", "read_pickle"]
 
@@ -208,7 +208,7 @@ def read_pickle(data: bytes, name: str) -> Any:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as exc:
         # A KeyError has only the position in the memo.
         missing = isinstance(exc, KeyError)
-        reason = "it refers to a missing part" if missing else " ".join(str(exc).split())[:200]
+        reason = "it refers to a missing part" if missing else one_line(exc, 200)
         raise InvalidFrame(f"cannot read {name}: it is no pickle, or damaged ({reason})") from exc
     return machine.result()
 

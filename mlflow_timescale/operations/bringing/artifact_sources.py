@@ -1,8 +1,7 @@
-"""The files of a run or logged model in a source: what they are, cheaply, and their bytes."""
+"""The files of a run or logged model in a source: a cheap listing, and their bytes."""
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,23 +18,24 @@ from mlflow_timescale.artifacts.hashing import FileDigest, hash_file
 from mlflow_timescale.artifacts.paths import tree
 from mlflow_timescale.artifacts.repository import LedgeredRepository
 from mlflow_timescale.artifacts.spooling import SpoolingRepository
+from mlflow_timescale.operations.bringing.kinds import hash_of
 
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """The files at a place in the source.
+    """The files at a location of the source.
 
     Attributes
     ----------
     stamps
-        By path, a text that is another one when the file is: its size in bytes, and its SHA-256
-        where the source has a ledger, its time of change where it is a local file.
+        By path, a text that changes with the file: its size in bytes, and its SHA-256 if the source
+        has a ledger, or the time of change of a local file.
     folder
         The directory of local files.
     repository
-        What downloads the others.
+        Downloads files that are not local.
     digests
-        The checksums of the files of a ledger.
+        The checksums of files in a ledger.
     """
 
     stamps: dict[str, str] = field(default_factory=dict)
@@ -46,8 +46,8 @@ class SourceFiles:
     @property
     def mark(self) -> str:
         """A hash of all paths and stamps."""
-        lines = "\n".join(f"{path}|{stamp}" for path, stamp in sorted(self.stamps.items()))
-        return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        lines = (f"{path}|{stamp}" for path, stamp in sorted(self.stamps.items()))
+        return hash_of("\n".join(lines))
 
     def size(self, path: str) -> int:
         """The size of a file in bytes.
@@ -58,7 +58,7 @@ class SourceFiles:
         return int(self.stamps[path].partition("-")[0])
 
     def is_same(self, path: str, entry: ledger.Entry | None) -> bool:
-        """Whether a file is the one of a ledger; by its size where nothing else is known of it."""
+        """Whether a file equals an entry of a ledger; by size if the source has no checksum."""
         if entry is None:
             return False
         if self.folder is not None:
@@ -69,7 +69,7 @@ class SourceFiles:
 
     @contextmanager
     def local(self, path: str) -> Iterator[Path]:
-        """A local file with the bytes of a path, and its name."""
+        """A local file with the bytes and the name of a path."""
         if self.folder is not None:
             yield self.folder / path
             return
@@ -79,9 +79,9 @@ class SourceFiles:
 
 
 def files_at(location: str, tracking_uri: str | None) -> SourceFiles:
-    """List the files at a location of a source; none where there is nothing.
+    """List the files at a location of a source; a missing folder has none.
 
-    Raises Error for a location behind a tracking server, and what the repository raises.
+    Raises Error for a location behind a tracking server, and exceptions of the repository.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def files_at(location: str, tracking_uri: str | None) -> SourceFiles:
 
 
 def unspooled(repository: ArtifactRepository) -> ArtifactRepository:
-    """The repository below a spool: what is copied does not wait on the disk."""
+    """The repository without its spool, so that copies do not wait on the disk."""
     return repository.inner if isinstance(repository, SpoolingRepository) else repository
 
 

@@ -1,4 +1,4 @@
-"""Rows of MLflow's tables: read from a source, copied into the target or beside it."""
+"""Rows of MLflow's tables: read from a source, copied into the target or a temporary table."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ Row = tuple[Any, ...]
 Convert = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 _queries = db.load("merging")
 _ROWS_AT_ONCE = 10_000
-# Of a source that is a database of ours: extremes that are shown as metrics.
+# In a source that is a database of ours: metrics that were generated from others.
 _GENERATED = table_of("generated_metrics", column("run_uuid"), column("key"), schema="mlops")
 
 
 def columns_of(table: Table) -> list[Column[Any]]:
-    """The columns of a table that are stored, not computed."""
+    """The stored columns of a table, without computed ones."""
     return [column for column in table.columns if column.computed is None]
 
 
 def read_rows(
     source: Rows, table: Table, *conditions: Any, order: Sequence[Any] = ()
 ) -> Iterator[Row]:
-    """The rows of a table as they are stored: encrypted values stay so, JSON is a text."""
+    """The rows of a table as stored: encrypted values stay encrypted, JSON is a text."""
     columns = columns_of(table)
     stored = [
         type_coerce(column, column.type.impl) if isinstance(column.type, TypeDecorator) else column
@@ -53,7 +53,7 @@ def read_rows(
 
 
 def not_generated(source: Rows, table: Table) -> list[Any]:
-    """The condition that leaves out metrics that a database of ours generated from others."""
+    """The conditions that exclude metrics that a database of ours generated from others."""
     if table.name != "latest_metrics" or source.dialect.name != "postgresql":
         return []
     if not inspect(source).has_table(_GENERATED.name, schema=_GENERATED.schema):
@@ -70,7 +70,7 @@ def _with_json(row: Any, as_json: set[int]) -> Row:
 
 
 def converted(table: Table, rows: Iterable[Row], convert: Convert) -> Iterator[Row]:
-    """Rows after a function of their columns by name, which returns None to leave one out."""
+    """Rows converted by a function of column names to values; None drops a row."""
     names = [column.name for column in columns_of(table)]
     for row in rows:
         if (changed := convert(dict(zip(names, row, strict=True)))) is not None:
@@ -78,7 +78,7 @@ def converted(table: Table, rows: Iterable[Row], convert: Convert) -> Iterator[R
 
 
 def stage_of(table: Table) -> sql.Identifier:
-    """The temporary table in which rows of a table wait."""
+    """The name of the temporary table for incoming rows of a table."""
     return sql.Identifier(f"incoming_{table.name}")
 
 
@@ -94,7 +94,7 @@ def copy_into(conn: Connection, target: sql.Identifier, table: Table, rows: Iter
     """Copy rows into a table that has the columns of `table`; return their number."""
     statement = _queries.copy_in.format(
         table=target,
-        columns=sql.SQL(", ").join(sql.Identifier(each.name) for each in columns_of(table)),
+        columns=sql.SQL(", ").join(sql.Identifier(column.name) for column in columns_of(table)),
     )
     number = 0
     with conn.cursor() as cursor, cursor.copy(statement) as copy:

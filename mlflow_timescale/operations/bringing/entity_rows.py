@@ -1,8 +1,8 @@
-"""Rows of entities that are brought again: compared with those here, and with what was brought.
+"""Rows of entities that are brought again, compared with the target and with earlier rows.
 
-A row that changed in the source, and not here since it was brought, gets the new value in a sync. A
-row that changed on both sides, or that never came from there, is listed and stays. A row that was
-deleted here stays away.
+A row that changed only in the source since it was brought gets the new value in a sync. A row that
+changed on both sides, or never came from the source, is listed and does not change. A row that was
+deleted in the target stays deleted.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class EntityRows:
     Attributes
     ----------
     conn, kind
-        Where the rows are, and of what.
+        The target, and the kind of entity.
     changes
-        Rows that changed in the source are replaced.
+        Whether rows that changed in the source are replaced.
     source
-        Which source it is (`identity`): each has a memory of its own, since two that hold an
-        experiment of the same name would undo each other's tags.
+        The `identity` of the source. Each source has its own memory: two sources with an experiment
+        of the same name would otherwise undo each other's tags.
     """
 
     conn: Connection
@@ -66,16 +66,16 @@ class EntityRows:
 
     @property
     def memory(self) -> str:
-        """The kind under which `mlops.brought_entities` keeps what this source held."""
+        """The kind of this source's entries in `mlops.brought_entities`."""
         return f"{self.kind.name} of {self.source}"
 
     def bring(
         self, rows: Mapping[str, Iterable[copying.Row]], marks: Mapping[str, str]
     ) -> Additions:
-        """Add and replace rows of entities, given by table, and remember the marks.
+        """Add and replace rows of entities, by table, and remember the marks.
 
-        An entity that is not whole afterwards, or differs, is remembered without a mark: the next
-        call compares it again.
+        An entity that is incomplete afterwards, or differs, is remembered without a mark, so that
+        the next call compares it again.
         """
         result = Additions()
         for part in self.kind.parts:
@@ -106,19 +106,19 @@ class EntityRows:
         return int(scalar(self.conn, query.format(**texts), values))
 
     def remember(self, marks: Mapping[str, str]) -> None:
-        """Keep what the source held of entities."""
+        """Store the marks of entities."""
         values = {"kind": self.memory, "ids": [*marks], "marks": [*marks.values()]}
         self.conn.execute(_queries.remember_entities, values)
 
     def remember_rows(self, part: Part, given: sql.Identifier) -> None:
-        """Keep the hashes of rows that are the same here and in a table of the same columns."""
+        """Store the hashes of rows that are equal in the target and in the given table."""
         if part.counted is None:
             query = _queries.remember_rows.format(**_texts(part, given))
             self.conn.execute(query, {"kind": self.memory})
 
 
 def _name(part: Part, key: str) -> str:
-    """What a row is called: `tag 'k'`.
+    """The name of a row in messages, such as `tag 'k'`.
 
     >>> _name(Part("trace_tags", "request_id", "tag"), "trace_tags/k")
     "tag 'k'"
@@ -128,7 +128,7 @@ def _name(part: Part, key: str) -> str:
 
 
 def _texts(part: Part, given: sql.Identifier) -> dict[str, sql.Composable]:
-    """What the queries of a table are made of."""
+    """The variable parts of the queries on a table."""
     ours_column, given_column = (partial(sql.Identifier, name) for name in ("ours", "given"))
     columns = [column.name for column in copying.columns_of(part.table)]
     return {
@@ -163,7 +163,7 @@ def _list(parts: Iterable[sql.Composable]) -> sql.Composed:
 
 
 def _id(part: Part, column: Column) -> sql.Composable:
-    """The id of the entity of a row, as a text: that of a registered model has its workspace."""
+    """The id of the entity of a row as a text; a registered model has its workspace in it."""
     if "workspace" in part.keys:
         return sql.SQL(" || '/' || ").join([column("workspace"), column(part.owner)])
     text: sql.Composed = _queries.key_column.format(column=column(part.owner))
@@ -179,7 +179,7 @@ def _key(part: Part, column: Column) -> sql.Composable:
 
 @cache
 def parents(table: Table) -> sql.Composable:
-    """The condition that all rows are here that a row refers to."""
+    """The condition that the target has all rows that a row refers to."""
     conditions: Sequence[sql.Composable] = [
         _queries.parent.format(
             given=sql.Identifier("given", key.parent.name),

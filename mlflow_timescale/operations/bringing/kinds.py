@@ -1,4 +1,4 @@
-"""Kinds of entities beside runs: the tables of each, and a mark that differs when one changed."""
+"""Kinds of entities other than runs: their tables, and marks that change with an entity."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sqlalchemy import Table, func, select
 
 from mlflow_timescale.operations.bringing import copying
 
-# Set on arrival or by a copy of the artifacts: not compared, and not changed by the source.
+# Set when an entity arrives or its artifacts are copied: not compared or changed afterwards.
 _KEPT = {"source", "storage_location", "artifact_location", "experiment_id", "lifecycle_stage"}
-# They follow from other changes, here and there.
+# Set by other changes on both sides: not compared.
 _TIMES = {
     "last_updated_time",
     "last_updated_timestamp",
@@ -36,18 +36,19 @@ class Part:
     Attributes
     ----------
     name
-        The table's name.
+        The name of the table.
     owner
-        The column that holds the id of the entity.
+        The column with the id of the entity.
     noun
-        What a row is called in messages.
+        The name of a row in messages.
     counted
-        Rows are too many or too large to be read for the mark, or to be remembered: their number
-        counts, and the greatest value of this column.
+        Set for rows that are too many or too large to be read for the mark or remembered: the mark
+        has their number and the greatest value of this column.
     newer
-        A column whose greater value is that of the newer row.
+        A column whose value is greater in the newer of two rows.
     by_programs
-        People change no rows: a change in the source is not listed, and an import brings it too.
+        Only programs change the rows: a change in the source is not listed, and an import brings it
+        too.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of entity; the first of its tables has one row for each."""
+    """A kind of entity; the first of its tables has one row for each entity."""
 
     name: str
     parts: tuple[Part, ...]
@@ -140,9 +141,9 @@ KINDS = (
     ),
     Kind("issue", (Part("issues", "issue_id", "it"),)),
 )
-# Its rows are given with the id that the experiment has here.
+# Callers pass its rows with the id of the experiment in the target.
 EXPERIMENT = Kind("experiment", (Part("experiment_tags", "experiment_id", "tag"),))
-# Its id here consists of workspace and name.
+# Its id consists of workspace and name.
 REGISTERED_MODEL = Kind(
     "registered model",
     (
@@ -156,7 +157,7 @@ REGISTERED_MODEL = Kind(
 
 
 def marks(rows: Rows, kind: Kind) -> dict[str, str]:
-    """A hash of what a source holds of each entity, by the entity's id."""
+    """A hash of the rows of each entity of a source, by id."""
     held: dict[str, list[str]] = {}
     for part in kind.parts:
         read = _counts if part.counted else _hashes
@@ -178,8 +179,8 @@ def _hashes(rows: Rows, part: Part) -> Iterator[tuple[str, str]]:
     columns = [column.name for column in copying.columns_of(part.table)]
     place = columns.index(part.owner)
     order = [part.table.c[part.owner], *(part.table.c[key] for key in part.keys)]
-    every = copying.read_rows(rows, part.table, order=order)
-    for owner, group in groupby(every, key=itemgetter(place)):
+    ordered = copying.read_rows(rows, part.table, order=order)
+    for owner, group in groupby(ordered, key=itemgetter(place)):
         yield owner, hash_of("\n".join(map(repr, group)))
 
 

@@ -1,6 +1,6 @@
-"""A source of an older MLflow: the copy of its sqlite file is brought to the schema of this one.
+"""Sources of an older MLflow: a copy of the sqlite file is migrated to the schema of this MLflow.
 
-MLflow's migrations change a database in place, and a source must stay as it is.
+MLflow's migrations change a database in place, and a source must not change.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sqlalchemy import Engine, event, make_url
 from sqlalchemy.exc import DatabaseError
 
 from mlflow_timescale import db
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db.masking import without_secrets
 
 WRITE_AHEAD = b"\x02\x02"  # the file format versions of a sqlite header, with a log
@@ -27,7 +28,7 @@ _sqlite = db.load("sqlite")
 
 
 class ImportFailed(db.Error):
-    """The data cannot be imported as it is."""
+    """The data cannot be imported."""
 
 
 @cache
@@ -38,7 +39,7 @@ def revisions() -> list[str]:
 
 
 def require_this_schema(engine: Engine, url: str) -> None:
-    """Raise ImportFailed if a database has another schema than this MLflow."""
+    """Raise ImportFailed if the schema of a database is not that of this MLflow."""
     revision, newest = mlflow_db._get_schema_version(engine), revisions()[0]
     if revision == newest:
         return
@@ -57,7 +58,7 @@ def require_this_schema(engine: Engine, url: str) -> None:
 
 
 def is_older(engine: Engine) -> bool:
-    """Whether a database has an older schema that MLflow's migrations can bring up."""
+    """Whether a database has an older schema that MLflow can migrate."""
     try:
         return mlflow_db._get_schema_version(engine) in revisions()[1:]
     except DatabaseError:
@@ -97,20 +98,20 @@ def upgraded_copy(path: Path, copy: Path) -> None:
         with quiet("alembic.runtime.migration", "mlflow.store.db.utils"):
             mlflow_db._upgrade_db(engine)
     except Exception as exc:
-        reason = " ".join(str(exc).split())[:300]
+        reason = one_line(exc, 300)
         raise ImportFailed(f"MLflow's migrations fail on a copy of {path}: {reason}") from exc
     finally:
         engine.dispose()
 
 
 def _do_not_flush(connection: sqlite3.Connection, _: Any) -> None:
-    """A scratch file needs no safety; each of 60 migrations would wait for the disk."""
+    """Switch off durability for a scratch file; each of 60 migrations would wait for the disk."""
     connection.execute(_sqlite.no_flush.as_string())
 
 
 @contextmanager
 def quiet(*names: str) -> Iterator[None]:
-    """Keep what MLflow logs of a scratch database from the user."""
+    """Suppress MLflow's log messages on a scratch database."""
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,8 +1,7 @@
-"""Runs with their params, tags and points: new ones are copied, the others get what they lack."""
+"""Runs with params, tags and points: new runs are copied, others get what they lack."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from mlflow_timescale.db import Connection
 from mlflow_timescale.db.rows import if_migrated, pairs
 from mlflow_timescale.operations.bringing import copying
 from mlflow_timescale.operations.bringing.experiments import Experiments, absolute
+from mlflow_timescale.operations.bringing.kinds import hash_of
 from mlflow_timescale.operations.bringing.sources import OpenSource
 
 _queries = db.load("merging")
@@ -32,9 +32,9 @@ _FEW = 500  # ids in one condition: sqlite takes 32,766
 
 @dataclass(frozen=True)
 class RunHead:
-    """A run of the source: a hash of all that it holds, its status, its number of points.
+    """A run of the source, with a hash of its contents, its status and its number of points.
 
-    `location` is where its artifacts are.
+    `location` is the location of its artifacts.
     """
 
     run_id: str
@@ -46,7 +46,7 @@ class RunHead:
 
 @dataclass
 class Outcome:
-    """What came of a batch of runs."""
+    """The result of a batch: rows by table, runs that grew, conflicts, tags that differ."""
 
     rows: dict[str, int] = field(default_factory=dict)
     grown: set[str] = field(default_factory=set)
@@ -59,7 +59,7 @@ def _table(name: str) -> Table:
 
 
 def heads(source: OpenSource) -> dict[str, RunHead]:
-    """The runs of a source in the order of their start.
+    """The runs of a source, ordered by start time.
 
     The mark of a run in a database is a hash of its own columns, of its tags, and of how many
     params, points, inputs and outputs it has: those are added, and never changed.
@@ -79,7 +79,7 @@ def heads(source: OpenSource) -> dict[str, RunHead]:
         run_id = row["run_uuid"]
         held = [*row.values(), points.get(run_id), tags.get(run_id)]
         held += [each.get(run_id) for each in others]
-        mark = source.marks.get(run_id) or _hash(repr(held))
+        mark = source.marks.get(run_id) or hash_of(repr(held))
         location = absolute(row["artifact_uri"], source.home)
         result[run_id] = RunHead(run_id, mark, row["status"], points.get(run_id, 0), location)
     return result
@@ -95,15 +95,11 @@ def _hashed_tags(source: OpenSource) -> dict[str, str]:
     tags = _table("tags")
     query = select(tags.c.run_uuid, tags.c.key, tags.c.value).order_by(tags.c.run_uuid, tags.c.key)
     rows = source.rows.execution_options(yield_per=10_000).execute(query)
-    return {run_id: _hash(repr([*own])) for run_id, own in groupby(rows, key=itemgetter(0))}
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return {run_id: hash_of(repr([*of_run])) for run_id, of_run in groupby(rows, key=itemgetter(0))}
 
 
 def _hash_of_tag(value: str | None) -> str:
-    return _hash(value or "")[:12]
+    return hash_of(value or "")[:12]
 
 
 @dataclass
@@ -117,7 +113,7 @@ class RunRows:
     refusals: ClassVar = (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError)
 
     def add_new(self, batch: Sequence[RunHead]) -> Outcome:
-        """Copy runs that are not here."""
+        """Copy runs that the target does not have."""
         outcome = Outcome()
         tags: dict[str, dict[str, str]] = {}
         for name in TABLES:
@@ -131,7 +127,7 @@ class RunRows:
         return outcome
 
     def add_to(self, batch: Sequence[RunHead]) -> Outcome:
-        """Add what runs that are here lack; a run with another param is left as it is."""
+        """Add to runs of the target what they lack; a run with another param does not change."""
         outcome = Outcome()
         earlier = pairs(self.conn, _queries.remembered_tags, {"runs": _ids(batch)})
         tags: dict[str, dict[str, str]] = {}
@@ -176,7 +172,7 @@ class RunRows:
     def _run(
         self, outcome: Outcome, table: str, query: Any, values: dict[str, Any] | None = None
     ) -> None:
-        """Run a statement that returns the runs that it has changed, and the rows of each."""
+        """Run a statement that returns the changed runs, with the number of rows of each."""
         changed = pairs(self.conn, query, values)
         outcome.grown.update(changed)
         outcome.rows[table] = outcome.rows.get(table, 0) + sum(changed.values())
@@ -198,7 +194,7 @@ class RunRows:
         }
 
     def remember(self, batch: Sequence[RunHead], tags: dict[str, dict[str, str]]) -> None:
-        """Keep what the source holds of these runs, with the hashes of their tags."""
+        """Store the marks and statuses of runs, with the hashes of their tags."""
         values = {
             "runs": _ids(batch),
             "marks": [head.mark for head in batch],
@@ -209,7 +205,7 @@ class RunRows:
 
 
 def remember_all(source: OpenSource, conn: Connection) -> None:
-    """Remember all runs of a source, after they were copied in another way."""
+    """Remember all runs of a source after `import` copied whole tables."""
     writer = RunRows(source, conn, Experiments(), changes=False)
     every = [*heads(source).values()]
     for first in range(0, len(every), _FEW):
@@ -226,13 +222,13 @@ def _ids(batch: Sequence[RunHead]) -> list[str]:
 
 @cache
 def _columns_of_tags() -> tuple[int, int, int]:
-    """Where a row of `tags` has its run, key and value."""
+    """The positions of run, key and value in a row of `tags`."""
     names = [column.name for column in copying.columns_of(_table("tags"))]
     return names.index("run_uuid"), names.index("key"), names.index("value")
 
 
 def _noted(rows: Iterator[copying.Row], tags: dict[str, dict[str, str]]) -> Iterator[copying.Row]:
-    """Rows of tags, whose hashes are entered on the way."""
+    """Pass on rows of tags, and enter their hashes into `tags`."""
     run, key, value = _columns_of_tags()
     for row in rows:
         tags.setdefault(row[run], {})[row[key]] = _hash_of_tag(row[value])
@@ -240,6 +236,6 @@ def _noted(rows: Iterator[copying.Row], tags: dict[str, dict[str, str]]) -> Iter
 
 
 def _is_news(row: copying.Row, earlier: dict[str, dict[str, str]]) -> bool:
-    """Whether a tag has another value than when its run was brought."""
+    """Whether a tag has changed in the source since its run was brought."""
     run, key, value = _columns_of_tags()
     return earlier.get(row[run], {}).get(row[key]) != _hash_of_tag(row[value])
