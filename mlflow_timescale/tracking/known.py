@@ -58,7 +58,7 @@ class KnownExperiments:
         return _experiment(matches[-1]) if matches else None
 
     def _read(self) -> dict[str, Any]:
-        """What the file holds, and what this process knows, in case somebody removed the folder."""
+        """What the file holds, and what this process knows, in case a user removed the folder."""
         content = json.loads(self._spool.read(_FILE) or b"{}")
         return {**self._written, **(content if isinstance(content, dict) else {})}
 
