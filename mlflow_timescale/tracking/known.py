@@ -60,7 +60,9 @@ class KnownExperiments:
     def _read(self) -> dict[str, Any]:
         """The experiments of the file, and of this process in case the folder was removed."""
         content = json.loads(self._spool.read(_FILE) or b"{}")
-        return {**self._written, **(content if isinstance(content, dict) else {})}
+        content = content if isinstance(content, dict) else {}
+        own = {key: fields for key, fields in self._written.items() if key not in content}
+        return {**own, **content}
 
 
 def _fields(experiment: Experiment) -> dict[str, Any]:
