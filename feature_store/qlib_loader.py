@@ -36,6 +36,7 @@ from .read.query import OF_VIEW
 from .store import FeatureStore
 
 _SESSION_TIME = re.compile(r"(\S+) (open|close)")
+_DTYPES = ("float32", "float64")
 _LEVELS = ("datetime", "instrument")  # qlib's names of the index
 Spans = Mapping[str, Sequence[tuple[Any, Any]] | None]
 
@@ -77,8 +78,10 @@ class FeatureStoreLoader(DLWParser):  # type: ignore[misc]  # qlib has no types
 
     Raises
     ------
-    FeatureError
-        The base of all errors of this package.
+    InvalidValue
+        `config` names no features, or `dtype` is another one.
+    InvalidTime
+        `as_of` is no time of a session.
 
     Examples
     --------
@@ -101,6 +104,12 @@ class FeatureStoreLoader(DLWParser):  # type: ignore[misc]  # qlib has no types
         dtype: str = "float32",
         freq: str = "day",
     ) -> None:
+        if isinstance(config, str) or not config:
+            raise InvalidValue(
+                f"config {config!r} names no features: give a list such as ['rsi_14']"
+            )
+        if dtype not in _DTYPES:
+            raise InvalidValue(f"dtype {dtype!r} is not one of {', '.join(_DTYPES)}")
         super().__init__(config)
         self.as_of = as_of
         self.uri = uri
@@ -114,7 +123,7 @@ class FeatureStoreLoader(DLWParser):  # type: ignore[misc]  # qlib has no types
             "written_by": None if written_by is None else parse_time(written_by, "written_by"),
         }
         if not _SESSION_TIME.fullmatch(as_of):
-            parse_time(f"2000-01-03 {as_of}", "as_of")
+            _require_clock(as_of)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Everything but a secret: qlib stores the loader with every dataset."""
@@ -234,6 +243,16 @@ class FeatureStoreLoader(DLWParser):  # type: ignore[misc]  # qlib has no types
         for group, (names, columns) in groups.items():
             for name, column in zip(names, columns, strict=True):
                 yield (column if group is None else (group, column)), name
+
+
+def _require_clock(as_of: str) -> None:
+    try:
+        parse_time(f"2000-01-03 {as_of}", "as_of")
+    except InvalidTime as exc:
+        raise InvalidTime(
+            f"as_of {as_of!r} is no time of a session: write a time of day with its zone, such as "
+            "'15:00 Asia/Shanghai', or 'XSHG close'"
+        ) from exc
 
 
 def _pairs(sessions: Sessions, spans: Spans) -> Pairs:

@@ -171,8 +171,9 @@ def onset(
     """When the latest fall of a series below its baseline began; None if h was never passed.
 
     The interval comes from repeating the estimate on `n_boot` series with a known onset, drawn from
-    the values before and after it. In simulated falls of 0.6 and 1.2 standard deviations it holds
-    the true session in 91 to 95% of cases.
+    the values before and after it. In simulated falls of 0.6 and 1.2 standard deviations, 40 to 250
+    sessions after a reference of 120 sessions, the nominal 95% interval holds the true session in
+    85 to 91% of cases; where it does not, it mostly lies before it.
 
     Parameters
     ----------

@@ -19,6 +19,7 @@ from mlflow_timescale.artifacts.paths import destination, require_regular, tree
 from mlflow_timescale.artifacts.refusals import refusals_of_the_spool
 from mlflow_timescale.artifacts.repository import LedgeredRepository
 from mlflow_timescale.artifacts.waiting import WaitingFiles
+from mlflow_timescale.common import logs
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.spool import Away, Outbox
 from mlflow_timescale.spool.outages import is_outage
@@ -26,6 +27,7 @@ from mlflow_timescale.spool.places import patience_of, spool_of
 from mlflow_timescale.spool.senders import sender_of
 
 T = TypeVar("T")
+logger = logs.logger(__name__)
 
 
 def with_spool(repository: LedgeredRepository) -> ArtifactRepository:
@@ -99,8 +101,12 @@ class SpoolingRepository(ArtifactRepository):  # type: ignore[misc]
         waiting = self._waiting()
         files = waiting.below(artifact_path)
         if not files or (dst_path is not None and not Path(dst_path).is_dir()):
-            with _named():
-                self._outbox.read(self._probe, seconds=self._seconds)
+            try:
+                self._read(self._probe)
+            except MlflowException as exc:
+                # MLflow replaces it by "please ensure that the path is correct".
+                logger.warning("%s", exc.message)
+                raise
             return self.inner.download_artifacts(artifact_path, dst_path)
         folder = Path(dst_path or tempfile.mkdtemp())
         is_file = (artifact_path or "") in files

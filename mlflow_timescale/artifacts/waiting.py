@@ -15,6 +15,8 @@ from mlflow_timescale.artifacts.hashing import hash_file
 from mlflow_timescale.artifacts.refusals import ArtifactMismatch
 from mlflow_timescale.spool import Record, Spool
 
+# Bytes that the records of files, and of new runs and models, contain.
+_ARTIFACT, _CREATION = b'"kind": "artifact"', b'["create_'
 # The kind and methods of the records that create a run or model; see tracking.spooled.
 _CREATES = ("tracking", ("create_run", "create_logged_model"))
 
@@ -37,15 +39,18 @@ class WaitingFiles(NamedTuple):
 
     @classmethod
     def of(cls, spool: Spool, artifact_uri: str) -> WaitingFiles:
-        """The files of an artifact URI in a spool; the last file of a path counts."""
+        """The waiting files below an artifact URI, which may be a folder of a run's.
+
+        The last file of a path counts.
+        """
         files: dict[str, WaitingFile] = {}
-        is_new = False
-        for record in spool.waiting(json.dumps(artifact_uri).encode()):
+        for record in spool.waiting(_ARTIFACT):
             if record.kind == spooled.KIND and record.file is not None:
                 uri, path, sha256 = spooled.content(record)
-                if uri == artifact_uri:
-                    files[path] = WaitingFile(record.file, sha256)
-            is_new = is_new or _creates(record, artifact_uri)
+                inner = _below(artifact_uri, f"{uri}/{path}")
+                if inner:
+                    files[inner] = WaitingFile(record.file, sha256)
+        is_new = any(_creates(record, artifact_uri) for record in spool.waiting(_CREATION))
         return cls(files, is_new)
 
     def below(self, path: str | None) -> dict[str, WaitingFile]:
@@ -97,4 +102,16 @@ def _creates(record: Record, artifact_uri: str) -> bool:
     if record.kind != kind:
         return False
     method, _, _, arguments, _ = json.loads(record.body.partition(b"\n")[0])
-    return method in methods and arguments[-1] == artifact_uri
+    return method in methods and _below(arguments[-1], artifact_uri) is not None
+
+
+def _below(root: str, uri: str) -> str | None:
+    """The path of a URI below another one; None if it is elsewhere.
+
+    >>> _below("s3://b/1", "s3://b/1/a/b"), _below("s3://b/1", "s3://b/1"), _below("s3://b/1", "s3://b/12")
+    ('a/b', '', None)
+    """
+    root = root.rstrip("/")
+    if uri == root:
+        return ""
+    return uri.removeprefix(f"{root}/") if uri.startswith(f"{root}/") else None

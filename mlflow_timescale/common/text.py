@@ -32,7 +32,7 @@ def printable(text: str) -> str:
 
 
 def one_line(value: object, limit: int | None = None) -> str:
-    """The text of a value, such as an exception, on one line with single spaces.
+    r"""The text of a value, such as an exception, on one line with single spaces.
 
     `limit` is the largest number of characters.
 

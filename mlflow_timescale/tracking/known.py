@@ -58,9 +58,11 @@ class KnownExperiments:
         return _experiment(matches[-1]) if matches else None
 
     def _read(self) -> dict[str, Any]:
-        """What the file holds, and what this process knows, in case somebody removed the folder."""
+        """The experiments of the file, and of this process in case the folder was removed."""
         content = json.loads(self._spool.read(_FILE) or b"{}")
-        return {**self._written, **(content if isinstance(content, dict) else {})}
+        content = content if isinstance(content, dict) else {}
+        own = {key: fields for key, fields in self._written.items() if key not in content}
+        return {**own, **content}
 
 
 def _fields(experiment: Experiment) -> dict[str, Any]:

@@ -229,8 +229,13 @@ def test_what_cannot_be_read_is_named(uri: str, shared_database: DatabaseURI) ->
     with pytest.raises(UnknownFeature, match="KMIDD"):
         loader(uri, ["KMIDD"]).load(MARKET, START, END)
     for as_of in ("close", "15:00", "25:00 Asia/Shanghai", "15:00 Asia/Nowhere"):
-        with pytest.raises(InvalidTime):
+        with pytest.raises(InvalidTime, match=f"as_of '{as_of}' is no time of a session: write"):
             loader(uri, as_of=as_of)
+    for config in ("", "KMID"):
+        with pytest.raises(InvalidValue, match="names no features: give a list"):
+            FeatureStoreLoader(config, CLOSE, uri)
+    with pytest.raises(InvalidValue, match="dtype 'int8' is not one of float32, float64"):
+        loader(uri, dtype="int8")
     with pytest.raises(InvalidTime, match="'soon' is no date"):
         loader(uri).load(MARKET, "soon", END)
     with FeatureStore(shared_database) as store:

@@ -371,7 +371,11 @@ print(run.info.run_id)
 
 
 def test_artifacts_of_an_outage_arrive_with_their_checksums(
-    uri: str, shared: DatabaseURI, switch: Switch, tmp_path: Path
+    uri: str,
+    shared: DatabaseURI,
+    switch: Switch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("artifacts")
@@ -389,6 +393,11 @@ def test_artifacts_of_an_outage_arrive_with_their_checksums(
             assert spool.status().bytes > 100_000
             with pytest.raises(MlflowException, match="cannot be listed or read"):
                 mlflow.artifacts.list_artifacts(run_id=run.info.run_id)
+            waiting = MlflowClient().download_artifacts(run.info.run_id, "texts/one.txt")
+            assert Path(waiting).read_text() == "text"
+            with pytest.raises(MlflowException):
+                MlflowClient().download_artifacts(run.info.run_id, "before.txt")
+            assert any("artifacts of a run that began before" in line for line in caplog.messages)
         wait_until_empty(spool)
     assert spool.status().refused == []
     assert not list(spool.path.glob("file-*"))

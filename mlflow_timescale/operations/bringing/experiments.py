@@ -30,7 +30,7 @@ DEFAULT_WORKSPACE = "default"
 
 @dataclass
 class Experiments:
-    """The ids of the source's experiments here, the new ones, and what came of their tags."""
+    """The target's ids of the source's experiments, which of them are new, and results for tags."""
 
     ids: dict[int, int] = field(default_factory=dict)
     new: list[int] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Experiments:
     new_tags: int = 0
 
     def id_here(self, value: Any) -> Any:
-        """The id here of an experiment of the source, as a number or as a text."""
+        """The target's id of an experiment of the source, as a number or as a text."""
         if isinstance(value, str):
             return str(self.ids.get(int(value), value)) if value.isdigit() else value
         return self.ids.get(value, value)
@@ -47,9 +47,9 @@ class Experiments:
 def match_experiments(
     source: OpenSource, conn: Connection, prefix: str, changes: bool, note: Note
 ) -> Experiments:
-    """Find or make an experiment for each one of the source, with its tags.
+    """Find or create an experiment for each experiment of the source, with its tags.
 
-    With `changes`, a tag that changed there and not here gets the new value.
+    With `changes`, a tag that changed only in the source gets the new value.
     """
     here = {row[:2]: row[2:4] for row in conn.execute(_queries.experiments_here).fetchall()}
     matched = Experiments()
@@ -115,21 +115,21 @@ def _add_tags(
     tags: Mapping[int, Mapping[str, str]],
     names: Mapping[int, str],
 ) -> None:
-    """Add the tags that are missing, and compare the others."""
+    """Add missing tags, and compare the others."""
     rows = [
         (key, value, matched.ids[old])
-        for old, held in tags.items()
-        for key, value in held.items()
+        for old, tags_of_one in tags.items()
+        for key, value in tags_of_one.items()
         if key != OLD_ID or matched.ids[old] in matched.new
     ]
-    every = {str(new): name for new, name in names.items()}
-    added = writer.bring({"experiment_tags": rows}, dict.fromkeys(every, ""))
+    names_by_id = {str(new): name for new, name in names.items()}
+    added = writer.bring({"experiment_tags": rows}, dict.fromkeys(names_by_id, ""))
     matched.new_tags = added.rows["experiment_tags"]
-    matched.different += [f"experiment {every[new]!r}: {what}" for new, what in added.differing]
+    matched.different += [f"experiment {names_by_id[new]!r}: {tag}" for new, tag in added.differing]
 
 
 def remember_tags(source: OpenSource, conn: Connection, experiments: Experiments) -> None:
-    """Remember the tags of all experiments, after they were copied in another way."""
+    """Remember the tags of all experiments after `import` copied whole tables."""
     writer = EntityRows(conn, EXPERIMENT, True, source.identity)
     ids = (experiments.id_here(old) for old in tags_of(source))
     writer.remember(dict.fromkeys(map(str, ids), ""))
@@ -137,7 +137,7 @@ def remember_tags(source: OpenSource, conn: Connection, experiments: Experiments
 
 
 def location_column(table: str, row: Mapping[str, Any]) -> str | None:
-    """The column of a row that holds a location of artifacts; None where no column does.
+    """The column of a row that holds a location of artifacts; None if no column does.
 
     >>> location_column("runs", {"run_uuid": "ab", "artifact_uri": "./mlruns/0/ab/artifacts"})
     'artifact_uri'
@@ -148,10 +148,10 @@ def location_column(table: str, row: Mapping[str, Any]) -> str | None:
 
 
 def absolute(location: str | None, home: Path | None) -> str | None:
-    """A location of artifacts that leads to the same place from everywhere.
+    """A location of artifacts that does not depend on the working directory.
 
-    A relative path begins at the source's directory. A local path that is not there, because the
-    source was copied from another machine, is looked for beside the source.
+    A relative path begins at the directory of the source. A local path that does not exist, because
+    the source was copied from another machine, is searched beside the source.
 
     >>> absolute("s3://bucket/1", Path("/data"))
     's3://bucket/1'

@@ -1,9 +1,9 @@
 """Copy the artifacts of runs, logged models and traces into the ledger, with their checksums.
 
-A run's files are copied, then its row and the model versions at its place point at the copies, in
-one transaction. An interrupted call is continued by the next one: what is in the ledger with the
-same checksum is not copied again. `mlops.brought_artifacts` remembers what the source held, so that
-a later call lists the files there, and copies those that are new or changed.
+First the files of a run are copied; then, in one transaction, its row and the model versions at its
+location point at the copies. The next call continues an interrupted one: a file in the ledger with
+the same checksum is not copied again. `mlops.brought_artifacts` remembers the files of the source,
+so that a later call copies only new and changed ones.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
 
 OnOwner = Callable[[int, int], None]
 _queries = db.load("merging")
-# A directory in the database is one transaction up to this many bytes; each file of a larger one.
+# Up to this many bytes a directory is one transaction in the database, else each file is one.
 _AT_ONCE = 64 * 2**20
 # Where MLflow puts the artifacts below those of the experiment.
 _BELOW = {"run": "", "model": "models/", "trace": "traces/"}
-# The mark of a first copy that is not complete: what is here already came from it.
+# The mark of an incomplete first copy: all files in the target came from it.
 _BEGUN = "begun"
 
 
@@ -56,12 +56,12 @@ class Owner:
 
     @property
     def is_copied(self) -> bool:
-        """Whether the artifacts here are copies already."""
+        """Whether the location in the target holds copies already."""
         return _is_ledgered(self.location) and self.location != self.source
 
     @property
     def target(self) -> str:
-        """Where the copies are: at the place of the experiment if it has a ledger, else in here."""
+        """The location of the copies: the experiment's if that has a ledger, else the database."""
         if self.is_copied:
             return self.location
         is_ledgered = self.place is not None and _is_ledgered(self.place)
@@ -82,12 +82,12 @@ class Copied:
     without: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def add(self, each: _Copy) -> None:
-        """Count what was copied of a run or logged model."""
-        self.files += len(each.sizes)
-        self.bytes += sum(each.sizes)
-        self.owners += bool(each.sizes)
-        self.without += not each.total and each.owner.kind != "trace"  # most have none
+    def add(self, copy: _Copy) -> None:
+        """Count the copied files of an owner."""
+        self.files += len(copy.sizes)
+        self.bytes += sum(copy.sizes)
+        self.owners += bool(copy.sizes)
+        self.without += not copy.total and copy.owner.kind != "trace"  # most traces have no files
 
 
 def _is_ledgered(location: str) -> bool:
@@ -135,17 +135,17 @@ def copy_artifacts(
     Parameters
     ----------
     database
-        Where the runs are.
+        The target.
     owners
-        What has artifacts, by `owners_of`.
+        The owners of artifacts, as `owners_of` returns them.
     tracking_uri
         The database of the source, to which `timescaledb-artifacts:` locations belong.
     jobs
-        How many runs are copied at a time.
+        The number of owners that are copied at a time.
     on_owner
-        Called with the number of runs and models that are done, and of all.
+        Called with the number of owners that are done, and the number of all owners.
     dry_run
-        Only list the files, and count those that are new.
+        Only list the files, and count new and changed ones.
     """
     copied = Copied()
     with connection(database) as conn:
@@ -159,19 +159,19 @@ def copy_artifacts(
         for done, future in enumerate(as_completed(work), 1):
             name = f"{work[future].kind} {work[future].id}"
             try:
-                each = future.result()
+                copy = future.result()
             except Exception as exc:
                 copied.skipped[name] = one_line(exc)
             else:
-                copied.add(each)
-                copied.skipped |= {f"{name}: {path}": why for path, why in each.refused.items()}
+                copied.add(copy)
+                copied.skipped |= {f"{name}: {path}": why for path, why in copy.refused.items()}
             on_owner(done, len(owners))
     return copied
 
 
 @dataclass
 class _Copy:
-    """The files of one run or logged model, on their way."""
+    """The copy of the files of one owner."""
 
     owner: Owner
     database: DatabaseURI
@@ -181,7 +181,7 @@ class _Copy:
     refused: dict[str, str] = field(default_factory=dict)
 
     def run(self, dry_run: bool) -> _Copy:
-        """Copy what is new or changed in the source; with `dry_run` count it only."""
+        """Copy new and changed files of the source; with `dry_run` only count them."""
         owner = self.owner
         files = files_at(owner.source or owner.location, self.tracking_uri)
         self.total = len(files.stamps)
@@ -204,7 +204,7 @@ class _Copy:
         return files
 
     def _copy(self, files: SourceFiles, news: list[str], earlier: Mapping[str, str]) -> None:
-        """Copy files; one that is another here, and never came from there, is listed and stays."""
+        """Copy files; a different file of the target that never came from the source is refused."""
         target = _target(self.owner.target, self.database)
         entries = _entries(target)
         size = sum(map(files.size, news))
@@ -245,7 +245,7 @@ class _Copy:
             yield path
 
     def _finish(self, files: SourceFiles) -> None:
-        """Point at the copies, and remember what the source held."""
+        """Point the rows at the copies, and remember the files of the source."""
         owner = self.owner
         stamps = {path: each for path, each in files.stamps.items() if path not in self.refused}
         values = {"id": owner.id, "old": owner.location, "new": owner.target}
@@ -261,7 +261,7 @@ class _Copy:
     def _remember(
         self, mark: str, stamps: Mapping[str, str], conn: Connection | None = None
     ) -> None:
-        """Keep what the source held, in the caller's transaction or in one of its own."""
+        """Store the files of the source, in the caller's transaction or in a new one."""
         owner = self.owner
         memory = {
             "id": owner.id,

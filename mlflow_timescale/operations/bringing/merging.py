@@ -1,8 +1,8 @@
-"""Add what another MLflow holds to a database in use: only what is new, a run as a whole or not.
+"""Add new data of another MLflow to a database in use; a run is added completely or not at all.
 
-Run ids are kept, and experiments are matched by name. A run whose params differ is a conflict: it
-is listed, and nothing of it changes. `mlops.brought_runs` remembers what a source held, so that a
-second call skips what has not changed, and does not undo what was changed or deleted here.
+Run ids are kept, and experiments are matched by name. A run with another value of a param is a
+conflict: it is listed and does not change. `mlops.brought_runs` remembers the contents of a source,
+so that a second call skips unchanged runs, and does not undo changes and deletions in the target.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from mlflow_timescale.operations.bringing.sources import (
 Note = Callable[[str], None]
 OnRuns = Callable[[int, int], None]
 _queries = db.load("merging")
-# Points in one transaction, unless one run has more.
+# The most points and runs of one transaction; a single run may have more points.
 _POINTS, _RUNS = 100_000, 500
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """A run that was left as it is, and why."""
+    """A run that was not changed, and the reason."""
 
     run_id: str
     reason: str
@@ -44,31 +44,30 @@ class Conflict:
 
 @dataclass
 class Merged:
-    """What was added, or would be.
+    """The data that was added, or would be added by a dry run.
 
     Attributes
     ----------
     experiments
         New experiments.
     runs, grown, unchanged
-        Runs that were new, that were here and got something, and that had nothing new.
+        New runs, existing runs that got new data, and runs without new data.
     deleted
-        Runs that were deleted here, and stay deleted.
+        Runs that were deleted in the target, and stay deleted.
     rows
         New rows by table.
     conflicts
-        Runs that were left as they are.
+        Runs that were not changed because they conflict.
     different
-        Tags that have another value here, and were left as they are.
+        Tags that have another value in the target, and were not changed.
     not_brought
-        Registered models, traces and others that conflict or were refused, as messages; they are
-        among the notes too.
+        Messages on registered models, traces and others that conflict or were refused; `notes` has
+        them too.
     notes
-        What is left out or changed, and why.
+        Messages on everything that was left out or changed.
     locations
-        Where the artifacts of runs, logged models and traces of the source are, of those that are
-        here and not in conflict. None of a run whose files have not changed and whose folder has
-        none.
+        Locations of the artifacts in the source, by the id of a run, logged model or trace that is
+        in the target and not in conflict; None for an unchanged run without a folder of artifacts.
     """
 
     experiments: int = 0
@@ -110,20 +109,21 @@ def merge_from(
         A connection in autocommit mode to a database of ours. Runs are added in transactions of
         about 100,000 points; an interrupted call is continued by the next one.
     prefix
-        What the names of experiments and registered models begin with here. Raises ImportFailed for
-        one with / or :, which no registered model may have in its name, and for a target with a
-        schema of an older version.
+        A text before the names of experiments and registered models. Raises ImportFailed for one
+        with / or :, which no registered model may have in its name, and for a target with a schema
+        of an older version.
     changes
-        Bring what changed in the source too: tags that have another value there than when the run
-        was brought. Without it such tags are listed. Runs that were deleted here for good stay so.
+        Bring later changes of the source, too: tags with another value than when the run was
+        brought. Otherwise such tags are listed. With it, runs that were deleted permanently in the
+        target are not brought again.
     on_note
         Called with a line for everything that is left out or changed.
     on_runs
-        Called with the number of runs that are done, and of all that have something new.
+        Called with the number of runs that are done, and the number of runs with new data.
     then
         Called at the end, before a dry run is rolled back.
     dry_run
-        Do all of it, and roll it back.
+        Do everything, and roll it back.
     """
     if {*prefix} & {*"/:"}:
         raise ImportFailed(
@@ -153,7 +153,7 @@ def merge_from(
 
 @dataclass
 class _Merge:
-    """One call: where from, where to, and what has come of it."""
+    """One call: source, target and result."""
 
     source: OpenSource
     conn: Connection
@@ -171,7 +171,7 @@ class _Merge:
         self.merged.add_rows("experiment_tags", experiments.new_tags)
         runs = heads(self.source)
         self.merged.unchanged += len(self.source.unread)
-        self.merged.conflicts += [Conflict(*each) for each in self.source.unreadable.items()]
+        self.merged.conflicts += [Conflict(*item) for item in self.source.unreadable.items()]
         new, known = self._sorted_out(runs, remembered)
         inside = sum((head.location or "").startswith(IN_DATABASE) for head in new)
         if inside:
@@ -190,10 +190,10 @@ class _Merge:
         self._locate(runs)
 
     def _locate(self, runs: Mapping[str, RunHead]) -> None:
-        """Find where the artifacts are, but of what stays as it is here."""
+        """Collect the locations of artifacts, except those of runs that are not changed."""
         places = {run_id: head.location for run_id, head in runs.items()}
         places |= self.source.unread
-        left_out = {each.run_id for each in self.merged.conflicts}
+        left_out = {conflict.run_id for conflict in self.merged.conflicts}
         left_out |= self.deleted | self.stay_deleted
         others = other_rows.locations(self.source, left_out)
         self.merged.locations = {
@@ -203,7 +203,7 @@ class _Merge:
     def _sorted_out(
         self, runs: Mapping[str, RunHead], remembered: Mapping[str, str]
     ) -> tuple[list[RunHead], list[RunHead]]:
-        """The runs that are new here, and those that are here and have something new."""
+        """The new runs, and the existing runs with new data."""
         stages = pairs(self.conn, _queries.stages, {"runs": [*runs, *self.source.unread]})
         self.stay_deleted = {run_id for run_id, stage in stages.items() if stage == "deleted"}
         new, known = [], []
@@ -222,7 +222,7 @@ class _Merge:
         return new, known
 
     def _bring(self, writer: RunRows, batch: list[RunHead], is_new: bool) -> None:
-        """Bring a batch in one transaction; where the database refuses it, each half of it."""
+        """Bring a batch in one transaction; if the database refuses it, bring each half."""
         try:
             with self.conn.transaction():
                 outcome = writer.add_new(batch) if is_new else writer.add_to(batch)
@@ -236,7 +236,7 @@ class _Merge:
             self.merged.conflicts.append(Conflict(batch[0].run_id, f"refused: {reason}"))
             return
         conflicts = {run_id for run_id, _ in outcome.conflicts}
-        self.merged.conflicts += [Conflict(*each) for each in outcome.conflicts]
+        self.merged.conflicts += [Conflict(*pair) for pair in outcome.conflicts]
         self.merged.different += outcome.different
         for table, rows in outcome.rows.items():
             self.merged.add_rows(table, rows)
@@ -247,7 +247,7 @@ class _Merge:
             self.merged.unchanged += len(batch) - len(outcome.grown) - len(conflicts)
 
     def _bring_rest(self, experiments: Experiments, prefix: str) -> None:
-        left_out = {each.run_id for each in self.merged.conflicts}
+        left_out = {conflict.run_id for conflict in self.merged.conflicts}
         for added in (
             other_rows.add(
                 self.source,
@@ -266,7 +266,7 @@ class _Merge:
 
 
 def _batches(runs: list[RunHead]) -> Iterator[list[RunHead]]:
-    """Cut runs into batches of a bounded number of points, at least one run each."""
+    """Batches with a bounded number of points, of at least one run."""
     batch: list[RunHead] = []
     points = 0
     for head in runs:

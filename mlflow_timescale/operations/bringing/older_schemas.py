@@ -1,6 +1,6 @@
-"""A source of an older MLflow: the copy of its sqlite file is brought to the schema of this one.
+"""Sources of an older MLflow: a copy of the sqlite file is migrated to the schema of this MLflow.
 
-MLflow's migrations change a database in place, and a source must stay as it is.
+MLflow's migrations change a database in place, and a source must not change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _sqlite = db.load("sqlite")
 
 
 class ImportFailed(db.Error):
-    """The data cannot be imported as it is."""
+    """The data cannot be imported."""
 
 
 @cache
@@ -39,7 +39,7 @@ def revisions() -> list[str]:
 
 
 def require_this_schema(engine: Engine, url: str) -> None:
-    """Raise ImportFailed if a database has another schema than this MLflow."""
+    """Raise ImportFailed if the schema of a database is not that of this MLflow."""
     revision, newest = mlflow_db._get_schema_version(engine), revisions()[0]
     if revision == newest:
         return
@@ -58,7 +58,7 @@ def require_this_schema(engine: Engine, url: str) -> None:
 
 
 def is_older(engine: Engine) -> bool:
-    """Whether a database has an older schema that MLflow's migrations can bring up."""
+    """Whether a database has an older schema that MLflow can migrate."""
     try:
         return mlflow_db._get_schema_version(engine) in revisions()[1:]
     except DatabaseError:
@@ -105,13 +105,13 @@ def upgraded_copy(path: Path, copy: Path) -> None:
 
 
 def _do_not_flush(connection: sqlite3.Connection, _: Any) -> None:
-    """A scratch file needs no safety; each of 60 migrations would wait for the disk."""
+    """Switch off durability for a scratch file; each of 60 migrations would wait for the disk."""
     connection.execute(_sqlite.no_flush.as_string())
 
 
 @contextmanager
 def quiet(*names: str) -> Iterator[None]:
-    """Keep what MLflow logs of a scratch database from the user."""
+    """Suppress MLflow's log messages on a scratch database."""
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,7 +1,7 @@
-"""What belongs to experiments beside runs: datasets, logged models, traces, scorers, reviews.
+"""Entities of experiments other than runs: datasets, logged models, traces, scorers, reviews.
 
-Their ids are unique in the world, so rows that are here already are the same ones.
-`mlops.brought_entities` remembers what a source held: only what changed there is read and compared.
+Their ids are globally unique, so that equal ids mean the same entity. `mlops.brought_entities`
+remembers the contents of a source: only changed entities are read and compared.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _REGISTRY = {
     "model_versions",
     "model_version_tags",
 }
-# Settings of a server, its work in progress, and what it computes: they are not carried.
+# Not carried: settings of a server, its jobs, and values that it computes.
 NOT_CARRIED = {
     "webhooks",
     "webhook_events",
@@ -83,7 +83,7 @@ NOT_CARRIED = {
     "mcp_server_version_tags",
     "online_scoring_configs",
 }
-# Sums that the server computes from traces, and workspaces, which come with their experiments.
+# Sums that the server computes from traces; workspaces, which are created with experiments.
 _COMPUTED = {
     "sql_assessment_daily_rollups",
     "sql_span_cost_daily_rollups",
@@ -105,10 +105,10 @@ def add(
     changes: bool,
     note: Note,
 ) -> Additions:
-    """Add what is not here, and, with `changes`, what changed in the source.
+    """Add missing entities, and, with `changes`, later changes of the source.
 
-    What belongs to a run of `left_out` is left out too. Entities come in transactions of a few
-    hundred; an interrupted call is continued by the next one.
+    Entities of runs in `left_out` are left out. A transaction has a few hundred entities; the next
+    call continues an interrupted one.
     """
     rows = _OtherRows(source, conn, experiments, left_out, changes, note)
     with conn.transaction():
@@ -121,7 +121,7 @@ def add(
 
 
 def remember_all(source: OpenSource, conn: Connection, experiments: Experiments) -> None:
-    """Remember all entities of a source, after they were copied in another way."""
+    """Remember all entities of a source after `import` copied whole tables."""
     links = _OtherRows(source, conn, experiments, frozenset(), True, lambda line: None)
     for name in LINKS:
         links.remember_links(name, [*links.keys_of(name)])
@@ -132,7 +132,7 @@ def remember_all(source: OpenSource, conn: Connection, experiments: Experiments)
 
 
 def remember_kind(writer: EntityRows, held: Mapping[str, str]) -> None:
-    """Remember entities that are here as they are in the source."""
+    """Remember entities that are equal in source and target."""
     if held:
         writer.remember(held)
         for part in writer.kind.parts:
@@ -140,9 +140,9 @@ def remember_kind(writer: EntityRows, held: Mapping[str, str]) -> None:
 
 
 def locations(source: OpenSource, left_out: Set[str]) -> dict[str, str | None]:
-    """Where the artifacts of the logged models and traces of a source are.
+    """Locations of artifacts of logged models and traces, by id.
 
-    Those of the logged models of some runs are left out.
+    Logged models of runs in `left_out` are left out.
     """
     tags = Base.metadata.tables["trace_tags"].c
     query = select(tags.request_id, tags.value).where(tags.key == MLFLOW_ARTIFACT_LOCATION)
@@ -184,7 +184,7 @@ class _OtherRows:
 
     @cached_property
     def datasets(self) -> dict[str, str]:
-        """The ids here of the datasets of the source that are here under another id."""
+        """The target's ids of datasets that have another id in the source."""
         here = {row[:3]: row[3] for row in self.conn.execute(_queries.datasets_here)}
         table = Base.metadata.tables["datasets"].c
         query = select(table.dataset_uuid, table.experiment_id, table.name, table.digest)
@@ -210,16 +210,16 @@ class _OtherRows:
             self.remember_links(name, [*new])
 
     def keys_of(self, name: str) -> dict[str, str]:
-        """The ids in the source of links, by what they link here; ids may be others next time."""
+        """The source's ids of links by their keys in the target; the ids may change each time."""
         table, id_column = _table(name), LINKS[name]
         columns = [*(key.name for key in table.primary_key), id_column]
         convert = self._fitted(name)
         keys = {}
-        for row in self.source.rows.execute(select(*(table.c[each] for each in columns))):
+        for row in self.source.rows.execute(select(*(table.c[name] for name in columns))):
             values = dict(zip(columns, row, strict=True))
             number = values[id_column]
             if (fitted := convert(values)) is not None:
-                keys["/".join(str(fitted[each]) for each in columns[:-1])] = number
+                keys["/".join(str(fitted[name]) for name in columns[:-1])] = number
         return keys
 
     def remember_links(self, name: str, keys: Sequence[str]) -> None:
@@ -230,7 +230,7 @@ class _OtherRows:
         return pairs(self.conn, _queries.remembered_entities, {"kind": kind})
 
     def add_others(self) -> None:
-        """Add what belongs to no kind, and name what is not carried."""
+        """Add rows of tables that belong to no kind, and note the tables that are not carried."""
         for table in Base.metadata.sorted_tables:
             if table.name in _KNOWN or not (count := _count(self.source, table)):
                 continue
@@ -240,7 +240,7 @@ class _OtherRows:
                 self._add(table)
 
     def _add(self, table: Table, *conditions: Any) -> None:
-        """Add the rows of a table that are not here."""
+        """Add the rows of a table that the target does not have."""
         rows = copying.read_rows(self.source.rows, table, *conditions)
         copying.stage(self.conn, table, copying.converted(table, rows, self._fitted(table.name)))
         stage = copying.stage_of(table)
@@ -253,7 +253,7 @@ class _OtherRows:
         )
         self.result.add(table.name, self.conn.execute(query).rowcount)
         orphans = scalar(self.conn, _queries.orphans.format(stage=stage, parents=parents(table)))
-        # Tags of an input belong to the id of the input, which another one may have here.
+        # Not noted: tags of an input that the target has with another id.
         if orphans and table.name != "input_tags":
             self._note_orphans(table.name, orphans)
 
@@ -261,36 +261,34 @@ class _OtherRows:
         self.note(f"{table}: {rows} rows left out: what they belong to is not here")
 
     def add_kind(self, kind: Kind) -> None:
-        """Add the entities of a kind that are not here, and compare those that changed."""
+        """Add missing entities of a kind, and compare those that changed."""
         writer = EntityRows(self.conn, kind, self.changes, self.source.identity)
         held, earlier = marks(self.source.rows, kind), self._earlier(writer.memory)
         changed = self._changed(kind, held, earlier)
         orphans: Counter[str] = Counter()
         for first in range(0, len(changed), _FEW):
-            each = self._add_few(
-                writer, {owner: held[owner] for owner in changed[first : first + _FEW]}
-            )
-            orphans.update(each.orphans)
+            batch = {owner: held[owner] for owner in changed[first : first + _FEW]}
+            orphans.update(self._add_few(writer, batch).orphans)
         for table, rows in orphans.items():
             self._note_orphans(table, rows)
 
     def _changed(
         self, kind: Kind, held: Mapping[str, str], earlier: Mapping[str, str]
     ) -> list[str]:
-        """The entities that are not remembered as they are, without those deleted here.
+        """The entities that are new or changed in the source.
 
-        An import brings the latter again, as it does with runs.
+        A sync leaves out those that were deleted in the target; an import brings them again.
         """
-        known = [owner for owner in held if owner in earlier]
+        remembered = [owner for owner in held if owner in earlier]
         query = _queries.entities_here.format(
             table=sql.Identifier(kind.root.name), owner=sql.Identifier(kind.root.owner)
         )
-        gone = {*known} - {*scalars(self.conn, query, {"ids": known})}
+        gone = {*remembered} - {*scalars(self.conn, query, {"ids": remembered})}
         news = [owner for owner in held if held[owner] != earlier.get(owner) or owner in gone]
         return [owner for owner in news if owner not in gone] if self.changes else news
 
     def _add_few(self, writer: EntityRows, few: Mapping[str, str]) -> Additions:
-        """Bring some entities in one transaction; where the database refuses it, each half."""
+        """Bring some entities in one transaction; if the database refuses it, bring each half."""
         try:
             with self.conn.transaction():
                 self.dropped = set()
@@ -298,7 +296,7 @@ class _OtherRows:
                 whole = {
                     owner: "" if owner in self.dropped else mark for owner, mark in few.items()
                 }
-                each = writer.bring(rows, whole)
+                additions = writer.bring(rows, whole)
         except REFUSALS as exc:
             if len(few) == 1:
                 reason = one_line(exc)
@@ -312,13 +310,13 @@ class _OtherRows:
                 for half in (ids[:middle], ids[middle:])
             ]
             return Additions(orphans=dict(Counter(halves[0].orphans) + Counter(halves[1].orphans)))
-        for table, number in each.rows.items():
+        for table, number in additions.rows.items():
             self.result.add(table, number)
-        self.result.different += each.different
-        return each
+        self.result.different += additions.different
+        return additions
 
     def _rows(self, part: Part, ids: Sequence[str]) -> Iterator[copying.Row]:
-        """The rows of some entities, as they are to be here."""
+        """The converted rows of some entities."""
         condition = part.table.c[part.owner].in_(ids)
         rows = copying.read_rows(self.source.rows, part.table, condition)
         fitted = self._fitted(part.name)
@@ -332,7 +330,7 @@ class _OtherRows:
         yield from copying.converted(part.table, rows, noting_dropped)
 
     def _fitted(self, name: str) -> copying.Convert:
-        """What changes in a row of a table, or None for one that is left out."""
+        """The conversion of rows of a table for the target; it drops rows that are left out."""
 
         def convert(row: dict[str, Any]) -> dict[str, Any] | None:
             if any(row.get(column) in self.left_out for column in _RUN_COLUMNS):

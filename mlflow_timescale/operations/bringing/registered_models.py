@@ -1,4 +1,4 @@
-"""Registered models with versions, tags and aliases: new ones, and what changed in the source."""
+"""Registered models with versions, tags and aliases: new ones, and later changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _queries = db.load("merging")
 
 @dataclass(frozen=True)
 class SourceModel:
-    """A registered model of a source: its workspace, its name here, its rows by table."""
+    """A registered model of a source: workspace, name in the target, and rows by table."""
 
     workspace: str
     name: str
@@ -48,11 +48,11 @@ class SourceModel:
 
 
 def add(source: OpenSource, conn: Connection, prefix: str, changes: bool, note: Note) -> Additions:
-    """Add models, versions, tags and aliases that are not here; with `changes` what changed there.
+    """Add missing models, versions, tags and aliases, and, with `changes`, later changes.
 
-    A version that is here under the same number, but is another one, is a conflict: it is noted,
-    and nothing of its model changes. What was changed here and there is listed, and stays; what was
-    deleted here stays away, and what was deleted there stays here.
+    A different version with the same number is a conflict: it is noted, and its model does not
+    change. Rows that changed on both sides are listed, and do not change. Deletions in the target
+    stay; deletions in the source are not brought.
     """
     writer = EntityRows(conn, REGISTERED_MODEL, changes, source.identity)
     models = _Models(writer, note)
@@ -66,13 +66,13 @@ def add(source: OpenSource, conn: Connection, prefix: str, changes: bool, note: 
 
 
 def remember_all(source: OpenSource, conn: Connection) -> None:
-    """Remember all models of a source, after they were copied in another way."""
+    """Remember all models of a source after `import` copied whole tables."""
     held = {model.id: model.mark for model in _models_of(source, "")}
     remember_kind(EntityRows(conn, REGISTERED_MODEL, True, source.identity), held)
 
 
 def _models_of(source: OpenSource, prefix: str) -> list[SourceModel]:
-    """The models of a source in the order of their names: the tables are read once."""
+    """The models of a source, ordered by name; each table is read once."""
     models: dict[tuple[str, str], Rows] = {}
     for part in REGISTERED_MODEL.parts:
         for place, rows in _rows_by_model(source, part, prefix):
@@ -107,17 +107,17 @@ class _Models:
     result: Additions = field(default_factory=Additions)
 
     def add(self, model: SourceModel) -> None:
-        """Add or compare one model in one transaction; note why it was refused."""
+        """Add or compare one model in one transaction; a refusal is noted with its reason."""
         try:
             with self.writer.conn.transaction():
-                each = self._add(model)
+                additions = self._add(model)
         except REFUSALS as exc:
             reason = one_line(exc)
             self._leave(f"registered model {model.name!r}: refused: {reason}")
             return
-        for table, number in each.rows.items():
+        for table, number in additions.rows.items():
             self.result.add(table, number)
-        self.result.different += each.different
+        self.result.different += additions.different
 
     def _leave(self, message: str) -> None:
         self.note(message)
@@ -134,7 +134,7 @@ class _Models:
             )
             return Additions()
         parts = {part.name: part for part in REGISTERED_MODEL.parts}
-        staged = {name: _tuples(parts[name], each) for name, each in rows.items()}
+        staged = {name: _tuples(parts[name], dicts) for name, dicts in rows.items()}
         result = self.writer.bring(staged, {model.id: model.mark})
         conn.execute(_queries.raise_model_time)
         conn.execute(_queries.move_later_versions, model.place)
@@ -154,13 +154,13 @@ def without_deleted(rows: Rows, deleted_here: set[int], here: set[int]) -> Rows:
         if row["current_stage"] == STAGE_DELETED_INTERNAL and row["version"] in here
     }
     return {
-        name: [row for row in each if row.get("version") not in deleted]
-        for name, each in rows.items()
+        name: [row for row in of_table if row.get("version") not in deleted]
+        for name, of_table in rows.items()
     }
 
 
 def _others(rows: Rows, here: Mapping[int, Any]) -> str:
-    """The numbers of versions that are other ones here."""
+    """The numbers of versions that are different ones in the target."""
     numbers = [
         row["version"]
         for row in rows["model_versions"]
@@ -172,4 +172,4 @@ def _others(rows: Rows, here: Mapping[int, Any]) -> str:
 
 def _tuples(part: Part, rows: list[dict[str, Any]]) -> list[copying.Row]:
     columns = [column.name for column in copying.columns_of(part.table)]
-    return [tuple(row[each] for each in columns) for row in rows]
+    return [tuple(row[name] for name in columns) for row in rows]

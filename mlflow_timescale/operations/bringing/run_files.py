@@ -1,7 +1,7 @@
 """The runs of a file store, read from its folder into sqlite.
 
-MLflow's converter takes 30 ms a run, because it makes an object of each value and loads YAML in
-Python. It reads the rest of the folder.
+MLflow's converter takes 30 ms a run, because it creates an object for each value and loads YAML in
+Python. It reads only the other parts of the folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SAME = ("user_id", "start_time", "end_time", "deleted_time", "artifact_uri")
 def write_runs(path: Path, runs: Iterable[TakenRun], note: Note) -> dict[str, str]:
     """Write the rows of runs into the tables of a sqlite file.
 
-    A run of which a file cannot be read is left out. Returns those with the reason of each.
+    A run with a file that cannot be read is left out; returns the reasons by run id.
     """
     unreadable = {}
     with closing(sqlite3.connect(path)) as target:
@@ -48,7 +48,7 @@ def write_runs(path: Path, runs: Iterable[TakenRun], note: Note) -> dict[str, st
 
 
 def _rows_of_run(run: TakenRun, note: Note) -> Iterator[tuple[Any, list[tuple[Any, ...]]]]:
-    """Statements with the rows of a run: its params, tags and points."""
+    """The statements that add params, tags and points of a run, with their rows."""
     run_id = run.meta["run_uuid"]
     for statement, name in ((_sqlite.add_param, "params"), (_sqlite.add_tag, "tags")):
         folder = run.folder / name
@@ -85,7 +85,7 @@ def _run_row(experiment: int, meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_point(line: str) -> tuple[int, int, float, bool]:
-    """The time in ms, step, value and whether it is NaN, of a line of a metric's file.
+    """The time in ms, step, value and NaN flag of a line in the file of a metric.
 
     MLflow stores 0 for NaN, and the largest numbers for infinities.
 

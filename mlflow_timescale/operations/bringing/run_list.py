@@ -1,8 +1,8 @@
-"""The runs of any MLflow, and where their artifacts are now; for reading only.
+"""The runs of any MLflow, with the present locations of their artifacts; for reading only.
 
-Unlike `sources`, this needs neither a schema of this MLflow nor a converter: a database of any
-version has the few columns that are read, and of a folder only metas, names and params are. So a
-folder of five thousand runs is listed in seconds.
+Unlike `sources`, this module needs neither the schema of this MLflow nor a converter: it reads a
+few columns that every version has, or metas, names and params of a folder. Listing a folder of
+5,000 runs takes seconds.
 """
 
 from __future__ import annotations
@@ -27,15 +27,20 @@ from mlflow_timescale.common.errors import did_you_mean, first_of
 from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db.masking import without_secrets
 from mlflow_timescale.operations.bringing.older_schemas import WRITE_AHEAD, ImportFailed
-from mlflow_timescale.operations.bringing.sources import Note, is_sqlite_file, read_only_url
+from mlflow_timescale.operations.bringing.sources import (
+    Note,
+    home_of_file,
+    is_sqlite_file,
+    read_only_url,
+)
 from mlflow_timescale.operations.file_store import META, RESERVED, folders, read_meta
 
 __all__ = ["ListedRun", "list_runs", "present_place"]
 
-PARAMS = re.compile(r"(^|\.)(label|horizon|class)$")  # which params of a run are read
+PARAMS = re.compile(r"(^|\.)(label|horizon|class)$")  # the params that are read
 _NAME = "mlflow.runName"
-_SQLITE = ("mlflow.db", "mlruns.db")  # names of databases that lie in a folder
-_DEEPEST = 4  # levels of a folder without runs in which files are looked for
+_SQLITE = ("mlflow.db", "mlruns.db")  # names of databases in a folder
+_DEEPEST = 4  # levels that are searched in a folder without MLflow's metas
 _PROXIED = "mlflow-artifacts"
 _COLUMNS = ("run_uuid", "name", "experiment_id", "start_time", "artifact_uri", "lifecycle_stage")
 
@@ -47,13 +52,13 @@ class ListedRun:
     Attributes
     ----------
     run_id, name, experiment
-        As MLflow has them; the name may be "".
+        As in MLflow; the name may be "".
     started
-        Milliseconds since 1970; 0 where it is not known.
+        Milliseconds since 1970; 0 if it is not known.
     place
-        Where its artifacts are now: a folder, or a URI.
+        The present location of its artifacts: a folder, or a URI.
     params
-        Those whose names match `PARAMS`.
+        The params whose names match `PARAMS`.
     """
 
     run_id: str
@@ -65,26 +70,26 @@ class ListedRun:
 
     @property
     def short_id(self) -> str:
-        """The beginning of an id that MLflow made; a folder's name whole."""
+        """The first 8 characters of an id; the whole name of a folder without MLflow's metas."""
         return self.run_id if self.run_id == self.name else self.run_id[:8]
 
 
 def list_runs(
     source: str, note: Note, experiments: Sequence[str] = (), files: Iterable[str] = ()
 ) -> list[ListedRun]:
-    """The active runs of a source, by the time of their start.
+    """The active runs of a source, ordered by start time.
 
     Parameters
     ----------
     source
-        A database URI, the file of a SQLite database, a folder of MLflow's file store, a folder
-        with either of them, or a folder whose folders hold the files.
+        A database URI, a SQLite file, a folder of MLflow's file store, a folder with either of
+        them, or a folder whose folders hold the files.
     note
         Called with a line for everything that is left out.
     experiments
         Names of experiments; all by default.
     files
-        Names of artifacts by which folders without MLflow's metas are recognised as runs.
+        Names of artifacts: a folder without MLflow's metas that has one of them is a run.
 
     Raises
     ------
@@ -93,7 +98,7 @@ def list_runs(
     """
     url, folder = _located(source)
     if url is not None:
-        home = _home(url)
+        home = home_of_file(url)
         runs = list(_of_database(url, home, experiments))
     elif folder is not None and _is_store(folder):
         runs = list(_of_folder(folder, note, experiments))
@@ -153,16 +158,6 @@ def _is_store(folder: Path) -> bool:
     return any((each / META).is_file() for each in folders(folder)) or (folder / META).is_file()
 
 
-def _home(url: str) -> Path | None:
-    """The folder of a SQLite file, to which relative places of artifacts refer."""
-    if not url.startswith("sqlite"):
-        return None
-    name = make_url(url).database
-    if name and not Path(name).is_file():
-        raise ImportFailed(f"there is no file {name}")
-    return Path(name).resolve().parent if name else None
-
-
 def _of_database(url: str, home: Path | None, experiments: Sequence[str]) -> Iterator[ListedRun]:
     with _reading(url) as rows:
         names = set(inspect(rows).get_table_names())
@@ -170,14 +165,14 @@ def _of_database(url: str, home: Path | None, experiments: Sequence[str]) -> Ite
             raise ImportFailed(f"there are no MLflow tables in the source ({min(lacking)} lacks)")
         texts = _texts(rows, names)
         for run in rows.execute(_statement(experiments)):
-            own = texts.get(run.run_uuid, {})
+            of_run = texts.get(run.run_uuid, {})
             yield ListedRun(
                 run.run_uuid,
-                run.run_name or own.pop(_NAME, ""),
+                run.run_name or of_run.pop(_NAME, ""),
                 run.experiment_name,
                 int(run.start_time or 0),
                 present_place(run.artifact_uri or "", home, run.run_uuid),
-                {key: value for key, value in own.items() if PARAMS.search(key)},
+                {key: value for key, value in of_run.items() if PARAMS.search(key)},
             )
 
 
@@ -199,21 +194,19 @@ def _statement(experiments: Sequence[str]) -> Any:
 
 
 def _texts(rows: Rows, tables: set[str]) -> dict[str, dict[str, str]]:
-    """Names of runs in tags, and the params that are read, by run."""
-    found: dict[str, dict[str, str]] = {}
+    """The names of runs in tags and the matching params, by run."""
+    texts: dict[str, dict[str, str]] = {}
     for name in {"tags", "params"} & tables:
-        each = table(name, column("run_uuid"), column("key"), column("value"))
-        key = each.c.key
-        wanted = (
-            key == _NAME
+        pairs = table(name, column("run_uuid"), column("key"), column("value")).c
+        condition = (
+            pairs.key == _NAME
             if name == "tags"
-            else key.like("%label") | key.like("%horizon") | key.like("%class")
+            else pairs.key.like("%label") | pairs.key.like("%horizon") | pairs.key.like("%class")
         )
-        for run_id, label, value in rows.execute(
-            select(each.c.run_uuid, key, each.c.value).where(wanted)
-        ):
-            found.setdefault(run_id, {})[label] = value
-    return found
+        query = select(pairs.run_uuid, pairs.key, pairs.value).where(condition)
+        for run_id, label, value in rows.execute(query):
+            texts.setdefault(run_id, {})[label] = value
+    return texts
 
 
 @contextmanager
@@ -240,10 +233,10 @@ def _reading(url: str) -> Iterator[Rows]:
 
 
 def _untouched(url: str, scratch: Path) -> str:
-    """The URL under which reading leaves no file behind.
+    """The URL that reads a database without creating files beside it.
 
-    With a write-ahead log even a reader makes files beside a SQLite database. One without such a
-    log at the moment is opened as one that does not change, another one is copied with its log.
+    In write-ahead mode even a reader creates files beside a SQLite database. A database with an
+    empty log is opened as immutable; another one is copied together with its log.
     """
     readable = read_only_url(url)
     path = Path(make_url(url).database or "") if url.startswith("sqlite") else Path()
@@ -262,8 +255,8 @@ def _untouched(url: str, scratch: Path) -> str:
 
 
 def _of_folder(folder: Path, note: Note, experiments: Sequence[str]) -> Iterator[ListedRun]:
-    own = (folder / META).is_file()  # the folder of one experiment
-    for path in [folder] if own else folders(folder):
+    is_experiment = (folder / META).is_file()
+    for path in [folder] if is_experiment else folders(folder):
         if path.name == ".trash" or (meta := _meta(path, note, "experiment")) is None:
             continue
         name = str(meta.get("name") or f"experiment_{path.name}")
@@ -309,29 +302,29 @@ def _meta(path: Path, note: Note, kind: str) -> dict[str, Any] | None:
 
 
 def _text(path: Path) -> str:
-    """The text of a small regular file; "" where there is none."""
+    """The text of a small regular file; "" if there is none."""
     if not path.is_file() or path.stat().st_size > 1 << 16:
         return ""
     return path.read_text(encoding="utf-8", errors="replace").strip()
 
 
 def _bare(folder: Path, files: set[str]) -> Iterator[ListedRun]:
-    """Folders that hold one of the files, where MLflow wrote no metas."""
+    """The folders without MLflow's metas that hold one of the files."""
     root = folder.resolve()
     for path, below, names in os.walk(root):
         place = Path(path)
         below.sort()
         if len(place.relative_to(root).parts) >= _DEEPEST:
             below.clear()
-        if found := sorted(files & set(names)):
+        if matching := sorted(files & set(names)):
             parts = [p for p in place.relative_to(root).parts if p != "artifacts"]
-            started = int((place / found[0]).stat().st_mtime * 1000)
+            started = int((place / matching[0]).stat().st_mtime * 1000)
             label = "/".join(parts) or root.name
             yield ListedRun(label, label, root.name, started, place)
 
 
 def present_place(location: str, home: Path | None, run_id: str) -> Path | str:
-    """Where the artifacts of a run are: its folder if it exists, else the same below the source.
+    """The location of the artifacts of a run, or the same folder below the source if it has moved.
 
     Parameters
     ----------
@@ -340,7 +333,7 @@ def present_place(location: str, home: Path | None, run_id: str) -> Path | str:
     home
         The folder of the source; None for a server.
     run_id
-        The folder that is found has it in its path, or lies where the location names it.
+        A folder below the source must have it in its path.
 
     Examples
     --------
@@ -356,8 +349,8 @@ def present_place(location: str, home: Path | None, run_id: str) -> Path | str:
         return folder
     for base in (home, home.parent) if home is not None else ():
         for root in (base, base / "mlruns", base / "mlartifacts"):
-            if (found := _below(root, path, run_id)) is not None:
-                return found
+            if (moved := _below(root, path, run_id)) is not None:
+                return moved
     return location if parts.scheme == _PROXIED else folder
 
 

@@ -1,7 +1,7 @@
-"""What is brought: a database of MLflow's, or a folder of its file store, opened for reading only.
+"""Sources: a database of MLflow, or a folder of its file store, opened for reading only.
 
-A file store becomes a database in a scratch directory: its runs are read here, everything else by
-MLflow's converter. So all that follows reads rows.
+A file store is converted into a database in a scratch directory, runs by this package, everything
+else by MLflow's converter, so that all other modules read rows.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class OpenSource:
     home
         The directory that relative locations of artifacts refer to; None for a server.
     marks
-        Of a file store: a hash of each run's files.
+        For a file store: a hash of the files of each run.
     unread
-        Of a file store: the runs whose rows are left out because their files have not changed,
-        and the folder of their artifacts, if they have one.
+        For a file store: runs without rows because their files have not changed, with the folder of
+        their artifacts if it exists.
     unreadable
-        Of a file store: the runs that are left out because a file cannot be read, with the reason.
+        For a file store: runs without rows because a file cannot be read, with the reason.
     """
 
     rows: Rows
@@ -69,7 +69,7 @@ class OpenSource:
 
     @cached_property
     def identity(self) -> str:
-        """What distinguishes this source, also after it was moved: its first experiment."""
+        """A hash of the first experiment, which identifies the source also after it was moved."""
         table = Base.metadata.tables["experiments"].c
         columns = (table.creation_time, table.experiment_id, table.name)
         first = self.rows.execute(select(*columns).order_by(*columns).limit(1)).first()
@@ -84,7 +84,7 @@ def opened(
     known_marks: Mapping[str, str] | None = None,
     without_orphans: bool = True,
 ) -> Iterator[OpenSource]:
-    """Open a source; raises ImportFailed if it cannot be read or is of another MLflow version.
+    """Open a source. Raises ImportFailed if it cannot be read or has another MLflow version.
 
     Parameters
     ----------
@@ -93,9 +93,9 @@ def opened(
     on_note
         Called with a line for everything that is left out or changed.
     known_marks
-        The marks of runs whose files need no reading if they have not changed.
+        The marks of earlier runs; a run with the same mark is not read.
     without_orphans
-        Leave out the rows of sqlite that refer to rows that are not there.
+        Leave out rows of sqlite that refer to rows that do not exist.
     """
     if is_sqlite_file(source):
         source = f"sqlite:///{Path(source).absolute()}"
@@ -105,7 +105,7 @@ def opened(
         unread: dict[str, Path] = {}
         unreadable: dict[str, str] = {}
         if "://" in source.removeprefix("file://"):
-            url, home = source, _home_of_file(source)
+            url, home = source, home_of_file(source)
             url = _of_this_schema(url, scratch, on_note)
         else:
             home = _folder(source)
@@ -118,7 +118,7 @@ def opened(
 
 
 def is_sqlite_file(source: str) -> bool:
-    """Whether a source is the path of a sqlite file: its first bytes say so."""
+    """Whether a source is the path of a sqlite file, by the first bytes of the file."""
     path = Path(source)
     if "://" in source or not path.is_file():
         return False
@@ -131,8 +131,8 @@ def _artifacts_of(run: Path) -> str | None:
     return folder.as_uri() if folder.is_dir() else None
 
 
-def _home_of_file(url: str) -> Path | None:
-    """The directory of a sqlite file; raises ImportFailed if there is no such file."""
+def home_of_file(url: str) -> Path | None:
+    """The directory of a sqlite file, None for a server. Raises ImportFailed without the file."""
     if not url.startswith("sqlite"):
         return None
     name = make_url(url).database
@@ -153,7 +153,7 @@ def _folder(source: str) -> Path:
 
 
 def _of_this_schema(url: str, scratch: Path, on_note: Note) -> str:
-    """The URI itself, or of an upgraded copy of a sqlite file that an older MLflow wrote."""
+    """The URI itself, or that of an upgraded copy if an older MLflow wrote the sqlite file."""
     if not url.startswith("sqlite") or not (name := make_url(url).database):
         return url
     engine = mlflow_db.create_sqlalchemy_engine(read_only_url(url))
@@ -236,7 +236,7 @@ def _convert(
     unread: dict[str, Path],
     unreadable: dict[str, str],
 ) -> dict[str, str]:
-    """Make a database of a file store; return the marks of the runs in it."""
+    """Convert a file store into a database; return the marks of its runs."""
     from mlflow.store.fs2db import migrate
 
     view = scratch / "mlruns"
@@ -249,7 +249,7 @@ def _convert(
     with (
         redirect_stdout(io.StringIO()),
         quiet("mlflow.store.db.utils"),
-    ):  # its summary, and that it makes tables
+    ):  # its summary, and its log lines on new tables
         try:
             migrate(scratch, url, progress=False)
         except Exception as exc:
@@ -260,9 +260,9 @@ def _convert(
 
 
 def _without_orphans(url: str, scratch: Path, on_note: Note) -> str:
-    """The URI itself, or of a copy without rows that refer to what is not there.
+    """The URI itself, or that of a copy without rows that refer to rows that do not exist.
 
-    Sqlite keeps such rows, as of runs that could not be read, and PostgreSQL refuses them.
+    Sqlite keeps such rows, for example of runs that could not be read; PostgreSQL refuses them.
     """
     if not url.startswith("sqlite") or not (name := make_url(url).database):
         return url
