@@ -4,6 +4,18 @@
 -- Has the schema the tables of what was brought?
 SELECT to_regclass('mlops.brought_entities') IS NOT NULL;
 
+-- name: take_turn
+-- Is no other session bringing runs into this database? Then this transaction is.
+SELECT pg_try_advisory_xact_lock(hashtextextended('mlops bringing', 0));
+
+-- name: holder_of_turn
+-- Which session brings runs into this database at the moment?
+SELECT pid FROM pg_locks
+WHERE locktype = 'advisory'
+    AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32) | objid::bigint = hashtextextended('mlops bringing', 0);
+
 -- name: remembered
 -- What did the sources of these runs hold when they were last brought?
 SELECT run_uuid, mark FROM mlops.brought_runs;
@@ -220,6 +232,13 @@ left(encode(sha256(convert_to(ROW({columns})::text, 'UTF8')), 'hex'), 16);
 -- name: is_newer
 -- Is the row of the source newer than the one here?
 ({given} IS NOT NULL AND ({ours} IS NULL OR {given} > {ours}));
+
+-- name: keep_places
+-- The artifacts of a trace that is here are where they are here, as those of a run.
+UPDATE pg_temp.incoming_trace_tags AS given SET value = ours.value
+FROM trace_tags AS ours
+WHERE given.key = 'mlflow.artifactLocation' AND ours.key = given.key
+    AND ours.request_id = given.request_id;
 
 -- name: replace_rows
 -- Rows that changed in the source and not here, or that are newer there.
