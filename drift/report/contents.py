@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from mlflow_timescale.common.calendar_ends import assumption
 from mlflow_timescale.common.calendars import NotASession
 from mlflow_timescale.db import Connection, load
 
@@ -194,6 +195,6 @@ def _facts(
         )
     if strategy.calendar.assumed_from is not None:
         facts["Calendar ends"] = (
-            f"weekdays are taken for sessions from {strategy.calendar.assumed_from} on"
+            f"{assumption(strategy.calendar)} from {strategy.calendar.assumed_from} on"
         )
     return facts

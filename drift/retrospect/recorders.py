@@ -138,7 +138,9 @@ def _begin(
 
 def _task(run: ListedRun, place: Place, request: Request, shared: tuple[str, bytes] | None) -> Task:
     if isinstance(place.location, Path) and not place.location.is_dir():
-        raise Unusable(f"its artifacts are not at {place.location}")
+        raise Unusable(
+            f"its artifacts are not at {place.location}; copy their folder beside the source"
+        )
     scores = _scores(place, request)
     labels = prices = None
     if request.prices is not None:

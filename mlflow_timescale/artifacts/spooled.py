@@ -1,4 +1,4 @@
-"""Artifacts in a spool: a record with the place, the SHA-256 and a copy of the file."""
+"""Artifacts in a spool: a record with location and SHA-256, and a copy of the file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KIND = "artifact"
 
 
 def to_record(artifact_uri: str, path: str, file: Path) -> Record:
-    """The record of a file that is to be at a path below an artifact URI.
+    """The record of a file, to be stored at a path below an artifact URI.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile() as file:
@@ -33,21 +33,21 @@ def to_record(artifact_uri: str, path: str, file: Path) -> Record:
     >>> record.kind, record.note
     ('artifact', 'a/b.txt, 0 bytes')
     """
-    found = hash_file(file)
-    content = {"artifact_uri": artifact_uri, "path": path, "sha256": found.sha256}
-    note = f"{path}, {found.size:,} bytes"
+    digest = hash_file(file)
+    content = {"artifact_uri": artifact_uri, "path": path, "sha256": digest.sha256}
+    note = f"{path}, {digest.size:,} bytes"
     return Record(
         KIND, str(uuid.uuid4()), json.dumps(content).encode(), note=note, is_kept=True, file=file
     )
 
 
 def sender_of(uri: DatabaseURI) -> Sender:
-    """Sends artifacts: the same bytes at the same place, however often."""
+    """The sender of artifacts; sending one twice stores the same bytes at the same location."""
 
     def one(record: Record) -> bool:
         artifact_uri, path, sha256 = content(record)
         if record.file is None or not record.file.exists():
-            return False  # the file goes when it is sent, and the record is noted after that
+            return False  # sent before: the file is removed first, then the progress is noted
         directory, name = posixpath.split(path)
         try:
             with record.file.open("rb") as stream:
@@ -64,7 +64,7 @@ def sender_of(uri: DatabaseURI) -> Sender:
 
 
 class _Verified(HashingReader):
-    """A stream that fails at its end unless its bytes have a SHA-256: then nothing is stored."""
+    """A stream that raises at its end, so that nothing is stored, if its SHA-256 differs."""
 
     def __init__(self, stream: BinaryIO, path: str, sha256: str) -> None:
         super().__init__(stream)
@@ -80,7 +80,7 @@ class _Verified(HashingReader):
 
 
 def content(record: Record) -> tuple[str, str, str]:
-    """The artifact URI, path and SHA-256 of a record. Raises Refusal for bytes that are none."""
+    """The artifact URI, path and SHA-256 of a record. Raises Refusal for other bytes."""
     try:
         fields = json.loads(record.body)
         return fields["artifact_uri"], fields["path"], fields["sha256"]

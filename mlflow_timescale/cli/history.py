@@ -1,4 +1,4 @@
-"""`mlflow-timescale history`: of which tags and artifacts the past is kept."""
+"""`mlflow-timescale history`: the tags and artifacts whose past is kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def history() -> None:
 
 
 _remove_option = click.option(
-    "--remove", is_flag=True, help="Keep it no longer; what is kept stays."
+    "--remove", is_flag=True, help="Stop keeping it; the recorded history stays."
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -97,16 +98,20 @@ def _bring(
     if source.startswith(("postgresql", "postgres:", "timescaledb")):
         require_server(DatabaseURI.parse(source))
         source = DatabaseURI.parse(source).url
+    from mlflow_timescale.operations.bringing.turns import turn
     from mlflow_timescale.schema import initialize
 
     if jobs < 1:
         raise click.BadParameter("at least 1", param_hint="--jobs")
     initialize(uri.url)
-    with maintenance(uri, changes=not changes) as conn:
-        db.ensure(conn, uri)
-        result, owners = _rows(source, conn, prefix, dry_run, as_json, changes)
-    if artifacts:
-        result |= _files(source, uri, owners, jobs, dry_run, as_json)
+    with ExitStack() as until_done:
+        with maintenance(uri, changes=not changes) as conn:
+            holder = until_done.enter_context(maintenance(uri, changes=False))
+            until_done.enter_context(turn(holder, note_printer(quiet=as_json)))
+            db.ensure(conn, uri)
+            result, owners = _rows(source, conn, prefix, dry_run, as_json, changes)
+        if artifacts:
+            result |= _files(source, uri, owners, jobs, dry_run, as_json)
     if as_json:
         print_json(result)
     is_partial = any(result.get(name) for name in ("conflicts", "not_brought", "skipped"))

@@ -1,4 +1,4 @@
-"""`mlflow-timescale qlib online`: what was online at a time, and what it said."""
+"""`mlflow-timescale qlib online`: the recorders that were online at a time."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def online(
 ) -> None:
     """Show what was online at a time, what it said, and what has changed.
 
-    The recorders of EXPERIMENT whose tag online_status was online, by its history, with the
-    predictions that they had then, and the sessions in which those of now differ. -o writes the
-    predictions of then as .csv or .parquet. Exit code 3: the history does not reach back, or the
-    past has changed, or cannot be compared.
+    The command lists the recorders of EXPERIMENT whose tag online_status was online, by its
+    history, with their predictions as of that time, and the sessions in which the present
+    predictions differ. -o writes the predictions as of that time as .csv or .parquet. Exit code 3:
+    the history does not reach back, or the past has changed, or cannot be compared.
     """
     from mlflow_timescale.operations.qlib_online import qlib_online
 
@@ -61,8 +61,8 @@ def online(
         print_json(answer.as_dict())
     else:
         _print(answer, output)
-    sure = not answer.unknown and all(each.past_changed is False for each in answer.recorders)
-    exit_with(Exit.OK if sure else Exit.NO)
+    is_unchanged = all(recorder.past_changed is False for recorder in answer.recorders)
+    exit_with(Exit.OK if is_unchanged and not answer.unknown else Exit.NO)
 
 
 def _write(answer: OnlineAnswer, output: Path) -> None:
@@ -84,18 +84,19 @@ def _print(answer: OnlineAnswer, output: Path | None) -> None:
 
     when = format_second(answer.moment)
     if answer.unknown:
-        print_message(f"not known for {when}: {answer.unknown}", style="yellow")
+        recorded = "; the last record follows" if answer.recorders else ""
+        print_message(f"not known for {when}: {answer.unknown}{recorded}", style="yellow")
     if not answer.recorders and not answer.unknown:
         print_message(f"nothing was online in {answer.experiment} at {when}")
-    for each in answer.recorders:
-        state = each.state
+    for recorder in answer.recorders:
+        state = recorder.state
+        since = format_second(state.valid_from)
         until = f"until {format_second(state.valid_to)}" if state.valid_to else "and still is"
         print_message(
-            f"{each.run_id} {each.name}: online since {format_second(state.valid_from)} {until}, "
-            f"marked by {state.by}"
+            f"{recorder.run_id} {recorder.name}: online since {since} {until}, marked by {state.by}"
         )
-        style = "red" if each.changes else "yellow" if each.problem else ""
-        for line in summary(each):
+        style = "red" if recorder.changes else "yellow" if recorder.problem else ""
+        for line in summary(recorder):
             print_message(f"  {line}", style=style)
     if output is not None:
         print_message(f"{output}: {answer.table().num_rows:,} predictions of then")

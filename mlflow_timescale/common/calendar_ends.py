@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 
 from mlflow_timescale.common.calendar_errors import longer
 from mlflow_timescale.common.calendars import TradingCalendar
+from mlflow_timescale.common.schedules import WEEKDAYS, is_own
 
-__all__ = ["NOTICE", "end_notice", "has_ended"]
+__all__ = ["NOTICE", "assumption", "end_notice", "has_ended"]
 
 NOTICE = timedelta(days=30)  # before the last day of a calendar
 
@@ -45,6 +46,18 @@ def end_notice(calendar: TradingCalendar, now: datetime) -> str:
         return ""
     verb = "ended" if has_ended(calendar, now) else "ends"
     return (
-        f"calendar {calendar.name} {verb} on {calendar.known_to}; weekdays are taken for sessions "
-        f"after it, holidays too: {longer(calendar.name)}"
+        f"calendar {calendar.name} {verb} on {calendar.known_to}; {assumption(calendar)} after it: "
+        f"{longer(calendar.name)}"
     )
+
+
+def assumption(calendar: TradingCalendar) -> str:
+    """What is taken for sessions beyond a calendar's end.
+
+    >>> assumption(TradingCalendar("XSHG"))
+    'weekdays are taken for sessions, holidays too,'
+    """
+    imported = calendar.imported
+    if imported is None or not is_own(calendar.name) or imported.base == WEEKDAYS:
+        return "weekdays are taken for sessions, holidays too,"
+    return f"the sessions of {imported.base} are taken"

@@ -58,8 +58,8 @@ def _beyond(moment: date | np.datetime64, name: str, known_to: date | None) -> s
     if known_to is None or _day(moment) <= np.datetime64(known_to, "D"):
         return ""
     return (
-        f". The calendar is known to {known_to} only, and weekdays are taken for sessions after "
-        f"it: {longer(name)}"
+        f". The calendar is known to {known_to} only, and sessions after it are assumed: "
+        f"{longer(name)}"
     )
 
 

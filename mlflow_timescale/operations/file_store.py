@@ -1,9 +1,9 @@
-"""A file store of MLflow's, as MLflow's converter can read it without a loss.
+"""A view of a file store that MLflow's converter can read without a loss.
 
-The converter stops at, or skips, what real folders hold: metas that cannot be read, experiments
-without a name or with one that is used twice, points that were logged twice, lines that were cut
-off, text that is not UTF-8. So it gets a view of the folder: links to what is right, repaired files
-in place of what is not, and a note about each difference.
+The converter stops at, or skips, defects of real folders: metas that cannot be read, experiments
+without a name or with a name that is used twice, repeated points, truncated lines, text that is not
+UTF-8. It therefore reads a view of the folder: links to correct files, repaired copies of others,
+and a note on each difference.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ META, TRASH, MODELS, TAGS = "meta.yaml", ".trash", "models", "tags"
 RESERVED = frozenset({TAGS, "datasets", "traces", MODELS, TRASH})
 OLD_ID = "mlops.imported.experiment_id"
 _TEXTS = ("params", TAGS)
-# The longest text that MLflow's tables take for params and tags.
+# The longest text of params and tags in MLflow's tables.
 _LONGEST = 8000
 _LONGEST_OF_EXPERIMENT = 5000
 _EMPTY = re.compile(r"\[\]|\{\}")
-_NESTING = re.compile(r"[&*\[{]|[-?:]\s+[-?]\s")  # what aliases and deep nesting need
+_NESTING = re.compile(r"[&*\[{]|[-?:]\s+[-?]\s")  # any alias or deep nesting matches
 _PLAIN_ID = re.compile(r"[\w-]{1,250}")  # names a folder
 Note = Callable[[str], None]
 
 
 class FileStoreError(db.Error):
-    """The folder is not a file store of MLflow's."""
+    """The folder is not a file store of MLflow."""
 
 
 class Hostile(ValueError):
-    """A file that MLflow did not write, and that would harm who reads it: it is never opened."""
+    """A harmful file that MLflow did not write; it is never opened."""
 
 
 @dataclass(frozen=True)
 class TakenRun:
-    """A run that is not in the view: its experiment's number, its folder, and its repaired meta."""
+    """A run outside of the view: the number of its experiment, its folder, its repaired meta."""
 
     experiment: int
     folder: Path
@@ -56,7 +56,7 @@ class TakenRun:
 
 @dataclass
 class _View:
-    """What is being built, and what was met on the way."""
+    """The view that is built, with the ids, names and runs so far."""
 
     root: Path
     note: Note
@@ -69,7 +69,7 @@ class _View:
     runs: set[str] = field(default_factory=set)
 
     def free_id(self, name: str) -> str:
-        """The name of an experiment's folder, or a number that no other has."""
+        """The name of an experiment's folder if it is a free number, else another free number."""
         number = name if name.isdigit() and name not in self.ids else None
         while number is None or number in self.ids:
             number = str(10**18 + len(self.ids)) if number is None else str(int(number) + 1)
@@ -85,24 +85,24 @@ def build_view(
     taken: list[TakenRun] | None = None,
     unread: dict[str, Path] | None = None,
 ) -> dict[str, str]:
-    """Build below `root` what MLflow's converter reads in place of `source`.
+    """Build a view below `root`, which MLflow's converter reads in place of `source`.
 
     Returns the mark of each run: a hash of the names, sizes and times of its files.
 
     Parameters
     ----------
     source
-        The folder that holds the experiments. Raises FileStoreError if it holds none.
+        The folder of the experiments. Raises FileStoreError if it has none.
     root
         An empty directory.
     note
         Called with a line for everything that is left out or changed.
     known
-        The marks of earlier runs; a run whose mark is the same is left out.
+        The marks of earlier runs; a run with the same mark is left out.
     taken
-        Gets the runs, which then are not in the view: only their inputs and outputs are.
+        If given, it receives the runs, and the view has only their inputs and outputs.
     unread
-        Gets the folders of the runs that are left out.
+        If given, it receives the folders of the runs that are left out.
     """
     view = _View(root, note, known or {}, taken=taken)
     view.unread = {} if unread is None else unread
@@ -130,7 +130,7 @@ def _may_have_meta(path: Path) -> bool:
 
 
 def _advice(folder: Path) -> str:
-    """Which database lies in a folder that is no file store, or beside it: MLflow's default."""
+    """Advice to name MLflow's default database, if it is in the folder or beside it."""
     for place in (folder, folder.parent):
         if (place / "mlflow.db").is_file():
             return f": name the database, sqlite:///{place / 'mlflow.db'}"
@@ -160,8 +160,8 @@ def _add_experiment(view: _View, path: Path) -> None:
     if number != path.name:
         (target / TAGS).mkdir(exist_ok=True)
         (target / TAGS / OLD_ID).write_text(path.name, encoding="utf-8")
-    for each in ("datasets", "traces", MODELS):
-        _link_folder(view, path / each, target / each)
+    for name in ("datasets", "traces", MODELS):
+        _link_folder(view, path / name, target / name)
     for run in folders(path):
         if run.name not in RESERVED:
             _add_run(view, run, target)
@@ -207,7 +207,7 @@ def _add_run(view: _View, path: Path, experiment: Path) -> None:
 
 
 def _mark(run: Path) -> str:
-    """A hash of the names, sizes and times of the files of a run, except its artifacts."""
+    """A hash of the names, sizes and times of a run's files without artifacts."""
     digest = hashlib.sha256()
     for folder, below, files in os.walk(run):
         if folder == str(run) and "artifacts" in below:
@@ -220,7 +220,7 @@ def _mark(run: Path) -> str:
 
 
 def _place_of_artifacts(location: Any, folder: Path) -> str:
-    """Where the artifacts of a run are: a folder that was moved or copied has them inside."""
+    """The location of the artifacts of a run, or the folder inside it if the run was moved."""
     if not isinstance(location, str) or not location:
         return folder.as_uri()
     if "://" in location.removeprefix("file://"):
@@ -235,26 +235,26 @@ def _add_registered_model(view: _View, path: Path) -> None:
     target = view.root / MODELS / path.name
     target.mkdir(parents=True)
     _link(path / META, target / META)
-    for each in folders(path):
-        if each.name.startswith("version-"):
-            meta = _meta(view, each, "model version")
+    for child in folders(path):
+        if child.name.startswith("version-"):
+            meta = _meta(view, child, "model version")
             if meta is None:
                 continue
             if not str(meta.get("version", "")).isdigit():
-                view.note(f"{each}: left out: the model version has no number")
+                view.note(f"{child}: left out: the model version has no number")
                 continue
             # The converter reads its tags, and follows links.
-            if strays := [p for p in each.rglob("*") if not (p.is_dir() or _is_plain(p, each))]:
-                view.note(f"{each}: left out: {strays[0].name!r} is no file of its folder")
+            if strays := [p for p in child.rglob("*") if not (p.is_dir() or _is_plain(p, child))]:
+                view.note(f"{child}: left out: {strays[0].name!r} is no file of its folder")
                 continue
-        _link(each, target / each.name)
+        _link(child, target / child.name)
     for alias in _files(path / "aliases"):
         if not alias.read_text(encoding="utf-8", errors="replace").strip().isdigit():
             view.note(f"{alias}: left out: the alias names no version")
 
 
 def _meta(view: _View, path: Path, kind: str) -> dict[str, Any] | None:
-    """The meta of an entity; None, with a note, where it cannot be read."""
+    """The meta of an entity; None, with a note, if it cannot be read."""
     try:
         meta = read_meta(path / META, path)
     except (OSError, ValueError, yaml.YAMLError) as exc:
@@ -277,7 +277,7 @@ def _number_of_folders(path: Path) -> int:
 
 
 class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML without aliases: nine lines of aliases stand for a billion values."""
+    """YAML without aliases: nine lines of aliases can expand to a billion values."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -294,7 +294,7 @@ def load_meta(text: str) -> Any:
     {'name': 'momentum'}
     """
     try:
-        # libyaml is ten times as fast, and knows neither limit.
+        # libyaml is ten times as fast, but limits neither aliases nor nesting.
         is_flat = not _NESTING.search(_EMPTY.sub("", text))
         loader = getattr(yaml, "CSafeLoader", _PlainLoader) if is_flat else _PlainLoader
         return yaml.load(text, Loader=loader)  # nosec B506  # a SafeLoader
@@ -305,7 +305,7 @@ def load_meta(text: str) -> Any:
 def read_meta(path: Path, folder: Path) -> Any:
     """The content of a YAML file below a folder.
 
-    Raises OSError, ValueError or YAMLError where it cannot be read, Hostile for a link out of it.
+    Raises OSError, ValueError or YAMLError if it cannot be read, Hostile if it is a link elsewhere.
     """
     if not _is_plain(path, folder):
         raise Hostile("it is no file of its folder")
@@ -313,12 +313,12 @@ def read_meta(path: Path, folder: Path) -> Any:
 
 
 def _is_plain(path: Path, folder: Path) -> bool:
-    """Whether a path is a regular file that lies in a folder: no pipe, no link out of it."""
+    """Whether a path is a regular file inside a folder, neither a pipe nor a link out of it."""
     return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 def _link_folder(view: _View, folder: Path, target: Path) -> None:
-    """Link a folder, unless it holds what the converter must not read."""
+    """Link a folder, unless it has a file that the converter must not read."""
     try:
         _report_broken_yaml(view, folder)
     except Hostile as exc:
@@ -328,7 +328,7 @@ def _link_folder(view: _View, folder: Path, target: Path) -> None:
 
 
 def _report_broken_yaml(view: _View, folder: Path) -> None:
-    """The converter skips these, and only logs it; raises Hostile for what it would not skip."""
+    """Note YAML files that the converter skips silently. Raises Hostile for harmful ones."""
     for path in sorted(folder.rglob("*.yaml")) if folder.is_dir() else ():
         if "artifacts" in path.relative_to(folder).parts:
             continue
@@ -346,9 +346,9 @@ def _report_broken_yaml(view: _View, folder: Path) -> None:
 def read_texts(
     folder: Path, note: Note, longest: int = _LONGEST
 ) -> Iterator[tuple[Path, str, bool]]:
-    """Params or tags: a file each, whose text, and whether it was cut.
+    """The files of params or tags, each with its text and whether the text was cut.
 
-    Raises OSError for one that cannot be read.
+    Raises OSError for a file that cannot be read.
     """
     for path in _files(folder, deep=True):
         try:
@@ -365,7 +365,7 @@ def read_texts(
 
 
 def _copy_texts(view: _View, folder: Path, target: Path, longest: int) -> None:
-    """Params or tags, whose names may have folders."""
+    """Copy params or tags; names with slashes are in folders."""
     for path, text, is_cut in read_texts(folder, view.note, longest):
         place = target / path.relative_to(folder)
         if is_cut:
@@ -376,9 +376,9 @@ def _copy_texts(view: _View, folder: Path, target: Path, longest: int) -> None:
 
 
 def read_points(folder: Path, note: Note) -> Iterator[tuple[Path, list[str], bool]]:
-    """Metrics: a file each, its lines, and whether some of the file's were left out.
+    """The files of metrics, each with its lines and whether some lines were left out.
 
-    The same point twice is one point in a database. Raises OSError for a file that cannot be read.
+    Repeated points are left out. Raises OSError for a file that cannot be read.
     """
     for path in _files(folder, deep=True):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -431,17 +431,17 @@ def _link(path: Path, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         place.symlink_to(path.resolve(), target_is_directory=path.is_dir())
-    except OSError:  # Windows without the right to make links
+    except OSError:  # Windows, where a user may lack the right to create links
         (shutil.copytree if path.is_dir() else shutil.copyfile)(path, place)
 
 
 def folders(path: Path) -> list[Path]:
-    """The folders of a folder, sorted; none where it is no folder."""
-    return sorted(each for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
+    """The folders of a folder, sorted; an empty list for another path."""
+    return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
 
 
 def _below(path: Path) -> Iterator[Path]:
-    """All files below a folder; raises OSError for a folder that cannot be read, unlike `rglob`."""
+    """All files below a folder. Raises OSError for an unreadable folder, unlike `rglob`."""
 
     def stop(exc: OSError) -> None:
         raise exc

@@ -1,7 +1,7 @@
-"""Writes of the tracking store in a spool: as bytes, and from there into the database.
+"""Writes of the tracking store in a spool: their encoding, and their way into the database.
 
-What may arrive twice has its effect once: points, params and new runs by their keys in MLflow's
-tables, everything else by its id in `mlops.requests`, in the transaction of the write.
+A write that arrives twice has its effect once: points, params and new runs because of their keys in
+MLflow's tables, other writes because of their id in `mlops.requests`, in the same transaction.
 """
 
 from __future__ import annotations
@@ -63,23 +63,24 @@ _ENTITIES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Call:
-    """A write, as its method takes it.
+    """A call of a method that writes.
 
     Attributes
     ----------
     method
-        Of the tracking store; "create_run" takes what `create.NewRun` holds, and its artifact URI,
-        "create_logged_model" what `NewModel` holds; "log_points" is a log_batch of points only.
+        A method of the tracking store. "create_run" takes the fields of `create.NewRun` and the
+        artifact URI, "create_logged_model" the fields of `NewModel`; "log_points" is a log_batch
+        with points only.
     run_id
         The run, or logged model, that it writes to.
     arguments
-        The others: entities of MLflow, numbers, texts, lists of them.
+        The other arguments: entities of MLflow, numbers, texts, lists of them.
     points
-        Of log_batch and log_points: metrics that belong to no logged model.
+        The metrics of log_batch and log_points that belong to no logged model.
     workspace
-        Where the run is.
+        The workspace of the run.
     call_id
-        Makes the call known to the database.
+        The id by which the database recognises the call.
 
     Examples
     --------
@@ -98,14 +99,14 @@ class Call:
 
     @property
     def is_claimed(self) -> bool:
-        """Whether only the id keeps its effect from coming twice."""
+        """Whether the call needs its id, as no key in MLflow's tables prevents a second effect."""
         if self.method == "log_batch":
             return bool(self.arguments[2])
         return self.method not in ("create_run", "create_logged_model", "log_points")
 
     @property
     def is_points(self) -> bool:
-        """Whether it is nothing but points, which a full spool may drop."""
+        """Whether it has only points, which a full spool may drop."""
         return self.method == "log_points"
 
 
@@ -116,7 +117,7 @@ def log_batch(
     tags: Sequence[RunTag],
     workspace: str | None = None,
 ) -> Call:
-    """The call for metrics, params and tags that were checked."""
+    """The call for validated metrics, params and tags."""
     of_models = [metric for metric in metrics if metric.model_id is not None]
     packed = Packed.of([points.point(metric) for metric in metrics if metric.model_id is None])
     if packed.keys and not (of_models or params or tags):
@@ -126,14 +127,14 @@ def log_batch(
 
 
 def new_run(call: Call) -> tuple[create.NewRun, str]:
-    """The run that a call of create_run makes, and where its artifacts are."""
+    """The run that a call of create_run creates, and its artifact URI."""
     experiment_id, user_id, start_time, name, tags, artifact_uri = call.arguments
     new = create.NewRun(experiment_id, user_id, start_time, name, tags, run_id=call.run_id)
     return new, artifact_uri
 
 
 def new_model(call: Call) -> NewModel:
-    """The logged model that a call of create_logged_model makes."""
+    """The logged model that a call of create_logged_model creates."""
     *fields, created_ms, artifact_location = call.arguments
     experiment_id, name, source_run_id, tags, params, model_type = fields
     return NewModel(
@@ -150,7 +151,7 @@ def new_model(call: Call) -> NewModel:
 
 
 def to_record(call: Call) -> Record:
-    """A call as a record of a spool: a line of JSON, then the columns of the points."""
+    """A call as a record of a spool: a line of JSON, then the points as columns."""
     keys, columns = call.points
     content = [call.method, call.run_id, call.workspace, _plain(call.arguments), keys]
     return Record(
@@ -163,30 +164,30 @@ def to_record(call: Call) -> Record:
 
 
 def from_record(record: Record) -> Call:
-    """The call of a record. Raises Refusal for bytes that are none."""
+    """The call of a record. Raises Refusal for other bytes."""
     head, _, columns = record.body.partition(b"\n")
     try:
         (method, run_id, workspace, arguments, keys), _ = _json.raw_decode(head.decode())
-        every = Packed(keys, columns)
-        return Call(method, run_id, _entities(arguments), every, workspace, record.record_id)
+        packed = Packed(keys, columns)
+        return Call(method, run_id, _entities(arguments), packed, workspace, record.record_id)
     except (ValueError, KeyError, TypeError) as exc:
         raise Refusal(f"not a call of this version: {exc!r}") from exc
 
 
 def claim(conn: db.Connection, call_ids: Sequence[str]) -> set[str]:
-    """Those of some ids that are new to the database, from this transaction on."""
-    found = conn.execute(_queries.claim_writes, {"ids": list(call_ids)}) if call_ids else ()
-    return {call_id for (call_id,) in found}
+    """Record ids in the database; return those that were new."""
+    new = conn.execute(_queries.claim_writes, {"ids": list(call_ids)}) if call_ids else ()
+    return {call_id for (call_id,) in new}
 
 
 def sender_of(uri: DatabaseURI) -> Sender:
-    """Sends calls into a database; a store is opened when there is something to send."""
+    """The sender of calls to a database; it opens a store when it sends the first call."""
     sending = _Sending(uri)
     return Sender(sending.one, sending.many)
 
 
 class _Batch:
-    """Calls of one workspace, of which those that are nothing but points are together."""
+    """Calls of one workspace; their points are gathered."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -219,7 +220,7 @@ class _Sending:
         return self.many([record]) == 1
 
     def many(self, records: list[Record]) -> int:
-        """Make calls, in one transaction for each workspace; how many were new."""
+        """Make calls, in one transaction for each workspace; return how many were new."""
         batches: dict[str | None, _Batch] = defaultdict(_Batch)
         with collection_paused():
             for record in records:
@@ -234,7 +235,7 @@ class _Sending:
         with _outages_named(self._uri):
             store = self._store(workspace is not None)
             with (
-                # Of this thread: the client's context changes the environment of all threads.
+                # For this thread only: the client's context changes the environment of all threads.
                 ServerWorkspaceContext(workspace) if workspace else nullcontext(),
                 store.ManagedSessionMaker(read_only=False) as session,
             ):
@@ -250,34 +251,34 @@ class _Sending:
 def _make(
     store: TimescaleTracking, conn: db.Connection, batch: _Batch, workspace: str | None
 ) -> int:
-    """Make calls in their order, and then all points at once; how many were new."""
+    """Make calls in order, then insert all points at once; return how many calls were new."""
     new = batch.size
     unclaimed = claim(conn, [call.call_id for call in batch.calls if call.is_claimed])
     for call in batch.calls:
         is_due = call.call_id in unclaimed or not call.is_claimed
         new -= not (is_due and _apply(store, conn, call))
     if batch.points:
-        # Those of a call that was there before are there too.
+        # Also points of calls that arrived before: their keys prevent a second insertion.
         with translated():
             _insert(conn, batch.points.unique(), workspace)
     return new
 
 
-def _insert(conn: db.Connection, every: Points, workspace: str | None) -> None:
-    """Insert points of active runs, and move their latest metrics on."""
-    runs = sorted({run_id for run_id, _ in every.names})
+def _insert(conn: db.Connection, distinct: Points, workspace: str | None) -> None:
+    """Insert points of active runs, and update the latest metrics of these runs."""
+    runs = sorted({run_id for run_id, _ in distinct.names})
     conn.execute(_queries.open_runs, {"runs": runs, "workspace": workspace})
     try:
-        # Half of the cost of an INSERT with ON CONFLICT, and a point is rarely there already.
+        # COPY has half the cost of an INSERT with ON CONFLICT, and points rarely exist already.
         with conn.transaction(), conn.cursor() as cursor:
-            binary_copy.copy(cursor, _queries.copy_points, every.rows())
+            binary_copy.copy(cursor, _queries.copy_points, distinct.rows())
     except psycopg.errors.UniqueViolation:
-        conn.execute(_queries.add_points, every.lists())
-    conn.execute(_queries.raise_latest, every.newest().lists())
+        conn.execute(_queries.add_points, distinct.lists())
+    conn.execute(_queries.raise_latest, distinct.newest().lists())
 
 
 def _apply(store: TimescaleTracking, conn: db.Connection, call: Call) -> bool:
-    """Make a call, except for its points; False for a run that exists already."""
+    """Make a call without its points; False for a run that exists already."""
     if call.method == "create_logged_model":
         store._insert_model(new_model(call))
         return True
@@ -296,7 +297,7 @@ def _as_they_are(*arguments: Any) -> tuple[Any, ...]:
 
 
 _Arguments = Callable[..., tuple[Any, ...]]
-# Arguments that are texts of JSON in the spool.
+# Arguments that the spool holds as texts of JSON.
 _FROM_TEXT: dict[str, _Arguments] = {
     "log_spans": lambda location, texts: (
         location,

@@ -1,6 +1,6 @@
-"""Traces while the database is away: their spans and what is known of each as a whole.
+"""Traces while the database is away: their spans, and the trace info.
 
-MLflow's exporter drops both when the store raises, the spans without a word in the log.
+MLflow's exporter drops both if the store raises, the spans without a log message.
 """
 
 from __future__ import annotations
@@ -39,6 +39,6 @@ class SpoolingTraces(TimescaleTracking):
 
 
 def _with_spans(trace_info: TraceInfo) -> TraceInfo:
-    """A trace whose spans wait too: otherwise MLflow would upload them as an artifact."""
+    """The trace info with the tag that its spans are stored; MLflow would upload them otherwise."""
     tags = {**trace_info.tags, TraceTagKey.SPANS_LOCATION: SpansLocation.TRACKING_STORE.value}
     return TraceInfo.from_dict({**trace_info.to_dict(), "tags": tags})

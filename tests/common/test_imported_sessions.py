@@ -147,3 +147,12 @@ def test_an_import_moves_the_end_of_a_published_calendar() -> None:
     assert calendar.known_to == later[-1].item()
     assert calendar.assumed_from is not None
     assert calendar.assumed_from > later[-1].item()
+
+
+def test_beyond_its_end_a_calendar_of_its_own_goes_on_as_the_exchange_that_it_is_like() -> None:
+    days = np.array(["2024-09-29", "2024-09-30"], "M8[D]")
+    like = TradingCalendar("own:desk", (), ImportedSessions(days, "XSHG"))
+    later = datetime(2024, 10, 4, tzinfo=timezone.utc)
+    assert "; the sessions of XSHG are taken after it: " in end_notice(like, later)
+    golden_week = like.sessions_in_range(date(2024, 9, 30), date(2024, 10, 8))
+    assert [day.isoformat() for day in golden_week] == ["2024-09-30", "2024-10-08"]

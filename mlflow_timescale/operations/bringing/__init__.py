@@ -16,4 +16,5 @@ __all__ = [
     "run_list",
     "run_rows",
     "sources",
+    "turns",
 ]

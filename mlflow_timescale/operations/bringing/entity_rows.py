@@ -80,6 +80,8 @@ class EntityRows:
         result = Additions()
         for part in self.kind.parts:
             copying.stage(self.conn, part.table, rows[part.name])
+            if part.name == "trace_tags":
+                self.conn.execute(_queries.keep_places)
             self._write(part, result)
         self.remember({**marks, **dict.fromkeys({*marks} & result.incomplete, "")})
         for part in self.kind.parts:

@@ -9,7 +9,7 @@ so that a later call copies only new and changed ones.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -190,7 +190,9 @@ class _Copy:
         earlier = self._earlier() if owner.mark is not None else {}
         news = [path for path, stamp in files.stamps.items() if earlier.get(path) != stamp]
         if dry_run:
-            self.sizes = [files.size(path) for path in news]
+            entries = _entries(_target(owner.target, self.database))
+            pending = self._pending(files, news, earlier, entries, owner.mark == _BEGUN)
+            self.sizes = [files.size(path) for path in pending]
         else:
             self._copy(files, news, earlier)
             self._finish(files)
@@ -215,13 +217,7 @@ class _Copy:
         if self.owner.mark is None and not entries:
             self._remember(_BEGUN, {})
             is_begun = True
-        for path in news:
-            entry = entries.get(join(target.location, path))
-            if files.is_same(path, entry):
-                continue  # copied before an interruption
-            if entry is not None and path not in earlier and not is_begun:
-                self.refused[path] = "another file is here: left as it is"
-                continue
+        for path in self._pending(files, news, earlier, entries, is_begun):
             try:
                 with files.local(path) as file:
                     target.log_artifact(str(file), path.rpartition("/")[0] or None)
@@ -229,6 +225,24 @@ class _Copy:
                 self.refused[path] = one_line(exc.message)
             else:
                 self.sizes.append(files.size(path))
+
+    def _pending(
+        self,
+        files: SourceFiles,
+        news: list[str],
+        earlier: Mapping[str, str],
+        entries: Mapping[str, ledger.Entry],
+        is_begun: bool,
+    ) -> Iterator[str]:
+        """The files that are to be copied, of those that are new or changed in the source."""
+        for path in news:
+            entry = entries.get(join(canonical(self.owner.target), path))
+            if files.is_same(path, entry):
+                continue  # copied before an interruption, or from another source
+            if entry is not None and path not in earlier and not is_begun:
+                self.refused[path] = "another file is here: left as it is"
+                continue
+            yield path
 
     def _finish(self, files: SourceFiles) -> None:
         """Point the rows at the copies, and remember the files of the source."""

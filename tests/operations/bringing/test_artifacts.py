@@ -112,10 +112,17 @@ def test_the_spans_of_traces_come_with_the_artifacts_of_a_file_store(
     moved = folder.rename(folder.parent / "copied from the cluster")
     assert call(target, moved)["files"] == 1
     assert call(target, moved)["files"] == 0
-    shutil.rmtree(moved / experiment / "traces")
+    copy = shutil.copytree(moved, folder.parent / "another copy")
+    shutil.rmtree(moved)
+    (copy / experiment / "traces" / span.trace_id / "tags" / "k").write_text("v")
+    (copy / experiment / "traces" / span.trace_id / "artifacts" / "traces.json").touch()
+    assert call(target, copy, "--dry-run")["files"] == 0  # by its content it is here
+    assert call(target, copy)["tables"]["trace_tags"] == 1
+    shutil.rmtree(copy)
     mlflow.set_tracking_uri(target.uri.url)
     trace = mlflow.get_trace(span.trace_id)
     assert [each.inputs for each in trace.data.spans] == [{"day": "2024-01-15"}]
+    assert trace.info.tags["k"] == "v"
 
 
 @pytest.mark.parametrize("place", ["in the database", "behind checksums"])
@@ -176,10 +183,10 @@ def test_artifacts_that_are_new_in_the_source_come_though_the_run_has_no_other_n
     artifact(second, "0.bin").write_bytes(b"changed in the source")
     mlflow.set_tracking_uri(target.uri.url)
     target.client.log_text(second, "changed here", "sub/1.bin")
+    assert call(target, folder, "--dry-run")["files"] == 2
     opened = []
     target_of = files._target
     monkeypatch.setattr(files, "_target", lambda *args: opened.append(args) or target_of(*args))
-    assert call(target, folder, "--dry-run")["files"] == 2
     result = call(target, folder)
     assert (result["files"], result["runs"]["unchanged"], len(opened)) == (2, 3, 2)
     here = kept(target, contents)

@@ -35,9 +35,11 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Regi
 from support.bringing import Source, Target
 from support.databases import dispose_engines
 
+from mlflow_timescale import db
 from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
+from mlflow_timescale.operations.bringing.turns import turn
 
 NewDatabase = Callable[..., AbstractContextManager[DatabaseURI]]
 pytestmark = pytest.mark.slow  # MLflow's migrations on sqlite take 10 s
@@ -222,6 +224,33 @@ def test_a_run_with_a_file_that_cannot_be_read_comes_whole_or_not_at_all(
     for run in runs:
         data = target.client.get_run(run).data
         assert (data.params, data.metrics) == ({"p": "1", "q": "2"}, {"ic": 0.1})
+
+
+def test_a_second_call_waits_for_the_first_and_names_its_session(target: Target) -> None:
+    notes: list[str] = []
+    order: list[str] = []
+    is_waiting = threading.Event()
+
+    def second() -> None:
+        def note(line: str) -> None:
+            notes.append(line)
+            is_waiting.set()
+
+        with db.connect(target.uri, autocommit=True) as conn, turn(conn, note):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with db.connect(target.uri, autocommit=True) as conn:
+        with turn(conn, notes.append):
+            thread.start()
+            assert is_waiting.wait(60)
+            order.append("first")
+        pid = conn.info.backend_pid
+    thread.join(60)
+    assert order == ["first", "second"]
+    assert notes == [
+        f"another import or sync (session {pid}) brings runs into this database: waiting"
+    ]
 
 
 def test_a_sqlite_file_with_a_write_ahead_log_is_named_by_its_path_and_gets_no_file_beside_it(
