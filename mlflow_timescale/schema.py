@@ -21,7 +21,7 @@ from mlflow_timescale.common import logs
 from mlflow_timescale.db.errors import ConnectionFailed, MigrationError
 from mlflow_timescale.db.rights import lacking, refusal_in
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.spool.places import spool_of
+from mlflow_timescale.spool.places import patience_of, spool_of
 
 _logger = logs.logger(__name__)
 _PATIENCE, _LONGEST_PAUSE = 100.0, 5.0  # seconds; MLflow's patience, but its pauses reach 51 s
@@ -62,10 +62,12 @@ def wait_for(db_uri: str) -> None:
     written, and after 100 seconds.
     """
     waited, pause = 0.0, 0.1
-    patience = 0.0 if spool_of(DatabaseURI.parse(db_uri)) else _PATIENCE
+    uri = DatabaseURI.parse(db_uri)
+    has_spool = spool_of(uri) is not None
+    patience, limit = (0.0, patience_of(uri)) if has_spool else (_PATIENCE, None)
     while True:
         try:
-            db.connect(db_uri).close()
+            db.connect(uri, connect_timeout=limit).close()
             return
         except ConnectionFailed as exc:
             if exc.permanent or waited >= patience:

@@ -84,7 +84,8 @@ def _print(answer: OnlineAnswer, output: Path | None) -> None:
 
     when = format_second(answer.moment)
     if answer.unknown:
-        print_message(f"not known for {when}: {answer.unknown}", style="yellow")
+        recorded = "; the last record follows" if answer.recorders else ""
+        print_message(f"not known for {when}: {answer.unknown}{recorded}", style="yellow")
     if not answer.recorders and not answer.unknown:
         print_message(f"nothing was online in {answer.experiment} at {when}")
     for recorder in answer.recorders:

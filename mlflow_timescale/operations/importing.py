@@ -53,10 +53,10 @@ def import_from(
     then: Callable[[], None] = lambda: None,
     dry_run: bool = False,
 ) -> dict[str, int]:
-    """Copy everything from `source` in one transaction; return the number of rows by table.
+    """Copy all tables of `source` in one transaction; return the number of rows by table.
 
-    Experiments whose ids do not fit into MLflow's tables, as those of file stores, get new ones;
-    the old id is kept as their tag `mlops.imported.experiment_id`. Artifacts stay where they are.
+    Experiments whose ids do not fit into MLflow's tables, such as those of file stores, get new
+    ids; their tag `mlops.imported.experiment_id` keeps the old one. Artifacts are not copied.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def import_from(
     then
         Called at the end, in the transaction.
     dry_run
-        Do all of it, and roll it back.
+        Do everything, and roll it back.
     """
     with opened(source, on_note) as opened_source, conn.transaction(force_rollback=dry_run):
         if is_occupied(conn):
@@ -90,7 +90,7 @@ def import_from(
 
 
 def is_occupied(conn: Connection) -> bool:
-    """Whether the target holds any run, model or experiment beside the default experiment."""
+    """Whether the target has a run, a model, or an experiment other than the default one."""
     return bool(scalar(conn, _queries.occupied))
 
 
@@ -121,9 +121,9 @@ def _copy_all(
 
 
 def _remember_all(source: OpenSource, conn: Connection, new_ids: dict[int, int]) -> None:
-    """Remember what was copied, for a later `sync`.
+    """Remember the contents of the source for a later `sync`.
 
-    A target with a schema of an older version has no memory.
+    A target with an older schema has no tables for it.
     """
     if scalar(conn, _merging.has_memory):
         run_rows.remember_all(source, conn)
@@ -141,7 +141,7 @@ def _new_ids(source: Source) -> dict[int, int]:
 
 
 def _fitted(table: Table, new_ids: dict[int, int], home: Path | None) -> Convert:
-    """What to store in place of a row: with new ids of experiments, and full locations.
+    """The conversion of rows of a table: new ids of experiments, and absolute locations.
 
     Most tables have a column `experiment_id`; associations name any entity by kind and id.
     """
@@ -168,11 +168,11 @@ def _history_from_here(conn: Connection) -> Iterator[None]:
     # The triggers work row by row, and would attribute every imported row to this moment.
     triggers = conn.execute(_queries.history_triggers).fetchall()
     names = [{"table": sql.SQL(table), "trigger": sql.Identifier(name)} for table, name in triggers]
-    for each in names:
-        conn.execute(_queries.pause_trigger.format(**each))
+    for trigger in names:
+        conn.execute(_queries.pause_trigger.format(**trigger))
     yield
-    for each in names:
-        conn.execute(_queries.resume_trigger.format(**each))
+    for trigger in names:
+        conn.execute(_queries.resume_trigger.format(**trigger))
     conn.execute(_queries.begin_history)
 
 

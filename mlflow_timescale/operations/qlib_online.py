@@ -196,7 +196,7 @@ def qlib_online(
 
 def _why_unknown(conn: db.Connection, moment: datetime) -> str:
     if moment > datetime.now(timezone.utc):
-        return "that time has not come; what follows is the state of now"
+        return "that time has not come"
     return tag_history.why_unknown(tag_history.kept(conn), TAG, moment)
 
 

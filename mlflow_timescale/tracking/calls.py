@@ -21,6 +21,7 @@ from mlflow_timescale.schema import no_spool_for_it
 from mlflow_timescale.spool.outages import is_outage
 from mlflow_timescale.spool.places import spool_of
 from mlflow_timescale.tracking import refused_text
+from mlflow_timescale.tracking.reach import require_answer
 
 Store = TypeVar("Store")
 _ATTEMPTS = 10
@@ -66,6 +67,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
         _thread.guarded = True
         try:
             refused_text.check_request()
+            require_answer(arguments[0], method.__name__)
             if method.__name__ in _JSON_CALLS:
                 refused_text.check_json(method, arguments, keywords)
             return _retried(method, arguments, keywords)

@@ -1,6 +1,6 @@
-"""Reads of a run while writes to it wait in a spool: what is stored, and on top what waits.
+"""Reads of a run while writes to it wait in a spool: the stored state plus the waiting calls.
 
-Pure functions. A call that is stored already may be among those that wait: the result is the same.
+Pure functions. A waiting call may be stored already; applying it twice gives the same result.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NAN = float("nan")
 
 
 def created(calls: Iterable[Call]) -> Run | None:
-    """The new run, if one of the calls creates it."""
+    """The run that one of the calls creates; None if none does."""
     for call in calls:
         if call.method == "create_run":
             new, artifact_uri = new_run(call)
@@ -43,7 +43,7 @@ def created(calls: Iterable[Call]) -> Run | None:
 
 
 def changes(call: Call) -> bool:
-    """Whether a call makes or changes a run."""
+    """Whether a call creates or changes a run."""
     return call.method in _CHANGES or call.method in ("create_run", "log_points")
 
 
@@ -61,23 +61,23 @@ def run(stored: Run, calls: Iterable[Call]) -> Run:
 
 def history(stored: Sequence[Metric], calls: Iterable[Call], key: str) -> list[Metric]:
     """The points of a series after some calls, in MLflow's order: timestamp, step, value."""
-    every = {(m.timestamp, m.step, str(m.value)): m for m in stored}
+    points = {(m.timestamp, m.step, str(m.value)): m for m in stored}
     for call in calls:
         of_models = call.arguments[0] if call.method == "log_batch" else ()
         for metric in (*map(_metric, call.points.points()), *of_models):
             if metric.key == key:
-                every.setdefault((metric.timestamp, metric.step, str(metric.value)), metric)
-    return sorted(every.values(), key=lambda m: (m.timestamp, m.step, m.value))
+                points.setdefault((metric.timestamp, metric.step, str(metric.value)), metric)
+    return sorted(points.values(), key=lambda m: (m.timestamp, m.step, m.value))
 
 
 def page(
-    every: Sequence[Metric], max_results: int | None, page_token: str | None
+    points: Sequence[Metric], max_results: int | None, page_token: str | None
 ) -> PagedList[Metric]:
-    """A page of a history; without `max_results` all that is left."""
+    """A page of a history; without `max_results` all points from the token on."""
     offset = SearchUtils.parse_start_offset_from_page_token(page_token)
-    end = len(every) if max_results is None else offset + max_results
-    token = SearchUtils.create_page_token(end) if end < len(every) else None
-    return PagedList(every[offset:end], token)
+    end = len(points) if max_results is None else offset + max_results
+    token = SearchUtils.create_page_token(end) if end < len(points) else None
+    return PagedList(points[offset:end], token)
 
 
 def model(stored: LoggedModel, calls: Iterable[Call]) -> LoggedModel:
@@ -175,13 +175,13 @@ _CHANGES: Mapping[str, Callable[..., None]] = {
 }
 
 
-def _metric(of: Point) -> Metric:
-    key, step, timestamp, value, is_nan = of
+def _metric(point: Point) -> Metric:
+    key, step, timestamp, value, is_nan = point
     return Metric(key, _NAN if is_nan else value, timestamp, step)
 
 
 def _position(metric: Metric) -> tuple[int, int, float]:
-    """What decides which point is the latest; NaN is stored as 0."""
+    """The order of points, of which the last is the latest; NaN is stored as 0."""
     value = metric.value
     return metric.step, metric.timestamp, 0.0 if value != value else value
 

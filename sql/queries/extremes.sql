@@ -1,29 +1,29 @@
--- Extremes as metrics of MLflow: where they are shown, and for which runs.
+-- Extremes as metrics of MLflow: settings, and metrics that are generated.
 
 -- name: is_ready
--- Does this schema keep where extremes are shown?
+-- Does this schema have the settings of extremes?
 SELECT to_regclass('mlops.extremes_setting') IS NOT NULL;
 
 -- name: lock_metrics
--- Every write that began before ends before the setting changes, and every later one sees it.
+-- Wait for writes that have begun, so that every later write reads the new setting.
 LOCK TABLE metrics IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: clear_settings
--- Nowhere.
+-- Remove all settings.
 DELETE FROM mlops.extremes_setting;
 
 -- name: set_all
--- In every experiment, also those to come.
+-- Show extremes in every experiment, also in future ones.
 INSERT INTO mlops.extremes_setting (experiment_id, is_on) VALUES (-1, true);
 
 -- name: set_experiments
--- A setting for some experiments, which goes before that of all.
+-- Set experiments; their setting overrides that of all.
 INSERT INTO mlops.extremes_setting (experiment_id, is_on)
 SELECT id, %(is_on)s FROM unnest(%(experiments)s::integer[]) AS id
 ON CONFLICT (experiment_id) DO UPDATE SET is_on = excluded.is_on;
 
 -- name: settings
--- Every setting, with the name of its experiment; the one of all others first.
+-- All settings with the names of experiments; the setting of all others comes first.
 SELECT experiments.name::text AS experiment, setting.is_on
 FROM mlops.extremes_setting AS setting
 LEFT JOIN experiments USING (experiment_id)
@@ -51,11 +51,11 @@ ORDER BY 1;
 SELECT mlops.show_extremes(%(runs)s::text[]);
 
 -- name: hide
--- Remove what was generated for some runs.
+-- Remove the generated metrics of some runs.
 SELECT mlops.hide_extremes(%(runs)s::text[]);
 
 -- name: would_show
--- How many metrics would some runs have that are generated, those that they have included?
+-- How many generated metrics would some runs have, including present ones?
 SELECT count(*)
 FROM unnest(%(runs)s::text[]) AS chosen (run_uuid)
 JOIN mlops.metric_extremes AS extreme USING (run_uuid)

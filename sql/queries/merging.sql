@@ -1,7 +1,7 @@
--- Adding what another MLflow holds to a database that is in use.
+-- Adding data of another MLflow to a database in use (the target).
 
 -- name: has_memory
--- Has the schema the tables of what was brought?
+-- Does the schema have the tables that remember the contents of sources?
 SELECT to_regclass('mlops.brought_entities') IS NOT NULL;
 
 -- name: take_turn
@@ -17,19 +17,19 @@ WHERE locktype = 'advisory'
     AND (classid::bigint << 32) | objid::bigint = hashtextextended('mlops bringing', 0);
 
 -- name: remembered
--- What did the sources of these runs hold when they were last brought?
+-- Which marks did these runs have when they were last brought?
 SELECT run_uuid, mark FROM mlops.brought_runs;
 
 -- name: stages
--- Which of these runs are here, and which of them are deleted?
+-- The lifecycle stages of those of these runs that the target has.
 SELECT run_uuid, lifecycle_stage FROM runs WHERE run_uuid = ANY (%(runs)s);
 
 -- name: remembered_tags
--- Which tags did these runs have when they were last brought?
+-- Which hashes of tags did these runs have when they were last brought?
 SELECT run_uuid, tags FROM mlops.brought_runs WHERE run_uuid = ANY (%(runs)s);
 
 -- name: remember
--- Keep what the source of a run held.
+-- Store the mark, the status and the hashes of tags of runs.
 INSERT INTO mlops.brought_runs (run_uuid, mark, status, tags)
 SELECT * FROM unnest(%(runs)s::text[], %(marks)s::text[], %(statuses)s::text[], %(tags)s::jsonb[])
 ON CONFLICT (run_uuid) DO UPDATE SET
@@ -41,11 +41,11 @@ ON CONFLICT (run_uuid) DO UPDATE SET
 SELECT workspace, name, experiment_id, lifecycle_stage, artifact_location FROM experiments;
 
 -- name: add_workspace
--- A workspace that experiments name.
+-- Add a workspace of experiments.
 INSERT INTO workspaces (name) VALUES (%(name)s) ON CONFLICT DO NOTHING;
 
 -- name: add_experiment
--- Make an experiment: the default one with its id of 0, any other with the next free id.
+-- Add an experiment: the default one with the id 0, any other with the next free id.
 INSERT INTO experiments (
     experiment_id, name, workspace, artifact_location, lifecycle_stage, creation_time,
     last_update_time)
@@ -55,23 +55,23 @@ VALUES (
 RETURNING experiment_id;
 
 -- name: make_stage
--- Room for the rows of a table, before they are compared.
+-- Create the temporary table for incoming rows of a table.
 CREATE TEMP TABLE IF NOT EXISTS {stage} (LIKE {table});
 
 -- name: clear_stage
--- Make the room empty.
+-- Remove all rows of a temporary table.
 TRUNCATE {stage};
 
 -- name: copy_in
--- Take rows.
+-- Copy rows into a table.
 COPY {table} ({columns}) FROM STDIN;
 
 -- name: drop_staged_runs
--- Leave out what belongs to runs with conflicts.
+-- Remove the incoming rows of runs with conflicts.
 DELETE FROM {stage} WHERE run_uuid = ANY (%(runs)s);
 
 -- name: changed_params
--- Which params have another value here? MLflow refuses to change one.
+-- Which params have another value in the target? MLflow refuses to change one.
 SELECT given.run_uuid, given.key, params.value, given.value
 FROM pg_temp.incoming_params AS given
 JOIN params ON params.run_uuid = given.run_uuid AND params.key = given.key
@@ -79,7 +79,7 @@ WHERE params.value IS DISTINCT FROM given.value
 ORDER BY given.run_uuid, given.key;
 
 -- name: different_tags
--- Which tags of these runs have another value here?
+-- Which tags of these runs have another value in the target?
 SELECT given.run_uuid, given.key
 FROM pg_temp.incoming_tags AS given
 JOIN tags ON tags.run_uuid = given.run_uuid AND tags.key = given.key
@@ -87,7 +87,7 @@ WHERE tags.value IS DISTINCT FROM given.value AND given.run_uuid <> ALL (%(overw
 ORDER BY given.run_uuid, given.key;
 
 -- name: add_params
--- Add the params that are not here.
+-- Add missing params.
 WITH changed AS (
     INSERT INTO params (run_uuid, key, value)
     SELECT run_uuid, key, value FROM pg_temp.incoming_params ORDER BY run_uuid, key
@@ -97,7 +97,7 @@ WITH changed AS (
 SELECT run_uuid, count(*) FROM changed GROUP BY run_uuid;
 
 -- name: add_tags
--- Add the tags that are not here.
+-- Add missing tags.
 WITH changed AS (
     INSERT INTO tags (run_uuid, key, value)
     SELECT run_uuid, key, value FROM pg_temp.incoming_tags ORDER BY run_uuid, key
@@ -125,7 +125,7 @@ JOIN tags ON tags.run_uuid = given.run_uuid AND tags.key = given.key
 WHERE given.key = 'mlflow.runName' AND runs.run_uuid = given.run_uuid AND runs.name <> tags.value;
 
 -- name: add_points
--- Add the points that are not here.
+-- Add missing points.
 WITH changed AS (
     INSERT INTO metrics (run_uuid, key, value, "timestamp", step, is_nan)
     SELECT run_uuid, key, value, "timestamp", step, is_nan
@@ -137,7 +137,7 @@ WITH changed AS (
 SELECT run_uuid, count(*) FROM changed GROUP BY run_uuid;
 
 -- name: claim_names
--- A metric of a user goes before one that was generated under its name.
+-- A metric of a user replaces a generated one of the same name.
 WITH taken AS (
     DELETE FROM mlops.generated_metrics AS generated
     USING pg_temp.incoming_latest_metrics AS given
@@ -150,7 +150,7 @@ WHERE latest.run_uuid = taken.run_uuid AND latest.key = taken.key
 RETURNING latest.key;
 
 -- name: raise_latest
--- The last point of each series, in the order of MLflow.
+-- Update the last point of each series, in the order of MLflow.
 INSERT INTO latest_metrics AS latest (run_uuid, key, value, "timestamp", step, is_nan)
 SELECT run_uuid, key, value, "timestamp", step, is_nan
 FROM pg_temp.incoming_latest_metrics ORDER BY run_uuid, key
@@ -161,7 +161,7 @@ WHERE (excluded.step, excluded."timestamp", excluded.value)
     > (latest.step, latest."timestamp", latest.value);
 
 -- name: end_runs
--- A status that changed in the source, where no one has changed it here.
+-- Set a status that changed in the source, unless it was changed in the target.
 WITH changed AS (
     UPDATE runs SET status = given.status, end_time = given.end_time
     FROM pg_temp.incoming_runs AS given
@@ -178,43 +178,43 @@ SELECT run_uuid, count(*) FROM changed GROUP BY run_uuid;
 UPDATE mlops.run_ranges SET written_on = NULL WHERE run_uuid = ANY (%(runs)s);
 
 -- name: add_rows
--- Add the rows whose parents are here, and which are not here themselves.
+-- Add missing rows whose parents exist.
 INSERT INTO {table} ({columns})
 SELECT {columns} FROM {stage} AS given WHERE {parents}
 ON CONFLICT DO NOTHING;
 
 -- name: parent
--- Is a parent of a row here?
+-- Does a parent of a row exist?
 ({given} IS NULL OR EXISTS (SELECT FROM {table} AS parent WHERE parent.{column} = {given}));
 
 -- name: orphans
--- How many rows have no parent here?
+-- How many rows have no parent?
 SELECT count(*) FROM {stage} AS given WHERE NOT ({parents});
 
 -- name: datasets_here
--- The datasets of this database by what they are.
+-- The datasets of this database by experiment, name and digest.
 SELECT experiment_id, name, digest, dataset_uuid FROM datasets;
 
 -- name: remembered_entities
--- What did the sources of these entities hold when they were last brought?
+-- Which marks did entities of a kind have when they were last brought?
 SELECT id, mark FROM mlops.brought_entities WHERE kind = %(kind)s;
 
 -- name: remember_entities
--- Keep what the source of these entities held.
+-- Store the marks of entities.
 INSERT INTO mlops.brought_entities (kind, id, mark)
 SELECT %(kind)s, * FROM unnest(%(ids)s::text[], %(marks)s::text[])
 ON CONFLICT (kind, id) DO UPDATE SET mark = excluded.mark, brought_at = clock_timestamp();
 
 -- name: entities_here
--- Which of these entities are here?
+-- Which of these entities does the target have?
 SELECT {owner} FROM {table} WHERE {owner} = ANY (%(ids)s);
 
 -- name: key_column
--- A part of a row's key, as a text.
+-- A column of a row's key, as a text.
 {column}::text;
 
 -- name: key_of
--- The key of a row below its entity: its table, and its own columns of the key.
+-- The key of a row within its entity: the table, and the other columns of the primary key.
 concat_ws('/', {parts});
 
 -- name: hash_of
@@ -222,15 +222,15 @@ concat_ws('/', {parts});
 left(encode(sha256(convert_to(ROW({columns})::text, 'UTF8')), 'hex'), 16);
 
 -- name: same
--- Is a column the same here and in the source?
+-- Is a column equal in the target and in the source?
 {ours} = {given};
 
 -- name: set_to
--- A column gets what the source has.
+-- Set a column to the value of the source.
 {column} = {given};
 
 -- name: is_newer
--- Is the row of the source newer than the one here?
+-- Is the row of the source newer than that of the target?
 ({given} IS NOT NULL AND ({ours} IS NULL OR {given} > {ours}));
 
 -- name: keep_places
@@ -241,7 +241,7 @@ WHERE given.key = 'mlflow.artifactLocation' AND ours.key = given.key
     AND ours.request_id = given.request_id;
 
 -- name: replace_rows
--- Rows that changed in the source and not here, or that are newer there.
+-- Replace rows that changed only in the source, or are newer in the source.
 WITH changed AS (
     UPDATE {table} AS ours SET {settings}
     FROM {stage} AS given
@@ -262,7 +262,7 @@ WHERE {ours_hash} <> {given_hash} AND earlier.rows ->> {key} IS DISTINCT FROM {g
 ORDER BY 1, 2;
 
 -- name: add_missing_rows
--- Rows that are not here and whose parents are; for a sync, unless they were deleted here.
+-- Add missing rows whose parents exist; a sync leaves out rows that were deleted in the target.
 WITH added AS (
     INSERT INTO {table} ({columns})
     SELECT {given_columns} FROM {stage} AS given
@@ -274,11 +274,11 @@ WITH added AS (
 SELECT count(*) FROM added;
 
 -- name: rows_without_parents
--- Which entities have rows whose parents are not here?
+-- Which entities have rows without a parent?
 SELECT {id} FROM {stage} AS given WHERE NOT ({parents});
 
 -- name: remember_rows
--- Keep a hash of the rows that are the same here and in the source.
+-- Store a hash of each row that is equal in the target and in the source.
 UPDATE mlops.brought_entities AS earlier SET rows = earlier.rows || fresh.rows
 FROM (
     SELECT {id} AS id, jsonb_object_agg({key}, {given_hash}) AS rows
@@ -289,17 +289,17 @@ FROM (
 WHERE earlier.kind = %(kind)s AND earlier.id = fresh.id;
 
 -- name: models_here
--- The versions of a registered model that are here.
+-- The versions of a registered model in the target.
 SELECT version, creation_time, run_id, current_stage = 'Deleted_Internal' FROM model_versions
 WHERE workspace = %(workspace)s AND name = %(name)s;
 
 -- name: model_is_here
--- Is a registered model here?
+-- Does the target have a registered model?
 SELECT EXISTS (
     SELECT FROM registered_models WHERE workspace = %(workspace)s AND name = %(name)s);
 
 -- name: raise_model_time
--- A registered model was changed when it was last changed there or here.
+-- Set the time of a registered model to the later one of source and target.
 UPDATE registered_models AS ours
 SET last_updated_time = greatest(ours.last_updated_time, given.last_updated_time)
 FROM pg_temp.incoming_registered_models AS given
@@ -307,7 +307,7 @@ WHERE ours.workspace = given.workspace AND ours.name = given.name
     AND given.last_updated_time > ours.last_updated_time;
 
 -- name: move_later_versions
--- Versions that came after the artifacts of their run or logged model were copied: they use the copy.
+-- Point versions at the copied artifacts of their run or logged model, if these were copied before.
 UPDATE model_versions AS ours SET
     source = CASE WHEN starts_with(ours.source, copied.source)
         THEN copied.place || substr(ours.source, length(copied.source) + 1) ELSE ours.source END,
@@ -349,21 +349,21 @@ WHERE place.key = 'mlflow.artifactLocation'
 ORDER BY kind DESC, id;
 
 -- name: move_run
--- The artifacts of a run are elsewhere now.
+-- Set the location of the artifacts of a run.
 UPDATE runs SET artifact_uri = %(new)s WHERE run_uuid = %(id)s AND artifact_uri = %(old)s;
 
 -- name: move_model
--- The artifacts of a logged model are elsewhere now.
+-- Set the location of the artifacts of a logged model.
 UPDATE logged_models SET artifact_location = %(new)s
 WHERE model_id = %(id)s AND artifact_location = %(old)s;
 
 -- name: move_trace
--- The artifacts of a trace are elsewhere now.
+-- Set the location of the artifacts of a trace.
 UPDATE trace_tags SET value = %(new)s
 WHERE request_id = %(id)s AND key = 'mlflow.artifactLocation' AND value = %(old)s;
 
 -- name: move_versions
--- The model versions whose files are among them follow.
+-- Move the model versions whose files are below an old location.
 UPDATE model_versions SET
     source = CASE WHEN starts_with(source, %(old)s)
         THEN %(new)s || substr(source, length(%(old)s) + 1) ELSE source END,
@@ -385,16 +385,16 @@ FROM mlops.mlflow_version_places()
 WHERE run_id = %(run)s OR place LIKE %(place)s;
 
 -- name: brought_artifacts
--- Where the artifacts of these (or all) runs and logged models came from, and what was there?
+-- The source and the mark of the artifacts of these (or all) runs and logged models.
 SELECT owner_id, source, mark FROM mlops.brought_artifacts
 WHERE %(ids)s::text[] IS NULL OR owner_id = ANY (%(ids)s);
 
 -- name: brought_files
--- Which files of a run or logged model were copied, as they were in the source?
+-- The stamps of the files of a run or logged model when they were copied.
 SELECT files FROM mlops.brought_artifacts WHERE owner_id = %(id)s;
 
 -- name: remember_artifacts
--- Keep which files the source of a run or logged model held.
+-- Store the source, the mark and the stamps of the files of a run or logged model.
 INSERT INTO mlops.brought_artifacts (owner_id, source, mark, files)
 VALUES (%(id)s, %(source)s, %(mark)s, %(files)s::jsonb)
 ON CONFLICT (owner_id) DO UPDATE SET

@@ -1,7 +1,7 @@
 -- The points of many runs as data.
 
 -- name: one_moment
--- Both statements see one state.
+-- Let all statements of the transaction read one snapshot.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
 -- name: has_marks
@@ -9,22 +9,22 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 SELECT to_regclass('mlops.run_ranges') IS NOT NULL;
 
 -- name: has_extremes
--- Does it keep extremes with the marks?
+-- Does this database keep extremes with the marks?
 SELECT to_regclass('mlops.metric_extremes') IS NOT NULL;
 
 -- name: runs_of
--- The active runs, of some experiments or of all.
+-- The active runs of some experiments or of all.
 SELECT run_uuid FROM runs
 WHERE lifecycle_stage = 'active'
     AND (%(experiments)s::integer[] IS NULL OR experiment_id = ANY (%(experiments)s::integer[]))
 ORDER BY start_time, run_uuid;
 
 -- name: all_experiments
--- Every experiment, also those that are deleted: runs of them may be active.
+-- All experiments, also deleted ones: their runs may be active.
 SELECT experiment_id FROM experiments ORDER BY experiment_id;
 
 -- name: experiments_named
--- The experiments of a name (workspaces may have one each), else the one with this id.
+-- The experiments with a name (one for each workspace), or else the one with this id.
 SELECT experiment_id FROM experiments
 WHERE name = %(experiment)s::text
     OR experiment_id::text = %(experiment)s::text

@@ -221,6 +221,14 @@ def test_what_cannot_wait_is_one_clear_line(opening: Opening, switch: Switch) ->
             assert failure.value.error_code == "TEMPORARILY_UNAVAILABLE"
 
 
+def test_a_call_that_cannot_wait_logs_no_traceback(
+    store: SpoolingTracking, switch: Switch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with switch.away(), pytest.raises(MlflowException, match="cannot wait in the spool"):
+        store.search_runs(["0"], "", 1)
+    assert "mlflow.store.db.utils" not in {record.name for record in caplog.records}
+
+
 def test_what_mlflow_refuses_is_refused_at_once(store: SpoolingTracking, switch: Switch) -> None:
     run_id = create(store)
     store.log_param(run_id, Param("lr", "1"))
