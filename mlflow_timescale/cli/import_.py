@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import click
+import psycopg
 
 from mlflow_timescale import db
 from mlflow_timescale.cli.kit import (
@@ -24,6 +25,7 @@ from mlflow_timescale.cli.kit import (
     require_server,
 )
 from mlflow_timescale.common.settings import IMPORT_SOURCE
+from mlflow_timescale.db.opening import connection_lost
 from mlflow_timescale.db.uri import DatabaseURI
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ def _bring(
     if source.startswith(("postgresql", "postgres:", "timescaledb")):
         require_server(DatabaseURI.parse(source))
         source = DatabaseURI.parse(source).url
+    from mlflow_timescale.operations.bringing.older_schemas import noted
     from mlflow_timescale.operations.bringing.turns import turn
     from mlflow_timescale.schema import initialize
 
@@ -105,17 +108,30 @@ def _bring(
         raise click.BadParameter("at least 1", param_hint="--jobs")
     initialize(uri.url)
     with ExitStack() as until_done:
+        until_done.enter_context(noted("psycopg", lambda line: None))  # of a connection that ended
         with maintenance(uri, changes=not changes) as conn:
             holder = until_done.enter_context(maintenance(uri, changes=False))
             until_done.enter_context(turn(holder, note_printer(quiet=as_json)))
             db.ensure(conn, uri)
-            result, owners = _rows(source, conn, prefix, dry_run, as_json, changes)
+            with _loss_named(conn, uri):
+                result, owners = _rows(source, conn, prefix, dry_run, as_json, changes)
         if artifacts:
             result |= _files(source, uri, owners, jobs, dry_run, as_json)
     if as_json:
         print_json(result)
     is_partial = any(result.get(name) for name in ("conflicts", "not_brought", "skipped"))
     exit_with(Exit.NO if is_partial else Exit.OK)
+
+
+@contextmanager
+def _loss_named(conn: db.Connection, uri: DatabaseURI) -> Iterator[None]:
+    """Raise ConnectionFailed where the connection to the target ends."""
+    try:
+        yield
+    except psycopg.OperationalError as exc:
+        if not conn.closed:
+            raise
+        raise connection_lost(exc, uri) from exc
 
 
 def _rows(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from mlflow.store.tracking.file_store import FileStore
 from mlflow_timescale import db
 from mlflow_timescale.db.uri import DatabaseURI
 from mlflow_timescale.operations import file_store
+from mlflow_timescale.operations.bringing import sources
 from mlflow_timescale.operations.importing import ImportFailed, import_from
 
 OLD_ID = "mlops.imported.experiment_id"
@@ -230,6 +233,24 @@ def test_a_folder_without_experiments_is_refused(database: DatabaseURI, tmp_path
         (tmp_path / "meta.yaml").touch()
         with pytest.raises(ImportFailed, match=r"is one experiment or run .* name the folder"):
             import_from(str(tmp_path), conn)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [sqlite3.OperationalError("database or disk is full"), OSError(errno.ENOSPC, "No space left")],
+)
+def test_a_full_temporary_directory_is_named(
+    error: Exception, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sources, "write_runs", full)
+    with (
+        pytest.raises(ImportFailed, match=r"temporary directory .* is full: .* TMPDIR"),
+        sources.opened(str(folder.path), lambda line: None),
+    ):
+        pass
 
 
 @pytest.mark.slow  # MLflow's migrations on sqlite

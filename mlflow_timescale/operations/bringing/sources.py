@@ -6,6 +6,7 @@ else by MLflow's converter, so that all other modules read rows.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import sqlite3
@@ -105,17 +106,32 @@ def opened(
         marks: dict[str, str] = {}
         unread: dict[str, Path] = {}
         unreadable: dict[str, str] = {}
-        if "://" in source.removeprefix("file://"):
-            url, home = source, home_of_file(source)
-            url = _of_this_schema(url, scratch, on_note)
-        else:
-            home = _folder(source)
-            url = f"sqlite:///{scratch}/mlflow.db"
-            marks = _convert(home, scratch, url, on_note, known_marks or {}, unread, unreadable)
-        if without_orphans:
-            url = _without_orphans(url, scratch, on_note)
+        with _full_disk_named():
+            if "://" in source.removeprefix("file://"):
+                url, home = source, home_of_file(source)
+                url = _of_this_schema(url, scratch, on_note)
+            else:
+                home = _folder(source)
+                url = f"sqlite:///{scratch}/mlflow.db"
+                marks = _convert(home, scratch, url, on_note, known_marks or {}, unread, unreadable)
+            if without_orphans:
+                url = _without_orphans(url, scratch, on_note)
         places = {run_id: _artifacts_of(folder) for run_id, folder in unread.items()}
         yield OpenSource(until_done.enter_context(_reading(url)), home, marks, places, unreadable)
+
+
+@contextmanager
+def _full_disk_named() -> Iterator[None]:
+    """Raise ImportFailed that names the temporary directory where it is full."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError, ImportFailed) as exc:
+        if getattr(exc, "errno", None) != errno.ENOSPC and "disk is full" not in str(exc):
+            raise
+        raise ImportFailed(
+            f"the temporary directory {tempfile.gettempdir()} is full: name one with more room by "
+            f"TMPDIR; a folder takes about the size of its metrics"
+        ) from exc
 
 
 def is_sqlite_file(source: str) -> bool:

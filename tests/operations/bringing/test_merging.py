@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -38,6 +39,7 @@ from support.databases import dispose_engines
 from mlflow_timescale import db
 from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
+from mlflow_timescale.operations.bringing import merging
 from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
 from mlflow_timescale.operations.bringing.turns import turn
 
@@ -251,6 +253,22 @@ def test_a_second_call_waits_for_the_first_and_names_its_session(target: Target)
     assert notes == [
         f"another import or sync (session {pid}) brings runs into this database: waiting"
     ]
+
+
+def test_a_connection_that_ends_is_named_without_log_lines(
+    source: Source,
+    target: Target,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def end(url: str, conn: db.Connection, **_: Any) -> None:
+        with conn.transaction():
+            conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    monkeypatch.setattr(merging, "merge_from", end)
+    result = CliRunner().invoke(cli, ["sync", source.url, "--uri", target.uri.url])
+    assert re.search(r"lost the connection to .*; try again", str(result.exception))
+    assert [each for each in caplog.records if each.name.startswith("psycopg")] == []
 
 
 def test_a_sqlite_file_with_a_write_ahead_log_is_named_by_its_path_and_gets_no_file_beside_it(
