@@ -53,7 +53,7 @@ class Recorded(NamedTuple):
 
 @dataclass(frozen=True)
 class Workflow:
-    """A workflow file after rendering, merged with the base file that it names, as qlib reads it."""
+    """A workflow file as qlib reads it: rendered, and merged with its base file."""
 
     path: Path
     config: Mapping[str, Any]
