@@ -1,7 +1,7 @@
 """A check before calls that cannot wait in a spool: the database must answer in time.
 
-Otherwise MLflow logs a traceback of 130 lines for a connection that fails, and a call waits for
-minutes for a server that hangs.
+Without it MLflow logs a traceback of 130 lines for a failed connection, and a call waits minutes
+for a server that hangs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mlflow_timescale.spool.patience import Patience, TooSlow
 from mlflow_timescale.spool.places import patience_of, spool_of
 
 _patience = Patience()
-# Of the tracking store and of the registry. Calls that a training run makes on its way are not
-# among them: those wait in the spool, or need no database.
+# Methods of the tracking store and of the registry, without those that training runs call: these
+# wait in the spool, or need no database.
 CANNOT_WAIT = frozenset(
     {
         "create_model_version",
@@ -64,7 +64,7 @@ CANNOT_WAIT = frozenset(
 def require_answer(store: Any, method: str) -> None:
     """Raise MlflowException in one line if a call needs a database that is away.
 
-    Stores without a spool are not checked: their calls wait, or fail, as MLflow's do.
+    Stores without a spool are not checked: their calls wait or fail like those of MLflow.
     """
     uri = getattr(store, "db_uri", None)
     if method not in CANNOT_WAIT or not uri:
