@@ -162,6 +162,8 @@ def postmortem(
     require_folder(output)
     if label is not None and prices is not None:
         raise click.UsageError("give --label or --prices, not both")
+    if price is not None and prices is None:
+        raise click.UsageError("--price is a column of --prices: give both")
     if source.startswith(_SERVERS):
         require_server(DatabaseURI.parse(source))
         source = DatabaseURI.parse(source).url

@@ -164,7 +164,8 @@ class Retrospect:
                 yield f"{counted(len(runs), 'run')} left out: {reason}: {names}"
                 continue
             for run in runs:
-                yield f"{title(run)} ({run.experiment}, {run.short_id}): left out: {reason}"
+                known_as = [run.experiment, *({run.short_id} - {title(run)})]
+                yield f"{title(run)} ({', '.join(known_as)}): left out: {reason}"
 
     def _left_out_by_reason(self) -> dict[str, list[ListedRun]]:
         runs: dict[str, list[ListedRun]] = {}

@@ -89,9 +89,11 @@ def make_cells(times: Labels, names: Labels, values: Labels, what: str) -> Cells
     return Cells(days[keep], name_codes[keep], labels, numbers[keep], tuple(notes), times.zone)
 
 
-def join(scores: Cells, labels: Cells) -> Panel:
+def join(scores: Cells, labels: Cells, horizon: int = 1) -> Panel:
     """Scores and labels by session and name; scores without a label keep NaN.
 
+    `horizon` is the number of sessions that a label covers, as far as it is known: the size of a
+    return grows with its root.
     Raises Unusable if they have no session and name in common, or no row has both values.
     """
     labels, spelling = same_spelling(scores, labels)
@@ -115,7 +117,7 @@ def join(scores: Cells, labels: Cells) -> Panel:
     has_label[order] = np.isfinite(matched)
     notes = (
         *(*scores.notes, *labels.notes, *spelling, *unlabelled(scores, labels, has_label)),
-        *(*sundays(scores), *_plausibility(values, matched)),
+        *(*sundays(scores), *_plausibility(values, matched, horizon)),
     )
     return Panel(
         sessions=tuple(days.tolist()),
@@ -127,13 +129,13 @@ def join(scores: Cells, labels: Cells) -> Panel:
     )
 
 
-def _plausibility(scores: Floats, labels: Floats) -> list[str]:
+def _plausibility(scores: Floats, labels: Floats, horizon: int) -> list[str]:
     notes = []
     missing = int((~np.isfinite(scores)).sum())
     if missing:
         notes.append(f"{missing:,} of {len(scores):,} scores are missing")
     sizes = np.abs(labels[np.isfinite(labels)])
-    if np.median(sizes) > LARGEST_MEDIAN:
+    if np.median(sizes) > LARGEST_MEDIAN * horizon**0.5:
         notes.append(
             f"labels have a median size of {np.median(sizes):.2g}: they are no returns in "
             "fractions, and the Sharpe ratio is that of a book that earns them"

@@ -144,7 +144,7 @@ def _task(run: ListedRun, place: Place, request: Request, shared: tuple[str, byt
     scores = _scores(place, request)
     labels = prices = None
     if request.prices is not None:
-        prices = shared or _needed(place, request.prices)
+        prices = shared or _needed(place, request.prices, ", and there is no such file here")
     elif scores[0] == SCORES:
         labels = _needed(place, LABELS)
     horizon = None if request.prices is not None else _horizon(run)
@@ -167,10 +167,10 @@ def _scores(place: Place, request: Request) -> tuple[str, bytes]:
     return _needed(place, chosen[0])
 
 
-def _needed(place: Place, name: str) -> tuple[str, bytes]:
+def _needed(place: Place, name: str, more: str = "") -> tuple[str, bytes]:
     content = place.read(name)
     if content is None:
-        raise Unusable(f"it has no {name}")
+        raise Unusable(f"it has no {name}{more}")
     return name, content
 
 

@@ -201,6 +201,11 @@ def forward_returns(prices: Cells, horizon: int) -> Cells:
     horizon
         Sessions of the prices.
 
+    Raises
+    ------
+    Unusable
+        No price is above zero, or the sessions are too few.
+
     Examples
     --------
     >>> days = np.array(["2024-01-02", "2024-01-03", "2024-01-04"], dtype="M8[D]")
@@ -208,13 +213,18 @@ def forward_returns(prices: Cells, horizon: int) -> Cells:
     >>> forward_returns(cells, 1).values.round(3).tolist()
     [0.1, 1.0, nan]
     """
+    if not (prices.values > 0).any():
+        raise Unusable("no price is above zero")
     sessions, rows = np.unique(prices.sessions, return_inverse=True)
+    if horizon >= len(sessions):
+        raise Unusable(
+            f"the prices have {len(sessions):,} sessions: returns over {horizon:,} need more"
+        )
     columns, names = np.unique(prices.names, return_inverse=True)
     matrix = np.full((len(sessions), len(columns)), np.nan)
     matrix[rows, names] = np.where(prices.values > 0, prices.values, np.nan)
     later = np.full_like(matrix, np.nan)
-    if horizon < len(sessions):
-        later[:-horizon] = matrix[horizon:]
+    later[:-horizon] = matrix[horizon:]
     values: Floats = (later / matrix - 1)[rows, names]
     return replace(prices, values=values)
 

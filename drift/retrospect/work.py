@@ -71,7 +71,8 @@ def judge_task(task: Task) -> tuple[Judged | None, str]:
         terms = task.request.terms
         if task.prices is not None:
             terms = replace(terms, horizon=terms.horizon or 1)
-        judged = judge(task.name, join(scores, labels), terms, task.horizon)
+        horizon = terms.horizon or (task.horizon[0] if task.horizon else 1)
+        judged = judge(task.name, join(scores, labels, horizon), terms, task.horizon)
     except Error as exc:
         return None, one_line(exc, LONGEST_REASON)
     except (ValueError, ArithmeticError, MemoryError) as exc:

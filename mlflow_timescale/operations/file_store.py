@@ -248,7 +248,7 @@ def _add_registered_model(view: _View, path: Path) -> None:
                 view.note(f"{child}: left out: {strays[0].name!r} is no file of its folder")
                 continue
         _link(child, target / child.name)
-    for alias in _files(path / "aliases"):
+    for alias in _files(path / "aliases", view.note):
         if not alias.read_text(encoding="utf-8", errors="replace").strip().isdigit():
             view.note(f"{alias}: left out: the alias names no version")
 
@@ -350,7 +350,7 @@ def read_texts(
 
     Raises OSError for a file that cannot be read.
     """
-    for path in _files(folder, deep=True):
+    for path in _files(folder, note, deep=True):
         try:
             text = path.read_bytes().decode("utf-8")
         except UnicodeDecodeError as exc:
@@ -380,7 +380,7 @@ def read_points(folder: Path, note: Note) -> Iterator[tuple[Path, list[str], boo
 
     Repeated points are left out. Raises OSError for a file that cannot be read.
     """
-    for path in _files(folder, deep=True):
+    for path in _files(folder, note, deep=True):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         points: dict[tuple[int, float | str, int], str] = {}
         for number, line in enumerate(lines, 1):
@@ -441,17 +441,22 @@ def folders(path: Path) -> list[Path]:
 
 
 def _below(path: Path) -> Iterator[Path]:
-    """All files below a folder. Raises OSError for an unreadable folder, unlike `rglob`."""
+    """All files and links below a folder. Raises OSError for an unreadable one, unlike `rglob`."""
 
     def stop(exc: OSError) -> None:
         raise exc
 
-    for folder, _, names in os.walk(path, onerror=stop):
-        yield from (Path(folder, name) for name in names)
+    for folder, below, names in os.walk(path, onerror=stop):
+        inside = [Path(folder, name) for name in [*names, *below]]
+        yield from (each for each in inside if each.is_symlink() or not each.is_dir())
 
 
-def _files(path: Path, *, deep: bool = False) -> Iterator[Path]:
+def _files(path: Path, note: Note, *, deep: bool = False) -> Iterator[Path]:
     if path.is_dir():
         inside = _below(path) if deep else path.iterdir()
         root = path.parent.resolve()
-        yield from sorted(file for file in inside if _is_plain(file, root))
+        for file in sorted(inside):
+            if _is_plain(file, root):
+                yield file
+            elif file.is_symlink() or not file.is_dir():
+                note(f"{file}: left out: it is no regular file, or a link out of its folder")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -107,6 +107,33 @@ def upgraded_copy(path: Path, copy: Path) -> None:
 def _do_not_flush(connection: sqlite3.Connection, _: Any) -> None:
     """Switch off durability for a scratch file; each of 60 migrations would wait for the disk."""
     connection.execute(_sqlite.no_flush.as_string())
+
+
+class _Notes(logging.Handler):
+    """Calls a function with each message."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self.note = note
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.note(one_line(record.getMessage()))
+
+
+@contextmanager
+def noted(name: str, note: Callable[[str], None]) -> Iterator[None]:
+    """Call a function with what a logger warns of, at any level, in place of its own handlers."""
+    logger, handler = logging.getLogger(name), _Notes(note)
+    before, level = logger.propagate, logger.level
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.propagate = before
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 @contextmanager

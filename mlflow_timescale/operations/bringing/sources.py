@@ -29,6 +29,7 @@ from mlflow_timescale.db.masking import without_secrets
 from mlflow_timescale.operations.bringing.older_schemas import (
     ImportFailed,
     is_older,
+    noted,
     quiet,
     read_only_file,
     require_this_schema,
@@ -249,6 +250,8 @@ def _convert(
     with (
         redirect_stdout(io.StringIO()),
         quiet("mlflow.store.db.utils"),
+        noted("mlflow.store.fs2db._tracking", on_note),
+        noted("mlflow.store.fs2db._utils", lambda line: None),  # the view has named these
     ):  # its summary, and its log lines on new tables
         try:
             migrate(scratch, url, progress=False)

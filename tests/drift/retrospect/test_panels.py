@@ -188,6 +188,10 @@ def test_returns_of_prices_are_those_of_the_following_sessions() -> None:
     )
     over_two = forward_returns(cells(prices, "price"), 2)
     np.testing.assert_allclose(over_two.values[:4], [1.2, 0.2, np.nan, np.nan])
+    with pytest.raises(Unusable, match="prices have 4 sessions: returns over 4 need more"):
+        forward_returns(cells(prices, "price"), 4)
+    with pytest.raises(Unusable, match="no price is above zero"):
+        forward_returns(cells(prices.assign(close=-1.0), "price"), 1)
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.json"])
@@ -331,3 +335,5 @@ def test_labels_that_overlap_are_found_and_the_sharpe_ratio_does_not_count_them_
 def test_labels_in_percent_are_noted() -> None:
     panel = panel_of(SCORES, LABELS * 100)
     assert "no returns in fractions" in panel.notes[0]
+    yearly = join(cells(SCORES, "score"), cells(LABELS * 250**0.5, "label"), horizon=250)
+    assert yearly.notes == ()

@@ -227,6 +227,9 @@ def test_prices_give_the_labels_over_the_horizon_that_is_stated(
     assert week["horizon"] == 5
     both = run("postmortem", str(tables), "--prices", str(prices), "--label", "x")
     assert both.exit_code == 2
+    assert run("postmortem", str(tables), "--price", "close").exit_code == 2
+    [left_out] = answer("postmortem", str(tables), "--prices", "p.csv", code=3)["left_out"]
+    assert left_out["reason"] == "it has no p.csv, and there is no such file here"
 
 
 @pytest.fixture(scope="module")
