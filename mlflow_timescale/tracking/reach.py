@@ -19,10 +19,11 @@ from mlflow_timescale.spool.patience import Patience, TooSlow
 from mlflow_timescale.spool.places import patience_of, spool_of
 
 _patience = Patience()
-# Methods of the tracking store and of the registry, without those that training runs call: these
-# wait in the spool, or need no database.
+# Methods of the tracking store and of the registry that the spool cannot serve. The others wait in
+# it, or need no database.
 CANNOT_WAIT = frozenset(
     {
+        "create_experiment",
         "create_model_version",
         "create_registered_model",
         "delete_experiment",
@@ -35,6 +36,7 @@ CANNOT_WAIT = frozenset(
         "delete_registered_model_tag",
         "delete_run",
         "delete_traces",
+        "get_experiment_by_name",
         "get_latest_versions",
         "get_model_version",
         "get_model_version_by_alias",
@@ -75,5 +77,8 @@ def require_answer(store: Any, method: str) -> None:
     seconds = patience_of(parsed)
     try:
         _patience.wait(lambda: connect(parsed, connect_timeout=seconds).close(), seconds)
-    except (ConnectionFailed, TooSlow) as exc:
+    except ConnectionFailed as exc:
         raise MlflowException(no_spool_for_it(exc), TEMPORARILY_UNAVAILABLE) from exc
+    except TooSlow as exc:
+        outage = ConnectionFailed(str(exc))  # what callers examine
+        raise MlflowException(no_spool_for_it(exc), TEMPORARILY_UNAVAILABLE) from outage
