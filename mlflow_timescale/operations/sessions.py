@@ -66,8 +66,8 @@ def import_sessions(
 ) -> SessionsImport:
     """Create or extend a calendar of imported sessions.
 
-    Between the first and the last of the days, only these days are sessions. If predictions, returns
-    or results refer to a session that would be removed, nothing is changed.
+    Between the first and the last of the days, only these days are sessions. If predictions,
+    returns or results refer to a session that would be removed, nothing is changed.
 
     Parameters
     ----------
