@@ -1,8 +1,8 @@
-"""A data loader for qlib's data handlers: features as they were known at a time of each session.
+"""A data loader for qlib's data handlers: features as known at a time of each session.
 
-qlib's own loader reads a folder that holds one state of the data, the last one. This one reads what
-was known on each day, so that a model is trained on what it will be given live. Importing it needs
-qlib (the extra `qlib`).
+qlib's own loader reads a folder with one state of the data, the last one. This loader reads the
+values that were known on each day, so that a model is trained on the inputs that it will have in
+production. Importing it needs qlib (the extra `qlib`).
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ _TERMS = (
         type=click.IntRange(20),
         default=120,
         show_default=True,
-        help="The first sessions with an IC are the reference: how many.",
+        help="Length of the reference: the first sessions with an IC.",
     ),
     click.option(
         "--min-n",

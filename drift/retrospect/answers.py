@@ -95,12 +95,16 @@ class Retrospect:
         if not self.judged:
             return f"No model could be judged: {counted(len(self.left_out), 'run')} left out."
         total = len(self.judged)
-        fallen = [judged for _, judged in self.judged if judged.state == "decayed"]
+        fallen = [pair for pair in self.judged if pair[1].state == "decayed"]
         if not fallen:
             if total == 1:
                 return f"{self._only()} {self._left_out_text()}".strip()
             return f"None of {total:,} models has decayed. {self._others()}".strip()
-        named = ", ".join(f"{j.name} since {j.fall.first}" for j in fallen[:_NAMED] if j.fall)
+        named = ", ".join(
+            f"{self._name(outcome, judged)} since {judged.fall.first}"
+            for outcome, judged in fallen[:_NAMED]
+            if judged.fall
+        )
         more = f" and {len(fallen) - _NAMED} more" if len(fallen) > _NAMED else ""
         verb = _WORDS["decayed"][len(fallen) > 1]
         text = f"{len(fallen)} of {counted(total, 'model')} {verb}: {named}{more}."
@@ -146,12 +150,15 @@ class Retrospect:
 
     def label(self, outcome: Outcome, judged: Judged) -> str:
         """The name of a model, with its experiment or run id where the name is not unique."""
-        text = judged.name
+        text = self._name(outcome, judged)
         if len({o.run.experiment for o in self.outcomes}) > 1:
             text = f"{outcome.run.experiment}/{text}"
-        if judged.name in self._repeated:
-            text = f"{text} ({outcome.run.short_id})"
         return text
+
+    def _name(self, outcome: Outcome, judged: Judged) -> str:
+        """The name, with the run id where several have it: qlib calls all mlflow_recorder."""
+        is_unique = judged.name not in self._repeated
+        return judged.name if is_unique else f"{judged.name} ({outcome.run.short_id})"
 
     def notes(self) -> Iterator[str]:
         """One line for each change to the data of a model, and for each run that is left out."""
@@ -164,7 +171,8 @@ class Retrospect:
                 yield f"{counted(len(runs), 'run')} left out: {reason}: {names}"
                 continue
             for run in runs:
-                yield f"{title(run)} ({run.experiment}, {run.short_id}): left out: {reason}"
+                known_as = [run.experiment, *({run.short_id} - {title(run)})]
+                yield f"{title(run)} ({', '.join(known_as)}): left out: {reason}"
 
     def _left_out_by_reason(self) -> dict[str, list[ListedRun]]:
         runs: dict[str, list[ListedRun]] = {}

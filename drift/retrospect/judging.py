@@ -404,7 +404,8 @@ def _limits(span: int, origin: str, window: slice | None, terms: Terms) -> list[
         )
     if window is None:
         notes.append(
-            f"{terms.reference} sessions with an IC or fewer: no reference, so that nothing can be "
+            f"{terms.reference} sessions with an IC or fewer: no reference (--reference takes "
+            "another length), so that nothing can be "
             "said of a decay"
         )
     return notes

@@ -230,7 +230,7 @@ def list_artifacts(
 @database_option
 @json_option
 def history(uri: DatabaseURI, run: str, path: str, as_json: bool) -> None:
-    """List every version that file PATH of RUN had, from when to when.
+    """List every version that file PATH of RUN had, with its period.
 
     RUN is the id of a run or logged model, which may be deleted. The SHA-256 of every version is
     known; `stored` shows whether its bytes are in the database, too (`history keep-path`).

@@ -1,4 +1,4 @@
-"""`mlflow-timescale import` and `sync`: bring what another MLflow holds."""
+"""`mlflow-timescale import` and `sync`: bring the data of another MLflow."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def import_(**options: Any) -> None:
     """Copy another MLflow database or file store into this one.
 
     SOURCE is a database URI (sqlite:///mlflow.db, postgresql://...), a sqlite file, or the
-    directory of a file store (./mlruns). A URI with a password belongs into
-    MLFLOW_TIMESCALE_IMPORT_SOURCE. A new database gets all of it, or nothing: the rows of every
-    table are counted before the commit. One in use gets what it lacks, a run as a whole or not at
-    all: run ids are kept, experiments are matched by name. A run with another param here is listed
-    and left as it is (exit code 3), and so is a registered model with another version of the same
-    number. What cannot be read is left out and named. Artifacts stay where they are, unless
-    --artifacts copies them. SOURCE is only read.
+    directory of a file store (./mlruns); it is only read. Put a URI with a password into
+    MLFLOW_TIMESCALE_IMPORT_SOURCE. A new database gets everything or nothing: the rows of every
+    table are counted before the commit. A database in use gets missing data, a run completely or
+    not at all: run ids are kept, experiments are matched by name. A run with another value of a
+    param, and a registered model with a different version of the same number, are listed and do
+    not change (exit code 3). Data that cannot be read is left out and named. Artifacts are not
+    copied without --artifacts.
     """
     _bring(changes=False, **options)
 
@@ -74,14 +74,15 @@ def import_(**options: Any) -> None:
 @click.command()
 @_bringing
 def sync(**options: Any) -> None:
-    """Bring what is new in another MLflow, again and again.
+    """Add the new data of another MLflow; may be repeated.
 
     SOURCE is as for `import`: the sqlite file or folder of a cluster without network, or another
-    database. New runs, points, params and tags come, the status of runs that ended, and tags that
-    changed there since the last time; of experiments, registered models, logged models and traces
-    too. What was changed here and there is listed, and stays. What was deleted here stays deleted,
-    and nothing is deleted because it is gone from SOURCE. Only what changed is read again; an
-    interrupted call is continued by the next one. --artifacts copies files that are new there, too.
+    database. The command adds new runs, points, params and tags, the status of runs that ended, and
+    tags that changed in SOURCE since the last call; it does the same for experiments, registered
+    models, logged models and traces. Data that changed on both sides is listed, and does not
+    change. Data that was deleted here stays deleted; data that no longer exists in SOURCE is kept.
+    Only changed data is read again; the next call continues an interrupted one. --artifacts also
+    copies new files of known runs.
     """
     _bring(changes=True, **options)
 

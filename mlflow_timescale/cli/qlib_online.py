@@ -42,7 +42,7 @@ def online(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Show what was online at a time, what it said, and what has changed.
+    """Show which recorders were online at a time, and what has changed.
 
     The command lists the recorders of EXPERIMENT whose tag online_status was online, by its
     history, with their predictions as of that time, and the sessions in which the present

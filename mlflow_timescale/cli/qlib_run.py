@@ -41,10 +41,10 @@ def run(
 ) -> None:
     """Run a workflow file of qlib and record it here.
 
-    WORKFLOW is the YAML file of `qrun`; it is only read. Where it names an exp_manager, its class
-    and arguments are kept. Its tracking URI counts only if neither --uri nor the environment
-    (MLFLOW_TIMESCALE_URI, MLFLOW_TRACKING_URI, QLIB_MLFLOW_URI) names a database or tracking
-    server, and if it is no folder. A line on standard error names the URI that is replaced.
+    WORKFLOW is the YAML file of `qrun`; it is only read. Class and arguments of its exp_manager
+    are kept. Its tracking URI is used only if it is not a folder, and if neither --uri nor the
+    environment (MLFLOW_TIMESCALE_URI, MLFLOW_TRACKING_URI, QLIB_MLFLOW_URI) names a database or
+    tracking server. A line on standard error names the URI that is replaced.
     --dry-run checks the file, and the data folder that it names.
     """
     from mlflow_timescale.operations.qlib_workflow import read_workflow, run_workflow

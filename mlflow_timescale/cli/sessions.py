@@ -61,10 +61,10 @@ def import_sessions(
 ) -> None:
     """Take the sessions of a calendar from FILE, one date a line.
 
-    FILE is qlib's calendars/day.txt or day_future.txt. Between its first and last date exactly its
-    dates are sessions from now on; an exchange's own calendar goes on before and after them. The
-    hours are the exchange's, unless --open and --close give others. A second import adds what is
-    new. Exit code 3: the file lacks sessions that recorded inputs belong to; nothing is changed.
+    FILE is qlib's calendars/day.txt or day_future.txt. Between its first and last date, only its
+    dates are sessions from now on; before and after them the exchange's own calendar counts. The
+    hours are those of the exchange, unless --open and --close are given. A second import adds new
+    dates. Exit code 3: the file lacks sessions of recorded inputs; nothing is changed.
     """
     from mlflow_timescale import db
     from mlflow_timescale.common.imported_sessions import parse_sessions

@@ -1,8 +1,8 @@
-"""qlib's workflow (`qrun`) with our experiment manager, and the user's file as it is.
+"""qlib's workflow (`qrun`) with our experiment manager; the user's file does not change.
 
-`qrun` calls `qlib.cli.run.workflow`, which replaces the tracking URI by a folder `mlruns` wherever
-the file has no `exp_manager` in `qlib_init`, whatever QLIB_MLFLOW_URI holds. Here the same
-functions of qlib read the file and train the task; only the experiment manager is another one.
+`qrun` calls `qlib.cli.run.workflow`, which replaces the tracking URI by a folder `mlruns` if the
+file has no `exp_manager` in `qlib_init`, whatever the value of QLIB_MLFLOW_URI. This module reads
+the file and trains the task with the same functions of qlib, and another experiment manager.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_timescale.common.errors import InvalidInput
 from mlflow_timescale.common.settings import URI
+from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db import Error
 from mlflow_timescale.db.masking import MASK, has_secret, without_secrets
 from mlflow_timescale.db.uri import DatabaseURI
 
 EXPERIMENT = "workflow"  # as in qrun
 _MANAGER = {"class": "MLflowExpManager", "module_path": "qlib.workflow.expm"}
-_CALENDARS = "calendars"  # a folder of qlib's data has it
-# Keys of a workflow whose texts are secrets themselves; `tokenizer` is none.
+_CALENDARS = "calendars"  # a folder that qlib's data has
+# Keys of a workflow whose values are secrets; `tokenizer` is not one.
 _SECRET_KEY = re.compile(
     r"(^|[_-])(password|passwd|passphrase|pwd|secret|token|(api|access|secret)[_-]?key)$",
     re.IGNORECASE,
@@ -52,7 +53,7 @@ class Recorded(NamedTuple):
 
 @dataclass(frozen=True)
 class Workflow:
-    """A workflow file as qlib reads it: rendered, and merged with the base file that it names."""
+    """A workflow file as qlib reads it: rendered, and merged with its base file."""
 
     path: Path
     config: Mapping[str, Any]
@@ -101,7 +102,7 @@ def run_workflow(workflow: Workflow, tracking_uri: str, experiment: str) -> Reco
     Parameters
     ----------
     workflow
-        What `read_workflow` returned.
+        As `read_workflow` returns it.
     tracking_uri
         Where the run is recorded. For the time of the call MLFLOW_TIMESCALE_URI is set to it if it
         names a database of ours, so that loaders of features read from there.
@@ -139,7 +140,7 @@ def run_workflow(workflow: Workflow, tracking_uri: str, experiment: str) -> Reco
 
 @contextmanager
 def _named_errors(what: str) -> Iterator[None]:
-    """Errors of qlib with their kind: the text alone of a KeyError is no sentence."""
+    """Name the type of an error of qlib: the text of a KeyError alone is not a sentence."""
     try:
         yield
     except (Error, MlflowException):  # of the database or the tracking server: they are sentences
@@ -149,7 +150,7 @@ def _named_errors(what: str) -> Iterator[None]:
 
 
 def require_qlib() -> None:
-    """Raise InvalidInput that names the extra where qlib is not installed."""
+    """Raise InvalidInput, which names the extra, if qlib is not installed."""
     try:
         import qlib.workflow  # noqa: F401
     except ImportError as exc:
@@ -179,14 +180,14 @@ def _load(text: str, path: Path) -> dict[str, Any]:
     try:
         config = YAML(typ="safe", pure=True).load(text)
     except YAMLError as exc:
-        raise InvalidWorkflow(f"{path} is no YAML: {' '.join(str(exc).split())}") from exc
+        raise InvalidWorkflow(f"{path} is no YAML: {one_line(exc)}") from exc
     if not isinstance(config, dict):
         raise InvalidWorkflow(f"{path} must be a mapping with the keys qlib_init and task")
     return config
 
 
 def _merged(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """The file over the one that BASE_CONFIG_PATH names, found as qlib finds it."""
+    """The file merged over the base file of BASE_CONFIG_PATH, which is searched as in qlib."""
     from qlib.utils.data import update_config
 
     if not (name := config.get("BASE_CONFIG_PATH")):
@@ -238,7 +239,7 @@ def _require_data(qlib_init: Mapping[str, Any], path: Path) -> None:
 
 
 def _refuse_secrets(task: object, path: Path) -> None:
-    """qlib logs the whole task as params and artifacts, which everyone can read."""
+    """Refuse secrets, because qlib logs the whole task as params and artifacts."""
     for name, text in _texts(task, "task"):
         if has_secret(text) or (text and _SECRET_KEY.search(name.rpartition(".")[2])):
             raise InvalidWorkflow(

@@ -23,7 +23,7 @@ _SHOWN = 5
 
 
 class Use(NamedTuple):
-    """What a strategy has of a session."""
+    """The kinds of data that a strategy has for a session."""
 
     session: date
     strategy_id: str
@@ -32,20 +32,20 @@ class Use(NamedTuple):
 
 @dataclass(frozen=True)
 class SessionsImport:
-    """What an import of sessions changes.
+    """The changes of an import of sessions.
 
     Attributes
     ----------
     calendar
         The calendar with the imported sessions.
     imported
-        How many sessions were not imported before.
+        The number of sessions that were not imported before.
     added, removed
-        Days that became sessions, or are sessions no longer; in order.
+        Days that became sessions, and days that no longer are; in order.
     in_use
-        What strategies have of the removed sessions. Where there is any, nothing is changed.
+        The data of strategies for removed sessions. If there is any, nothing is changed.
     changed
-        False if everything was imported before.
+        False if all sessions were imported before.
     """
 
     calendar: TradingCalendar
@@ -64,24 +64,24 @@ def import_sessions(
     like: str | None = None,
     hours: Hours | None = None,
 ) -> SessionsImport:
-    """Make a calendar of imported sessions, or extend one.
+    """Create or extend a calendar of imported sessions.
 
-    Between the first and the last of the days exactly these are sessions from now on. A session
-    that predictions, returns or results refer to is not removed: nothing is changed then.
+    Between the first and the last of the days, only these days are sessions. If predictions,
+    returns or results refer to a session that would be removed, nothing is changed.
 
     Parameters
     ----------
     conn
-        A connection that is in no transaction.
+        A connection outside of a transaction.
     name
         An exchange's MIC, or "own:" and a name. Raises UnknownCalendar.
     days
-        As of `parse_sessions`. Raises InvalidSessions where sessions lie between them and those
-        that were imported earlier.
+        As `parse_sessions` returns them. Raises InvalidSessions if there is a gap of sessions
+        between them and those of earlier imports.
     like
-        For a calendar of its own: the exchange whose hours and time zone its sessions have.
+        For a calendar named "own:": the exchange with the same hours and time zone.
     hours
-        Other hours; None leaves those of an earlier import.
+        Other hours; None keeps those of an earlier import.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def import_sessions(
 def _settings(
     name: str, before: ImportedSessions | None, days: Days, like: str | None, hours: Hours | None
 ) -> ImportedSessions:
-    """The days with their base and hours: those given, else those of an earlier import."""
+    """The days with base and hours, given or from an earlier import."""
     if not is_own(name):
         if like is not None:
             raise InvalidSessions(f"{name} is an exchange, whose hours are known; omit --like")
@@ -128,7 +128,7 @@ def _settings(
 def _merged(
     given: ImportedSessions, before: ImportedSessions | None, present: TradingCalendar | None
 ) -> ImportedSessions:
-    """The given days, and those that were imported before outside their range."""
+    """The given days, and earlier imported days outside of their range."""
     if before is None or present is None:
         return given
     days, low, high = before.days, given.days[0], given.days[-1]

@@ -64,10 +64,10 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(*arguments: Any, **keywords: Any) -> Any:
         if _thread.guarded:
             return method(*arguments, **keywords)
+        require_answer(arguments[0], method.__name__)
         _thread.guarded = True
         try:
             refused_text.check_request()
-            require_answer(arguments[0], method.__name__)
             if method.__name__ in _JSON_CALLS:
                 refused_text.check_json(method, arguments, keywords)
             return _retried(method, arguments, keywords)

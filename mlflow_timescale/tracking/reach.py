@@ -1,7 +1,7 @@
 """A check before calls that cannot wait in a spool: the database must answer in time.
 
-Otherwise MLflow logs a traceback of 130 lines for a connection that fails, and a call waits for
-minutes for a server that hangs.
+Without it MLflow logs a traceback of 130 lines for a failed connection, and a call waits minutes
+for a server that hangs.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from mlflow_timescale.spool.patience import Patience, TooSlow
 from mlflow_timescale.spool.places import patience_of, spool_of
 
 _patience = Patience()
-# Of the tracking store and of the registry. Calls that a training run makes on its way are not
-# among them: those wait in the spool, or need no database.
+# Methods of the tracking store and of the registry that the spool cannot serve. The others wait in
+# it, or need no database.
 CANNOT_WAIT = frozenset(
     {
+        "create_experiment",
         "create_model_version",
         "create_registered_model",
         "delete_experiment",
@@ -35,6 +36,7 @@ CANNOT_WAIT = frozenset(
         "delete_registered_model_tag",
         "delete_run",
         "delete_traces",
+        "get_experiment_by_name",
         "get_latest_versions",
         "get_model_version",
         "get_model_version_by_alias",
@@ -64,7 +66,7 @@ CANNOT_WAIT = frozenset(
 def require_answer(store: Any, method: str) -> None:
     """Raise MlflowException in one line if a call needs a database that is away.
 
-    Stores without a spool are not checked: their calls wait, or fail, as MLflow's do.
+    Stores without a spool are not checked: their calls wait or fail like those of MLflow.
     """
     uri = getattr(store, "db_uri", None)
     if method not in CANNOT_WAIT or not uri:
@@ -75,5 +77,8 @@ def require_answer(store: Any, method: str) -> None:
     seconds = patience_of(parsed)
     try:
         _patience.wait(lambda: connect(parsed, connect_timeout=seconds).close(), seconds)
-    except (ConnectionFailed, TooSlow) as exc:
+    except ConnectionFailed as exc:
         raise MlflowException(no_spool_for_it(exc), TEMPORARILY_UNAVAILABLE) from exc
+    except TooSlow as exc:
+        outage = ConnectionFailed(str(exc))  # what callers examine
+        raise MlflowException(no_spool_for_it(exc), TEMPORARILY_UNAVAILABLE) from outage

@@ -1,4 +1,4 @@
-"""The calls of this process: while the database is away, they are what is known of its runs."""
+"""The newest calls of this process, which complete reads of its runs during an outage."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import suppress
 from mlflow_timescale.tracking.spooled import Call
 
 LIMIT = 2**24  # bytes
-_CALL_BYTES, _ENTITY_BYTES = 600, 200  # of a call without its points; of a param or tag
+_CALL_BYTES, _ENTITY_BYTES = 600, 200  # estimates: a call without points; a param or tag
 
 
 class RecentCalls:
     """The newest calls, up to a number of bytes.
 
-    There is no lock, which a fork could leave locked: a race only makes the limit less exact.
+    There is no lock, because a fork could leave it locked; a race makes only the limit inexact.
 
     Examples
     --------
@@ -39,13 +39,13 @@ class RecentCalls:
                 self._bytes -= _size(self._calls.popleft()[1])
 
     def of(self, run_id: str, after: int = 0) -> list[Call]:
-        """The calls for a run, in order; with `after`, those since `count` had that value."""
+        """The calls for a run, in order; with `after`, those after that value of `count`."""
         calls = self._calls.copy()
         return [call for number, call in calls if number > after and call.run_id == run_id]
 
 
 def _size(call: Call) -> int:
-    # The keys are mostly the same objects in every call; a reference has 8 bytes.
+    # Calls share the key strings, so that a key counts as a reference of 8 bytes.
     size = _CALL_BYTES + len(call.points.columns) + 8 * len(call.points.keys)
     if call.method == "log_batch":
         _, params, tags = call.arguments

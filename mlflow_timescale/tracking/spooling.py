@@ -1,7 +1,7 @@
 """Tracking stores whose writes to runs wait in a spool while the database is away.
 
-Every write to a run goes through `_write`: to the database, or into the spool. Reads of a run
-add what waits. Everything else is MLflow's, and needs the database.
+Every write to a run goes through `_write`, to the database or into the spool. Reads of a run add
+waiting calls. All other methods are inherited, and need the database.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _CLAIMS = 3  # the revision of the schema that keeps the ids of writes
 
 
 class SpoolingTracking(SpoolingModels, SpoolingTraces):
-    """What both stores with a spool do differently from those without."""
+    """The methods that stores with a spool override."""
 
     _async_logging_queue: Any
 
@@ -91,14 +91,14 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
         self._outbox.start()
 
     def __getattr__(self, name: str) -> Any:
-        """What MLflow's constructor sets: the database was away when this object was made."""
+        """Attributes of MLflow's constructor, which waits for the database after an outage."""
         if name.startswith("__") or name not in _SET_BY_MLFLOW or self._is_completing:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self._connect()
         return getattr(self, name)
 
     def _connect(self) -> None:
-        """Complete the object. Raises MlflowException at once if the database is away."""
+        """Run MLflow's constructor. Raises MlflowException at once if the database is away."""
         with self._lock:
             if self._is_complete:
                 return
@@ -118,7 +118,7 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
         return is_outage(failure, has_connected=self._is_complete)
 
     def _write(self, call: Call, now: Callable[[], T], spooled_: Callable[[], T]) -> T:
-        """Make a call, or spool it; `now` may run to its end after it was spooled."""
+        """Make a call, or spool it; `now` may still complete after the call was spooled."""
         now = partial(self._claimed, call, now) if call.is_claimed else now
         result = self._write_record(now, partial(spooled.to_record, call), spooled_)
         if overlay.changes(call):
@@ -308,27 +308,27 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
         return overlay.page(overlay.history(stored, waiting, metric_key), max_results, page_token)
 
     def _waiting(self, run_id: str) -> list[Call]:
-        """The calls for a run that wait, in order."""
+        """The waiting calls for a run, in order."""
         records = self._outbox.spool.waiting(run_id.encode()) if run_id else ()
         calls = [spooled.from_record(record) for record in records if record.kind == spooled.KIND]
         return [call for call in calls if call.run_id == run_id]
 
     def _remember(self, run: Run, count: int) -> Run:
-        """Keep a run as the database has it after `count` calls of this process."""
+        """Store the state of a run in the database after `count` calls of this process."""
         self._runs[run.info.run_id] = run, count
         while len(self._runs) > _REMEMBERED:
             self._runs.pop(next(iter(self._runs)), None)
         return run
 
     def _known_run(self, run_id: str) -> Run | None:
-        """A run as this process read it last, with what it wrote since; None of another run."""
+        """A run as last read, with later calls of this process; None if it never read the run."""
         if run_id not in self._runs:
             return None
         run, count = self._runs[run_id]
         return overlay.run(run, self._recent.of(run_id, after=count))
 
     def _known_history(self, run_id: str, key: str) -> list[Metric] | None:
-        """The points that this process logged; None of a run that it does not know."""
+        """The points that this process logged; None if it never read the run."""
         if run_id not in self._runs:
             return None
         calls = self._recent.of(run_id)
@@ -346,14 +346,14 @@ class SpoolingTracking(SpoolingModels, SpoolingTraces):
         return None if history is None else overlay.page(history, *page)
 
     def _last(self, run_id: str) -> Run:
-        """A run as far as it is known without the database."""
+        """The last state of a run that is known without the database."""
         waiting = self._waiting(run_id)
         base = overlay.created(waiting) or self._known_run(run_id) or _unknown(run_id)
         return overlay.run(base, waiting)
 
 
 class _Arrived(Exception):
-    """A call had its effect before."""
+    """A call has had its effect already."""
 
 
 # The attributes of a store that MLflow's constructor, or ours, sets when the database is there.
@@ -373,11 +373,11 @@ class SpoolingTrackingStore(SpoolingTracking, TimescaleTrackingStore):
 
 
 class WorkspaceAwareSpoolingTrackingStore(SpoolingTracking, WorkspaceAwareTimescaleTrackingStore):
-    """The same where MLFLOW_ENABLE_WORKSPACES is on."""
+    """The same store if MLFLOW_ENABLE_WORKSPACES is on."""
 
 
 def _require_claims(uri: DatabaseURI, seconds: float) -> None:
-    """Raise MlflowException unless the database answers, and keeps the ids of writes."""
+    """Raise MlflowException unless the database answers, and stores ids of writes."""
     try:
         with db.connect(uri, autocommit=True, connect_timeout=seconds) as conn:
             state = db.read_state(conn)
@@ -391,7 +391,7 @@ def _require_claims(uri: DatabaseURI, seconds: float) -> None:
 
 
 def _unknown(run_id: str) -> Run:
-    """A run of which this process knows no more than its id."""
+    """A run of which this process knows only the id."""
     status = RunStatus.to_string(RunStatus.RUNNING)
     return Run(RunInfo(run_id, "", "", status, 0, None, "active"), RunData())
 

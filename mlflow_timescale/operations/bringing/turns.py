@@ -1,4 +1,4 @@
-"""One `import` or `sync` into a database at a time: two would add the same runs."""
+"""A lock for `import` and `sync`: two calls at a time would add the same runs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PAUSE = 0.5  # seconds
 
 @contextmanager
 def turn(conn: Connection, note: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other call brings runs into the database, and keep others waiting.
+    """Hold the lock for the block; other calls wait for it.
 
     Parameters
     ----------
     conn
-        A connection of its own, in autocommit mode: the lock ends with a transaction, so that it
-        works through a pooler too.
+        A connection for the lock alone, in autocommit mode. The lock is held by a transaction, so
+        that it works through a pooler, too.
     note
         Called with a line that names the other call, if there is one.
     """

@@ -51,6 +51,8 @@ def test_the_worst_model_is_the_first_and_names_are_text(page: str) -> None:
     assert "<b>soon" not in page
     assert "cannot read pred.pkl" in page
     assert page.count('class="fallen" d="M') == 1
+    assert page.count(", no fall<") == 2
+    assert page.count(", too few sessions to judge<") == 1
 
 
 @pytest.mark.slow

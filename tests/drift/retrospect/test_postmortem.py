@@ -128,6 +128,15 @@ def test_folders_without_metas_are_runs_by_their_files(tmp_path: Path) -> None:
     assert [m["model"] for m in found["models"]] == ["2023/lgb", "2023/ridge"]
 
 
+def test_models_of_one_name_are_told_apart_by_their_runs(tmp_path: Path) -> None:
+    for seed in (11, 12):
+        write_run(tmp_path, "mlflow_recorder", qlib_files(seed), experiment=f"e{seed}")
+    found = answer("postmortem", str(tmp_path), code=4)
+    ids = [model["run_id"][:8] for model in found["models"]]
+    for short_id in ids:
+        assert f"mlflow_recorder ({short_id}) since" in found["headline"]
+
+
 @pytest.mark.parametrize("source", ["/nowhere/mlruns", "sqlite:////nowhere/mlflow.db"])
 def test_a_source_that_is_not_there_is_one_line(source: str) -> None:
     assert "/nowhere/ml" in str(run("postmortem", source, code=1).exception)
