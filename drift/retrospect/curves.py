@@ -38,8 +38,8 @@ class Axis:
     def of(cls, models: Sequence[Judged]) -> Axis:
         """An axis that covers all models."""
         means = [np.abs(_mean(judged)) for judged in models]
-        known = np.concatenate([values[np.isfinite(values)] for values in means] or [np.empty(0)])
-        top = float(np.quantile(known, 0.995)) if len(known) else 0.1
+        finite = np.concatenate([values[np.isfinite(values)] for values in means] or [np.empty(0)])
+        top = float(np.quantile(finite, 0.995)) if len(finite) else 0.1
         first = min(judged.sessions[0] for judged in models)
         return cls(first, max(judged.sessions[-1] for judged in models), max(top, 0.01) * 1.15)
 
@@ -127,9 +127,9 @@ def strip(judged: Judged, axis: Axis) -> Strip:
 
 def _bucket_means(values: Floats, at: NDArray[np.int64]) -> Iterator[tuple[int, float]]:
     for bucket in np.unique(at).tolist():
-        known = values[(at == bucket) & np.isfinite(values)]
-        if len(known):
-            yield bucket, float(known.mean())
+        finite = values[(at == bucket) & np.isfinite(values)]
+        if len(finite):
+            yield bucket, float(finite.mean())
 
 
 def _mean(judged: Judged) -> Floats:

@@ -162,14 +162,14 @@ class Judged:
     def last(self, metric: str) -> float | None:
         """The newest value of a metric."""
         values = self.values[metric]
-        known = values[np.isfinite(values)]
-        return float(known[-1]) if len(known) else None
+        finite = values[np.isfinite(values)]
+        return float(finite[-1]) if len(finite) else None
 
     @property
     def newest_ic(self) -> float | None:
         """The mean IC of the newest 60 sessions that have one."""
-        known = self.values["ic"][np.isfinite(self.values["ic"])][-NEWEST:]
-        return float(known.mean()) if len(known) else None
+        finite = self.values["ic"][np.isfinite(self.values["ic"])][-NEWEST:]
+        return float(finite.mean()) if len(finite) else None
 
     @property
     def lost(self) -> float:
@@ -278,8 +278,8 @@ def _returns(panel: Panel) -> Floats:
 
 
 def _counts(panel: Panel) -> Floats:
-    known = np.concatenate([[0], np.cumsum(np.isfinite(panel.scores))])
-    return np.diff(known[panel.starts]).astype(np.float64)
+    ends = np.concatenate([[0], np.cumsum(np.isfinite(panel.scores))])
+    return np.diff(ends[panel.starts]).astype(np.float64)
 
 
 def _reference(ics: Floats, length: int) -> tuple[slice | None, Baseline | None]:
@@ -315,8 +315,8 @@ def _of_scores(panel: Panel, window: slice | None) -> dict[str, Floats]:
         index = window.stop + number
         recent = results[max(number + 1 - psi.POOLED_SESSIONS, 0) : number]
         before = next((r for r in reversed(recent) if r.n_present), None)
-        known = {} if before is None else {PREDICTIONS: before}
-        session = psi.session_psi({PREDICTIONS: result}, before=known)
+        previous = {} if before is None else {PREDICTIONS: before}
+        session = psi.session_psi({PREDICTIONS: result}, before=previous)
         row = (result.value, session.value, session.ratio, session.shared, pooled.get(number))
         for name, value in zip(names, row, strict=True):
             values[name][index] = np.nan if value is None else value
@@ -340,8 +340,8 @@ def _of_names(panel: Panel, series: SessionSeries, min_n: int) -> dict[str, Floa
     alike, missing = np.zeros(sessions), np.full(sessions, np.nan)
     for index in range(sessions):
         scores = panel.scores[panel.rows(index)]
-        known = scores[np.isfinite(scores)]
-        alike[index] = len(known) >= min_n and is_constant(known)
+        finite = scores[np.isfinite(scores)]
+        alike[index] = len(finite) >= min_n and is_constant(finite)
         habit = usual(counts, series.windows[index], index)
         if habit and counts[index] > 0:
             missing[index] = max(0.0, 1.0 - float(counts[index]) / habit)

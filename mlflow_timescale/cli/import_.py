@@ -174,7 +174,9 @@ def _as_json(merged: Merged) -> dict[str, Any]:
         },
         "tables": merged.rows,
         "rows": sum(merged.rows.values()),
-        "conflicts": [{"run_id": each.run_id, "reason": each.reason} for each in merged.conflicts],
+        "conflicts": [
+            {"run_id": conflict.run_id, "reason": conflict.reason} for conflict in merged.conflicts
+        ],
         "different": merged.different,
         "not_brought": merged.not_brought,
         "notes": merged.notes,

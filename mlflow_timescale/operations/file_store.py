@@ -448,7 +448,7 @@ def _below(path: Path) -> Iterator[Path]:
 
     for folder, below, names in os.walk(path, onerror=stop):
         inside = [Path(folder, name) for name in [*names, *below]]
-        yield from (each for each in inside if each.is_symlink() or not each.is_dir())
+        yield from (path for path in inside if path.is_symlink() or not path.is_dir())
 
 
 def _files(path: Path, note: Note, *, deep: bool = False) -> Iterator[Path]:

@@ -225,8 +225,8 @@ def _require_region(qlib_init: Mapping[str, Any], path: Path) -> None:
 def _require_data(qlib_init: Mapping[str, Any], path: Path) -> None:
     from qlib.config import QSETTINGS, QlibConfig
 
-    given = qlib_init.get("provider_uri") or QSETTINGS.provider_uri
-    for uri in given.values() if isinstance(given, dict) else [given]:
+    provider_uri = qlib_init.get("provider_uri") or QSETTINGS.provider_uri
+    for uri in provider_uri.values() if isinstance(provider_uri, dict) else [provider_uri]:
         folder = Path(uri).expanduser()
         # A folder of another machine ("host:/folder") is mounted by qlib.
         kind = QlibConfig.DataPathManager.get_uri_type(str(uri))

@@ -269,8 +269,8 @@ def _values(node: Any) -> Labels:
         mask = _array(node.state["_mask"]).astype(bool)
         return Labels("", np.where(mask, np.nan, _array(node.state["_data"]).astype(np.float64)))
     if kind in _OF_ARROW:
-        held = node.state["_pa_array"] if "_pa_array" in node.state else node.state["_data"]
-        return Labels("", _of_arrow(held))
+        array = node.state["_pa_array"] if "_pa_array" in node.state else node.state["_data"]
+        return Labels("", _of_arrow(array))
     if isinstance(node.state, dict) and {"_ndarray", "_data", "_codes"} & node.state.keys():
         fields = node.state
         name = next(name for name in ("_ndarray", "_data", "_codes") if name in fields)

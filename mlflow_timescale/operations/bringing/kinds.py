@@ -158,14 +158,14 @@ REGISTERED_MODEL = Kind(
 
 def marks(rows: Rows, kind: Kind) -> dict[str, str]:
     """A hash of the rows of each entity of a source, by id."""
-    held: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for part in kind.parts:
         read = _counts if part.counted else _hashes
         for owner, text in read(rows, part):
-            held.setdefault(owner, []).append(f"{part.name}={text}")
+            texts.setdefault(owner, []).append(f"{part.name}={text}")
     root = kind.root
     ids = rows.execute(select(root.table.c[root.owner])).scalars()
-    return {owner: hash_of("|".join(held[owner])) for owner in ids}
+    return {owner: hash_of("|".join(texts[owner])) for owner in ids}
 
 
 def _counts(rows: Rows, part: Part) -> Iterator[tuple[str, str]]:

@@ -131,10 +131,10 @@ def remember_all(source: OpenSource, conn: Connection, experiments: Experiments)
     remember_tags(source, conn, experiments)
 
 
-def remember_kind(writer: EntityRows, held: Mapping[str, str]) -> None:
+def remember_kind(writer: EntityRows, marks_by_id: Mapping[str, str]) -> None:
     """Remember entities that are equal in source and target."""
-    if held:
-        writer.remember(held)
+    if marks_by_id:
+        writer.remember(marks_by_id)
         for part in writer.kind.parts:
             writer.remember_rows(part, sql.Identifier(part.name))
 

@@ -67,8 +67,8 @@ def add(source: OpenSource, conn: Connection, prefix: str, changes: bool, note: 
 
 def remember_all(source: OpenSource, conn: Connection) -> None:
     """Remember all models of a source after `import` copied whole tables."""
-    held = {model.id: model.mark for model in _models_of(source, "")}
-    remember_kind(EntityRows(conn, REGISTERED_MODEL, True, source.identity), held)
+    marks = {model.id: model.mark for model in _models_of(source, "")}
+    remember_kind(EntityRows(conn, REGISTERED_MODEL, True, source.identity), marks)
 
 
 def _models_of(source: OpenSource, prefix: str) -> list[SourceModel]:

@@ -109,8 +109,8 @@ def list_runs(
             )
         runs = list(_bare(_path(source), set(files)))
     if missing := sorted(set(experiments) - {run.experiment for run in runs}):
-        known = sorted({run.experiment for run in list_runs(source, lambda line: None)})
-        advice = did_you_mean(missing[0], known) or f"; there are: {first_of(known, 10) or 'none'}"
+        names = sorted({run.experiment for run in list_runs(source, lambda line: None)})
+        advice = did_you_mean(missing[0], names) or f"; there are: {first_of(names, 10) or 'none'}"
         raise ImportFailed(f"no experiment {missing[0]!r} with runs{advice}")
     return sorted(runs, key=lambda run: (run.started, run.run_id))
 
@@ -155,7 +155,7 @@ def _require_sqlite(path: Path) -> None:
 
 
 def _is_store(folder: Path) -> bool:
-    return any((each / META).is_file() for each in folders(folder)) or (folder / META).is_file()
+    return any((child / META).is_file() for child in folders(folder)) or (folder / META).is_file()
 
 
 def _of_database(url: str, home: Path | None, experiments: Sequence[str]) -> Iterator[ListedRun]:

@@ -77,9 +77,9 @@ def heads(source: OpenSource) -> dict[str, RunHead]:
     result = {}
     for row in source.rows.execute(query).mappings():
         run_id = row["run_uuid"]
-        held = [*row.values(), points.get(run_id), tags.get(run_id)]
-        held += [each.get(run_id) for each in others]
-        mark = source.marks.get(run_id) or hash_of(repr(held))
+        contents = [*row.values(), points.get(run_id), tags.get(run_id)]
+        contents += [counts.get(run_id) for counts in others]
+        mark = source.marks.get(run_id) or hash_of(repr(contents))
         location = absolute(row["artifact_uri"], source.home)
         result[run_id] = RunHead(run_id, mark, row["status"], points.get(run_id, 0), location)
     return result
@@ -207,9 +207,9 @@ class RunRows:
 def remember_all(source: OpenSource, conn: Connection) -> None:
     """Remember all runs of a source after `import` copied whole tables."""
     writer = RunRows(source, conn, Experiments(), changes=False)
-    every = [*heads(source).values()]
-    for first in range(0, len(every), _FEW):
-        batch = every[first : first + _FEW]
+    ordered = [*heads(source).values()]
+    for first in range(0, len(ordered), _FEW):
+        batch = ordered[first : first + _FEW]
         tags: dict[str, dict[str, str]] = {}
         for _ in _noted(writer.rows("tags", batch), tags):
             pass
