@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -61,24 +61,26 @@ def _table(name: str) -> Table:
 def heads(source: OpenSource) -> dict[str, RunHead]:
     """The runs of a source, ordered by start time.
 
-    The mark of a run in a database is a hash of its own columns, of its tags, and of how many
-    params, points, inputs and outputs it has: those are added, and never changed.
+    The mark of a run in a database is a hash of its own columns, its tags, params and last points,
+    and of how many points, inputs and outputs it has. Numbers alone would be the same in two copies
+    of a run that went on apart.
     """
     runs = _table("runs")
     points = _counts(source, "metrics", "run_uuid")
-    others = [
-        _counts(source, "params", "run_uuid"),
+    others: list[Mapping[str, Any]] = [
+        _hashed(source, "tags", "value"),
+        _hashed(source, "params", "value"),
+        _hashed(source, "latest_metrics", "step", "timestamp", "value"),
         _counts(source, "inputs", "destination_id"),
         _counts(source, "inputs", "source_id"),
     ]
-    tags = _hashed_tags(source)
     columns = [runs.c.run_uuid, *(runs.c[name] for name in _HEAD)]
     query = select(*columns).order_by(runs.c.start_time, runs.c.run_uuid)
     result = {}
     for row in source.rows.execute(query).mappings():
         run_id = row["run_uuid"]
-        contents = [*row.values(), points.get(run_id), tags.get(run_id)]
-        contents += [counts.get(run_id) for counts in others]
+        contents = [*row.values(), points.get(run_id)]
+        contents += [each.get(run_id) for each in others]
         mark = source.marks.get(run_id) or hash_of(repr(contents))
         location = absolute(row["artifact_uri"], source.home)
         result[run_id] = RunHead(run_id, mark, row["status"], points.get(run_id, 0), location)
@@ -91,9 +93,12 @@ def _counts(source: OpenSource, table: str, column: str) -> dict[str, int]:
     return {row[0]: row[1] for row in result}
 
 
-def _hashed_tags(source: OpenSource) -> dict[str, str]:
-    tags = _table("tags")
-    query = select(tags.c.run_uuid, tags.c.key, tags.c.value).order_by(tags.c.run_uuid, tags.c.key)
+def _hashed(source: OpenSource, name: str, *values: str) -> dict[str, str]:
+    """A hash of the keys and values that a run has in a table."""
+    table = _table(name)
+    columns = [table.c[column] for column in ("run_uuid", "key", *values)]
+    query = select(*columns).where(*copying.not_generated(source.rows, table))
+    query = query.order_by(table.c.run_uuid, table.c.key)
     rows = source.rows.execution_options(yield_per=10_000).execute(query)
     return {run_id: hash_of(repr([*of_run])) for run_id, of_run in groupby(rows, key=itemgetter(0))}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -269,6 +270,23 @@ def test_a_connection_that_ends_is_named_without_log_lines(
     result = CliRunner().invoke(cli, ["sync", source.url, "--uri", target.uri.url])
     assert re.search(r"lost the connection to .*; try again", str(result.exception))
     assert [each for each in caplog.records if each.name.startswith("psycopg")] == []
+
+
+def test_copies_of_a_run_that_went_on_apart_are_not_taken_for_the_same(
+    source: Source, target: Target, tmp_path: Path
+) -> None:
+    runs = [source.run("with params"), source.run("with points")]
+    target.merge(source, changes=True)
+    dispose_engines()
+    copies = [Source(Path(shutil.copy(source.path, tmp_path / f"{name}.db"))) for name in "ab"]
+    for number, copy in enumerate(copies):
+        copy.store.log_param(runs[0], Param("q", str(number)))
+        copy.store.log_metric(runs[1], Metric("ic", float(number), 1, 1000 + number))
+    assert target.merge(copies[0], changes=True).conflicts == []
+    merged = target.merge(copies[1], changes=True)
+    [conflict] = merged.conflicts
+    assert (conflict.run_id, conflict.reason) == (runs[0], "param 'q' is '0' here, not '1'")
+    assert merged.rows["metrics"] == 1
 
 
 def test_a_sqlite_file_can_be_written_while_it_is_brought(source: Source, target: Target) -> None:
