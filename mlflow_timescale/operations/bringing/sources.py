@@ -110,6 +110,7 @@ def opened(
             if "://" in source.removeprefix("file://"):
                 url, home = source, home_of_file(source)
                 url = _of_this_schema(url, scratch, on_note)
+                url = _snapshot(url, scratch) if url == source else url
             else:
                 home = _folder(source)
                 url = f"sqlite:///{scratch}/mlflow.db"
@@ -130,7 +131,7 @@ def _full_disk_named() -> Iterator[None]:
             raise
         raise ImportFailed(
             f"the temporary directory {tempfile.gettempdir()} is full: name one with more room by "
-            f"TMPDIR; a folder takes about the size of its metrics"
+            f"TMPDIR; the source is copied there"
         ) from exc
 
 
@@ -182,6 +183,27 @@ def _of_this_schema(url: str, scratch: Path, on_note: Note) -> str:
     copy = scratch / "upgraded.db"
     upgraded_copy(Path(name), copy)
     on_note(f"{name} is of an older MLflow: a copy of it was upgraded, and is read in its place")
+    return f"sqlite:///{copy}"
+
+
+def _snapshot(url: str, scratch: Path) -> str:
+    """The URI of a copy of a sqlite file, or the URI itself.
+
+    A reader of the file would keep its writers waiting, and MLflow's give up after 20 seconds.
+    """
+    if not url.startswith("sqlite") or not (name := make_url(url).database):
+        return url
+    copy = scratch / "snapshot.db"
+    try:
+        with (
+            closing(sqlite3.connect(read_only_file(Path(name)), uri=True, timeout=60)) as original,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            original.backup(target)
+    except sqlite3.DatabaseError as exc:
+        if "disk is full" in str(exc):
+            raise
+        return url  # it cannot be read; the reader raises the error
     return f"sqlite:///{copy}"
 
 

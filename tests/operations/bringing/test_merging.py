@@ -271,6 +271,22 @@ def test_a_connection_that_ends_is_named_without_log_lines(
     assert [each for each in caplog.records if each.name.startswith("psycopg")] == []
 
 
+def test_a_sqlite_file_can_be_written_while_it_is_brought(source: Source, target: Target) -> None:
+    source.run()
+    dispose_engines()
+    writes = []
+
+    def write(done: int, total: int) -> None:
+        with closing(sqlite3.connect(source.path, timeout=0)) as writer:
+            writer.execute("UPDATE runs SET name = 'later'")
+            writer.commit()
+            writes.append((done, total))
+
+    target.merge(source, on_runs=write)
+    assert writes == [(1, 1)]
+    assert target.rows("SELECT count(*) FROM runs WHERE name = 'later'") == [(0,)]
+
+
 def test_a_sqlite_file_with_a_write_ahead_log_is_named_by_its_path_and_gets_no_file_beside_it(
     source: Source, target: Target
 ) -> None:
