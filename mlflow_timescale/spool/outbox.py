@@ -142,7 +142,9 @@ class Outbox:
         Raises Away if the database does not answer and `known` returns None, and exceptions of
         `now`.
         """
-        if self._is_away and (last := known()) is not None:
+        # If nothing waits any more, another process or thread has reached the database.
+        is_away = self._is_away and not self.spool.is_empty()
+        if is_away and (last := known()) is not None:
             return last
         try:
             return self._patience.wait(now, seconds)
@@ -164,12 +166,8 @@ class Outbox:
 
     @property
     def _is_away(self) -> bool:
-        """Whether the database was away when this process tried to send last.
-
-        Where nothing waits any more, another process or thread has reached it.
-        """
-        is_failing = self._drainer.is_failing and self._drainer.is_running
-        return is_failing and not self.spool.is_empty()
+        """Whether the database was away at the last attempt of this process to send."""
+        return self._drainer.is_failing and self._drainer.is_running
 
     def _warn(self, exc: Exception) -> None:
         logger.warning(
