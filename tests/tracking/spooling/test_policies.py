@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,6 @@ from mlflow_timescale.tracking.store import WorkspaceAwareTimescaleTrackingStore
 
 MEBIBYTE = 2**20
 MANY = {f"weights/{number:04}": float(number) for number in range(1000)}  # about 40 kB in a spool
-
-
-@pytest.fixture
-def switch(server: DatabaseURI, shared_database: DatabaseURI) -> Iterator[Switch]:
-    switch = Switch(server, shared_database.dbname)
-    yield switch
-    switch.set(on=True)
 
 
 def with_spool(uri: DatabaseURI, folder: Path, full: str) -> str:

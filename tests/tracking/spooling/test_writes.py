@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
 
-import mlflow
-import pandas as pd
 import pytest
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -25,60 +19,11 @@ from support.spools import wait_until_empty
 from benchmarks.databases import Switch
 from mlflow_timescale import schema
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.spool import Spool, folder
 from mlflow_timescale.tracking.opening import open_store
 from mlflow_timescale.tracking.spooling import SpoolingTracking
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
-
-@pytest.fixture(scope="module")
-def shared(
-    new_database: Callable[..., AbstractContextManager[DatabaseURI]],
-) -> Iterator[DatabaseURI]:
-    with new_database() as uri:
-        yield uri
-
-
-@pytest.fixture
-def switch(server: DatabaseURI, shared: DatabaseURI) -> Iterator[Switch]:
-    switch = Switch(server, shared.dbname)
-    yield switch
-    switch.set(on=True)
-
-
-@pytest.fixture
-def uri(shared: DatabaseURI, tmp_path: Path) -> str:
-    separator = "&" if "?" in shared.url else "?"
-    return f"{shared.url}{separator}spool={tmp_path}/spool"
-
-
-@pytest.fixture
-def plain(shared: DatabaseURI) -> TimescaleTrackingStore:
-    return TimescaleTrackingStore(shared.url, "timescaledb-artifacts:/")
-
-
 Opening = Callable[[], SpoolingTracking]
-
-
-@pytest.fixture
-def opening(uri: str) -> Iterator[Opening]:
-    """Opens stores as processes do."""
-    opened: list[SpoolingTracking] = []
-
-    def open_() -> SpoolingTracking:
-        store = open_store(uri, "timescaledb-artifacts:/", None, False)
-        assert isinstance(store, SpoolingTracking)
-        opened.append(store)
-        return store
-
-    yield open_
-    for store in opened:
-        store._outbox.close()
-
-
-@pytest.fixture
-def store(opening: Opening) -> SpoolingTracking:
-    return opening()
 
 
 def create(store: SpoolingTracking, name: str = "run") -> str:
@@ -265,7 +210,7 @@ def test_what_the_database_refuses_later_blocks_nothing(
 
 @pytest.mark.slow
 def test_a_write_that_hangs_is_spooled_and_has_no_effect_later(
-    shared: DatabaseURI, uri: str, plain: TimescaleTrackingStore
+    shared_database: DatabaseURI, uri: str, plain: TimescaleTrackingStore
 ) -> None:
     """A lock holds the tag's write; the tag is set twice meanwhile, and the last value stays."""
     from mlflow_timescale import db
@@ -273,7 +218,7 @@ def test_a_write_that_hangs_is_spooled_and_has_no_effect_later(
     store = open_store(f"{uri}&spool_patience=0.5", "timescaledb-artifacts:/", None, False)
     assert isinstance(store, SpoolingTracking)
     run_id = create(store)
-    with db.connect(shared) as conn:
+    with db.connect(shared_database) as conn:
         conn.execute("LOCK TABLE tags IN ACCESS EXCLUSIVE MODE")
         store.set_tag(run_id, RunTag("phase", "one"))
         store.set_tag(run_id, RunTag("phase", "two"))
@@ -335,245 +280,6 @@ def test_a_full_spool_drops_points_and_counts_them(
     assert run.info.status == "FINISHED"
     assert steps == list(range(dropped, 200))
     opened._outbox.close()
-
-
-def test_mlflow_itself_notices_no_outage(uri: str, shared: DatabaseURI, switch: Switch) -> None:
-    """The fluent API, through the entry point."""
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment("fluent")
-    with switch.away():
-        with mlflow.start_run() as run:
-            mlflow.log_param("lr", 0.1)
-            mlflow.log_metrics({"loss": 1.0, "acc": 0.5}, step=1)
-            mlflow.set_tag("phase", "x")
-            mlflow.log_input(mlflow.data.from_pandas(pd.DataFrame({"x": [1.0]}), name="d"))
-            assert mlflow.get_run(run.info.run_id).data.metrics["loss"] == 1.0
-        assert mlflow.get_run(run.info.run_id).info.status == "FINISHED"
-    wait_until_empty(Spool(DatabaseURI.parse(uri).option("spool")))
-    stored = MlflowClient(shared.url).get_run(run.info.run_id)
-    assert stored.data.metrics == {"loss": 1.0, "acc": 0.5}
-    assert stored.info.status == "FINISHED"
-    assert len(stored.inputs.dataset_inputs) == 1
-
-
-@pytest.mark.slow
-def test_mlflow_itself_starts_in_an_outage(uri: str, shared: DatabaseURI, switch: Switch) -> None:
-    """A process that begins and ends a run, also with an asynchronous call."""
-    program = [sys.executable, "-c", FLUENT, uri]
-    runs = [subprocess.run(program, text=True, capture_output=True, check=True).stdout.split()[-1]]
-    with switch.away():
-        offline = subprocess.run(program, text=True, capture_output=True, check=False)
-        assert offline.returncode == 0, offline.stderr
-        runs.append(offline.stdout.split()[-1])
-    mlflow.set_tracking_uri(uri)
-    assert mlflow.get_experiment_by_name("offline")  # a process that sends what waits
-    wait_until_empty(Spool(DatabaseURI.parse(uri).option("spool")))
-    for run_id in runs:
-        run = mlflow.get_run(run_id)
-        assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 1.0, "later": 2.0})
-
-
-FLUENT = """
-import sys, mlflow
-mlflow.set_tracking_uri(sys.argv[1])
-mlflow.set_experiment("offline")
-with mlflow.start_run() as run:
-    mlflow.log_metric("loss", 1.0)
-    mlflow.log_metric("later", 2.0, synchronous=False)
-print(run.info.run_id)
-"""
-
-
-def test_artifacts_of_an_outage_arrive_with_their_checksums(
-    uri: str,
-    shared: DatabaseURI,
-    switch: Switch,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment("artifacts")
-    local = tmp_path / "folder"
-    (local / "deep").mkdir(parents=True)
-    (local / "deep" / "a.bin").write_bytes(b"a" * 100_000)
-    (local / "b.txt").write_text("b")
-    spool = Spool(DatabaseURI.parse(uri).option("spool"))
-    with mlflow.start_run() as run:
-        mlflow.log_text("before", "before.txt")
-        with switch.away():
-            mlflow.log_text("text", "texts/one.txt")
-            mlflow.log_artifacts(str(local), "folder")
-            shutil.rmtree(local)
-            assert spool.status().bytes > 100_000
-            with pytest.raises(MlflowException, match="cannot be listed or read"):
-                mlflow.artifacts.list_artifacts(run_id=run.info.run_id)
-            waiting = MlflowClient().download_artifacts(run.info.run_id, "texts/one.txt")
-            assert Path(waiting).read_text() == "text"
-            with pytest.raises(MlflowException):
-                MlflowClient().download_artifacts(run.info.run_id, "before.txt")
-            assert any("artifacts of a run that began before" in line for line in caplog.messages)
-        wait_until_empty(spool)
-    assert spool.status().refused == []
-    assert not list(spool.path.glob("file-*"))
-    mlflow.set_tracking_uri(shared.url)
-    stored = Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=""))
-    names = sorted(p.relative_to(stored).as_posix() for p in stored.rglob("*") if p.is_file())
-    assert names == ["before.txt", "folder/b.txt", "folder/deep/a.bin", "texts/one.txt"]
-    assert (stored / "folder/deep/a.bin").read_bytes() == b"a" * 100_000
-
-
-def test_a_table_grows_in_an_outage_that_its_run_began_in(
-    uri: str, shared: DatabaseURI, switch: Switch, tmp_path: Path
-) -> None:
-    """MLflow lists and downloads a table before it logs the longer one."""
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment("tables")
-    spool = Spool(DatabaseURI.parse(uri).option("spool"))
-    with mlflow.start_run() as before:
-        pass
-    with switch.away():
-        with mlflow.start_run() as run:
-            mlflow.log_text("b", "texts/b.txt")
-            for number in range(3):
-                mlflow.log_table({"answer": [number]}, "a.json")
-            listed = MlflowClient().list_artifacts(run.info.run_id)
-            assert [(f.path, f.is_dir) for f in listed] == [("a.json", False), ("texts", True)]
-            texts = MlflowClient().download_artifacts(run.info.run_id, "texts")
-            assert Path(texts, "b.txt").read_text() == "b"
-            assert listed[0].file_size == len(
-                mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/a.json")
-            )
-        with pytest.raises(MlflowException, match="the database is away") as failure:
-            mlflow.log_table({"answer": [1]}, "a.json", before.info.run_id)
-        assert "\n" not in failure.value.message
-    wait_until_empty(spool)
-    mlflow.set_tracking_uri(shared.url)
-    assert mlflow.load_table("a.json", [run.info.run_id])["answer"].tolist() == [0, 1, 2]
-
-
-@pytest.mark.slow
-def test_a_table_that_still_waits_is_not_replaced_when_the_database_is_back(
-    uri: str, shared: DatabaseURI, switch: Switch
-) -> None:
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment("tables")
-    spool = Spool(DatabaseURI.parse(uri).option("spool"))
-    with mlflow.start_run() as run:
-        mlflow.log_table({"answer": [0]}, "a.json")
-        mlflow.log_text("b", "b.txt")
-        with folder.opened(spool.path) as directory, folder.locked(directory, "drain.lock"):
-            with switch.away():
-                mlflow.log_metric("ic", 1.0)
-            for number in (1, 2):
-                mlflow.log_table({"answer": [number]}, "a.json")
-            names = [f.path for f in MlflowClient().list_artifacts(run.info.run_id)]
-            assert names == ["a.json", "b.txt"]
-    wait_until_empty(spool)
-    mlflow.set_tracking_uri(shared.url)
-    assert mlflow.load_table("a.json", [run.info.run_id])["answer"].tolist() == [0, 1, 2]
-
-
-def test_an_artifact_whose_bytes_changed_in_the_spool_is_refused(
-    uri: str, shared: DatabaseURI, switch: Switch
-) -> None:
-    mlflow.set_tracking_uri(uri)
-    spool = Spool(DatabaseURI.parse(uri).option("spool"))
-    mlflow.set_experiment("changed")
-    with mlflow.start_run(), switch.away():
-        mlflow.log_text("text", "one.txt")
-        [file] = spool.path.glob("file-*")
-        file.write_text("else")
-    wait_until_empty(spool)
-    [refused] = spool.status().refused
-    assert "the bytes of one.txt changed" in refused.reason
-    assert file.read_text() == "else"
-
-
-class Doubles(mlflow.pyfunc.PythonModel):
-    def predict(self, model_input: list[float]) -> list[float]:
-        return [2 * value for value in model_input]
-
-
-@pytest.mark.slow
-def test_a_model_of_an_outage_can_be_loaded_afterwards(
-    uri: str, shared: DatabaseURI, switch: Switch
-) -> None:
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment("models")
-    with switch.away(), mlflow.start_run() as run:
-        info = mlflow.pyfunc.log_model(
-            name="model", python_model=Doubles(), pip_requirements=["mlflow"]
-        )
-        model = mlflow.get_logged_model(info.model_id)
-        assert (model.status, model.source_run_id) == ("READY", run.info.run_id)
-        with pytest.raises(MlflowException) as failure:
-            mlflow.register_model(info.model_uri, "doubles")
-        assert "\n" not in failure.value.message
-        assert "the database is away" in failure.value.message
-    spool = Spool(DatabaseURI.parse(uri).option("spool"))
-    wait_until_empty(spool)
-    assert spool.status().refused == []
-    mlflow.set_tracking_uri(shared.url)
-    stored = mlflow.get_logged_model(info.model_id)
-    assert stored.to_dictionary() | {"last_updated_timestamp": 0} == model.to_dictionary() | {
-        "last_updated_timestamp": 0
-    }
-    assert mlflow.pyfunc.load_model(info.model_uri).predict([1.0, 2.0]) == [2.0, 4.0]
-    outputs = mlflow.get_run(run.info.run_id).outputs.model_outputs
-    assert [output.model_id for output in outputs] == [info.model_id]
-
-
-@pytest.mark.slow
-def test_a_model_of_a_run_that_began_before_the_outage_has_the_runs_metrics(
-    uri: str, shared: DatabaseURI, switch: Switch
-) -> None:
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment("models")
-    with mlflow.start_run() as run:
-        mlflow.log_metric("sent", 1.0, step=0)
-        with switch.away():
-            mlflow.log_metric("waits", 2.0, step=0)
-            info = mlflow.pyfunc.log_model(
-                name="model", python_model=Doubles(), pip_requirements=["mlflow"]
-            )
-    spool = Spool(DatabaseURI.parse(uri).option("spool"))
-    wait_until_empty(spool)
-    assert spool.status().refused == []
-    mlflow.set_tracking_uri(shared.url)
-    metrics = mlflow.get_logged_model(info.model_id).metrics
-    assert {(m.key, m.value, m.run_id) for m in metrics} == {
-        ("sent", 1.0, run.info.run_id),
-        ("waits", 2.0, run.info.run_id),
-    }
-
-
-@pytest.mark.slow
-def test_traces_of_an_outage_arrive_whole(uri: str, shared: DatabaseURI, switch: Switch) -> None:
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment("traces")
-
-    def trace(name: str) -> str:
-        with mlflow.start_span(name) as span:
-            span.set_inputs({"question": name})
-            with mlflow.start_span("inner") as inner:
-                inner.set_attribute("n", 1)
-            span.set_outputs([1, 2])
-        mlflow.flush_trace_async_logging()
-        return str(span.trace_id)
-
-    direct = trace("direct")
-    with switch.away():
-        waiting = trace("waiting")
-    wait_until_empty(Spool(DatabaseURI.parse(uri).option("spool")))
-    mlflow.set_tracking_uri(shared.url)
-    traces = [MlflowClient(shared.url).get_trace(trace_id) for trace_id in (direct, waiting)]
-    for stored, name in zip(traces, ("direct", "waiting"), strict=True):
-        assert [span.name for span in stored.data.spans] == [name, "inner"]
-        assert stored.data.spans[0].outputs == [1, 2]
-        assert stored.info.state == "OK"
-        assert json.loads(stored.info.request_preview) == {"question": name}
-    assert set(traces[0].info.tags) == set(traces[1].info.tags)
-    assert set(traces[0].info.trace_metadata) == set(traces[1].info.trace_metadata)
 
 
 @pytest.mark.slow
@@ -652,5 +358,5 @@ def start(program: str, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
