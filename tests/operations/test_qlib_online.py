@@ -131,8 +131,8 @@ def test_the_recorder_of_an_evening_is_shown_with_what_it_said(
     assert recorder(qlib_online(uri, experiment, appended)).past_changed
     now = recorder(qlib_online(uri, "alpha", datetime.now(timezone.utc)))
     assert (now.run_id, now.problem) == (second, "it had no pred.pkl then")
-    with pytest.raises(LookupError, match=r"no experiment 'alpah' .did you mean alpha"):
-        qlib_online(uri, "alpah", monday)
+    with pytest.raises(LookupError, match=r"no experiment 'alphas' .did you mean alpha"):
+        qlib_online(uri, "alphas", monday)
     assert "begins on" in qlib_online(uri, "alpha", monday.replace(year=2020)).unknown
 
 
