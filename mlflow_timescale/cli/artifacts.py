@@ -18,6 +18,7 @@ from mlflow_timescale.cli.kit import (
     database_option,
     dry_run_option,
     exit_with,
+    jobs_option,
     json_option,
     output_option,
     print_json,
@@ -45,7 +46,6 @@ run_option = click.option("--run", "run_id", metavar="ID", help="Only the files 
 model_option = click.option(
     "--model", "model_id", metavar="ID", help="Only the files of this logged model (m-...)."
 )
-jobs_option = click.option("--jobs", default=4, show_default=True, help="Files to read at a time.")
 
 
 def selection_options(command: Callable[..., None]) -> Callable[..., None]:

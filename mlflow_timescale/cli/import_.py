@@ -17,6 +17,7 @@ from mlflow_timescale.cli.kit import (
     database_option,
     dry_run_option,
     exit_with,
+    jobs_option,
     json_option,
     maintenance,
     note_printer,
@@ -43,7 +44,7 @@ _OPTIONS = (
     click.option(
         "--artifacts", is_flag=True, help="Copy artifacts too, with their SHA-256 in the ledger."
     ),
-    click.option("--jobs", default=4, show_default=True, help="Files to read at a time."),
+    jobs_option,
     dry_run_option,
     json_option,
 )
@@ -105,8 +106,6 @@ def _bring(
     from mlflow_timescale.operations.bringing.turns import turn
     from mlflow_timescale.schema import initialize
 
-    if jobs < 1:
-        raise click.BadParameter("at least 1", param_hint="--jobs")
     initialize(uri.url)
     with ExitStack() as until_done:
         until_done.enter_context(noted("psycopg", lambda line: None))  # of a connection that ended

@@ -197,5 +197,12 @@ def _print_unchanged() -> None:
     print_message("dry run: nothing was changed", stderr=True)
 
 
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Files to read, or runs to copy, at a time.",
+)
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
