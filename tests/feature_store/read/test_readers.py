@@ -14,6 +14,7 @@ from support.bitemporal import at
 from feature_store import FeatureStore
 from feature_store.read import lookups, plans
 from feature_store.read.readers import Readers
+from feature_store.values import stored
 from mlflow_timescale.db import Database, arrays
 from mlflow_timescale.db.rows import scalar
 
@@ -94,7 +95,7 @@ def test_a_shared_read_gives_the_frame_of_a_single_one(store, monkeypatch, plan,
         expected = alone.training_frame(spine, ["rsi", "beta", "size"], **wanted)
     for module in (lookups, plans):
         monkeypatch.setattr(module, "_SMALLEST_PART", 1)
-    shared = Database(store.uri, application="together", setup=arrays.register)
+    shared = Database(store.uri, application="together", setup=stored.register)
     with FeatureStore(shared, readers=3) as together:
         found = together.training_frame(spine, ["rsi", "beta", "size"], **wanted)
         with store.connection() as conn:

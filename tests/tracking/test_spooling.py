@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,32 @@ from mlflow_timescale.tracking.spooling import SpoolingTracking
 from mlflow_timescale.tracking.store import TimescaleTrackingStore
 
 Opening = Callable[[], SpoolingTracking]
+
+
+@pytest.fixture
+def plain(shared_database: DatabaseURI) -> TimescaleTrackingStore:
+    return TimescaleTrackingStore(shared_database.url, "timescaledb-artifacts:/")
+
+
+@pytest.fixture
+def opening(uri: str) -> Iterator[Opening]:
+    """Opens stores as processes do."""
+    opened: list[SpoolingTracking] = []
+
+    def open_() -> SpoolingTracking:
+        store = open_store(uri, "timescaledb-artifacts:/", None, False)
+        assert isinstance(store, SpoolingTracking)
+        opened.append(store)
+        return store
+
+    yield open_
+    for store in opened:
+        store._outbox.close()
+
+
+@pytest.fixture
+def store(opening: Opening) -> SpoolingTracking:
+    return opening()
 
 
 def create(store: SpoolingTracking, name: str = "run") -> str:
@@ -358,5 +384,5 @@ def start(program: str, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[2],
     )
