@@ -71,15 +71,19 @@ def _looks_fixtures_up(path: Path) -> bool:
 
 @pytest.fixture(autouse=True)
 def own_mlflow() -> Iterator[None]:
-    """Reset MLflow's state of the process (run, experiment, URIs) after each test."""
+    """Reset MLflow's state of the process (run, experiment, URIs, autolog) after each test."""
     yield
     if "mlflow" in sys.modules:
         import mlflow
         from mlflow.tracking import fluent
+        from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
 
         while mlflow.active_run():
             mlflow.end_run()
         fluent._active_experiment_id = None
+        # `mlflow.autolog(disable=True)` leaves an integration on that was switched on by itself.
+        for options in AUTOLOGGING_INTEGRATIONS.values():
+            options["disable"] = True
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
         for name in ("TRACKING_URI", "REGISTRY_URI", "RUN_ID", "EXPERIMENT_ID"):

@@ -58,6 +58,11 @@ def take_over(
                 conn.execute(_queries.record, record)
 
 
+def is_of_then(applied: Collection[str]) -> bool:
+    """Whether a ledger has names of that time."""
+    return any(_is_old(name) for name in applied)
+
+
 def _is_old(name: str) -> bool:
     """Names of that time have no area: "base/0101_metric_marks"."""
     return not any(area in name.split("/")[:-1] for area in AREAS)

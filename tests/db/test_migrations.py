@@ -328,3 +328,21 @@ def test_a_definition_that_fails_leaves_the_earlier_ones(
     with pytest.raises(db.MigrationError, match=r"definition tracking/functions/b failed, and all"):
         db.migrate(empty)
     assert empty.execute("SELECT to_regproc('mlops.a')").fetchone() == (None,)
+
+
+def test_a_set_up_that_was_interrupted_goes_on_without_consent(empty: psycopg.Connection) -> None:
+    steps: list[Migration | Definition] = []
+
+    def interrupt(step: Migration | Definition) -> None:
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        steps.append(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        db.migrate(empty, on_apply=interrupt)
+    assert db.read_state(empty) is None
+    db.ensure(empty, DatabaseURI("trading", host="db.example.com"))
+    state = db.read_state(empty)
+    assert state is not None
+    assert state.revision == migrations.REVISION
+    assert not plan(empty)

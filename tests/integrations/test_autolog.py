@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import mlflow
 import numpy as np
 import pytest
@@ -17,11 +15,10 @@ RETURNS = ROWS @ np.array([0.3, -0.2, 0.1, 0.0]) + 0.01
 
 
 @pytest.fixture
-def client(shared_database: DatabaseURI) -> Iterator[MlflowClient]:
+def client(shared_database: DatabaseURI) -> MlflowClient:
     mlflow.set_tracking_uri(shared_database.url)
     mlflow.set_experiment("autolog")
-    yield MlflowClient()
-    mlflow.autolog(disable=True)
+    return MlflowClient()
 
 
 def the_run(client: MlflowClient) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -289,7 +290,8 @@ def test_the_limits_of_the_database_count_too(database: DatabaseURI, conn, docto
     _, report = doctor(database)
     [_, finding] = of(report, "open connections")
     assert finding["level"] == "action"
-    assert f"2 of 2 that database {database.dbname} allows" in finding["found"]
+    # A third, from before, may be ending still.
+    assert re.search(rf"[23] of 2 that database {database.dbname} allows", finding["found"])
     assert "CONNECTION LIMIT" in finding["advice"]
 
 
