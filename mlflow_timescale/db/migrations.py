@@ -151,14 +151,14 @@ def ensure(conn: Connection, uri: DatabaseURI) -> None:
     if state is None:
         with exclusively(conn):  # another process may be setting it up at this moment
             state = read_state(conn)
-    if state is None and roles.is_owner(conn) and not last_layout.is_of_then(_applied(conn)):
+    if state is None:
+        if last_layout.is_of_then(_applied(conn)) or not roles.is_owner(conn):
+            raise MigrationError(
+                f"{uri} has the schema of an older mlflow-timescale: its administrator runs "
+                f"`{MIGRATE}` once"
+            )
         migrate(conn)  # goes on where a process was killed: the state is what a set-up writes last
         return
-    if state is None:
-        raise MigrationError(
-            f"{uri} has the schema of an older mlflow-timescale: its administrator runs "
-            f"`{MIGRATE}` once"
-        )
     state.check(str(uri))
     if state.released or state.revision != REVISION:
         return
