@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,16 +82,11 @@ def read_only_file(path: Path) -> str:
     return f"{uri}&immutable=1" if has_log else uri
 
 
-def upgraded_copy(path: Path, copy: Path) -> None:
-    """Copy a sqlite file, which may be in use, and run MLflow's migrations on the copy.
+def upgrade(copy: Path, what: str) -> None:
+    """Run MLflow's migrations on a scratch file.
 
-    Raises ImportFailed if a migration fails.
+    Raises ImportFailed, which calls the file `what`, if a migration fails.
     """
-    with (
-        closing(sqlite3.connect(read_only_file(path), uri=True)) as original,
-        closing(sqlite3.connect(copy)) as target,
-    ):
-        original.backup(target)
     engine = mlflow_db.create_sqlalchemy_engine(f"sqlite:///{copy}")
     event.listen(engine, "connect", _do_not_flush)
     try:
@@ -99,7 +94,7 @@ def upgraded_copy(path: Path, copy: Path) -> None:
             mlflow_db._upgrade_db(engine)
     except Exception as exc:
         reason = one_line(exc, 300)
-        raise ImportFailed(f"MLflow's migrations fail on a copy of {path}: {reason}") from exc
+        raise ImportFailed(f"MLflow's migrations fail on {what}: {reason}") from exc
     finally:
         engine.dispose()
 

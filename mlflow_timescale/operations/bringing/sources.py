@@ -34,7 +34,7 @@ from mlflow_timescale.operations.bringing.older_schemas import (
     quiet,
     read_only_file,
     require_this_schema,
-    upgraded_copy,
+    upgrade,
 )
 from mlflow_timescale.operations.bringing.run_files import write_runs
 from mlflow_timescale.operations.file_store import FileStoreError, TakenRun, build_view
@@ -108,15 +108,15 @@ def opened(
         unreadable: dict[str, str] = {}
         with _full_disk_named():
             if "://" in source.removeprefix("file://"):
-                url, home = source, home_of_file(source)
-                url = _of_this_schema(url, scratch, on_note)
-                url = _snapshot(url, scratch) if url == source else url
+                home, copy = home_of_file(source), _copy(source, scratch)
+                if copy:
+                    _upgrade_older(copy, source, on_note)
             else:
-                home = _folder(source)
-                url = f"sqlite:///{scratch}/mlflow.db"
-                marks = _convert(home, scratch, url, on_note, known_marks or {}, unread, unreadable)
-            if without_orphans:
-                url = _without_orphans(url, scratch, on_note)
+                home, copy = _folder(source), scratch / "mlflow.db"
+                marks = _convert(home, copy, on_note, known_marks or {}, unread, unreadable)
+            if copy and without_orphans:
+                _remove_orphans(copy, on_note)
+        url = f"sqlite:///{copy}" if copy else source
         places = {run_id: _artifacts_of(folder) for run_id, folder in unread.items()}
         yield OpenSource(until_done.enter_context(_reading(url)), home, marks, places, unreadable)
 
@@ -170,30 +170,14 @@ def _folder(source: str) -> Path:
     return (runs if runs.is_dir() else directory).resolve()
 
 
-def _of_this_schema(url: str, scratch: Path, on_note: Note) -> str:
-    """The URI itself, or that of an upgraded copy if an older MLflow wrote the sqlite file."""
-    if not url.startswith("sqlite") or not (name := make_url(url).database):
-        return url
-    engine = mlflow_db.create_sqlalchemy_engine(read_only_url(url))
-    try:
-        if not is_older(engine):
-            return url
-    finally:
-        engine.dispose()
-    copy = scratch / "upgraded.db"
-    upgraded_copy(Path(name), copy)
-    on_note(f"{name} is of an older MLflow: a copy of it was upgraded, and is read in its place")
-    return f"sqlite:///{copy}"
-
-
-def _snapshot(url: str, scratch: Path) -> str:
-    """The URI of a copy of a sqlite file, or the URI itself.
+def _copy(url: str, scratch: Path) -> Path | None:
+    """A copy of a sqlite file; None for a server, and for a file that cannot be read.
 
     A reader of the file would keep its writers waiting, and MLflow's give up after 20 seconds.
     """
     if not url.startswith("sqlite") or not (name := make_url(url).database):
-        return url
-    copy = scratch / "snapshot.db"
+        return None
+    copy = scratch / "mlflow.db"
     try:
         with (
             closing(sqlite3.connect(read_only_file(Path(name)), uri=True, timeout=60)) as original,
@@ -203,8 +187,21 @@ def _snapshot(url: str, scratch: Path) -> str:
     except sqlite3.DatabaseError as exc:
         if "disk is full" in str(exc):
             raise
-        return url  # it cannot be read; the reader raises the error
-    return f"sqlite:///{copy}"
+        return None  # the reader of the file raises the error
+    return copy
+
+
+def _upgrade_older(copy: Path, url: str, on_note: Note) -> None:
+    """Bring the copy to the schema of this MLflow if an older one wrote the file."""
+    engine = mlflow_db.create_sqlalchemy_engine(f"sqlite:///{copy}")
+    try:
+        if not is_older(engine):
+            return
+    finally:
+        engine.dispose()
+    name = make_url(url).database
+    upgrade(copy, f"a copy of {name}")
+    on_note(f"{name} is of an older MLflow: a copy of it was upgraded, and is read in its place")
 
 
 @contextmanager
@@ -268,8 +265,7 @@ def require_another_database(source: Rows, conn: Connection) -> None:
 
 def _convert(
     directory: Path,
-    scratch: Path,
-    url: str,
+    copy: Path,
     on_note: Note,
     known: Mapping[str, str],
     unread: dict[str, Path],
@@ -278,7 +274,7 @@ def _convert(
     """Convert a file store into a database; return the marks of its runs."""
     from mlflow.store.fs2db import migrate
 
-    view = scratch / "mlruns"
+    view = copy.parent / "mlruns"
     view.mkdir()
     runs: list[TakenRun] = []
     try:
@@ -292,40 +288,28 @@ def _convert(
         noted("mlflow.store.fs2db._utils", lambda line: None),  # the view has named these
     ):  # its summary, and its log lines on new tables
         try:
-            migrate(scratch, url, progress=False)
+            migrate(copy.parent, f"sqlite:///{copy}", progress=False)
         except Exception as exc:
             reason = str(exc).strip().splitlines()[0]
             raise ImportFailed(f"MLflow's converter cannot read {directory}: {reason}") from exc
-    unreadable |= write_runs(scratch / "mlflow.db", runs, on_note)
+    unreadable |= write_runs(copy, runs, on_note)
     return {run_id: mark for run_id, mark in marks.items() if run_id not in unreadable}
 
 
-def _without_orphans(url: str, scratch: Path, on_note: Note) -> str:
-    """The URI itself, or that of a copy without rows that refer to rows that do not exist.
+def _remove_orphans(copy: Path, on_note: Note) -> None:
+    """Remove rows that refer to rows that do not exist.
 
     Sqlite keeps such rows, for example of runs that could not be read; PostgreSQL refuses them.
     """
-    if not url.startswith("sqlite") or not (name := make_url(url).database):
-        return url
-    engine = mlflow_db.create_sqlalchemy_engine(read_only_url(url))
-    try:
-        with engine.connect() as rows:
-            if not rows.exec_driver_sql(_sqlite.orphans.as_string()).first():
-                return url
-    except DatabaseError:
-        return url  # it cannot be read; the reader raises the error
-    finally:
-        engine.dispose()
-    copy = scratch / "without-orphans.db"
-    with (
-        closing(sqlite3.connect(read_only_file(Path(name)), uri=True)) as original,
-        closing(sqlite3.connect(copy)) as target,
-    ):
-        original.backup(target)
-        while orphans := target.execute(_sqlite.orphans.as_string()).fetchall():
+    with closing(sqlite3.connect(copy)) as target:
+        try:
+            orphans = target.execute(_sqlite.orphans.as_string()).fetchall()
+        except sqlite3.DatabaseError:
+            return  # the reader of the file raises the error
+        while orphans:
             for table, rowid, parent, _ in orphans:
                 delete = _sqlite.delete_row.format(table=sql.Identifier(table)).as_string()
                 if target.execute(delete, [rowid]).rowcount:
                     on_note(f"{table}: a row left out: it refers to a row of {parent} that is gone")
             target.commit()
-    return f"sqlite:///{copy}"
+            orphans = target.execute(_sqlite.orphans.as_string()).fetchall()
