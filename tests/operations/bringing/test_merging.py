@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +35,9 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Regi
 from support.bringing import Source, Target
 from support.databases import dispose_engines
 
-from mlflow_timescale import db
 from mlflow_timescale.cli import cli
 from mlflow_timescale.db.uri import DatabaseURI
-from mlflow_timescale.operations.bringing import merging
 from mlflow_timescale.operations.bringing.older_schemas import ImportFailed
-from mlflow_timescale.operations.bringing.turns import turn
 
 NewDatabase = Callable[..., AbstractContextManager[DatabaseURI]]
 pytestmark = pytest.mark.slow  # MLflow's migrations on sqlite take 10 s
@@ -229,49 +224,6 @@ def test_a_run_with_a_file_that_cannot_be_read_comes_whole_or_not_at_all(
         assert (data.params, data.metrics) == ({"p": "1", "q": "2"}, {"ic": 0.1})
 
 
-def test_a_second_call_waits_for_the_first_and_names_its_session(target: Target) -> None:
-    notes: list[str] = []
-    order: list[str] = []
-    is_waiting = threading.Event()
-
-    def second() -> None:
-        def note(line: str) -> None:
-            notes.append(line)
-            is_waiting.set()
-
-        with db.connect(target.uri, autocommit=True) as conn, turn(conn, note):
-            order.append("second")
-
-    thread = threading.Thread(target=second)
-    with db.connect(target.uri, autocommit=True) as conn:
-        with turn(conn, notes.append):
-            thread.start()
-            assert is_waiting.wait(60)
-            order.append("first")
-        pid = conn.info.backend_pid
-    thread.join(60)
-    assert order == ["first", "second"]
-    assert notes == [
-        f"another import or sync (session {pid}) brings runs into this database: waiting"
-    ]
-
-
-def test_a_connection_that_ends_is_named_without_log_lines(
-    source: Source,
-    target: Target,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def end(url: str, conn: db.Connection, **_: Any) -> None:
-        with conn.transaction():
-            conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-
-    monkeypatch.setattr(merging, "merge_from", end)
-    result = CliRunner().invoke(cli, ["sync", source.url, "--uri", target.uri.url])
-    assert re.search(r"lost the connection to .*; try again", str(result.exception))
-    assert [each for each in caplog.records if each.name.startswith("psycopg")] == []
-
-
 def test_copies_of_a_run_that_went_on_apart_are_not_taken_for_the_same(
     source: Source, target: Target, tmp_path: Path
 ) -> None:
@@ -287,36 +239,6 @@ def test_copies_of_a_run_that_went_on_apart_are_not_taken_for_the_same(
     [conflict] = merged.conflicts
     assert (conflict.run_id, conflict.reason) == (runs[0], "param 'q' is '0' here, not '1'")
     assert merged.rows["metrics"] == 1
-
-
-def test_a_sqlite_file_can_be_written_while_it_is_brought(source: Source, target: Target) -> None:
-    source.run()
-    dispose_engines()
-    writes = []
-
-    def write(done: int, total: int) -> None:
-        with closing(sqlite3.connect(source.path, timeout=0)) as writer:
-            writer.execute("UPDATE runs SET name = 'later'")
-            writer.commit()
-            writes.append((done, total))
-
-    target.merge(source, on_runs=write)
-    assert writes == [(1, 1)]
-    assert target.rows("SELECT count(*) FROM runs WHERE name = 'later'") == [(0,)]
-
-
-def test_a_sqlite_file_with_a_write_ahead_log_is_named_by_its_path_and_gets_no_file_beside_it(
-    source: Source, target: Target
-) -> None:
-    run = source.run()
-    dispose_engines()
-    with closing(sqlite3.connect(source.path)) as database:
-        database.execute("PRAGMA journal_mode = wal")
-    before = source.path.read_bytes()
-    assert target.merge(source.path).runs == 1
-    assert target.client.get_run(run).info.run_id == run
-    assert [each.name for each in source.path.parent.glob("mlflow.db*")] == ["mlflow.db"]
-    assert source.path.read_bytes() == before
 
 
 def test_a_registered_model_of_the_same_name_is_a_conflict_unless_a_prefix_parts_them(
@@ -352,20 +274,6 @@ def test_settings_of_a_server_are_not_carried_and_said_to_be_so(
         "webhooks: 1 rows are not carried into a database in use",
         "webhook_events: 1 rows are not carried into a database in use",
     ]
-
-
-def test_the_source_is_only_read(source: Source, target: Target) -> None:
-    source.run()
-    dispose_engines()
-    before = {
-        path.name: path.read_bytes() for path in source.path.parent.iterdir() if path.is_file()
-    }
-    source.path.chmod(0o444)
-    target.merge(source)
-    after = {
-        path.name: path.read_bytes() for path in source.path.parent.iterdir() if path.is_file()
-    }
-    assert after == before
 
 
 def test_the_command_prints_what_would_come_then_what_came(source: Source, target: Target) -> None:
