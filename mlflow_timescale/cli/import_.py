@@ -25,6 +25,7 @@ from mlflow_timescale.cli.kit import (
     print_message,
     require_server,
 )
+from mlflow_timescale.common import logs
 from mlflow_timescale.common.settings import IMPORT_SOURCE
 from mlflow_timescale.db.opening import connection_lost
 from mlflow_timescale.db.uri import DatabaseURI
@@ -102,13 +103,13 @@ def _bring(
     if source.startswith(("postgresql", "postgres:", "timescaledb")):
         require_server(DatabaseURI.parse(source))
         source = DatabaseURI.parse(source).url
-    from mlflow_timescale.operations.bringing.older_schemas import noted
     from mlflow_timescale.operations.bringing.turns import turn
     from mlflow_timescale.schema import initialize
 
     initialize(uri.url)
     with ExitStack() as until_done:
-        until_done.enter_context(noted("psycopg", lambda line: None))  # of a connection that ended
+        # psycopg logs lines of a connection that ended.
+        until_done.enter_context(logs.noted("psycopg", lambda line: None))
         with maintenance(uri, changes=not changes) as conn:
             holder = until_done.enter_context(maintenance(uri, changes=False))
             until_done.enter_context(turn(holder, note_printer(quiet=as_json)))

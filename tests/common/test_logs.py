@@ -56,10 +56,7 @@ def modules() -> list[Path]:
 def test_every_module_that_logs_names_uses_this_logger() -> None:
     """`logging.getLogger` is left to those that log nothing from outside, or set a level."""
     plain = {path.name for path in modules() if calls_get_logger(path)}
-    assert plain == {
-        *("logs.py", "bounds.py", "packages.py", "_accounts.py", "notify.py"),
-        "older_schemas.py",  # the level of MLflow's own
-    }
+    assert plain == {"logs.py", "bounds.py", "packages.py", "_accounts.py", "notify.py"}
 
 
 def calls_get_logger(path: Path) -> bool:

@@ -5,10 +5,7 @@ MLflow's migrations change a database in place, and a source must not change.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from sqlalchemy import Engine, event, make_url
 from sqlalchemy.exc import DatabaseError
 
 from mlflow_timescale import db
+from mlflow_timescale.common import logs
 from mlflow_timescale.common.text import one_line
 from mlflow_timescale.db.masking import without_secrets
 
@@ -90,7 +88,7 @@ def upgrade(copy: Path, what: str) -> None:
     engine = mlflow_db.create_sqlalchemy_engine(f"sqlite:///{copy}")
     event.listen(engine, "connect", _do_not_flush)
     try:
-        with quiet("alembic.runtime.migration", "mlflow.store.db.utils"):
+        with logs.quiet("alembic.runtime.migration", "mlflow.store.db.utils"):
             mlflow_db._upgrade_db(engine)
     except Exception as exc:
         reason = one_line(exc, 300)
@@ -102,44 +100,3 @@ def upgrade(copy: Path, what: str) -> None:
 def _do_not_flush(connection: sqlite3.Connection, _: Any) -> None:
     """Switch off durability for a scratch file; each of 60 migrations would wait for the disk."""
     connection.execute(_sqlite.no_flush.as_string())
-
-
-class _Notes(logging.Handler):
-    """Calls a function with each message."""
-
-    def __init__(self, note: Callable[[str], None]) -> None:
-        super().__init__(logging.WARNING)
-        self.note = note
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.note(one_line(record.getMessage()))
-
-
-@contextmanager
-def noted(name: str, note: Callable[[str], None]) -> Iterator[None]:
-    """Call a function with what a logger warns of, at any level, in place of its own handlers."""
-    logger, handler = logging.getLogger(name), _Notes(note)
-    before, level = logger.propagate, logger.level
-    logger.addHandler(handler)
-    logger.propagate = False
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.propagate = before
-        logger.setLevel(level)
-        logger.removeHandler(handler)
-
-
-@contextmanager
-def quiet(*names: str) -> Iterator[None]:
-    """Suppress MLflow's log messages on a scratch database."""
-    loggers = [logging.getLogger(name) for name in names]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

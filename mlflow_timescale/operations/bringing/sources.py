@@ -25,13 +25,12 @@ from sqlalchemy import make_url, select
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from mlflow_timescale import db
+from mlflow_timescale.common import logs
 from mlflow_timescale.db import Connection
 from mlflow_timescale.db.masking import without_secrets
 from mlflow_timescale.operations.bringing.older_schemas import (
     ImportFailed,
     is_older,
-    noted,
-    quiet,
     read_only_file,
     require_this_schema,
     upgrade,
@@ -283,9 +282,9 @@ def _convert(
         raise ImportFailed(str(exc)) from exc
     with (
         redirect_stdout(io.StringIO()),
-        quiet("mlflow.store.db.utils"),
-        noted("mlflow.store.fs2db._tracking", on_note),
-        noted("mlflow.store.fs2db._utils", lambda line: None),  # the view has named these
+        logs.quiet("mlflow.store.db.utils"),
+        logs.noted("mlflow.store.fs2db._tracking", on_note),
+        logs.noted("mlflow.store.fs2db._utils", lambda line: None),  # the view has named these
     ):  # its summary, and its log lines on new tables
         try:
             migrate(copy.parent, f"sqlite:///{copy}", progress=False)
